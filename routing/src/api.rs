@@ -1,0 +1,37 @@
+//! What users write, field for field: Istio's resources and the few Kubernetes objects that routing reads.
+//!
+//! One file per kind. Names are Istio's; the types hold what was written, and [`check`] says what in it is wrong.
+//! Values that only mean something together with other objects (hosts, gateway names) stay text here and get their
+//! types in `compile`.
+
+pub mod check;
+pub mod decode;
+pub mod deployment;
+pub mod destination_rule;
+pub mod endpoint_slice;
+pub mod gateway;
+pub mod meta;
+pub mod peer_authentication;
+pub mod pod;
+pub mod protocol;
+pub mod scalar;
+pub mod secret;
+pub mod service;
+pub mod service_entry;
+pub mod virtual_service;
+pub mod workload_entry;
+
+pub use deployment::Deployment;
+pub use destination_rule::DestinationRule;
+pub use endpoint_slice::EndpointSlice;
+pub use gateway::Gateway;
+pub use meta::ObjectMeta;
+pub use peer_authentication::PeerAuthentication;
+pub use pod::Pod;
+pub use protocol::Protocol;
+pub use scalar::{Percent, ProtoDuration, StringMatch};
+pub use secret::Secret;
+pub use service::Service;
+pub use service_entry::ServiceEntry;
+pub use virtual_service::VirtualService;
+pub use workload_entry::WorkloadEntry;

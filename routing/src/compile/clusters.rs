@@ -1,0 +1,139 @@
+//! Clusters: made when a route names them, once each.
+
+use std::{cell::RefCell, collections::HashMap, sync::Arc, time::Duration};
+
+use super::{
+    context::Context,
+    destination_rules::{NamedSubset, Policy},
+    endpoints::Instance,
+    proxy::is_subset,
+    services::{Service, ServicePort},
+    upstream_tls::{self, Peer},
+};
+use crate::{
+    api::{
+        Protocol,
+        destination_rule::{H2UpgradePolicy, HttpPool, SimpleLb},
+    },
+    snapshot::ClusterId,
+    upstream::{Balance, Cluster, Endpoint, Limits, UpstreamProtocol},
+};
+
+/// The clusters of a snapshot so far.
+#[derive(Default)]
+pub(super) struct Clusters {
+    all: RefCell<Vec<Arc<Cluster>>>,
+    known: RefCell<HashMap<(usize, u16, String), ClusterId>>,
+}
+
+/// `outbound|8080|v1|reviews.default.svc.cluster.local`, as Istio names it.
+pub(super) fn name(port: u16, subset: &str, host: &str) -> Arc<str> {
+    format!("outbound|{port}|{subset}|{host}").into()
+}
+
+impl Clusters {
+    pub(super) fn into_all(self) -> Vec<Arc<Cluster>> {
+        self.all.into_inner()
+    }
+}
+
+/// A service port's subset, of which nothing stands in the way of a cluster.
+pub(super) struct Member<'s, 'a> {
+    pub(super) service: &'s Service<'a>,
+    pub(super) port: &'s ServicePort<'a>,
+    /// `None`: all endpoints.
+    pub(super) subset: Option<&'s NamedSubset<'a>>,
+}
+
+/// The cluster of a member, made first if need be.
+pub(super) fn cluster<'a>(context: &Context<'a>, member: &Member<'_, 'a>) -> ClusterId {
+    let subset = member.subset.map_or("", |named| &named.subset.name);
+    let key = (member.service.index, member.port.number, subset.to_owned());
+    if let Some(&known) = context.clusters.known.borrow().get(&key) {
+        return known;
+    }
+    let made = Arc::new(build(context, member, subset));
+    let mut all = context.clusters.all.borrow_mut();
+    let id =
+        ClusterId(u32::try_from(all.len()).expect("a configuration of 4 billion clusters does not fit into memory"));
+    all.push(made);
+    context.clusters.known.borrow_mut().insert(key, id);
+    id
+}
+
+fn build<'a>(context: &Context<'a>, member: &Member<'_, 'a>, subset: &str) -> Cluster {
+    let (service, port) = (member.service, member.port);
+    let rule = context.destination_rules.of(&service.host, &service.namespace);
+    let policy = rule.map(|rule| rule.policy(member.subset, port.number)).unwrap_or_default();
+    let instances = context.endpoints.of(context, service, port);
+    let peer = Peer { service, port: port.number, subset, instances: &instances };
+    let tls = upstream_tls::compile(context, &peer, policy.tls.as_ref());
+    let endpoints = instances.iter().filter(|instance| belongs(instance, member.subset)).map(|instance| Endpoint {
+        address: instance.address,
+        weight: instance.weight,
+        tls: tls.applies(context, instance),
+        workload: instance.owner.workload.clone(),
+    });
+    let endpoints = endpoints.collect();
+    let http = policy.connection_pool.and_then(|pool| pool.http.as_ref());
+    Cluster {
+        name: name(port.number, subset, &service.host),
+        host: service.host.clone(),
+        service_name: service.name.clone(),
+        service_namespace: service.namespace.clone(),
+        port: port.number,
+        protocol: protocol(context, port.protocol, http),
+        tls: tls.tls,
+        balance: balance(&policy),
+        connect_timeout: connect_timeout(&policy),
+        idle_timeout: http.and_then(|http| http.idle_timeout).map_or(IDLE_TIMEOUT, Duration::from),
+        limits: limits(&policy),
+        endpoints,
+    }
+}
+
+/// Istio's default of `connectionPool.tcp.connectTimeout`.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Istio's default of `connectionPool.http.idleTimeout`.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+
+fn belongs(instance: &Instance, subset: Option<&NamedSubset<'_>>) -> bool {
+    subset.is_none_or(|named| is_subset(&named.subset.labels, &instance.owner.labels))
+}
+
+fn protocol(context: &Context<'_>, declared: Option<Protocol>, http: Option<&HttpPool>) -> UpstreamProtocol {
+    if http.is_some_and(|http| http.use_client_protocol) {
+        return UpstreamProtocol::Downstream;
+    }
+    let upgrade = http.is_some_and(|http| http.h2_upgrade_policy == H2UpgradePolicy::Upgrade);
+    match declared {
+        Some(protocol) if protocol.is_http2() || (upgrade && protocol.is_plain_http()) => UpstreamProtocol::Http2,
+        None if upgrade => UpstreamProtocol::Http2,
+        None if !context.proxy.is_gateway() => UpstreamProtocol::Downstream,
+        _ => UpstreamProtocol::Http1,
+    }
+}
+
+fn balance(policy: &Policy<'_>) -> Balance {
+    match policy.load_balancer.and_then(|balancer| balancer.simple).unwrap_or_default() {
+        SimpleLb::RoundRobin => Balance::RoundRobin,
+        SimpleLb::Random => Balance::Random,
+        SimpleLb::Unspecified | SimpleLb::LeastConn | SimpleLb::LeastRequest | SimpleLb::Passthrough => {
+            Balance::LeastRequest
+        }
+    }
+}
+
+fn connect_timeout(policy: &Policy<'_>) -> Duration {
+    let tcp = policy.connection_pool.and_then(|pool| pool.tcp.as_ref());
+    tcp.and_then(|tcp| tcp.connect_timeout).map_or(CONNECT_TIMEOUT, Duration::from)
+}
+
+fn limits(policy: &Policy<'_>) -> Limits {
+    let limit = |number: i32| u32::try_from(number).ok().filter(|&number| number > 0);
+    let http = policy.connection_pool.and_then(|pool| pool.http.as_ref());
+    Limits {
+        max_requests: http.and_then(|http| limit(http.http2_max_requests)),
+        max_requests_per_connection: http.and_then(|http| limit(http.max_requests_per_connection)),
+    }
+}

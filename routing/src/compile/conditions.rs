@@ -1,0 +1,103 @@
+//! `HTTPMatchRequest` to its compiled form.
+
+use http::HeaderName;
+
+use super::report::{BAD_VALUE, UNSUPPORTED};
+use crate::{
+    api::{StringMatch, virtual_service::HttpMatch},
+    pattern::{
+        Conditions, HeaderCondition, HeaderField, PathKind, PathPattern, QueryCondition, RouteMatch, StringPattern,
+        whole_regex,
+    },
+};
+
+/// Why a match entry cannot be served. Nothing follows it then: a condition that is not understood is never fulfilled.
+pub(super) struct Refused {
+    /// Below the match entry: `headers[x-user].regex`.
+    pub(super) field: String,
+    pub(super) code: &'static str,
+    pub(super) message: String,
+}
+
+/// The conditions of one match entry that look at requests.
+pub(super) fn compile(when: &HttpMatch) -> Result<RouteMatch, Refused> {
+    let path = PathPattern { kind: path(when)?, ignore_case: when.ignore_uri_case };
+    let pseudo = |given: &Option<StringMatch>, field: &str| match given {
+        Some(given) => pattern(given, field).map(Some),
+        None => Ok(None),
+    };
+    let mut conditions = Conditions {
+        scheme: pseudo(&when.scheme, "scheme")?,
+        method: pseudo(&when.method, "method")?,
+        authority: pseudo(&when.authority, "authority")?,
+        port: when.port.filter(|&port| port != 0),
+        ..Conditions::default()
+    };
+    for (name, given) in &when.headers {
+        conditions.headers.push(header(name, given, false)?);
+    }
+    for (name, given) in &when.without_headers {
+        conditions.headers.push(header(name, given, true)?);
+    }
+    for (name, given) in &when.query_params {
+        let pattern = pattern(given, &format!("queryParams[{name}]"))?;
+        conditions.query.push(QueryCondition { name: name.as_str().into(), pattern });
+    }
+    let conditions = (!conditions.is_empty()).then(|| Box::new(conditions));
+    Ok(RouteMatch { path, conditions })
+}
+
+fn path(when: &HttpMatch) -> Result<PathKind, Refused> {
+    Ok(match &when.uri {
+        None | Some(StringMatch::Present) => PathKind::Any,
+        Some(StringMatch::Exact(exact)) => PathKind::Exact(exact.as_str().into()),
+        Some(StringMatch::Prefix(prefix)) => PathKind::Prefix(prefix.as_str().into()),
+        Some(StringMatch::Regex(expression)) => PathKind::Regex(regex(expression, "uri")?),
+    })
+}
+
+fn header(name: &str, given: &StringMatch, inverted: bool) -> Result<HeaderCondition, Refused> {
+    let place = || format!("{}[{name}]", if inverted { "withoutHeaders" } else { "headers" });
+    if name.starts_with("@request.auth.") {
+        let message = "matching on JWT claims is not supported yet; no request fulfils this match entry";
+        return Err(Refused { field: place(), code: UNSUPPORTED, message: message.to_owned() });
+    }
+    let field = match name {
+        ":method" => HeaderField::Method,
+        ":scheme" => HeaderField::Scheme,
+        ":path" => HeaderField::Path,
+        ":authority" => HeaderField::Authority,
+        _ if name.eq_ignore_ascii_case("host") => HeaderField::Authority,
+        _ => HeaderField::Name(HeaderName::from_bytes(name.as_bytes()).map_err(|_| Refused {
+            field: place(),
+            code: BAD_VALUE,
+            message: format!("`{name}` is no header name; no request fulfils this match entry"),
+        })?),
+    };
+    Ok(HeaderCondition { field, pattern: pattern(given, &place())?, inverted })
+}
+
+fn pattern(given: &StringMatch, field: &str) -> Result<StringPattern, Refused> {
+    Ok(match given {
+        StringMatch::Present => StringPattern::Present,
+        StringMatch::Regex(expression) if expression == "*" => StringPattern::Present,
+        StringMatch::Exact(exact) => StringPattern::Exact(exact.as_str().into()),
+        StringMatch::Prefix(prefix) => StringPattern::Prefix(prefix.as_str().into()),
+        StringMatch::Regex(expression) => StringPattern::Regex(regex(expression, field)?),
+    })
+}
+
+fn regex(expression: &str, field: &str) -> Result<regex::Regex, Refused> {
+    whole_regex(expression).map_err(|error| Refused {
+        field: format!("{field}.regex"),
+        code: BAD_VALUE,
+        message: format!("this is no RE2 expression ({}); no request fulfils this match entry", one_line(&error)),
+    })
+}
+
+/// The regex crate draws syntax errors over several lines; the last one says what is wrong.
+pub(super) fn one_line(error: &regex::Error) -> String {
+    let text = error.to_string();
+    let last = text.lines().last().unwrap_or_default().trim();
+    last.strip_prefix("error: ").unwrap_or(last).to_owned()
+}

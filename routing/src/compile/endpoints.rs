@@ -1,0 +1,350 @@
+//! The endpoints of a service's port, whoever knows them: EndpointSlices, Pods, WorkloadEntries, ServiceEntries, DNS.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    sync::Arc,
+};
+
+use super::{
+    context::Context,
+    proxy::is_subset,
+    services::{Origin, Service, ServicePort},
+    workloads::{self, WorkloadFacts},
+};
+use crate::{
+    api::{
+        self, EndpointSlice, Pod,
+        endpoint_slice::{self, SERVICE_NAME_LABEL},
+        service_entry::{Resolution, ServiceEntryPort},
+    },
+    resources::{Object, Resources},
+    snapshot::Workload,
+};
+
+/// Endpoint of a service before clusters and subsets choose among them.
+#[derive(Clone)]
+pub(super) struct Instance {
+    pub(super) address: SocketAddr,
+    pub(super) weight: u32,
+    pub(super) owner: Rc<Owner>,
+}
+
+/// All endpoints of a port.
+pub(super) type Instances = Rc<[Instance]>;
+
+/// The workload behind an endpoint.
+pub(super) struct Owner {
+    pub(super) namespace: String,
+    pub(super) labels: BTreeMap<String, String>,
+    /// SPIFFE id; `None` when nobody says which service account it runs under.
+    pub(super) principal: Option<String>,
+    pub(super) workload: Arc<Workload>,
+}
+
+impl Owner {
+    /// Label of workloads that a sidecar stands beside: they can be spoken to in mesh TLS.
+    pub(super) fn has_sidecar(&self) -> bool {
+        self.labels.get("security.istio.io/tlsMode").is_some_and(|mode| mode == "istio")
+    }
+}
+
+/// Indexes over what knows endpoints, and what has been asked before.
+pub(super) struct Endpoints<'a> {
+    slices: HashMap<(&'a str, &'a str), Vec<&'a Object<EndpointSlice>>>,
+    pods_by_address: HashMap<&'a str, &'a Object<Pod>>,
+    pods: RefCell<HashMap<(&'a str, &'a str), Rc<Owner>>>,
+    /// By service and port.
+    known: RefCell<HashMap<(usize, u16), Instances>>,
+    names: RefCell<BTreeSet<String>>,
+}
+
+impl<'a> Endpoints<'a> {
+    pub(super) fn new(resources: &'a Resources) -> Self {
+        let mut slices: HashMap<(&str, &str), Vec<&Object<EndpointSlice>>> = HashMap::new();
+        for slice in &resources.endpoint_slices {
+            if let Some(service) = slice.meta.labels.get(SERVICE_NAME_LABEL) {
+                slices.entry((slice.namespace(), service)).or_default().push(slice);
+            }
+        }
+        let pods = resources.pods.iter().filter(|pod| !pod.spec.spec.host_network);
+        Self {
+            slices,
+            pods_by_address: pods.map(|pod| (pod.spec.status.pod_ip.as_str(), &**pod)).collect(),
+            pods: RefCell::default(),
+            known: RefCell::default(),
+            names: RefCell::default(),
+        }
+    }
+
+    /// The names that endpoints asked for so far need resolved.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.names.borrow().iter().cloned().collect()
+    }
+
+    /// The ready endpoints of a service's port, by address.
+    pub(super) fn of(&self, context: &Context<'a>, service: &Service<'a>, port: &ServicePort<'a>) -> Instances {
+        let key = (service.index, port.number);
+        if let Some(known) = self.known.borrow().get(&key) {
+            return known.clone();
+        }
+        let search = Search { all: self, context };
+        let mut found = match port.origin {
+            Origin::Kubernetes(object, declared) => search.kubernetes(service, object, declared),
+            Origin::Entry(object, declared) => search.entry(service, object, declared),
+        };
+        found.sort_by_key(|instance| instance.address);
+        found.dedup_by_key(|instance| instance.address);
+        let found: Instances = found.into();
+        self.known.borrow_mut().insert(key, found.clone());
+        found
+    }
+
+    fn pod_owner(&self, context: &Context<'a>, pod: &'a Object<Pod>) -> Rc<Owner> {
+        let mut pods = self.pods.borrow_mut();
+        let describe = || owner(&workloads::of_pod(context.resources, pod), &context.proxy.trust_domain);
+        pods.entry((pod.namespace(), pod.name())).or_insert_with(|| Rc::new(describe())).clone()
+    }
+}
+
+fn owner(facts: &WorkloadFacts, trust_domain: &str) -> Owner {
+    let workload = facts.metrics(trust_domain);
+    Owner {
+        namespace: facts.namespace.clone(),
+        labels: facts.labels.clone(),
+        principal: Some(workload.principal.to_string()),
+        workload: Arc::new(workload),
+    }
+}
+
+/// One look for the endpoints of one port.
+struct Search<'s, 'a> {
+    all: &'s Endpoints<'a>,
+    context: &'s Context<'a>,
+}
+
+impl<'a> Search<'_, 'a> {
+    fn kubernetes(
+        &self,
+        service: &Service<'a>,
+        object: &'a Object<api::Service>,
+        port: &'a api::service::ServicePort,
+    ) -> Vec<Instance> {
+        let spec = &object.spec.spec;
+        if let Some(target) = spec.external_name.as_deref().filter(|_| service.external) {
+            let number = WorkloadFacts::default().target_port(port.target_port.as_ref(), port.port);
+            return self.named(target, number.unwrap_or(port.port), 1, &unknown_owner(service));
+        }
+        let mut found = Vec::new();
+        match self.all.slices.get(&(object.namespace(), object.name())) {
+            Some(slices) => {
+                for slice in slices {
+                    self.slice(&mut found, slice, object, port);
+                }
+            }
+            // A folder of YAML has no endpoints controller, so we do its work.
+            None if spec.selector.is_empty() => {}
+            None => {
+                for (pod, address) in self.pods(object.namespace(), &spec.selector) {
+                    let owner = self.all.pod_owner(self.context, pod);
+                    let facts = workloads::of_pod(self.context.resources, pod);
+                    if let Some(number) = facts.target_port(port.target_port.as_ref(), port.port) {
+                        found.push(Instance { address: (address, number).into(), weight: 1, owner });
+                    }
+                }
+            }
+        }
+        if !spec.selector.is_empty() {
+            let default = |facts: &WorkloadFacts| facts.target_port(port.target_port.as_ref(), port.port);
+            self.entries(&mut found, (object.namespace(), &spec.selector), &port.name, default);
+        }
+        found
+    }
+
+    fn slice(
+        &self,
+        found: &mut Vec<Instance>,
+        slice: &'a Object<EndpointSlice>,
+        service: &'a Object<api::Service>,
+        port: &api::service::ServicePort,
+    ) {
+        let Some(number) = slice_port(&slice.spec, port) else { return };
+        for endpoint in &slice.spec.endpoints {
+            let ready = endpoint.conditions.ready.unwrap_or(true) && !endpoint.conditions.terminating.unwrap_or(false);
+            let address = endpoint.addresses.first().and_then(|text| text.parse::<IpAddr>().ok());
+            let Some(address) = address.filter(|_| ready) else { continue };
+            let owner = match self.pod_of(endpoint, slice.namespace()) {
+                Some(pod) => self.all.pod_owner(self.context, pod),
+                None => Rc::new(selected_owner(endpoint, service)),
+            };
+            found.push(Instance { address: (address, number).into(), weight: 1, owner });
+        }
+    }
+
+    fn pod_of(&self, endpoint: &endpoint_slice::Endpoint, namespace: &str) -> Option<&'a Object<Pod>> {
+        let pods = &self.context.resources.pods;
+        let target = endpoint.target_ref.as_ref().filter(|target| target.kind == "Pod");
+        let named = target.and_then(|target| {
+            let namespace = if target.namespace.is_empty() { namespace } else { &target.namespace };
+            pods.get(namespace, &target.name).map(|pod| &**pod)
+        });
+        let address = endpoint.addresses.first().map(String::as_str).unwrap_or_default();
+        named.or_else(|| self.all.pods_by_address.get(address).copied())
+    }
+
+    fn pods(
+        &self,
+        namespace: &str,
+        selector: &BTreeMap<String, String>,
+    ) -> impl Iterator<Item = (&'a Object<Pod>, IpAddr)> {
+        let pods = self.context.resources.pods.in_namespace(namespace).iter().map(|pod| &**pod);
+        pods.filter(move |pod| is_subset(selector, &pod.meta.labels)).filter_map(|pod| {
+            let ended = matches!(pod.spec.status.phase.as_str(), "Succeeded" | "Failed");
+            Some((pod, pod.spec.status.pod_ip.parse().ok().filter(|_| !ended)?))
+        })
+    }
+
+    /// The WorkloadEntries of a namespace that a selector picks.
+    fn entries(
+        &self,
+        found: &mut Vec<Instance>,
+        (namespace, selector): (&str, &BTreeMap<String, String>),
+        port_name: &str,
+        default: impl Fn(&WorkloadFacts) -> Option<u16>,
+    ) {
+        for entry in self.context.resources.workload_entries.in_namespace(namespace) {
+            let facts = workloads::of_entry(entry);
+            if !is_subset(selector, &facts.labels) {
+                continue;
+            }
+            let Some(number) = entry.spec.ports.get(port_name).copied().or_else(|| default(&facts)) else { continue };
+            let mut owner = owner(&facts, &self.context.proxy.trust_domain);
+            if entry.spec.service_account.is_none() {
+                owner.principal = None;
+            }
+            found.extend(self.named(&entry.spec.address, number, entry.spec.weight, &Rc::new(owner)));
+        }
+    }
+
+    fn entry(
+        &self,
+        service: &Service<'a>,
+        object: &'a Object<api::ServiceEntry>,
+        port: &'a ServiceEntryPort,
+    ) -> Vec<Instance> {
+        let spec = &object.spec;
+        if matches!(spec.resolution, Resolution::None | Resolution::DynamicDns) {
+            self.cannot_resolve(object);
+            return Vec::new();
+        }
+        let default = if port.target_port == 0 { port.number } else { port.target_port };
+        let mut found = Vec::new();
+        if let Some(selector) = &spec.workload_selector {
+            for (pod, address) in self.pods(object.namespace(), &selector.labels) {
+                let owner = self.all.pod_owner(self.context, pod);
+                found.push(Instance { address: (address, default).into(), weight: 1, owner });
+            }
+            self.entries(&mut found, (object.namespace(), &selector.labels), &port.name, |_| Some(default));
+            return found;
+        }
+        for (index, endpoint) in spec.endpoints.iter().enumerate() {
+            let number = endpoint.ports.get(&port.name).copied().unwrap_or(default);
+            let owner = Rc::new(self.declared_owner(service, object, endpoint));
+            if endpoint.address.starts_with("unix:") {
+                let field = format!("spec.endpoints[{index}].address");
+                let message = "unix sockets are not supported as endpoints; give an IP address or a DNS name";
+                self.context.report.error(object, super::report::UNSUPPORTED, &field, message);
+                continue;
+            }
+            found.extend(self.named(&endpoint.address, number, endpoint.weight, &owner));
+        }
+        let dns = matches!(spec.resolution, Resolution::Dns | Resolution::DnsRoundRobin);
+        if spec.endpoints.is_empty() && dns && !service.host.contains('*') {
+            found = self.named(&service.host, default, 1, &unknown_owner(service));
+        }
+        if spec.resolution == Resolution::DnsRoundRobin {
+            found.truncate(1);
+        }
+        found
+    }
+
+    fn cannot_resolve(&self, object: &Object<api::ServiceEntry>) {
+        let (name, instead) = match object.spec.resolution {
+            Resolution::DynamicDns => ("DYNAMIC_DNS", "name the hosts without `*` and use DNS"),
+            _ => ("NONE", "use STATIC with endpoints, or DNS"),
+        };
+        let message = format!("resolution {name} gives no address to send requests to, so they get 503; {instead}");
+        let code = super::report::UNSUPPORTED;
+        if self.context.proxy.is_gateway() {
+            self.context.report.error(object, code, "spec.resolution", message);
+        } else {
+            self.context.report.warning(object, code, "spec.resolution", message);
+        }
+    }
+
+    /// The owner of an endpoint that a ServiceEntry spells out.
+    fn declared_owner(
+        &self,
+        service: &Service<'a>,
+        object: &Object<api::ServiceEntry>,
+        endpoint: &api::WorkloadEntry,
+    ) -> Owner {
+        let account = endpoint.service_account.as_deref();
+        let principal = account.map(|account| self.context.proxy.spiffe_id(object.namespace(), account));
+        let workload = if service.external {
+            Workload::default()
+        } else {
+            let (name, principal) = (object.name(), principal.as_deref().unwrap_or_default());
+            workloads::describe(name, object.namespace(), &endpoint.labels, principal)
+        };
+        Owner {
+            namespace: object.namespace().to_owned(),
+            labels: endpoint.labels.clone(),
+            principal,
+            workload: Arc::new(workload),
+        }
+    }
+
+    /// An address, or each address that a name is resolved to.
+    fn named(&self, host: &str, port: u16, weight: u32, owner: &Rc<Owner>) -> Vec<Instance> {
+        let weight = weight.max(1);
+        let at = |ip: IpAddr| Instance { address: (ip, port).into(), weight, owner: owner.clone() };
+        if let Ok(ip) = host.parse() {
+            return vec![at(ip)];
+        }
+        let host = host.to_ascii_lowercase();
+        if host.is_empty() {
+            return Vec::new();
+        }
+        let resolved = self.context.proxy.resolved.get(&host).map(Vec::as_slice).unwrap_or_default();
+        let found = resolved.iter().copied().map(at).collect();
+        self.all.names.borrow_mut().insert(host);
+        found
+    }
+}
+
+/// The port of a slice that belongs to a port of its service.
+fn slice_port(slice: &EndpointSlice, port: &api::service::ServicePort) -> Option<u16> {
+    let tcp = slice.ports.iter().filter(|candidate| matches!(candidate.protocol.as_str(), "" | "TCP"));
+    let found = tcp.into_iter().find(|candidate| candidate.name == port.name)?;
+    found.port.or_else(|| WorkloadFacts::default().target_port(port.target_port.as_ref(), port.port))
+}
+
+/// An endpoint without a Pod that we know: the Service's selector holds for its labels, and no more is known.
+fn selected_owner(endpoint: &endpoint_slice::Endpoint, service: &Object<api::Service>) -> Owner {
+    let labels = service.spec.spec.selector.clone();
+    let pod = endpoint.target_ref.as_ref().map_or("", |target| &target.name);
+    let workload = Arc::new(workloads::describe(pod, service.namespace(), &labels, ""));
+    Owner { namespace: service.namespace().to_owned(), labels, principal: None, workload }
+}
+
+fn unknown_owner(service: &Service<'_>) -> Rc<Owner> {
+    Rc::new(Owner {
+        namespace: service.namespace.to_string(),
+        labels: BTreeMap::new(),
+        principal: None,
+        workload: Arc::default(),
+    })
+}

@@ -1,0 +1,202 @@
+//! Which Gateway servers this proxy serves, port by port, and which of their hosts two of them fight over.
+
+use std::{collections::HashMap, net::IpAddr};
+
+use super::{
+    context::Context,
+    report::{BAD_VALUE, UNSUPPORTED},
+    server_tls,
+};
+use crate::{
+    api::{
+        Gateway, Protocol,
+        gateway::{Server, ServerTlsMode},
+    },
+    host::HostPattern,
+    problem::Severity,
+    resources::Object,
+    snapshot::ServerTls,
+};
+
+/// The servers of one address and port, oldest first.
+pub(super) struct ServedPort<'a> {
+    pub(super) bind: Option<IpAddr>,
+    pub(super) number: u16,
+    /// All of its servers terminate TLS, or none does.
+    pub(super) tls: bool,
+    pub(super) servers: Vec<Served<'a>>,
+    taken: HashMap<HostPattern, Taken>,
+}
+
+/// The server that has a host.
+struct Taken {
+    server: (String, usize),
+    redirects: bool,
+}
+
+/// One server with the hosts that are left to it.
+pub(super) struct Served<'a> {
+    pub(super) gateway: &'a Object<Gateway>,
+    /// `namespace/name`.
+    pub(super) gateway_name: String,
+    pub(super) server: &'a Server,
+    pub(super) tls: Option<ServerTls>,
+    pub(super) hosts: Vec<ServerHost>,
+}
+
+impl Served<'_> {
+    /// Whether plain requests are sent to https.
+    pub(super) fn redirects(&self) -> bool {
+        self.tls.is_none() && self.server.tls.as_ref().is_some_and(|tls| tls.https_redirect)
+    }
+}
+
+/// `[namespace/]host` of a server.
+pub(super) struct ServerHost {
+    pub(super) pattern: HostPattern,
+    /// Only VirtualServices of this namespace attach; `None` = of any.
+    pub(super) namespace: Option<String>,
+}
+
+/// Every port that this proxy serves, in the order its first server appears.
+pub(super) fn select<'a>(context: &Context<'a>) -> Vec<ServedPort<'a>> {
+    let gateways = context.resources.gateways.iter();
+    let own: Vec<_> = gateways.filter(|gateway| context.proxy.selected_by(&gateway.spec.selector)).collect();
+    if own.is_empty() {
+        let labels: Vec<String> = context.proxy.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let message = format!(
+            "no Gateway selects this proxy, so it serves nothing; its labels are {}",
+            if labels.is_empty() { "none".to_owned() } else { labels.join(",") }
+        );
+        context.report.general(Severity::Info, "no-gateway", message);
+    }
+    let mut ports: Vec<ServedPort<'_>> = Vec::new();
+    for gateway in own {
+        for (index, server) in gateway.spec.servers.iter().enumerate() {
+            let place = Place { context, gateway, index };
+            if let Some((bind, served)) = place.admit(server) {
+                place.add(&mut ports, bind, served);
+            }
+        }
+    }
+    ports.retain(|port| !port.servers.is_empty());
+    ports
+}
+
+/// One server under way.
+struct Place<'s, 'a> {
+    context: &'s Context<'a>,
+    gateway: &'a Object<Gateway>,
+    index: usize,
+}
+
+impl<'a> Place<'_, 'a> {
+    fn error(&self, code: &'static str, field: &str, message: impl Into<String>) {
+        let field = format!("spec.servers[{}].{field}", self.index);
+        self.context.report.error(self.gateway, code, &field, message);
+    }
+
+    /// The server, when all it asks for can be given. One that would be less safe than asked for is not opened.
+    fn admit(&self, server: &'a Server) -> Option<(Option<IpAddr>, Served<'a>)> {
+        let bind = match server.bind.as_deref().map(str::parse::<IpAddr>) {
+            None => None,
+            Some(Ok(bind)) => Some(bind),
+            Some(Err(_)) => {
+                self.error(UNSUPPORTED, "bind", "only IP addresses are supported here, so this server is not opened");
+                return None;
+            }
+        };
+        let port = server.port.as_ref().filter(|port| port.number != 0)?;
+        let tls = match port.protocol? {
+            Protocol::Http | Protocol::Http2 | Protocol::Grpc | Protocol::GrpcWeb => None,
+            Protocol::Https => Some(self.terminate(server)?),
+            other => {
+                let message = format!(
+                    "servers of protocol {other} are not supported yet, so this one is not opened; use HTTP, HTTPS, HTTP2 or GRPC"
+                );
+                self.error(UNSUPPORTED, "port.protocol", message);
+                return None;
+            }
+        };
+        let hosts = server.hosts.iter().enumerate().filter_map(|(index, host)| self.host(index, host)).collect();
+        let gateway_name = format!("{}/{}", self.gateway.namespace(), self.gateway.name());
+        Some((bind, Served { gateway: self.gateway, gateway_name, server, tls, hosts }))
+    }
+
+    fn terminate(&self, server: &'a Server) -> Option<ServerTls> {
+        let Some(tls) = &server.tls else {
+            self.error(BAD_VALUE, "tls", "an HTTPS server needs tls, with a mode and a credentialName");
+            return None;
+        };
+        if matches!(tls.mode, ServerTlsMode::Passthrough | ServerTlsMode::AutoPassthrough) {
+            let message = "PASSTHROUGH (also what an unset mode means) and AUTO_PASSTHROUGH are not supported yet, so this \
+                           server is not opened; use SIMPLE, MUTUAL, OPTIONAL_MUTUAL or ISTIO_MUTUAL";
+            self.error(UNSUPPORTED, "tls.mode", message);
+            return None;
+        }
+        server_tls::compile(self.context, self.gateway, self.index, tls)
+    }
+
+    fn host(&self, index: usize, text: &str) -> Option<ServerHost> {
+        let (namespace, host) = text.split_once('/').map_or(("*", text), |(namespace, host)| (namespace, host));
+        let namespace = match namespace {
+            "*" => None,
+            "." => Some(self.gateway.namespace().to_owned()),
+            name => Some(name.to_owned()),
+        };
+        match host.parse() {
+            Ok(pattern) => Some(ServerHost { pattern, namespace }),
+            Err(wrong) => {
+                self.error(BAD_VALUE, &format!("hosts[{index}]"), format!("`{text}` is no host: {wrong}"));
+                None
+            }
+        }
+    }
+
+    /// Put a server to the others of its port. Where two want the same, the older one has it.
+    fn add(&self, ports: &mut Vec<ServedPort<'a>>, bind: Option<IpAddr>, mut served: Served<'a>) {
+        let number = served.server.port.as_ref().map_or(0, |port| port.number);
+        let tls = served.tls.is_some();
+        let at = ports.iter().position(|port| port.bind == bind && port.number == number).unwrap_or_else(|| {
+            ports.push(ServedPort { bind, number, tls, servers: Vec::new(), taken: HashMap::new() });
+            ports.len() - 1
+        });
+        let port = &mut ports[at];
+        if port.tls != tls {
+            let (own, theirs) = if tls { ("HTTPS", "plain HTTP") } else { ("plain HTTP", "HTTPS") };
+            let older = port.servers.first().map_or("another Gateway", |first| &first.gateway_name);
+            let message = format!(
+                "port {number} is {theirs} already (Gateway {older}), so this {own} server is not opened; use another port"
+            );
+            self.error("port-conflict", "port.number", message);
+            return;
+        }
+        self.settle_hosts(port, &mut served);
+        if !served.hosts.is_empty() {
+            port.servers.push(served);
+        }
+    }
+
+    /// TLS servers cannot share a host: an SNI leads to one server. Plain ones can, unless only one of them redirects.
+    fn settle_hosts(&self, port: &mut ServedPort<'a>, served: &mut Served<'a>) {
+        let redirects = served.redirects();
+        let own = (served.gateway_name.clone(), self.index);
+        let tls = port.tls;
+        let mut kept = Vec::with_capacity(served.hosts.len());
+        for host in served.hosts.drain(..) {
+            let fresh = || Taken { server: own.clone(), redirects };
+            let taken = port.taken.entry(host.pattern.clone()).or_insert_with(fresh);
+            if taken.server == own || (!tls && taken.redirects == redirects) {
+                kept.push(host);
+                continue;
+            }
+            let message = format!(
+                "host `{}` on port {} is taken by the older Gateway {} (servers[{}]), so it is not served from here; \
+                 remove it from one of them",
+                host.pattern, port.number, taken.server.0, taken.server.1
+            );
+            self.error("duplicate-host", "hosts", message);
+        }
+        served.hosts = kept;
+    }
+}

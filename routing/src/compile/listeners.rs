@@ -1,0 +1,115 @@
+//! The sockets of a gateway, with the certificates and the routes behind them.
+
+use std::{collections::HashSet, sync::Arc};
+
+use super::{
+    context::Context,
+    gateways::{self, ServedPort},
+    proxy::is_subset,
+    virtual_hosts::{self, Attached},
+    virtual_services::{self, Bound, MESH},
+    workloads::WorkloadFacts,
+};
+use crate::{
+    host::HostMap,
+    snapshot::{Listener, TlsServer, TlsServers},
+};
+
+pub(super) fn compile(context: &Context<'_>) -> Vec<Listener> {
+    let ports = gateways::select(context);
+    let bound = virtual_services::visible(context);
+    let mut attached = Attached::default();
+    let mut listeners: Vec<Listener> = Vec::new();
+    for port in &ports {
+        let bind_port = target_port(context, port.number);
+        let clash = listeners.iter().find(|other| other.bind == port.bind && other.bind_port == bind_port);
+        if let Some(other) = clash {
+            let message = format!(
+                "port {} leads to the proxy's port {bind_port}, which serves port {} already, so it is not opened; give \
+                 them different targetPorts in the gateway's Service",
+                port.number, other.port
+            );
+            let gateway = port.servers[0].gateway;
+            context.report.error(gateway, "port-conflict", "spec.servers", message);
+            continue;
+        }
+        let routes = Arc::new(virtual_hosts::compile(context, port, &bound, &mut attached));
+        let tls = port.tls.then(|| tls_servers(port));
+        listeners.push(Listener { bind: port.bind, port: port.number, bind_port, tls, routes });
+    }
+    report_unattached(context, &ports, &bound, &attached);
+    listeners
+}
+
+fn tls_servers(port: &ServedPort<'_>) -> TlsServers {
+    let mut servers = Vec::new();
+    let mut by_sni = HostMap::default();
+    for served in &port.servers {
+        let Some(settings) = served.tls.clone() else { continue };
+        for host in &served.hosts {
+            by_sni.insert(&host.pattern, servers.len());
+        }
+        let port_name = served.server.port.as_ref().map_or("", |port| &port.name);
+        servers.push(TlsServer { name: format!("{}/{port_name}", served.gateway_name).into(), settings });
+    }
+    TlsServers { servers, by_sni }
+}
+
+/// Where the gateway's Service sends a port: its `targetPort`, else the port itself.
+fn target_port(context: &Context<'_>, port: u16) -> u16 {
+    let proxy = context.proxy;
+    let services = context.resources.services.in_namespace(&proxy.namespace).iter();
+    let own = services.filter(|service| {
+        let selector = &service.spec.spec.selector;
+        !selector.is_empty()
+            && is_subset(selector, &proxy.labels)
+            && !service.meta.labels.contains_key("experimental.istio.io/disable-gateway-port-translation")
+    });
+    let mut declared = own.flat_map(|service| &service.spec.spec.ports).filter(|declared| declared.port == port);
+    declared.find_map(|declared| own_facts(context).target_port(declared.target_port.as_ref(), port)).unwrap_or(port)
+}
+
+/// The gateway's own container ports, by which a Service may name them.
+fn own_facts(context: &Context<'_>) -> WorkloadFacts {
+    super::workload(context.resources, &context.proxy.namespace, &context.proxy.name).unwrap_or_default()
+}
+
+/// VirtualServices that name a gateway that does not exist, or hosts that none of their gateways here serves.
+fn report_unattached(context: &Context<'_>, ports: &[ServedPort<'_>], bound: &[Bound<'_>], attached: &Attached) {
+    let served: HashSet<&str> =
+        ports.iter().flat_map(|port| &port.servers).map(|served| served.gateway_name.as_str()).collect();
+    for (number, service) in bound.iter().enumerate() {
+        report_unknown_gateways(context, service);
+        let own: Vec<&str> =
+            service.gateways.iter().map(String::as_str).filter(|gateway| served.contains(gateway)).collect();
+        if own.is_empty() {
+            continue;
+        }
+        for (pattern, index) in &service.hosts {
+            if !attached.contains(number, *index) {
+                let message = format!(
+                    "no server of Gateway {} has a host that fits `{pattern}` (and admits namespace `{}`), so it is not served \
+                     there; add the host to a server",
+                    own.join(", "),
+                    service.object.namespace()
+                );
+                let field = format!("spec.hosts[{index}]");
+                context.report.warning(service.object, "host-not-in-gateway", &field, message);
+            }
+        }
+    }
+}
+
+/// Names of gateways that no Gateway has.
+pub(super) fn report_unknown_gateways(context: &Context<'_>, service: &Bound<'_>) {
+    for (index, gateway) in service.gateways.iter().enumerate() {
+        let known = gateway == MESH
+            || gateway.split_once('/').is_some_and(|(ns, name)| context.resources.gateways.get(ns, name).is_some());
+        if !known {
+            let field = format!("spec.gateways[{index}]");
+            let message =
+                format!("there is no Gateway `{gateway}`; name one as `namespace/name`, or `mesh` for sidecars");
+            context.report.warning(service.object, "unknown-gateway", &field, message);
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Who a snapshot is compiled for.
+
+use std::{
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash, Hasher},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use crate::resources::Resources;
+
+/// One proxy, as its command line and its identity describe it.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Proxy {
+    /// What it does.
+    pub role: Role,
+    /// Name of the proxy's workload (`istio-ingressgateway`), for metrics and problems.
+    pub name: String,
+    /// Namespace of the proxy: where `credentialName` is looked up.
+    pub namespace: String,
+    /// Labels of the proxy's pod: what `Gateway.selector` and `sourceLabels` compare with.
+    pub labels: BTreeMap<String, String>,
+    /// Service account of the proxy.
+    pub service_account: String,
+    /// Trust domain of its identity, as `cluster.local`.
+    pub trust_domain: String,
+    /// Istio's root namespace, `istio-system` by default: where mesh-wide policies are.
+    pub root_namespace: String,
+    /// Domain of the cluster's services, `cluster.local` by default.
+    pub cluster_domain: String,
+    /// Addresses of the names in [`crate::snapshot::Snapshot::names`], as far as they are resolved by now.
+    pub resolved: Arc<BTreeMap<String, Vec<IpAddr>>>,
+}
+
+/// What a proxy does.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum Role {
+    /// Serves Istio Gateways.
+    Gateway,
+    /// Stands beside one workload.
+    Sidecar {
+        /// Namespace of the workload.
+        namespace: String,
+        /// Name of a Pod, WorkloadEntry, Deployment, StatefulSet or DaemonSet.
+        workload: String,
+    },
+}
+
+impl Default for Proxy {
+    /// Istio's defaults for an ingress gateway.
+    fn default() -> Self {
+        Self {
+            role: Role::Gateway,
+            name: "istio-ingressgateway".to_owned(),
+            namespace: "istio-system".to_owned(),
+            labels: BTreeMap::from([("istio".to_owned(), "ingressgateway".to_owned())]),
+            service_account: "istio-ingressgateway".to_owned(),
+            trust_domain: "cluster.local".to_owned(),
+            root_namespace: "istio-system".to_owned(),
+            cluster_domain: "cluster.local".to_owned(),
+            resolved: Arc::default(),
+        }
+    }
+}
+
+impl Proxy {
+    /// Whether this is a gateway.
+    pub fn is_gateway(&self) -> bool {
+        self.role == Role::Gateway
+    }
+
+    /// The SPIFFE id of a service account in this proxy's trust domain (Istio replaces `@` there by `.`).
+    pub(super) fn spiffe_id(&self, namespace: &str, service_account: &str) -> String {
+        spiffe_id(&self.trust_domain, namespace, service_account)
+    }
+
+    /// Whether a selector holds for this proxy's labels.
+    pub(super) fn selected_by(&self, selector: &BTreeMap<String, String>) -> bool {
+        is_subset(selector, &self.labels)
+    }
+
+    /// Whether an object of `namespace` with this `exportTo` is visible to this proxy; an empty list means everywhere.
+    pub(super) fn sees(&self, export_to: &[String], namespace: &str) -> bool {
+        export_to.is_empty()
+            || export_to.iter().any(|to| match to.as_str() {
+                "*" => true,
+                "." => namespace == self.namespace,
+                "~" => false,
+                name => name == self.namespace,
+            })
+    }
+
+    /// The content hash of a snapshot: same resources and same proxy, same number.
+    pub(super) fn digest(&self, resources: &Resources) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (resources.digest(), self).hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
+/// `spiffe://<trust domain>/ns/<namespace>/sa/<service account>`.
+pub(super) fn spiffe_id(trust_domain: &str, namespace: &str, service_account: &str) -> String {
+    format!("spiffe://{}/ns/{namespace}/sa/{service_account}", trust_domain.replace('@', "."))
+}
+
+/// Whether labels hold everything that a selector names. An empty selector selects all.
+pub(super) fn is_subset(selector: &BTreeMap<String, String>, labels: &BTreeMap<String, String>) -> bool {
+    selector.iter().all(|(name, value)| labels.get(name) == Some(value))
+}

@@ -1,0 +1,106 @@
+//! Problems as the compiler finds them: each told once, and no more of a kind per object than a person reads.
+
+use std::{
+    cell::RefCell,
+    collections::{HashMap, HashSet},
+};
+
+use crate::{
+    problem::{ObjectRef, Problem, Problems, Severity},
+    resources::{Object, Source},
+};
+
+/// What is asked for and not honoured.
+pub(super) const UNSUPPORTED: &str = "unsupported-field";
+/// A Secret that does not exist or lacks what is needed.
+pub(super) const MISSING_SECRET: &str = "missing-secret";
+/// A destination, or the host of a DestinationRule, that no service has.
+pub(super) const UNKNOWN_HOST: &str = "unknown-host";
+/// A value that means nothing here.
+pub(super) const BAD_VALUE: &str = "bad-value";
+
+/// Collects problems. It is shared by reference all over the compiler, hence the cells.
+#[derive(Default)]
+pub(super) struct Report {
+    general: RefCell<Problems>,
+    objects: RefCell<HashMap<ObjectRef, Told>>,
+}
+
+/// What was told about one object. Places are looked up at the end, since that reads the object's document again.
+struct Told {
+    source: Source,
+    problems: Vec<Problem>,
+    seen: HashSet<(String, String)>,
+    kinds: HashMap<&'static str, Count>,
+}
+
+struct Count {
+    number: usize,
+    worst: Severity,
+}
+
+const LISTED: usize = 20;
+
+impl Report {
+    /// Something asked for does not work.
+    pub(super) fn error<T>(&self, at: &Object<T>, code: &'static str, field: &str, message: impl Into<String>) {
+        self.add(at, (Severity::Error, code), field, message.into());
+    }
+
+    /// It works, but perhaps not as meant.
+    pub(super) fn warning<T>(&self, at: &Object<T>, code: &'static str, field: &str, message: impl Into<String>) {
+        self.add(at, (Severity::Warning, code), field, message.into());
+    }
+
+    /// A problem of no object in particular.
+    pub(super) fn general(&self, severity: Severity, code: &'static str, message: String) {
+        let object = ObjectRef::default();
+        self.general.borrow_mut().push(Problem { code, severity, object, field: String::new(), place: None, message });
+    }
+
+    fn add<T>(&self, at: &Object<T>, (severity, code): (Severity, &'static str), field: &str, message: String) {
+        let object = at.reference();
+        let mut objects = self.objects.borrow_mut();
+        let told = objects.entry(object.clone()).or_insert_with(|| Told::new(&at.source));
+        if !told.seen.insert((field.to_owned(), message.clone())) {
+            return;
+        }
+        let count = told.kinds.entry(code).or_insert(Count { number: 0, worst: severity });
+        count.number += 1;
+        count.worst = count.worst.min(severity);
+        if count.number <= LISTED {
+            told.problems.push(Problem { code, severity, object, field: field.to_owned(), place: None, message });
+        }
+    }
+
+    /// Everything found, by place.
+    pub(super) fn into_problems(self) -> Vec<Problem> {
+        let mut problems = self.general.into_inner();
+        for (object, told) in self.objects.into_inner() {
+            problems.extend(told.into_problems(&object));
+        }
+        problems.into_sorted()
+    }
+}
+
+impl Told {
+    fn new(source: &Source) -> Self {
+        Self { source: source.clone(), problems: Vec::new(), seen: HashSet::new(), kinds: HashMap::new() }
+    }
+
+    fn into_problems(self, object: &ObjectRef) -> Vec<Problem> {
+        let mut problems = self.problems;
+        for (code, count) in self.kinds.into_iter().filter(|(_, count)| count.number > LISTED) {
+            // Stands where the last one that is listed stands.
+            let last = problems.iter().rfind(|problem| problem.code == code);
+            let field = last.map(|last| last.field.clone()).unwrap_or_default();
+            let message = format!("and {} more of this kind in this object", count.number - LISTED);
+            problems.push(Problem { code, severity: count.worst, object: object.clone(), field, place: None, message });
+        }
+        let places = self.source.places(problems.iter().map(|problem| problem.field.as_str()));
+        for (problem, place) in problems.iter_mut().zip(places) {
+            problem.place = Some(place);
+        }
+        problems
+    }
+}

@@ -1,0 +1,98 @@
+//! What each object shows by itself: fields that are not honoured, each named; rules that nothing can reach.
+//!
+//! Fields that would make a server or a route unsafe when left out are refused where they are compiled.
+
+mod destination_rule;
+mod finding;
+mod virtual_service;
+
+use finding::Findings;
+
+use super::{context::Context, report::UNKNOWN_HOST};
+use crate::{
+    api::{Protocol, gateway::Server},
+    host::HostPattern,
+};
+
+pub(super) fn all(context: &Context<'_>) {
+    for object in &context.resources.virtual_services {
+        virtual_service::review(context, object);
+    }
+    for object in &context.resources.destination_rules {
+        destination_rule::review(context, object);
+        destination_host(context, object);
+    }
+    gateways(context);
+    entries(context);
+    for object in &context.resources.peer_authentications {
+        let selects = object.spec.selector.as_ref().is_some_and(|selector| !selector.match_labels.is_empty());
+        if selects && object.namespace() == context.proxy.root_namespace {
+            let message = format!(
+                "a policy with a selector has no effect in the root namespace `{}`; put it into the namespace of its workloads",
+                context.proxy.root_namespace
+            );
+            context.report.warning(object, "no-effect", "spec.selector", message);
+        }
+    }
+}
+
+/// A DestinationRule for a host that nobody has: often a misspelt name, or a short one from another namespace.
+fn destination_host(context: &Context<'_>, object: &crate::resources::Object<crate::api::DestinationRule>) {
+    let host = context.full_host(&object.spec.host, object.namespace());
+    let known = match host.parse::<HostPattern>() {
+        Ok(pattern) => context.services.any_matches(&pattern),
+        Err(_) => false,
+    };
+    if !known && context.proxy.sees(&object.spec.export_to, object.namespace()) {
+        let hint = context.services.similar(&host).map(|near| format!("; `{near}` exists")).unwrap_or_default();
+        let message = format!("no Service or ServiceEntry has the host `{host}`, so this rule holds for nothing{hint}");
+        context.report.warning(object, UNKNOWN_HOST, "spec.host", message);
+    }
+}
+
+fn gateways(context: &Context<'_>) {
+    for object in &context.resources.gateways {
+        let mut findings = Findings::default();
+        for (index, server) in object.spec.servers.iter().enumerate() {
+            server_fields(&mut findings, server, &format!("spec.servers[{index}]"));
+        }
+        findings.tell(context, object);
+    }
+}
+
+fn server_fields(findings: &mut Findings, server: &Server, field: &str) {
+    let web = server.port.as_ref().is_some_and(|port| port.protocol == Some(Protocol::GrpcWeb));
+    findings.note(web, "gRPC-Web is not translated to gRPC; its requests are forwarded as they are", || {
+        format!("{field}.port.protocol")
+    });
+    let endpoint = server.default_endpoint.is_some();
+    findings
+        .note(endpoint, "defaultEndpoint is not supported (nor is it by Istio)", || format!("{field}.defaultEndpoint"));
+    let Some(tls) = &server.tls else { return };
+    let curves = !tls.ecdh_curves.is_empty();
+    findings.note(curves, "ecdhCurves is not supported yet; the proxy's defaults are offered", || {
+        format!("{field}.tls.ecdhCurves")
+    });
+    findings.note(tls.tls_certificates.len() > 1, "only the first entry of tlsCertificates is served", || {
+        format!("{field}.tls.tlsCertificates[1]")
+    });
+}
+
+fn entries(context: &Context<'_>) {
+    const NETWORK: &str = "network is not supported; the address is connected to directly";
+    const LOCALITY: &str = "locality is not looked at yet; endpoints of all localities share the requests";
+    for object in &context.resources.service_entries {
+        let mut findings = Findings::default();
+        for (index, endpoint) in object.spec.endpoints.iter().enumerate() {
+            findings.note(endpoint.network.is_some(), NETWORK, || format!("spec.endpoints[{index}].network"));
+            findings.note(endpoint.locality.is_some(), LOCALITY, || format!("spec.endpoints[{index}].locality"));
+        }
+        findings.tell(context, object);
+    }
+    for object in &context.resources.workload_entries {
+        let mut findings = Findings::default();
+        findings.note(object.spec.network.is_some(), NETWORK, || "spec.network".to_owned());
+        findings.note(object.spec.locality.is_some(), LOCALITY, || "spec.locality".to_owned());
+        findings.tell(context, object);
+    }
+}

@@ -1,0 +1,113 @@
+//! DestinationRules: features that are not there yet.
+
+use super::finding::Findings;
+use crate::{
+    api::{
+        DestinationRule,
+        destination_rule::{
+            ConnectionPool, HttpPool, LoadBalancer, OutlierDetection, SimpleLb, TcpPool, TrafficPolicy,
+        },
+    },
+    compile::context::Context,
+    resources::Object,
+};
+
+pub(super) fn review(context: &Context<'_>, object: &Object<DestinationRule>) {
+    let mut findings = Findings::default();
+    if let Some(policy) = &object.spec.traffic_policy {
+        traffic_policy(&mut findings, policy, "spec.trafficPolicy");
+    }
+    for (index, subset) in object.spec.subsets.iter().enumerate() {
+        if let Some(policy) = &subset.traffic_policy {
+            traffic_policy(&mut findings, policy, &format!("spec.subsets[{index}].trafficPolicy"));
+        }
+    }
+    findings.tell(context, object);
+}
+
+fn traffic_policy(findings: &mut Findings, policy: &TrafficPolicy, field: &str) {
+    let blocks = Blocks {
+        load_balancer: policy.load_balancer.as_ref(),
+        connection_pool: policy.connection_pool.as_ref(),
+        outlier_detection: policy.outlier_detection.as_ref(),
+    };
+    blocks.review(findings, field);
+    let tunnel = "tunnel is not supported yet; connections are made directly";
+    findings.note(policy.tunnel.is_some(), tunnel, || format!("{field}.tunnel"));
+    let proxy_protocol = "proxyProtocol is not supported yet; no PROXY header is sent";
+    findings.note(policy.proxy_protocol.is_some(), proxy_protocol, || format!("{field}.proxyProtocol"));
+    let budget = "retryBudget is not supported yet; retries are not limited by it";
+    findings.note(policy.retry_budget.is_some(), budget, || format!("{field}.retryBudget"));
+    for (index, level) in policy.port_level_settings.iter().enumerate() {
+        let blocks = Blocks {
+            load_balancer: level.load_balancer.as_ref(),
+            connection_pool: level.connection_pool.as_ref(),
+            outlier_detection: level.outlier_detection.as_ref(),
+        };
+        blocks.review(findings, &format!("{field}.portLevelSettings[{index}]"));
+    }
+}
+
+/// What a traffic policy and its port level have in common.
+struct Blocks<'a> {
+    load_balancer: Option<&'a LoadBalancer>,
+    connection_pool: Option<&'a ConnectionPool>,
+    outlier_detection: Option<&'a OutlierDetection>,
+}
+
+impl Blocks<'_> {
+    fn review(&self, findings: &mut Findings, field: &str) {
+        if let Some(balancer) = self.load_balancer {
+            load_balancer(findings, balancer, &format!("{field}.loadBalancer"));
+        }
+        if let Some(tcp) = self.connection_pool.and_then(|pool| pool.tcp.as_ref()) {
+            tcp_pool(findings, tcp, &format!("{field}.connectionPool.tcp"));
+        }
+        if let Some(http) = self.connection_pool.and_then(|pool| pool.http.as_ref()) {
+            http_pool(findings, http, &format!("{field}.connectionPool.http"));
+        }
+        let outlier = "outlierDetection is not supported yet; no endpoint is ejected";
+        findings.note(self.outlier_detection.is_some(), outlier, || format!("{field}.outlierDetection"));
+    }
+}
+
+fn load_balancer(findings: &mut Findings, balancer: &LoadBalancer, field: &str) {
+    let at = |name: &str| format!("{field}.{name}");
+    let hash = "consistentHash is not supported yet; requests are balanced by LEAST_REQUEST";
+    findings.note(balancer.consistent_hash.is_some(), hash, || at("consistentHash"));
+    let passthrough = "PASSTHROUGH is not supported yet; requests are balanced by LEAST_REQUEST";
+    findings.note(balancer.simple == Some(SimpleLb::Passthrough), passthrough, || at("simple"));
+    let locality = "localityLbSetting is not supported yet; endpoints of all localities share the requests";
+    findings.note(balancer.locality_lb_setting.is_some(), locality, || at("localityLbSetting"));
+    let zone = "zoneAwareLbSetting is not supported yet; endpoints of all zones share the requests";
+    findings.note(balancer.zone_aware_lb_setting.is_some(), zone, || at("zoneAwareLbSetting"));
+    let warmup = "warmup is not supported yet; new endpoints get their full share at once";
+    findings.note(balancer.warmup.is_some(), warmup, || at("warmup"));
+    findings.note(balancer.warmup_duration_secs.is_some(), warmup, || at("warmupDurationSecs"));
+    let utilization = "backendUtilization is not supported; reported load is not looked at";
+    findings.note(balancer.backend_utilization.is_some(), utilization, || at("backendUtilization"));
+}
+
+fn tcp_pool(findings: &mut Findings, tcp: &TcpPool, field: &str) {
+    let at = |name: &str| format!("{field}.{name}");
+    let connections = "maxConnections is not supported yet; http2MaxRequests limits the requests in flight";
+    findings.note(tcp.max_connections != 0, connections, || at("maxConnections"));
+    let keepalive = "tcpKeepalive is not supported yet; the kernel's defaults hold";
+    findings.note(tcp.tcp_keepalive.is_some(), keepalive, || at("tcpKeepalive"));
+    let duration = "maxConnectionDuration is not supported yet; connections live as long as they are used";
+    findings.note(tcp.max_connection_duration.is_some(), duration, || at("maxConnectionDuration"));
+    let idle = "tcp.idleTimeout is not supported yet; http.idleTimeout is";
+    findings.note(tcp.idle_timeout.is_some(), idle, || at("idleTimeout"));
+}
+
+fn http_pool(findings: &mut Findings, http: &HttpPool, field: &str) {
+    let at = |name: &str| format!("{field}.{name}");
+    let pending = "http1MaxPendingRequests is not supported yet; waiting requests are not limited";
+    findings.note(http.http1_max_pending_requests != 0, pending, || at("http1MaxPendingRequests"));
+    let retries = "maxRetries is not supported yet; retries in flight are not limited";
+    findings.note(http.max_retries != 0, retries, || at("maxRetries"));
+    let streams = "maxConcurrentStreams is not supported yet; the service's own limit holds";
+    findings.note(http.max_concurrent_streams != 0, streams, || at("maxConcurrentStreams"));
+    let pings = "http2KeepAlive is not supported yet; no pings are sent";
+    findings.note(http.http2_keep_alive.is_some(), pings, || at("http2KeepAlive"));
+}

@@ -1,0 +1,96 @@
+//! VirtualServices: features that are not there yet, and routes behind a catch-all.
+
+use super::finding::Findings;
+use crate::{
+    api::{
+        StringMatch, VirtualService,
+        virtual_service::{HttpMatch, HttpRetry, HttpRoute},
+    },
+    compile::{context::Context, retries},
+    resources::Object,
+};
+
+pub(super) fn review(context: &Context<'_>, object: &Object<VirtualService>) {
+    let mut findings = Findings::default();
+    let tcp = "tcp routes are not supported yet; these connections are not routed by them";
+    findings.note(!object.spec.tcp.is_empty(), tcp, || "spec.tcp".to_owned());
+    let tls = "tls routes are not supported yet; these connections are not routed by them";
+    findings.note(!object.spec.tls.is_empty(), tls, || "spec.tls".to_owned());
+    for (index, route) in object.spec.http.iter().enumerate() {
+        route_fields(&mut findings, route, index);
+        if let Some(retries) = &route.retries {
+            retry_fields(&mut findings, retries, index);
+        }
+    }
+    findings.tell(context, object);
+    unreachable_routes(context, object);
+}
+
+fn route_fields(findings: &mut Findings, route: &HttpRoute, index: usize) {
+    let at = |field: &str| format!("spec.http[{index}].{field}");
+    let delegate = "delegates are not supported yet, so these requests get 503; write the delegate's routes here";
+    findings.fail(route.delegate.is_some(), delegate, || at("delegate"));
+    let fault = "fault injection is not supported yet; requests are forwarded without it";
+    findings.note(route.fault.is_some(), fault, || at("fault"));
+    let mirror = "mirroring is not supported yet; nothing is copied";
+    findings.note(route.mirror.is_some(), mirror, || at("mirror"));
+    findings.note(!route.mirrors.is_empty(), mirror, || at("mirrors"));
+    let cors = "corsPolicy is not supported yet; requests and preflights are forwarded without it";
+    findings.note(route.cors_policy.is_some(), cors, || at("corsPolicy"));
+    for (number, when) in route.matches.iter().enumerate() {
+        findings.note(
+            when.stat_prefix.is_some(),
+            "statPrefix is not supported; routes have no metrics of their own",
+            || at(&format!("match[{number}].statPrefix")),
+        );
+    }
+}
+
+fn retry_fields(findings: &mut Findings, given: &HttpRetry, index: usize) {
+    let at = |field: &str| format!("spec.http[{index}].retries.{field}");
+    let localities = "retryRemoteLocalities is not supported; a retry may go to any locality";
+    findings.note(given.retry_remote_localities.is_some(), localities, || at("retryRemoteLocalities"));
+    let hosts = "retryIgnorePreviousHosts: false is not supported; a retry prefers an endpoint not tried before";
+    findings.note(given.retry_ignore_previous_hosts == Some(false), hosts, || at("retryIgnorePreviousHosts"));
+    let backoff = "backoff is not supported; the wait between retries is the proxy's own";
+    findings.note(given.backoff.is_some(), backoff, || at("backoff"));
+    let tokens = given.retry_on.as_deref().unwrap_or_default();
+    for token in tokens.split(',').map(str::trim) {
+        let message = match token {
+            "envoy-ratelimited" => "the retryOn condition envoy-ratelimited is not supported and never holds",
+            "retriable-headers" => "the retryOn condition retriable-headers is not supported and never holds",
+            _ => "the retryOn condition http3-post-connect-failure is not supported and never holds",
+        };
+        findings.note(!retries::is_supported(token), message, || at("retryOn"));
+    }
+}
+
+fn unreachable_routes(context: &Context<'_>, object: &Object<VirtualService>) {
+    let routes = &object.spec.http;
+    let Some(last) = routes.iter().position(takes_everything).filter(|&last| last + 1 < routes.len()) else { return };
+    let behind = routes.len() - last - 1;
+    let dead = match behind {
+        1 => "this route is never reached".to_owned(),
+        _ => format!("this route and what is behind it ({behind} in all) are never reached"),
+    };
+    let message = format!("{dead}, since spec.http[{last}] matches every request; move that one to the end");
+    context.report.warning(object, "unreachable-rule", &format!("spec.http[{}]", last + 1), message);
+}
+
+fn takes_everything(route: &HttpRoute) -> bool {
+    route.matches.is_empty() || route.matches.iter().any(is_empty)
+}
+
+/// Whether a match entry holds for every request of every client.
+fn is_empty(when: &HttpMatch) -> bool {
+    let all_paths = match &when.uri {
+        None | Some(StringMatch::Present) => true,
+        Some(StringMatch::Prefix(prefix)) => matches!(prefix.as_str(), "" | "/"),
+        Some(StringMatch::Regex(regex)) => regex == ".*",
+        Some(StringMatch::Exact(_)) => false,
+    };
+    let no_fields = when.scheme.is_none() && when.method.is_none() && when.authority.is_none() && when.port.is_none();
+    let no_maps = when.headers.is_empty() && when.without_headers.is_empty() && when.query_params.is_empty();
+    let any_client = when.source_labels.is_empty() && when.source_namespace.is_none() && when.gateways.is_empty();
+    all_paths && no_fields && no_maps && any_client
+}

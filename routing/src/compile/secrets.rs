@@ -1,0 +1,130 @@
+//! `credentialName`: which Secret it means and what is in it. Istio looks in the proxy's own namespace only.
+
+use std::sync::Arc;
+
+use super::{
+    context::Context,
+    report::{MISSING_SECRET, UNSUPPORTED},
+};
+use crate::{
+    api::Secret,
+    resources::Object,
+    snapshot::{CertificateSecret, CertificateSource, RootsSource},
+};
+
+/// A `credentialName` and where it is written, for problems.
+pub(super) struct Credential<'a, 'o, T> {
+    pub(super) name: &'a str,
+    pub(super) object: &'o Object<T>,
+    pub(super) field: &'a str,
+}
+
+/// What a `credentialName` points to.
+enum Target<'a> {
+    /// A Secret of the proxy's namespace.
+    Secret(&'a str),
+    /// `builtin://`: the workload's own certificate.
+    Workload,
+    /// Something that can never be served, and why.
+    Never(String),
+}
+
+/// Certificate and key of a credential. A Secret that is not there or incomplete is reported.
+pub(super) fn certificate<T>(context: &Context<'_>, credential: &Credential<'_, '_, T>) -> CertificateSource {
+    let name = match target(context, credential.name) {
+        Target::Workload => return CertificateSource::Workload,
+        Target::Never(why) => return missing(context, credential, why),
+        Target::Secret(name) => name,
+    };
+    let namespace = &context.proxy.namespace;
+    let Some(secret) = context.resources.secrets.get(namespace, name) else {
+        let mut elsewhere = context.resources.secrets.iter().filter(|secret| secret.name() == name);
+        let hint = elsewhere.next().map(|other| format!("; the one in namespace `{}` is not used", other.namespace()));
+        let message = format!(
+            "there is no Secret `{namespace}/{name}`; it is looked up in the proxy's own namespace and needs tls.crt and \
+             tls.key (or cert and key){}",
+            hint.unwrap_or_default()
+        );
+        return missing(context, credential, message);
+    };
+    match pair(secret) {
+        Some(found) => CertificateSource::Secrets(vec![found]),
+        None => {
+            let message = format!(
+                "Secret `{namespace}/{name}` has no certificate with its key; it needs tls.crt and tls.key (or cert and key)"
+            );
+            missing(context, credential, message)
+        }
+    }
+}
+
+fn missing<T>(context: &Context<'_>, credential: &Credential<'_, '_, T>, message: String) -> CertificateSource {
+    context.report.error(credential.object, MISSING_SECRET, credential.field, message);
+    CertificateSource::Missing(secret_name(context, credential.name))
+}
+
+/// `namespace/name` of a plain name; other forms as they are written.
+fn secret_name(context: &Context<'_>, name: &str) -> String {
+    if name.contains("://") { name.to_owned() } else { format!("{}/{name}", context.proxy.namespace) }
+}
+
+/// CA and revocation list of a credential: Secret `<name>-cacert`, else the Secret itself. `None` when neither holds a CA.
+pub(super) fn authority(context: &Context<'_>, name: &str) -> Option<(RootsSource, Option<Arc<[u8]>>)> {
+    let Target::Secret(name) = target(context, name) else { return None };
+    let namespace = &context.proxy.namespace;
+    let separate = context.resources.secrets.get(namespace, &format!("{name}-cacert"));
+    let secret = separate.or_else(|| context.resources.secrets.get(namespace, name))?;
+    let (roots, revoked) =
+        [("cacert", "crl"), ("ca.crt", "ca.crl")].iter().find_map(|(ca, crl)| Some((value(secret, ca)?, *crl)))?;
+    Some((RootsSource::Pem(roots), value(secret, revoked)))
+}
+
+/// As [`authority`]; a CA that is not there is reported, and then nobody is trusted.
+pub(super) fn required_authority<T>(
+    context: &Context<'_>,
+    credential: &Credential<'_, '_, T>,
+) -> (RootsSource, Option<Arc<[u8]>>) {
+    let (namespace, name) = (&context.proxy.namespace, credential.name);
+    authority(context, name).unwrap_or_else(|| {
+        let message = match target(context, name) {
+            Target::Never(why) => why,
+            _ => format!(
+                "no CA certificates in namespace `{namespace}`; Secret `{name}-cacert` or `{name}` needs cacert or ca.crt"
+            ),
+        };
+        context.report.error(credential.object, MISSING_SECRET, credential.field, message);
+        (RootsSource::Missing(secret_name(context, name)), None)
+    })
+}
+
+fn target<'a>(context: &Context<'_>, name: &'a str) -> Target<'a> {
+    let Some((scheme, rest)) = name.split_once("://") else { return Target::Secret(name) };
+    match (scheme, rest.split_once('/')) {
+        ("kubernetes", None) => Target::Secret(rest),
+        ("kubernetes", Some((namespace, name))) if namespace == context.proxy.namespace => Target::Secret(name),
+        ("kubernetes", Some((namespace, _))) => Target::Never(format!(
+            "Secrets of namespace `{namespace}` may not be used; put it into the proxy's own namespace `{}`",
+            context.proxy.namespace
+        )),
+        ("builtin", _) => Target::Workload,
+        _ => Target::Never(format!("`{scheme}://` is not supported; name a Secret of the proxy's namespace")),
+    }
+}
+
+fn pair(secret: &Object<Secret>) -> Option<CertificateSecret> {
+    let name = format!("{}/{}", secret.namespace(), secret.name());
+    if let (Some(chain), Some(key)) = (value(secret, "cert"), value(secret, "key")) {
+        return Some(CertificateSecret { name, chain, key, ocsp: None });
+    }
+    let (chain, key) = (value(secret, "tls.crt")?, value(secret, "tls.key")?);
+    Some(CertificateSecret { name, chain, key, ocsp: value(secret, "tls.ocsp-staple") })
+}
+
+fn value(secret: &Object<Secret>, key: &str) -> Option<Arc<[u8]>> {
+    secret.spec.data.get(key).filter(|bytes| !bytes.is_empty()).map(|bytes| bytes.as_slice().into())
+}
+
+/// Tells that a setting which restricts whom to trust cannot be honoured, so nobody is trusted.
+pub(super) fn refuse<T>(context: &Context<'_>, object: &Object<T>, field: &str, why: &str) {
+    context.report.error(object, UNSUPPORTED, field, why);
+}

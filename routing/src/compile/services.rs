@@ -1,0 +1,206 @@
+//! Kubernetes Services and Istio ServiceEntries, as one table of services by host.
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::proxy::Proxy;
+use crate::{
+    api::{self, Protocol, service_entry},
+    host::HostPattern,
+    resources::{Object, Resources},
+};
+
+/// Everything that has a host and endpoints, as far as the proxy may see it.
+pub(super) struct Services<'a> {
+    all: Vec<Service<'a>>,
+    by_host: HashMap<Arc<str>, usize>,
+}
+
+/// One host.
+pub(super) struct Service<'a> {
+    /// Position in [`Services`].
+    pub(super) index: usize,
+    /// Fully qualified, lower case.
+    pub(super) host: Arc<str>,
+    /// Name for metrics: the Service's own, or a ServiceEntry's host.
+    pub(super) name: Arc<str>,
+    pub(super) namespace: Arc<str>,
+    /// Virtual addresses.
+    pub(super) addresses: Vec<&'a str>,
+    /// Kubernetes `clusterIP: None`.
+    pub(super) headless: bool,
+    pub(super) kubernetes: bool,
+    /// Outside of the mesh: no mesh TLS unless a DestinationRule says so.
+    pub(super) external: bool,
+    pub(super) ports: Vec<ServicePort<'a>>,
+    /// `ServiceEntry.subjectAltNames`.
+    pub(super) subject_alt_names: &'a [String],
+    /// SPIFFE ids out of the Service's `alpha.istio.io/...-serviceaccounts` annotations.
+    pub(super) accounts: Vec<String>,
+}
+
+/// One port of a service.
+#[derive(Clone, Copy)]
+pub(super) struct ServicePort<'a> {
+    pub(super) number: u16,
+    /// `None`: nobody said, so it is sniffed (and HTTP/1.1 for a gateway).
+    pub(super) protocol: Option<Protocol>,
+    pub(super) origin: Origin<'a>,
+}
+
+/// The object that a port comes from: two ServiceEntries may share a host.
+#[derive(Clone, Copy)]
+pub(super) enum Origin<'a> {
+    Kubernetes(&'a Object<api::Service>, &'a api::service::ServicePort),
+    Entry(&'a Object<api::ServiceEntry>, &'a service_entry::ServiceEntryPort),
+}
+
+impl ServicePort<'_> {
+    /// Whether requests on it are routed one by one.
+    pub(super) fn is_http(&self) -> bool {
+        self.protocol.is_none_or(Protocol::is_plain_http)
+    }
+}
+
+impl<'a> Service<'a> {
+    pub(super) fn port(&self, number: u16) -> Option<&ServicePort<'a>> {
+        self.ports.iter().find(|port| port.number == number)
+    }
+
+    /// The ports in words, for problems.
+    pub(super) fn ports_in_words(&self) -> String {
+        let ports: Vec<String> = self.ports.iter().map(|port| port.number.to_string()).collect();
+        ports.join(", ")
+    }
+}
+
+impl<'a> Services<'a> {
+    pub(super) fn new(resources: &'a Resources, proxy: &Proxy) -> Self {
+        let mut services = Self { all: Vec::new(), by_host: HashMap::new() };
+        for object in resources.services.iter().filter(|object| proxy.sees(&exported_to(object), object.namespace())) {
+            services.add(of_kubernetes(object, proxy));
+        }
+        let entries = resources.service_entries.iter();
+        let mut visible: Vec<_> =
+            entries.filter(|object| proxy.sees(&object.spec.export_to, object.namespace())).collect();
+        // Of ServiceEntries with the same host, the proxy's own namespace is preferred, then the oldest.
+        visible.sort_by_key(|object| object.namespace() != proxy.namespace);
+        for object in visible {
+            for host in &object.spec.hosts {
+                services.add(of_entry(object, host));
+            }
+        }
+        services
+    }
+
+    /// Kubernetes wins over ServiceEntries; several ServiceEntries are merged port by port.
+    fn add(&mut self, mut service: Service<'a>) {
+        if let Some(&index) = self.by_host.get(&service.host) {
+            let known = &mut self.all[index];
+            if known.kubernetes || service.kubernetes {
+                return;
+            }
+            for port in service.ports {
+                if known.port(port.number).is_none() {
+                    known.ports.push(port);
+                }
+            }
+            return;
+        }
+        service.index = self.all.len();
+        self.by_host.insert(service.host.clone(), service.index);
+        self.all.push(service);
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Service<'a>> {
+        self.all.iter()
+    }
+
+    /// The service of a host in full.
+    pub(super) fn find(&self, host: &str) -> Option<&Service<'a>> {
+        self.by_host.get(host).map(|&index| &self.all[index])
+    }
+
+    /// Whether a pattern holds for any service.
+    pub(super) fn any_matches(&self, pattern: &HostPattern) -> bool {
+        match pattern {
+            HostPattern::Exact(host) => self.find(host).is_some(),
+            HostPattern::Any => !self.all.is_empty(),
+            HostPattern::Suffix(rest) => self.all.iter().any(|service| service.host.ends_with(&**rest)),
+        }
+    }
+
+    /// The host nearest to a mistyped one: same first label, or the same text but for the namespace.
+    pub(super) fn similar(&self, host: &str) -> Option<&str> {
+        let label = host.split('.').next().unwrap_or(host);
+        let mut found = self.all.iter().filter(|service| service.host.split('.').next() == Some(label));
+        found.next().map(|service| &*service.host)
+    }
+}
+
+fn exported_to(object: &Object<api::Service>) -> Vec<String> {
+    let annotation = object.meta.annotations.get("networking.istio.io/exportTo");
+    annotation.map(|list| list.split(',').map(|to| to.trim().to_owned()).collect()).unwrap_or_default()
+}
+
+fn of_kubernetes<'a>(object: &'a Object<api::Service>, proxy: &Proxy) -> Service<'a> {
+    let (name, namespace, spec) = (object.name(), object.namespace(), &object.spec.spec);
+    let given = std::iter::once(&spec.cluster_ip).chain(&spec.cluster_ips);
+    let mut addresses: Vec<&str> = given.map(String::as_str).filter(|ip| !matches!(*ip, "" | "None")).collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    let ports = spec.ports.iter().filter(|port| matches!(port.protocol.as_str(), "" | "TCP"));
+    Service {
+        index: 0,
+        host: format!("{name}.{namespace}.svc.{}", proxy.cluster_domain).into(),
+        name: name.into(),
+        namespace: namespace.into(),
+        addresses,
+        headless: spec.cluster_ip == "None",
+        kubernetes: true,
+        external: spec.kind == "ExternalName",
+        ports: ports.map(|port| port_of_kubernetes(object, port)).collect(),
+        subject_alt_names: &[],
+        accounts: annotated_accounts(object, proxy),
+    }
+}
+
+/// Istio's protocol selection: `appProtocol`, then the port's name, then some well-known numbers, else sniffed.
+fn port_of_kubernetes<'a>(object: &'a Object<api::Service>, port: &'a api::service::ServicePort) -> ServicePort<'a> {
+    let named = || Protocol::from_port_name(&port.name);
+    let declared = port.app_protocol.as_deref().and_then(Protocol::from_app_protocol).or_else(named);
+    let well_known = || matches!(port.port, 25 | 53 | 3306 | 27017).then_some(Protocol::Tcp);
+    let origin = Origin::Kubernetes(object, port);
+    ServicePort { number: port.port, protocol: declared.or_else(well_known), origin }
+}
+
+fn annotated_accounts(object: &Object<api::Service>, proxy: &Proxy) -> Vec<String> {
+    let of = |key: &str| object.meta.annotations.get(key).map(String::as_str).unwrap_or_default();
+    let names = |list: &'static str| of(list).split(',').map(str::trim).filter(|name| !name.is_empty());
+    let canonical = names("alpha.istio.io/canonical-serviceaccounts").map(str::to_owned);
+    let kubernetes =
+        names("alpha.istio.io/kubernetes-serviceaccounts").map(|account| proxy.spiffe_id(object.namespace(), account));
+    canonical.chain(kubernetes).collect()
+}
+
+fn of_entry<'a>(object: &'a Object<api::ServiceEntry>, host: &str) -> Service<'a> {
+    let spec = &object.spec;
+    let host: Arc<str> = host.to_ascii_lowercase().into();
+    let ports = spec.ports.iter().filter(|port| port.protocol != Some(Protocol::Udp)).map(|port| ServicePort {
+        number: port.number,
+        protocol: port.protocol,
+        origin: Origin::Entry(object, port),
+    });
+    Service {
+        index: 0,
+        name: host.clone(),
+        host,
+        namespace: object.namespace().into(),
+        addresses: spec.addresses.iter().map(String::as_str).filter(|address| !address.contains('/')).collect(),
+        headless: false,
+        kubernetes: false,
+        external: spec.location == service_entry::Location::MeshExternal,
+        ports: ports.collect(),
+        subject_alt_names: &spec.subject_alt_names,
+        accounts: Vec::new(),
+    }
+}

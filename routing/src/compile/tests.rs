@@ -1,0 +1,112 @@
+//! Golden pairs: `testdata/compile/NN-name.in.yaml` compiles to `NN-name.out.txt`. `BLESS=1` writes the latter anew.
+//!
+//! Comments at the head of an input say for whom it is compiled: `# proxy: gateway` (also the default) or
+//! `# proxy: sidecar shop/cart-v1`; `# resolved: name address` is what DNS says.
+
+mod render;
+
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
+
+use super::*;
+use crate::{problem::Severity, resources::Resources};
+
+#[test]
+fn golden_cases_compile_to_what_was_reviewed() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/compile");
+    let mut inputs: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    inputs.retain(|path| path.to_string_lossy().ends_with(".in.yaml"));
+    inputs.sort();
+    assert!(inputs.len() >= 15, "the golden cases are missing");
+    let bless = std::env::var_os("BLESS").is_some();
+    let mut differing = Vec::new();
+    for input in inputs {
+        let output = input.with_file_name(input.file_name().unwrap().to_string_lossy().replace(".in.yaml", ".out.txt"));
+        let actual = rendered(&fs::read_to_string(&input).unwrap());
+        if bless {
+            fs::write(&output, actual).unwrap();
+        } else if fs::read_to_string(&output).unwrap_or_default() != actual {
+            differing.push(format!("{}:\n{actual}", output.display()));
+        }
+    }
+    assert!(differing.is_empty(), "run with BLESS=1 and review the difference\n{}", differing.join("\n"));
+}
+
+fn rendered(text: &str) -> String {
+    let (resources, problems) = Resources::read([("in.yaml", text)]);
+    let rejected: Vec<_> = problems.iter().filter(|problem| problem.severity == Severity::Error).collect();
+    assert!(rejected.is_empty(), "a golden case is valid object by object: {rejected:?}");
+    let compiled = compile(&resources, &proxy(text));
+    render::compiled(&compiled)
+}
+
+fn proxy(text: &str) -> Proxy {
+    let mut proxy = Proxy::default();
+    let mut resolved: BTreeMap<String, Vec<std::net::IpAddr>> = BTreeMap::new();
+    for line in text.lines().map_while(|line| line.strip_prefix("# ")) {
+        match line.split_whitespace().collect::<Vec<_>>().as_slice() {
+            ["proxy:", "sidecar", workload] => {
+                let (namespace, name) = workload.split_once('/').unwrap();
+                proxy.role = Role::Sidecar { namespace: namespace.to_owned(), workload: name.to_owned() };
+                proxy.namespace = namespace.to_owned();
+                proxy.labels = BTreeMap::new();
+            }
+            ["resolved:", name, address] => {
+                resolved.entry((*name).to_owned()).or_default().push(address.parse().unwrap());
+            }
+            _ => {}
+        }
+    }
+    proxy.resolved = Arc::new(resolved);
+    proxy
+}
+
+fn read(text: &str) -> Resources {
+    Resources::read([("in.yaml", text)]).0
+}
+
+#[test]
+fn the_digest_tells_content_and_proxy_apart() {
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{port: 80}]}\n";
+    let digest = |text: &str, proxy: &Proxy| compile(&read(text), proxy).snapshot.digest;
+    let (proxy, other) = (Proxy::default(), Proxy { namespace: "shop".to_owned(), ..Proxy::default() });
+    assert_eq!(digest(service, &proxy), digest(service, &proxy));
+    assert_ne!(digest(service, &proxy), digest(service, &other));
+    assert_ne!(digest(service, &proxy), digest(&service.replace("80", "81"), &proxy));
+}
+
+#[test]
+fn a_workload_is_found_by_pod_then_entry_then_deployment() {
+    let resources = read(
+        "{apiVersion: v1, kind: Pod, metadata: {name: a-1, labels: {app: a}}, spec: {serviceAccountName: pod, containers: \
+         [{name: c, ports: [{name: http, containerPort: 8080}]}]}, status: {podIP: 10.0.0.1}}\n---\n{apiVersion: apps/v1, \
+         kind: Deployment, metadata: {name: a}, spec: {template: {metadata: {labels: {app: a}}, spec: {serviceAccountName: \
+         deployment}}}}\n---\n{apiVersion: networking.istio.io/v1, kind: WorkloadEntry, metadata: {name: vm}, spec: {address: \
+         10.0.0.9, labels: {app: vm}, serviceAccount: vm}}\n",
+    );
+    let found = |name: &str| workload(&resources, "default", name).unwrap();
+    assert_eq!(found("a-1").service_account, "pod");
+    assert_eq!(found("a-1").ports, [WorkloadPort { name: "http".to_owned(), number: 8080 }]);
+    assert_eq!(found("a-1").name, "a");
+    assert_eq!(found("a").service_account, "deployment");
+    assert_eq!(found("a").addresses, ["10.0.0.1".parse::<std::net::IpAddr>().unwrap()]);
+    assert_eq!(found("vm").labels["app"], "vm");
+    assert_eq!(workload(&resources, "default", "nobody"), None);
+}
+
+#[test]
+fn many_problems_in_one_object_are_summed_up() {
+    let mut text = String::from(
+        "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: g}\nspec:\n  selector: {istio: \
+         ingressgateway}\n  servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}]\n---\n\
+         apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: v}\nspec:\n  hosts: ['*']\n  gateways: \
+         [g]\n  http:\n",
+    );
+    for number in 0..200 {
+        text.push_str(&format!(
+            "  - match: [{{uri: {{prefix: /r{number}}}}}]\n    route: [{{destination: {{host: s{number}}}}}]\n"
+        ));
+    }
+    let problems = compile(&read(&text), &Proxy::default()).problems;
+    assert_eq!(problems.len(), 21);
+    assert!(problems.iter().any(|problem| problem.message == "and 180 more of this kind in this object"));
+}

@@ -1,0 +1,70 @@
+//! What a sidecar accepts for its own workload.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use crate::upstream::UpstreamProtocol;
+
+/// The inbound side of one workload.
+#[derive(Debug, Default)]
+pub struct Inbound {
+    /// Addresses of the workload as others reach it (pod IPs).
+    pub addresses: Vec<IpAddr>,
+    /// Ports by workload (container) port number.
+    pub ports: BTreeMap<u16, InboundPort>,
+    /// For ports that no Service and no container declares.
+    pub default_mtls: MtlsMode,
+    /// Trust domains whose identities may come in.
+    pub trust_domains: Vec<String>,
+}
+
+impl Inbound {
+    /// The effective PeerAuthentication mode of a port.
+    pub fn mtls(&self, port: u16) -> MtlsMode {
+        self.ports.get(&port).map_or(self.default_mtls, |found| found.mtls)
+    }
+}
+
+/// One port of the workload.
+#[derive(Clone, Debug)]
+pub struct InboundPort {
+    /// Workload port.
+    pub port: u16,
+    /// Effective mode: port level, then workload, namespace, mesh, PERMISSIVE.
+    pub mtls: MtlsMode,
+    /// What the bytes are.
+    pub protocol: InboundProtocol,
+    /// What the application speaks, for HTTP.
+    pub application: UpstreamProtocol,
+    /// The service this port belongs to, for metrics; empty = none.
+    pub service_host: Arc<str>,
+    /// Short name.
+    pub service_name: Arc<str>,
+    /// Namespace.
+    pub service_namespace: Arc<str>,
+    /// Service port (not the workload port); 0 = none.
+    pub service_port: u16,
+}
+
+/// Istio `PeerAuthentication.mtls.mode` after inheritance.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum MtlsMode {
+    /// Plain text only.
+    Disable,
+    /// Both, told apart by the first bytes.
+    #[default]
+    Permissive,
+    /// Mutual TLS only.
+    Strict,
+}
+
+/// Declared protocol of an inbound port.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum InboundProtocol {
+    /// HTTP family.
+    Http,
+    /// Opaque bytes.
+    Tcp,
+    /// Sniffed.
+    #[default]
+    Auto,
+}

@@ -1,0 +1,26 @@
+//! Decisions. Istio resources in, an immutable [`snapshot::Snapshot`] out; then, per request, which rule and which
+//! endpoint. No sockets, no clock, no randomness: whatever of those a decision needs is an argument.
+//!
+//! ```text
+//! text --resources::parse--> Resources --compile--> Snapshot --table--> rule --balance--> endpoint
+//!                               \____________________/
+//!                                every Problem collected
+//! ```
+//!
+//! Modules in the order data meets them.
+
+pub mod api;
+pub mod problem;
+pub mod resources;
+
+pub mod compile;
+pub mod snapshot;
+
+pub mod balance;
+pub mod host;
+pub mod inbound;
+pub mod path;
+pub mod pattern;
+pub mod rule;
+pub mod table;
+pub mod upstream;

@@ -1,0 +1,239 @@
+//! From text to typed objects, each of which knows where it was written.
+//!
+//! ```text
+//! file --parse_file--> Parsed (objects, problems) --Store::replace--> Resources --compile--> Snapshot
+//! ```
+//!
+//! One bad document never hides another, and the [`Store`] keeps the last good version of a broken object.
+
+mod class;
+mod digest;
+mod document;
+mod parse;
+mod position;
+mod source;
+mod store;
+mod table;
+mod yaml;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use crate::api::{
+    Deployment, DestinationRule, EndpointSlice, Gateway, ObjectMeta, PeerAuthentication, Pod, Secret, Service,
+    ServiceEntry, VirtualService, WorkloadEntry,
+};
+use crate::problem::{ObjectRef, Place, Problem, Problems, Severity};
+
+pub use class::Kind;
+pub use parse::{Parsed, parse_file};
+pub use source::Source;
+pub use store::Store;
+pub use table::Table;
+
+/// One object: what it says about itself, what it asks for, and where it was written.
+#[derive(Clone, Debug)]
+pub struct Object<T> {
+    /// Its kind; a [`Deployment`] may also be a StatefulSet or a DaemonSet.
+    pub kind: Kind,
+    /// `metadata`.
+    pub meta: ObjectMeta,
+    /// Istio's `spec`; for Kubernetes' kinds the object without kind and metadata.
+    pub spec: T,
+    /// Where it was written.
+    pub source: Source,
+    /// Hash of the content, without what Kubernetes changes by itself (`status`, `resourceVersion`, ...).
+    pub digest: u64,
+}
+
+impl<T> Object<T> {
+    /// `metadata.namespace`.
+    pub fn namespace(&self) -> &str {
+        &self.meta.namespace
+    }
+
+    /// `metadata.name`.
+    pub fn name(&self) -> &str {
+        &self.meta.name
+    }
+
+    /// Kind, namespace and name.
+    pub fn reference(&self) -> ObjectRef {
+        ObjectRef::new(self.kind.name(), &self.meta.namespace, &self.meta.name)
+    }
+
+    /// Where a field is written, as `spec.http[0].timeout`, or else its nearest parent.
+    ///
+    /// Reads the document again, so it is meant for problems and not for every request.
+    pub fn place(&self, field: &str) -> Option<Place> {
+        self.source.place(field)
+    }
+
+    /// A problem about a field of this object, with its place.
+    pub fn problem(&self, severity: Severity, code: &'static str, field: &str, message: impl Into<String>) -> Problem {
+        Problem {
+            code,
+            severity,
+            object: self.reference(),
+            field: field.to_owned(),
+            place: self.place(field),
+            message: message.into(),
+        }
+    }
+}
+
+/// An object of any kind that routing reads.
+#[derive(Clone, Debug)]
+pub enum AnyObject {
+    /// Istio Gateway.
+    Gateway(Arc<Object<Gateway>>),
+    /// Istio VirtualService.
+    VirtualService(Arc<Object<VirtualService>>),
+    /// Istio DestinationRule.
+    DestinationRule(Arc<Object<DestinationRule>>),
+    /// Istio ServiceEntry.
+    ServiceEntry(Arc<Object<ServiceEntry>>),
+    /// Istio WorkloadEntry.
+    WorkloadEntry(Arc<Object<WorkloadEntry>>),
+    /// Istio PeerAuthentication.
+    PeerAuthentication(Arc<Object<PeerAuthentication>>),
+    /// Kubernetes Secret.
+    Secret(Arc<Object<Secret>>),
+    /// Kubernetes Service.
+    Service(Arc<Object<Service>>),
+    /// Kubernetes EndpointSlice.
+    EndpointSlice(Arc<Object<EndpointSlice>>),
+    /// Kubernetes Pod.
+    Pod(Arc<Object<Pod>>),
+    /// Kubernetes Deployment, StatefulSet or DaemonSet.
+    Deployment(Arc<Object<Deployment>>),
+}
+
+impl AnyObject {
+    /// What every object carries about itself.
+    pub fn meta(&self) -> &ObjectMeta {
+        self.parts().1
+    }
+
+    /// Its kind.
+    pub fn kind(&self) -> Kind {
+        self.parts().0
+    }
+
+    /// Where it was written.
+    pub fn source(&self) -> &Source {
+        self.parts().2
+    }
+
+    /// Hash of the content.
+    pub fn digest(&self) -> u64 {
+        self.parts().3
+    }
+
+    /// Kind, namespace and name.
+    pub fn reference(&self) -> ObjectRef {
+        let (kind, meta, ..) = self.parts();
+        ObjectRef::new(kind.name(), &meta.namespace, &meta.name)
+    }
+
+    fn parts(&self) -> (Kind, &ObjectMeta, &Source, u64) {
+        fn of<T>(object: &Object<T>) -> (Kind, &ObjectMeta, &Source, u64) {
+            (object.kind, &object.meta, &object.source, object.digest)
+        }
+        match self {
+            Self::Gateway(object) => of(object),
+            Self::VirtualService(object) => of(object),
+            Self::DestinationRule(object) => of(object),
+            Self::ServiceEntry(object) => of(object),
+            Self::WorkloadEntry(object) => of(object),
+            Self::PeerAuthentication(object) => of(object),
+            Self::Secret(object) => of(object),
+            Self::Service(object) => of(object),
+            Self::EndpointSlice(object) => of(object),
+            Self::Pod(object) => of(object),
+            Self::Deployment(object) => of(object),
+        }
+    }
+}
+
+/// All objects, by kind.
+#[derive(Clone, Debug, Default)]
+pub struct Resources {
+    /// Istio Gateways.
+    pub gateways: Table<Gateway>,
+    /// Istio VirtualServices.
+    pub virtual_services: Table<VirtualService>,
+    /// Istio DestinationRules.
+    pub destination_rules: Table<DestinationRule>,
+    /// Istio ServiceEntries.
+    pub service_entries: Table<ServiceEntry>,
+    /// Istio WorkloadEntries.
+    pub workload_entries: Table<WorkloadEntry>,
+    /// Istio PeerAuthentications.
+    pub peer_authentications: Table<PeerAuthentication>,
+    /// Kubernetes Secrets.
+    pub secrets: Table<Secret>,
+    /// Kubernetes Services.
+    pub services: Table<Service>,
+    /// Kubernetes EndpointSlices.
+    pub endpoint_slices: Table<EndpointSlice>,
+    /// Kubernetes Pods.
+    pub pods: Table<Pod>,
+    /// Kubernetes Deployments, StatefulSets and DaemonSets; kinds may share a name.
+    pub deployments: Table<Deployment>,
+    digest: u64,
+}
+
+impl Resources {
+    /// From objects of which no two share kind, namespace and name.
+    fn collect(objects: impl IntoIterator<Item = AnyObject>) -> Self {
+        let mut all = Self::default();
+        for object in objects {
+            // Addition forgets the order, so the layout of files does not matter.
+            all.digest = all.digest.wrapping_add(object.digest());
+            all.add(object);
+        }
+        all.gateways.sort();
+        all.virtual_services.sort();
+        all.destination_rules.sort();
+        all.service_entries.sort();
+        all.workload_entries.sort();
+        all.peer_authentications.sort();
+        all.secrets.sort();
+        all.services.sort();
+        all.endpoint_slices.sort();
+        all.pods.sort();
+        all.deployments.sort();
+        all
+    }
+
+    fn add(&mut self, object: AnyObject) {
+        match object {
+            AnyObject::Gateway(object) => self.gateways.push(object),
+            AnyObject::VirtualService(object) => self.virtual_services.push(object),
+            AnyObject::DestinationRule(object) => self.destination_rules.push(object),
+            AnyObject::ServiceEntry(object) => self.service_entries.push(object),
+            AnyObject::WorkloadEntry(object) => self.workload_entries.push(object),
+            AnyObject::PeerAuthentication(object) => self.peer_authentications.push(object),
+            AnyObject::Secret(object) => self.secrets.push(object),
+            AnyObject::Service(object) => self.services.push(object),
+            AnyObject::EndpointSlice(object) => self.endpoint_slices.push(object),
+            AnyObject::Pod(object) => self.pods.push(object),
+            AnyObject::Deployment(object) => self.deployments.push(object),
+        }
+    }
+
+    /// The same for the same content, whatever the files it is spread over and their order.
+    pub fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    /// Reads files once, as (name, text): for `check` and for tests. Problems come sorted by place.
+    pub fn read<'f>(files: impl IntoIterator<Item = (&'f str, &'f str)>) -> (Self, Vec<Problem>) {
+        let parsed = files.into_iter().map(|(file, text)| (file.to_owned(), parse_file(file, text))).collect();
+        let (resources, problems) = Store::default().replace(parsed);
+        (resources, Problems::from(problems).into_sorted())
+    }
+}

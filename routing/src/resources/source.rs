@@ -1,0 +1,77 @@
+//! Where an object was written.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::position::{self, Step};
+use super::yaml;
+use crate::problem::Place;
+
+/// Where an object was written: its file and the text of its document, from which positions are found when asked for.
+#[derive(Clone)]
+pub struct Source {
+    file: Arc<str>,
+    text: Arc<str>,
+    first_line: u32,
+    /// Index in the `items` of a List document.
+    item: Option<usize>,
+}
+
+/// Without the text, which may be a Secret's.
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.first_line)
+    }
+}
+
+impl Source {
+    pub(super) fn new(file: Arc<str>, text: Arc<str>, first_line: u32) -> Self {
+        Self { file, text, first_line, item: None }
+    }
+
+    pub(super) fn item(&self, index: usize) -> Self {
+        Self { item: Some(index), ..self.clone() }
+    }
+
+    /// The file as it was named.
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// Where a field is written, or else its nearest parent: the position of its key, or of its list item.
+    pub fn place(&self, field: &str) -> Option<Place> {
+        self.places([field]).pop()
+    }
+
+    /// As [`Self::place`] for several fields, each in its turn; the document is read once for all of them.
+    pub fn places<'f>(&self, fields: impl IntoIterator<Item = &'f str>) -> Vec<Place> {
+        let tree = yaml::positions(&self.text);
+        let place = |field: &str| {
+            let mut steps = Vec::new();
+            if let Some(index) = self.item {
+                steps.push(Step::Key("items".to_owned()));
+                steps.push(Step::Index(index));
+            }
+            steps.extend(position::steps(field));
+            let at = tree.as_ref().and_then(|tree| position::find(tree, &steps));
+            let first_content = || (self.leading_lines() + 1, 1);
+            let (line, column) = at.unwrap_or_else(first_content);
+            self.at(line, column)
+        };
+        fields.into_iter().map(place).collect()
+    }
+
+    /// A line and column of the document as a place in the file.
+    pub(super) fn at(&self, line: u32, column: u32) -> Place {
+        Place { file: Arc::clone(&self.file), line: self.first_line + line.max(1) - 1, column: column.max(1) }
+    }
+
+    /// Lines before the first that is neither blank nor a comment.
+    pub(super) fn leading_lines(&self) -> u32 {
+        let blank = |line: &&str| {
+            let line = line.trim();
+            line.is_empty() || line.starts_with('#')
+        };
+        u32::try_from(self.text.lines().take_while(blank).count()).unwrap_or(0)
+    }
+}

@@ -1,0 +1,121 @@
+//! What survives a reload: the last good version of every object.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::{AnyObject, Parsed, Resources};
+use crate::problem::{ObjectRef, Problem, Severity};
+
+/// The last good version of every object, so that a broken file takes nothing away that worked.
+#[derive(Debug, Default)]
+pub struct Store {
+    good: HashMap<ObjectRef, AnyObject>,
+}
+
+impl Store {
+    /// Takes the state of all files, and gives what now holds together with everything that is wrong.
+    ///
+    /// An object whose document is broken keeps its last good version, and the problem says so; an object that is in
+    /// no file any more is gone. Of two objects with the same identity the first by file name holds.
+    pub fn replace(&mut self, files: Vec<(String, Parsed)>) -> (Resources, Vec<Problem>) {
+        let mut files = files;
+        files.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let mut next = Next::default();
+        for (_, parsed) in &files {
+            next.take_good(parsed);
+        }
+        for (file, parsed) in files {
+            let kept = self.keep(&file, &parsed, &mut next);
+            next.tell(parsed.problems, &kept);
+        }
+        self.good.clone_from(&next.objects);
+        (Resources::collect(next.objects.into_values()), next.problems)
+    }
+
+    /// Keeps what a file broke, as far as a good version is known.
+    fn keep(&self, file: &str, parsed: &Parsed, next: &mut Next) -> Kept {
+        let mut kept = Kept::default();
+        for reference in &parsed.broken {
+            // A good document of the same identity elsewhere serves already.
+            if next.objects.contains_key(reference) && !next.kept.contains(reference) {
+                continue;
+            }
+            if let Some(object) = self.good.get(reference) {
+                next.keep(reference, object);
+                kept.named.insert(reference.clone());
+            }
+        }
+        if parsed.unreadable {
+            for (reference, object) in self.good.iter().filter(|(_, object)| object.source().file() == file) {
+                if !next.objects.contains_key(reference) {
+                    next.keep(reference, object);
+                    kept.unnamed += 1;
+                }
+            }
+        }
+        kept
+    }
+}
+
+/// What one file's broken documents keep.
+#[derive(Default)]
+struct Kept {
+    named: BTreeSet<ObjectRef>,
+    unnamed: usize,
+}
+
+/// The state that is being put together.
+#[derive(Default)]
+struct Next {
+    objects: HashMap<ObjectRef, AnyObject>,
+    kept: BTreeSet<ObjectRef>,
+    problems: Vec<Problem>,
+    /// Ignored kinds that were already named, by message.
+    ignored: BTreeSet<String>,
+}
+
+impl Next {
+    fn take_good(&mut self, parsed: &Parsed) {
+        for object in &parsed.objects {
+            let reference = object.reference();
+            if let Some(first) = self.objects.get(&reference) {
+                let first = first.source().place("");
+                let first = first.map_or_else(String::new, |place| format!(" in {}:{}", place.file, place.line));
+                let place = object.source().place("");
+                let here =
+                    place.as_ref().map_or_else(String::new, |place| format!(" in {}:{}", place.file, place.line));
+                let message = format!(
+                    "the same object is written twice: the first{first} holds, the one{here} is ignored; remove one"
+                );
+                let field = String::new();
+                let (code, severity) = ("duplicate-object", Severity::Warning);
+                self.problems.push(Problem { code, severity, object: reference, field, place, message });
+            } else {
+                self.objects.insert(reference, object.clone());
+            }
+        }
+    }
+
+    fn keep(&mut self, reference: &ObjectRef, object: &AnyObject) {
+        self.objects.insert(reference.clone(), object.clone());
+        self.kept.insert(reference.clone());
+    }
+
+    fn tell(&mut self, problems: Vec<Problem>, kept: &Kept) {
+        for mut problem in problems {
+            if problem.code == "ignored-kind" && !self.ignored.insert(problem.message.clone()) {
+                continue;
+            }
+            if problem.severity == Severity::Error {
+                if kept.named.contains(&problem.object) {
+                    problem.message.push_str("; the last good version keeps serving");
+                } else if kept.unnamed > 0 && !problem.object.is_complete() {
+                    problem.message.push_str(&match kept.unnamed {
+                        1 => "; the last good version of 1 object of this file keeps serving".to_owned(),
+                        count => format!("; the last good versions of {count} objects of this file keep serving"),
+                    });
+                }
+            }
+            self.problems.push(problem);
+        }
+    }
+}

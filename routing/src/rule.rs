@@ -1,0 +1,385 @@
+//! What a matched route says to do: the compiled form of one Istio `HTTPRoute`.
+
+use std::{fmt::Write as _, sync::Arc, time::Duration};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::{host::strip_port, snapshot::ClusterId, table::RequestView};
+
+/// One compiled `HTTPRoute`.
+#[derive(Debug)]
+pub struct Rule {
+    /// `HTTPRoute.name` (with the match's name), `default` when unnamed: `%ROUTE_NAME%`.
+    pub name: Arc<str>,
+    /// `namespace/name` of the VirtualService.
+    pub source: Arc<str>,
+    /// What to do.
+    pub action: Action,
+    /// `timeout`: the whole request with its retries; `None` = no limit.
+    pub timeout: Option<Duration>,
+    /// Attempts after the first; Istio's default is 2, before anything was sent.
+    pub retries: Retries,
+    /// `rewrite`.
+    pub rewrite: Option<Rewrite>,
+    /// `headers.request` of the route.
+    pub request_headers: HeaderOps,
+    /// `headers.response` of the route.
+    pub response_headers: HeaderOps,
+}
+
+impl Rule {
+    /// Apply the request header operations of the rule and of the destination chosen (`None` unless forwarding).
+    pub fn edit_request(&self, destination: Option<&Destination>, headers: &mut impl EditHeaders) {
+        let own = &self.request_headers;
+        self.edit(own, destination.map(|to| &to.request_headers), headers);
+    }
+
+    /// Apply the response header operations of the rule and of the destination chosen (`None` unless forwarding).
+    pub fn edit_response(&self, destination: Option<&Destination>, headers: &mut impl EditHeaders) {
+        let own = &self.response_headers;
+        self.edit(own, destination.map(|to| &to.response_headers), headers);
+    }
+
+    /// The authority to send upstream when it differs from the request's: `rewrite.authority`, else `host` set by the
+    /// route, else by the destination.
+    pub fn authority<'a>(&'a self, destination: &'a Destination) -> Option<&'a HeaderValue> {
+        let rewritten = self.rewrite.as_ref().and_then(|rewrite| rewrite.authority.as_ref());
+        rewritten.or(self.request_headers.authority.as_ref()).or(destination.request_headers.authority.as_ref())
+    }
+
+    /// One destination: its operations come after the route's, so they win. Several: Envoy applies the chosen one's first,
+    /// so the route's win.
+    fn edit(&self, own: &HeaderOps, destination: Option<&HeaderOps>, headers: &mut impl EditHeaders) {
+        let several = matches!(&self.action, Action::Route(to) if to.all.len() > 1);
+        let Some(theirs) = destination.filter(|ops| !ops.is_empty()) else { return own.apply(headers) };
+        let (first, second) = if several { (theirs, own) } else { (own, theirs) };
+        first.apply(headers);
+        second.apply(headers);
+    }
+}
+
+/// What to do with a matched request.
+#[derive(Debug)]
+pub enum Action {
+    /// Forward to one of these.
+    Route(Destinations),
+    /// Answer with a redirect.
+    Redirect(Redirect),
+    /// Answer with a fixed response.
+    Direct(DirectResponse),
+}
+
+/// Weighted destinations.
+#[derive(Debug)]
+pub struct Destinations {
+    /// At least one; weights above 0.
+    pub all: Vec<Destination>,
+    /// Sum of the weights.
+    pub total: u32,
+}
+
+impl Destinations {
+    /// One destination; `random` is any uniformly distributed number.
+    pub fn pick(&self, random: u32) -> &Destination {
+        let mut left = random % self.total.max(1);
+        for destination in &self.all[..self.all.len() - 1] {
+            if left < destination.weight {
+                return destination;
+            }
+            left -= destination.weight;
+        }
+        &self.all[self.all.len() - 1]
+    }
+}
+
+/// One `HTTPRouteDestination`.
+#[derive(Debug)]
+pub struct Destination {
+    /// Where; `None`: the configuration names a service or subset that does not exist (503, flag NC).
+    pub cluster: Option<ClusterId>,
+    /// The name, known or not, for logs: `outbound|8080|v1|host`.
+    pub cluster_name: Arc<str>,
+    /// Relative share.
+    pub weight: u32,
+    /// `headers.request` of the destination.
+    pub request_headers: HeaderOps,
+    /// `headers.response` of the destination.
+    pub response_headers: HeaderOps,
+}
+
+/// Header operations in Istio's order: `remove`, then `set`, then `add`.
+#[derive(Clone, Debug, Default)]
+pub struct HeaderOps {
+    /// Removed first.
+    pub remove: Vec<HeaderName>,
+    /// Overwritten, in alphabetical order.
+    pub set: Vec<(HeaderName, HeaderValue)>,
+    /// Appended, in alphabetical order.
+    pub add: Vec<(HeaderName, HeaderValue)>,
+    /// `set` of `host` or `:authority`.
+    pub authority: Option<HeaderValue>,
+}
+
+impl HeaderOps {
+    /// True when there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.remove.is_empty() && self.set.is_empty() && self.add.is_empty() && self.authority.is_none()
+    }
+
+    /// Change headers; [`Self::authority`] is no header and left to the caller.
+    pub fn apply(&self, headers: &mut impl EditHeaders) {
+        for name in &self.remove {
+            headers.remove_all(name);
+        }
+        for (name, value) in &self.set {
+            headers.set(name, value.clone());
+        }
+        for (name, value) in &self.add {
+            headers.add(name, value.clone());
+        }
+    }
+}
+
+/// Headers that operations can change: a plain map, or whatever the data path keeps beside its map.
+pub trait EditHeaders {
+    /// Remove every value of a name.
+    fn remove_all(&mut self, name: &HeaderName);
+    /// Replace every value of a name by one.
+    fn set(&mut self, name: &HeaderName, value: HeaderValue);
+    /// Add a value.
+    fn add(&mut self, name: &HeaderName, value: HeaderValue);
+}
+
+impl EditHeaders for HeaderMap {
+    fn remove_all(&mut self, name: &HeaderName) {
+        self.remove(name);
+    }
+
+    fn set(&mut self, name: &HeaderName, value: HeaderValue) {
+        self.insert(name, value);
+    }
+
+    fn add(&mut self, name: &HeaderName, value: HeaderValue) {
+        self.append(name, value);
+    }
+}
+
+/// Istio `HTTPRewrite`.
+#[derive(Debug)]
+pub struct Rewrite {
+    /// How the path changes.
+    pub path: Option<PathRewrite>,
+    /// New authority.
+    pub authority: Option<HeaderValue>,
+}
+
+impl Rewrite {
+    /// The path to send upstream for a path (without query) that the route matched; `None` when it stays.
+    ///
+    /// No slash is repaired (Istio: prefix `/foo` to `/` makes `/foo/bar` into `//bar`), but what does not begin with `/`
+    /// gets one, since it could not be sent otherwise.
+    pub fn path(&self, path: &str) -> Option<String> {
+        let new = match self.path.as_ref()? {
+            PathRewrite::Prefix { matched, with } => format!("{with}{}", path.get(*matched..).unwrap_or_default()),
+            PathRewrite::Full(with) => with.to_string(),
+            PathRewrite::Regex { pattern, with } => pattern.replace_all(path, &**with).into_owned(),
+        };
+        if new == path {
+            None
+        } else if new.starts_with('/') {
+            Some(new)
+        } else {
+            Some(format!("/{new}"))
+        }
+    }
+}
+
+/// How a path is rewritten; the query is always kept.
+#[derive(Debug)]
+pub enum PathRewrite {
+    /// `uri` with a prefix match: the first `matched` bytes give way to `with`, textually.
+    Prefix {
+        /// Length of the matched prefix in bytes.
+        matched: usize,
+        /// Its replacement.
+        with: Box<str>,
+    },
+    /// `uri` with an exact, regex or no match.
+    Full(Box<str>),
+    /// `uriRegexRewrite`: every match; groups are already in the `regex` crate's `${1}` form.
+    Regex {
+        /// Pattern.
+        pattern: regex::Regex,
+        /// Replacement.
+        with: Box<str>,
+    },
+}
+
+/// Istio `HTTPRedirect`.
+#[derive(Debug, Default)]
+pub struct Redirect {
+    /// 301, 302, 303, 307 or 308.
+    pub code: u16,
+    /// Path: whole (may hold its own query), or a replaced prefix.
+    pub path: Option<RedirectPath>,
+    /// New authority.
+    pub authority: Option<String>,
+    /// New scheme.
+    pub scheme: Option<String>,
+    /// Port in `Location`.
+    pub port: RedirectPort,
+}
+
+impl Redirect {
+    /// The value of `Location` for a request.
+    pub fn location(&self, request: &RequestView<'_>) -> String {
+        let scheme = self.scheme.as_deref().unwrap_or(request.scheme);
+        let authority = self.authority.as_deref().unwrap_or(request.authority);
+        let mut location = format!("{scheme}://{}", strip_port(authority));
+        if let Some(port) = self.explicit_port(request, scheme, authority) {
+            let _ = write!(location, ":{port}");
+        }
+        let kept = match &self.path {
+            None => {
+                location.push_str(request.path);
+                true
+            }
+            Some(RedirectPath::Prefix { matched, with }) => {
+                location.push_str(with);
+                location.push_str(request.path.get(*matched..).unwrap_or_default());
+                true
+            }
+            Some(RedirectPath::Full(path)) => {
+                location.push_str(path);
+                !path.contains('?')
+            }
+        };
+        if kept && !request.query.is_empty() {
+            location.push('?');
+            location.push_str(request.query);
+        }
+        location
+    }
+
+    /// The port to print; a default port of the final scheme is left out.
+    fn explicit_port<'a>(&self, request: &RequestView<'_>, scheme: &str, authority: &'a str) -> Option<Port<'a>> {
+        let own = authority.strip_prefix(strip_port(authority)).and_then(|rest| rest.strip_prefix(':'));
+        let fixed = match self.port {
+            RedirectPort::Keep => {
+                let own = own.filter(|port| !port.is_empty())?;
+                // `http://a:80/` becomes `https://a/`: the port meant the old scheme's default.
+                let default = Some(own) == default_port(scheme) || Some(own) == default_port(request.scheme);
+                let dropped = default && (self.scheme.is_some() || Some(own) == default_port(scheme));
+                return (!dropped).then_some(Port::Text(own));
+            }
+            RedirectPort::Protocol => return None,
+            RedirectPort::Fixed(port) => port,
+            RedirectPort::Request => request.port,
+        };
+        let default = default_port(scheme).is_some_and(|port| *port == fixed.to_string());
+        (!default).then_some(Port::Number(fixed))
+    }
+}
+
+/// A port as it stands in an authority, or as configured.
+enum Port<'a> {
+    Text(&'a str),
+    Number(u16),
+}
+
+impl std::fmt::Display for Port<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Number(number) => number.fmt(f),
+        }
+    }
+}
+
+fn default_port(scheme: &str) -> Option<&'static str> {
+    match scheme {
+        "http" => Some("80"),
+        "https" => Some("443"),
+        _ => None,
+    }
+}
+
+/// The path of a redirect.
+#[derive(Debug)]
+pub enum RedirectPath {
+    /// `uri`.
+    Full(String),
+    /// `prefixRewrite`.
+    Prefix {
+        /// Length of the matched prefix in bytes.
+        matched: usize,
+        /// Its replacement.
+        with: String,
+    },
+}
+
+/// The port of a redirect.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum RedirectPort {
+    /// As the request's authority has it (only a default port of a changed scheme is dropped).
+    #[default]
+    Keep,
+    /// `port`.
+    Fixed(u16),
+    /// `derivePort: FROM_PROTOCOL_DEFAULT`.
+    Protocol,
+    /// `derivePort: FROM_REQUEST_PORT`.
+    Request,
+}
+
+/// Istio `HTTPDirectResponse`.
+#[derive(Debug)]
+pub struct DirectResponse {
+    /// 200 to 599.
+    pub status: u16,
+    /// Body.
+    pub body: Arc<[u8]>,
+}
+
+/// Istio `HTTPRetry`, as far as it is honoured.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Retries {
+    /// Retries after the first try.
+    pub attempts: u32,
+    /// `perTryTimeout`.
+    pub per_try_timeout: Option<Duration>,
+    /// `connect-failure`.
+    pub connect_failure: bool,
+    /// `refused-stream`.
+    pub refused_stream: bool,
+    /// `reset`, `reset-before-request`: the connection died before any response byte.
+    pub reset: bool,
+    /// `5xx` (which includes the three above) as a status range.
+    pub server_errors: bool,
+    /// `gateway-error`: 502, 503, 504.
+    pub gateway_errors: bool,
+    /// Numeric tokens.
+    pub statuses: Vec<u16>,
+    /// gRPC tokens, as status numbers, looked at in response headers only.
+    pub grpc_statuses: Vec<u8>,
+}
+
+impl Default for Retries {
+    /// Istio's `defaultHttpRetryPolicy`: 2 attempts on connect-failure, refused-stream, unavailable, cancelled.
+    fn default() -> Self {
+        Self {
+            attempts: 2,
+            per_try_timeout: None,
+            connect_failure: true,
+            refused_stream: true,
+            reset: false,
+            server_errors: false,
+            gateway_errors: false,
+            statuses: Vec::new(),
+            grpc_statuses: vec![14, 1],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

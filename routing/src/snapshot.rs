@@ -1,0 +1,196 @@
+//! What the data path reads: immutable, swapped whole, pinned once per request.
+
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
+
+use crate::{inbound::Inbound, table::RouteTable, upstream::Cluster};
+
+/// One compiled configuration of one proxy.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// Content hash of the resources and of the proxy it was compiled from: same input, same digest.
+    pub digest: u64,
+    /// Gateway role: one per (bind address, port).
+    pub listeners: Vec<Listener>,
+    /// Every cluster that a route can name; [`ClusterId`] indexes it.
+    pub clusters: Vec<Arc<Cluster>>,
+    /// Sidecar role: what this workload accepts.
+    pub inbound: Option<Inbound>,
+    /// Sidecar role: where this workload's own requests go.
+    pub outbound: Option<Outbound>,
+    /// Host names among the endpoints that somebody with a resolver has to turn into addresses (sorted, unique).
+    pub names: Vec<String>,
+    /// How this proxy describes itself in metrics.
+    pub workload: Workload,
+}
+
+/// Index into [`Snapshot::clusters`].
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct ClusterId(pub u32);
+
+impl Snapshot {
+    /// The cluster a route names. Ids come from the same compilation, so the index always exists.
+    pub fn cluster(&self, id: ClusterId) -> &Arc<Cluster> {
+        &self.clusters[id.0 as usize]
+    }
+}
+
+/// A socket that the gateway listens on, with everything behind it.
+#[derive(Debug)]
+pub struct Listener {
+    /// Istio `Server.bind`; `None` = the address the proxy was told to bind.
+    pub bind: Option<IpAddr>,
+    /// The port as the Gateway names it (before any port map), 1 to 65535. What `match.port` compares with.
+    pub port: u16,
+    /// The port to bind: the Service's `targetPort` for [`Self::port`] where one selects this proxy, else the same.
+    pub bind_port: u16,
+    /// `None`: plain HTTP. `Some`: TLS, the server chosen by SNI.
+    pub tls: Option<TlsServers>,
+    /// Routes of **all** servers of this port: the host decides, never the server that the SNI chose.
+    pub routes: Arc<RouteTable>,
+}
+
+/// The TLS servers of one listener and how an SNI finds its own.
+#[derive(Debug, Default)]
+pub struct TlsServers {
+    /// Every server, in configuration order; the indexes below point here.
+    pub servers: Vec<TlsServer>,
+    /// Which server an SNI belongs to: exact before wildcard, longest wildcard first, then `*`.
+    pub by_sni: crate::host::HostMap<usize>,
+}
+
+/// One `Gateway.servers[]` entry that terminates TLS.
+#[derive(Debug)]
+pub struct TlsServer {
+    /// `namespace/gateway/port name`, for messages and logs.
+    pub name: Arc<str>,
+    /// What to present and what to demand.
+    pub settings: ServerTls,
+}
+
+/// Istio `ServerTLSSettings`, with its Secrets looked up.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct ServerTls {
+    /// Where the certificate comes from.
+    pub certificate: CertificateSource,
+    /// What is demanded of clients.
+    pub client: ClientAuth,
+    /// Lowest accepted version.
+    pub min_version: TlsVersion,
+    /// Highest accepted version.
+    pub max_version: TlsVersion,
+    /// OpenSSL names as written; empty = the proxy's default.
+    pub cipher_suites: Vec<String>,
+}
+
+/// A server's certificate.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum CertificateSource {
+    /// Istio `credentialName(s)`: the Secrets found (one, or two of different key types).
+    Secrets(Vec<CertificateSecret>),
+    /// Istio `serverCertificate` and `privateKey`: files that somebody who may do I/O has to read.
+    Files {
+        /// Path of the PEM chain.
+        certificate: String,
+        /// Path of the PEM key.
+        key: String,
+    },
+    /// The proxy's own workload certificate (`ISTIO_MUTUAL`).
+    Workload,
+    /// The Secret (named here) does not exist or lacks its keys: handshakes are refused until it does.
+    Missing(String),
+}
+
+/// Certificate and key out of a Secret.
+#[derive(Clone, Eq, Hash, PartialEq)]
+pub struct CertificateSecret {
+    /// `namespace/name`.
+    pub name: String,
+    /// PEM chain.
+    pub chain: Arc<[u8]>,
+    /// PEM key.
+    pub key: Arc<[u8]>,
+    /// DER OCSP staple (`tls.ocsp-staple`).
+    pub ocsp: Option<Arc<[u8]>>,
+}
+
+impl std::fmt::Debug for CertificateSecret {
+    /// Names the Secret and prints nothing of it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CertificateSecret").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// What a server demands of its clients.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum ClientAuth {
+    /// `SIMPLE`: nothing.
+    None,
+    /// `MUTUAL`: a certificate that chains to the CA, with one of the SANs when any are given.
+    Required(ClientCa),
+    /// `OPTIONAL_MUTUAL`: verified when sent.
+    Optional(ClientCa),
+    /// `ISTIO_MUTUAL`: a mesh identity of one of these trust domains (empty = of any).
+    Mesh {
+        /// Accepted trust domains.
+        trust_domains: Vec<String>,
+    },
+}
+
+/// The CA that client certificates must chain to.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct ClientCa {
+    /// Where the PEM roots come from. `Missing` refuses every handshake: a server never opens without its client
+    /// authentication.
+    pub roots: RootsSource,
+    /// PEM revocation list.
+    pub crl: Option<Arc<[u8]>>,
+    /// Istio `subjectAltNames`: one of these exactly; empty = any.
+    pub sans: Vec<String>,
+}
+
+/// PEM roots from somewhere.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum RootsSource {
+    /// Already read, from the named Secret.
+    Pem(Arc<[u8]>),
+    /// A file to read.
+    File(String),
+    /// The Secret (named here) does not exist or holds no CA.
+    Missing(String),
+}
+
+/// TLS protocol version.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum TlsVersion {
+    /// RFC 5246.
+    #[default]
+    V1_2,
+    /// RFC 8446.
+    V1_3,
+}
+
+/// A sidecar's outbound side.
+#[derive(Debug, Default)]
+pub struct Outbound {
+    /// Route table by service port, as a captured connection's original destination or the Host header names it.
+    pub by_port: HashMap<u16, Arc<RouteTable>>,
+}
+
+/// How a proxy or an endpoint describes its workload in metrics (istio-proxy labels, Istio standard metrics).
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Workload {
+    /// Owner's name (Deployment...), else the pod's; empty = unknown.
+    pub name: Arc<str>,
+    /// Namespace.
+    pub namespace: Arc<str>,
+    /// `service.istio.io/canonical-name`, else `app.kubernetes.io/name`, `app`, workload name.
+    pub canonical_service: Arc<str>,
+    /// `service.istio.io/canonical-revision`, else `app.kubernetes.io/version`, `version`, `latest`.
+    pub canonical_revision: Arc<str>,
+    /// Label `app`; empty when absent.
+    pub app: Arc<str>,
+    /// Label `version`; empty when absent.
+    pub version: Arc<str>,
+    /// SPIFFE id; empty = none.
+    pub principal: Arc<str>,
+}

@@ -1,0 +1,140 @@
+//! Where requests can go: clusters and their endpoints, as compiled from Services, ServiceEntries and DestinationRules.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use crate::snapshot::{RootsSource, Workload};
+
+/// One subset of one port of one service (Envoy's word; Istio names it `outbound|port|subset|host`).
+#[derive(Debug)]
+pub struct Cluster {
+    /// `outbound|8080|v1|reviews.default.svc.cluster.local`. Stable over reloads: pools and counters are keyed by it.
+    pub name: Arc<str>,
+    /// Fully qualified service host.
+    pub host: Arc<str>,
+    /// Short service name, for metrics.
+    pub service_name: Arc<str>,
+    /// Namespace of the service, for metrics.
+    pub service_namespace: Arc<str>,
+    /// Service port.
+    pub port: u16,
+    /// What the endpoints speak.
+    pub protocol: UpstreamProtocol,
+    /// TLS towards endpoints with [`Endpoint::tls`]; `None` = never.
+    pub tls: Option<Arc<ClientTls>>,
+    /// How an endpoint is chosen.
+    pub balance: Balance,
+    /// Istio `connectionPool.tcp.connectTimeout`, default 10 s.
+    pub connect_timeout: Duration,
+    /// Istio `connectionPool.http.idleTimeout`, default 1 h.
+    pub idle_timeout: Duration,
+    /// Istio `connectionPool` limits.
+    pub limits: Limits,
+    /// Ready endpoints.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// Istio `connectionPool` circuit breakers; `None` = unlimited.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Limits {
+    /// `http.http2MaxRequests`: requests in flight, whatever the protocol.
+    pub max_requests: Option<u32>,
+    /// `http.maxRequestsPerConnection`.
+    pub max_requests_per_connection: Option<u32>,
+}
+
+/// What an upstream speaks.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub enum UpstreamProtocol {
+    /// HTTP/1.1: the default.
+    #[default]
+    Http1,
+    /// HTTP/2: ports declared HTTP2 or GRPC, or `h2UpgradePolicy: UPGRADE`.
+    Http2,
+    /// As the downstream speaks (`useClientProtocol`, sniffed ports in a sidecar).
+    Downstream,
+}
+
+/// One address behind a cluster.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// Where to connect.
+    pub address: SocketAddr,
+    /// Relative share, at least 1.
+    pub weight: u32,
+    /// Whether [`Cluster::tls`] applies here: always when a DestinationRule says so, else (auto mTLS) when the endpoint
+    /// has a sidecar (`security.istio.io/tlsMode: istio`).
+    pub tls: bool,
+    /// For metrics.
+    pub workload: Arc<Workload>,
+}
+
+/// TLS towards an upstream (Istio `ClientTLSSettings`). Equal values may share one client configuration.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct ClientTls {
+    /// What the server must chain to.
+    pub roots: ClientRoots,
+    /// What the server must be named.
+    pub names: ServerNames,
+    /// What we present.
+    pub certificate: ClientCertificate,
+    /// What we ask for.
+    pub sni: Sni,
+    /// True for `ISTIO_MUTUAL`: offer Istio's ALPN names before the plain ones.
+    pub mesh: bool,
+}
+
+/// Roots towards an upstream.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum ClientRoots {
+    /// The mesh roots of the workload identity.
+    Mesh,
+    /// The operating system's.
+    System,
+    /// Given; [`RootsSource::Missing`] fails every connection rather than trusting anybody.
+    Given(RootsSource),
+    /// `insecureSkipVerify`.
+    Insecure,
+}
+
+/// Name check towards an upstream.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum ServerNames {
+    /// One of these SANs exactly.
+    Sans(Vec<String>),
+    /// The name asked for (SNI, else Host).
+    Host,
+    /// Only the chain.
+    Any,
+}
+
+/// Client certificate towards an upstream.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum ClientCertificate {
+    /// None.
+    None,
+    /// The workload's.
+    Workload,
+    /// From the configuration.
+    Given(crate::snapshot::CertificateSource),
+}
+
+/// SNI towards an upstream.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum Sni {
+    /// This one.
+    Fixed(Arc<str>),
+    /// The (rewritten) Host header without its port.
+    Host,
+}
+
+/// Load balancing policy (Istio `LoadBalancerSettings`).
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Balance {
+    /// The less loaded of two random endpoints: the default.
+    #[default]
+    LeastRequest,
+    /// In turn.
+    RoundRobin,
+    /// At random.
+    Random,
+}
