@@ -1,0 +1,255 @@
+//! The client side: how to speak TLS to the endpoints of one cluster.
+
+use std::fmt;
+use std::io;
+use std::net::Ipv4Addr;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+
+use rustls::client::Resumption;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, HandshakeKind, RootCertStore};
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::accept::{poll_readable, version_name};
+use crate::verify::ServerVerifier;
+use crate::workload::{WorkloadIdentity, certified_key, trust_anchors};
+use crate::{Error, cipher, identity, pem, provider};
+
+/// How to speak TLS to a cluster. Equal specs (and equal identities) give equal clients, so it can key a cache.
+///
+/// Istio's ISTIO_MUTUAL is `Roots::Mesh`, `Names::Sans` of the service accounts and `Certificate::Mesh`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ClientSpec {
+    /// Who may issue the server's certificate.
+    pub roots: Roots,
+    /// Which server the certificate must name.
+    pub names: Names,
+    /// The certificate shown when the server asks for one.
+    pub certificate: Certificate,
+    /// The protocols offered, best first; empty: the extension is not sent.
+    pub alpn: Vec<Vec<u8>>,
+}
+
+/// Who may issue the server's certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Roots {
+    /// The roots of the workload identity.
+    Mesh,
+    /// The operating system's trust store, read once per process.
+    System,
+    /// The CAs in this PEM text.
+    Pem(Vec<u8>),
+    /// Anybody: neither chain nor names are verified. Source: Istio `ClientTLSSettings.insecureSkipVerify`.
+    Insecure,
+}
+
+/// Which server the certificate must name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Names {
+    /// One of these among its URI, DNS, e-mail or IP names; empty: any. With SPIFFE ids in the list, the certificate
+    /// may have only one URI SAN.
+    Sans(Vec<String>),
+    /// The name given to [`ClientTls::connect`], as web browsers check it.
+    Host,
+    /// Any name: the chain is enough.
+    Any,
+}
+
+/// The certificate shown to the server.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub enum Certificate {
+    /// None. Source: Istio mode `SIMPLE`.
+    None,
+    /// The workload identity. Source: Istio mode `ISTIO_MUTUAL`.
+    Mesh,
+    /// This one. Source: Istio mode `MUTUAL`.
+    Pem {
+        /// PEM: the client's own certificate, then its issuers.
+        chain: Vec<u8>,
+        /// PEM: the private key.
+        key: Vec<u8>,
+    },
+}
+
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "None",
+            Self::Mesh => "Mesh",
+            Self::Pem { .. } => "Pem",
+        })
+    }
+}
+
+/// A client configuration, ready for handshakes; cheap to clone.
+///
+/// Sessions are kept per configuration: one made from a new identity never resumes a session of the old one.
+#[derive(Clone, Debug)]
+pub struct ClientTls {
+    pub(crate) config: Arc<ClientConfig>,
+    pub(crate) is_name_needed: bool,
+}
+
+impl ClientTls {
+    /// Check the spec and make the configuration; `identity` is needed for what says `Mesh`.
+    pub fn build(spec: &ClientSpec, identity: Option<&WorkloadIdentity>) -> Result<Self, Error> {
+        let roots = match &spec.roots {
+            Roots::Mesh => Some(Arc::clone(&identity.ok_or(Error::NoIdentity)?.roots)),
+            Roots::System => Some(system_roots()?),
+            Roots::Pem(text) => Some(Arc::new(trust_anchors(pem::certificates(text)?)?)),
+            Roots::Insecure => None,
+        };
+        let is_name_needed = roots.is_some() && spec.names == Names::Host;
+        let builder = ClientConfig::builder_with_provider(Arc::clone(provider::provider()))
+            .with_protocol_versions(&[&TLS13, &TLS12])
+            .map_err(Error::Config)?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(ServerVerifier::new(roots, spec.names.clone())));
+        let mut config = match own_certificate(&spec.certificate, identity)? {
+            None => builder.with_no_client_auth(),
+            // Shown whatever CAs the server names, as Envoy does.
+            Some(own) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own))),
+        };
+        config.alpn_protocols.clone_from(&spec.alpn);
+        config.resumption = Resumption::in_memory_sessions(SESSIONS);
+        Ok(Self { config: Arc::new(config), is_name_needed })
+    }
+
+    /// Shake hands over `io`. An empty `sni` sends none; an IP address is verified but not sent (RFC 6066 section 3).
+    ///
+    /// Without a deadline of its own. In TLS 1.3 this can succeed although the server refuses our certificate:
+    /// that shows with the first read, and [`Error::from_io`] names it.
+    pub async fn connect<IO>(&self, sni: &str, io: IO) -> Result<ClientStream<IO>, Error>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin,
+    {
+        let name = match ServerName::try_from(sni) {
+            Ok(name) => name.to_owned(),
+            Err(_) if sni.is_empty() && self.is_name_needed => return Err(Error::NoServerName),
+            // rustls sends no SNI for an IP address, and the names expected are not checked against this one.
+            Err(_) if sni.is_empty() => Ipv4Addr::UNSPECIFIED.into(),
+            Err(_) => return Err(Error::BadServerName(sni.escape_debug().to_string())),
+        };
+        let connector = TlsConnector::from(Arc::clone(&self.config));
+        let stream = connector.connect(name, io).await.map_err(Error::from_io)?;
+        Ok(ClientStream { stream })
+    }
+}
+
+/// Servers whose sessions are remembered by one configuration.
+const SESSIONS: usize = 256;
+
+fn own_certificate(
+    certificate: &Certificate,
+    identity: Option<&WorkloadIdentity>,
+) -> Result<Option<Arc<CertifiedKey>>, Error> {
+    match certificate {
+        Certificate::None => Ok(None),
+        Certificate::Mesh => Ok(Some(Arc::clone(&identity.ok_or(Error::NoIdentity)?.certified))),
+        Certificate::Pem { chain, key } => {
+            Ok(Some(Arc::new(certified_key(pem::certificates(chain)?, pem::private_key(key)?)?)))
+        }
+    }
+}
+
+/// Read on first use: parsing some 140 certificates takes milliseconds, and most meshes never need them.
+fn system_roots() -> Result<Arc<RootCertStore>, Error> {
+    static SYSTEM: OnceLock<Arc<RootCertStore>> = OnceLock::new();
+    if let Some(roots) = SYSTEM.get() {
+        return Ok(Arc::clone(roots));
+    }
+    let found = rustls_native_certs::load_native_certs();
+    let roots = trust_anchors(found.certs).map_err(|_| Error::NoSystemRoots)?;
+    Ok(Arc::clone(SYSTEM.get_or_init(|| Arc::new(roots))))
+}
+
+/// An established TLS connection to an endpoint.
+#[derive(Debug)]
+pub struct ClientStream<IO> {
+    stream: TlsStream<IO>,
+}
+
+impl<IO> ClientStream<IO> {
+    /// The transport below TLS.
+    pub fn get_ref(&self) -> &IO {
+        self.stream.get_ref().0
+    }
+
+    /// The transport below TLS; reading or writing it breaks the connection.
+    pub fn get_mut(&mut self) -> &mut IO {
+        self.stream.get_mut().0
+    }
+
+    /// The protocol agreed on.
+    pub fn alpn(&self) -> Option<&[u8]> {
+        self.stream.get_ref().1.alpn_protocol()
+    }
+
+    /// Whether the handshake was a resumption.
+    pub fn resumed(&self) -> bool {
+        self.stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed)
+    }
+
+    /// The server's SPIFFE id; parsed at each call.
+    pub fn peer_spiffe(&self) -> Option<Box<str>> {
+        identity::spiffe_of(self.stream.get_ref().1.peer_certificates()?.first()?)
+    }
+
+    /// `TLSv1.3` or `TLSv1.2`.
+    pub fn version(&self) -> &'static str {
+        version_name(self.stream.get_ref().1.protocol_version())
+    }
+
+    /// The cipher suite by OpenSSL's name.
+    pub fn cipher(&self) -> &'static str {
+        self.stream.get_ref().1.negotiated_cipher_suite().map_or("unknown", |suite| cipher::name(suite.suite()))
+    }
+}
+
+impl<IO> ClientStream<IO>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    /// Wait for bytes without taking them: `true` when the next read gives some, `false` when the server is gone.
+    pub fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        poll_readable(Pin::new(&mut self.stream), cx)
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for ClientStream<IO> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientStream<IO> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

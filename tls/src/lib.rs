@@ -1,0 +1,35 @@
+//! Trust: certificates and keys, identities, and the TLS handshakes on both sides.
+//!
+//! ```text
+//!  PEM --pem--> workload identity, server and client specs        configuration: seconds
+//!                 |        server: ServerSpec -> ServerTls
+//!                 |        client: ClientSpec -> ClientTls
+//!                 v
+//!  downstream --accept::hello--> ClientHello --accept--> ServerStream     data: microseconds
+//!  upstream   <--ClientTls::connect-- ClientStream
+//!                 `-- verify: chain, then identity (SPIFFE URI SAN)
+//! ```
+//!
+//! This is the only crate that names rustls. The crypto provider is aws-lc-rs, passed to every
+//! configuration explicitly: another library that installs its own provider changes nothing here.
+
+pub mod accept;
+pub mod authority;
+mod cipher;
+pub mod client;
+pub mod client_hello;
+mod error;
+pub mod identity;
+pub mod pem;
+pub mod provider;
+mod san;
+pub mod server;
+mod subject;
+mod verify;
+pub mod workload;
+pub mod xfcc;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::Error;

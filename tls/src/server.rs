@@ -1,0 +1,248 @@
+//! The server side: a description of what a listener wants, and the configuration made from it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::crypto::aws_lc_rs::Ticketer;
+use rustls::server::{
+    ClientHello, NoClientAuth, ResolvesServerCert, ServerSessionMemoryCache, VerifierBuilderError, WebPkiClientVerifier,
+};
+use rustls::sign::CertifiedKey;
+use rustls::version::{TLS12, TLS13};
+use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
+
+use crate::verify::{ClientVerifier, Clients};
+use crate::workload::{WorkloadIdentity, certified_key, trust_anchors};
+use crate::{Error, cipher, identity, pem, provider};
+
+/// How a server's TLS behaves. Equal specs (and equal identities) give equal servers, so it can key a cache.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ServerSpec {
+    /// The certificates, one per kind of key; the first whose key the client can verify is shown. Unused with [`ClientAuth::Mesh`].
+    pub certificates: Vec<CertifiedPem>,
+    /// Whether clients must, may or need not show a certificate.
+    pub client: ClientAuth,
+    /// The lowest version accepted. Source: Istio `ServerTLSSettings.minProtocolVersion`.
+    pub min_version: Version,
+    /// The highest version accepted. Source: Istio `ServerTLSSettings.maxProtocolVersion`.
+    pub max_version: Version,
+    /// OpenSSL names of the TLS 1.2 suites offered; empty: all. See [`unsupported_cipher_suites`].
+    pub cipher_suites: Vec<String>,
+    /// The protocols offered, best first. A client that shares none of them is served without ALPN.
+    pub alpn: Vec<Vec<u8>>,
+}
+
+impl Default for ServerSpec {
+    /// No certificate yet, no client certificates, TLS 1.2 to 1.3, all suites, no ALPN.
+    fn default() -> Self {
+        Self {
+            certificates: Vec::new(),
+            client: ClientAuth::None,
+            min_version: Version::Tls12,
+            max_version: Version::Tls13,
+            cipher_suites: Vec::new(),
+            alpn: Vec::new(),
+        }
+    }
+}
+
+/// A certificate chain with its key, as they stand in a Secret.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct CertifiedPem {
+    /// PEM: the server's own certificate, then its issuers.
+    pub chain: Vec<u8>,
+    /// PEM: the private key.
+    pub key: Vec<u8>,
+    /// DER: the OCSP response to staple, sent as it is.
+    pub ocsp: Option<Vec<u8>>,
+}
+
+impl fmt::Debug for CertifiedPem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CertifiedPem").field("chain_bytes", &self.chain.len()).finish_non_exhaustive()
+    }
+}
+
+/// What is asked of clients.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ClientAuth {
+    /// Nothing. Source: Istio `ServerTLSSettings.mode: SIMPLE`.
+    None,
+    /// A certificate that chains to a CA. Source: Istio mode `MUTUAL`.
+    Required {
+        /// PEM: the CAs.
+        roots_pem: Vec<u8>,
+        /// PEM: revocation lists; when given, every certificate of the chain must be covered by one.
+        crl: Option<Vec<u8>>,
+        /// One of these (DNS, URI, e-mail or IP) must be among the certificate's names; empty: any name.
+        sans: Vec<String>,
+    },
+    /// As `Required`, for clients that send a certificate; others are served too. Source: Istio mode `OPTIONAL_MUTUAL`.
+    Optional {
+        /// PEM: the CAs.
+        roots_pem: Vec<u8>,
+        /// PEM: revocation lists; when given, every certificate of the chain must be covered by one.
+        crl: Option<Vec<u8>>,
+        /// One of these (DNS, URI, e-mail or IP) must be among the certificate's names; empty: any name.
+        sans: Vec<String>,
+    },
+    /// A mesh certificate; the server shows the workload identity. Source: Istio mode `ISTIO_MUTUAL`.
+    Mesh {
+        /// Client ids must be `spiffe://<one of these>/...`; empty: any trust domain the roots vouch for.
+        trust_domains: Vec<String>,
+        /// One of these must be among the certificate's names; empty: any. Source: Istio `ServerTLSSettings.subjectAltNames`.
+        sans: Vec<String>,
+    },
+}
+
+/// The TLS versions there are; older ones are not spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Version {
+    /// TLS 1.2.
+    Tls12,
+    /// TLS 1.3.
+    Tls13,
+}
+
+/// Those of `names` that are ignored: rustls has no CBC suites and no RSA key exchange.
+///
+/// When all are, the server offers what it offers without a list.
+pub fn unsupported_cipher_suites(names: &[String]) -> Vec<String> {
+    cipher::unsupported(names)
+}
+
+/// A server configuration, ready for handshakes; cheap to clone.
+///
+/// Each has its own ticket keys: sessions of an older configuration are not resumed, so neither are the identities
+/// it had verified. Keep it while the spec is the same.
+#[derive(Clone, Debug)]
+pub struct ServerTls(Arc<Configs>);
+
+#[derive(Debug)]
+struct Configs {
+    alpn: Arc<ServerConfig>,
+    /// The same without ALPN: rustls ends the handshake when both sides offer and none is common, Envoy goes on.
+    plain: Arc<ServerConfig>,
+    local: Option<Arc<str>>,
+    not_after: i64,
+}
+
+impl ServerTls {
+    /// Check the spec and make the configuration; `identity` is needed for [`ClientAuth::Mesh`] only.
+    pub fn build(spec: &ServerSpec, identity: Option<&WorkloadIdentity>) -> Result<Self, Error> {
+        let (keys, local) = match &spec.client {
+            ClientAuth::Mesh { .. } => {
+                let identity = identity.ok_or(Error::NoIdentity)?;
+                (vec![Arc::clone(&identity.certified)], identity.spiffe.clone())
+            }
+            _ => (spec.certificates.iter().map(load).collect::<Result<_, _>>()?, None),
+        };
+        let not_after = earliest_end(&keys)?;
+        let mut config = ServerConfig::builder_with_provider(cipher::restricted(&spec.cipher_suites))
+            .with_protocol_versions(versions(spec)?)
+            .map_err(Error::Config)?
+            .with_client_cert_verifier(client_verifier(&spec.client, identity)?)
+            .with_cert_resolver(Arc::new(ByKey(keys)));
+        // TLS 1.3 and most TLS 1.2 clients resume by ticket, which costs no memory; the cache is for the rest.
+        config.ticketer = Ticketer::new().map_err(Error::Config)?;
+        config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
+        let plain = Arc::new(config.clone());
+        config.alpn_protocols.clone_from(&spec.alpn);
+        Ok(Self(Arc::new(Configs { alpn: Arc::new(config), plain, local, not_after })))
+    }
+
+    /// When the first of the certificates ends, in seconds since 1970; in the past, clients will refuse it.
+    pub fn not_after(&self) -> i64 {
+        self.0.not_after
+    }
+
+    /// The own URI SAN, when the certificate is the workload identity's.
+    pub fn local(&self) -> Option<&Arc<str>> {
+        self.0.local.as_ref()
+    }
+
+    /// The variant for a client that offers these protocols.
+    pub(crate) fn config_for<'a>(&self, mut offered: impl Iterator<Item = &'a [u8]>) -> Arc<ServerConfig> {
+        let ours = &self.0.alpn.alpn_protocols;
+        let is_common = offered.any(|protocol| ours.iter().any(|own| own == protocol));
+        Arc::clone(if is_common { &self.0.alpn } else { &self.0.plain })
+    }
+}
+
+/// Sessions remembered for TLS 1.2 clients that resume by session id.
+const SESSIONS: usize = 1024;
+
+/// The first certificate whose key can sign what the client can verify.
+#[derive(Debug)]
+struct ByKey(Vec<Arc<CertifiedKey>>);
+
+impl ResolvesServerCert for ByKey {
+    fn resolve(&self, client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let schemes = client_hello.signature_schemes();
+        let fitting = self.0.iter().find(|certified| certified.key.choose_scheme(schemes).is_some());
+        fitting.or(self.0.first()).cloned()
+    }
+}
+
+fn load(certificate: &CertifiedPem) -> Result<Arc<CertifiedKey>, Error> {
+    let mut certified = certified_key(pem::certificates(&certificate.chain)?, pem::private_key(&certificate.key)?)?;
+    certified.ocsp.clone_from(&certificate.ocsp);
+    Ok(Arc::new(certified))
+}
+
+fn earliest_end(keys: &[Arc<CertifiedKey>]) -> Result<i64, Error> {
+    let mut earliest = None;
+    for own in keys.iter().filter_map(|certified| certified.cert.first()) {
+        let end = identity::not_after(own)?;
+        earliest = Some(earliest.map_or(end, |other: i64| other.min(end)));
+    }
+    earliest.ok_or(Error::NoCertificate)
+}
+
+fn versions(spec: &ServerSpec) -> Result<&'static [&'static SupportedProtocolVersion], Error> {
+    static BOTH: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
+    match (spec.min_version, spec.max_version) {
+        (Version::Tls12, Version::Tls13) => Ok(&BOTH),
+        (Version::Tls12, Version::Tls12) => Ok(&BOTH[1..]),
+        (Version::Tls13, Version::Tls13) => Ok(&BOTH[..1]),
+        (Version::Tls13, Version::Tls12) => Err(Error::NoVersion),
+    }
+}
+
+fn client_verifier(
+    client: &ClientAuth,
+    identity: Option<&WorkloadIdentity>,
+) -> Result<Arc<dyn rustls::server::danger::ClientCertVerifier>, Error> {
+    let (chain, clients) = match client {
+        ClientAuth::None => return Ok(Arc::new(NoClientAuth)),
+        ClientAuth::Required { roots_pem, crl, sans } => {
+            let chain = by_ca(roots_pem, crl.as_deref())?.build();
+            (chain, Clients { trust_domains: None, sans: sans.clone() })
+        }
+        ClientAuth::Optional { roots_pem, crl, sans } => {
+            let chain = by_ca(roots_pem, crl.as_deref())?.allow_unauthenticated().build();
+            (chain, Clients { trust_domains: None, sans: sans.clone() })
+        }
+        ClientAuth::Mesh { trust_domains, sans } => {
+            let roots = Arc::clone(&identity.ok_or(Error::NoIdentity)?.roots);
+            // Mesh clients have one certificate; naming the roots would only make the handshake longer.
+            let chain = by_roots(roots).clear_root_hint_subjects().build();
+            (chain, Clients { trust_domains: Some(trust_domains.clone()), sans: sans.clone() })
+        }
+    };
+    let chain = chain.map_err(|error| match error {
+        VerifierBuilderError::InvalidCrl(error) => Error::BadRevocationList(rustls::Error::from(error)),
+        _ => Error::NoRoots,
+    })?;
+    Ok(Arc::new(ClientVerifier { chain, clients }))
+}
+
+fn by_ca(roots_pem: &[u8], crl: Option<&[u8]>) -> Result<rustls::server::ClientCertVerifierBuilder, Error> {
+    let roots = trust_anchors(pem::certificates(roots_pem)?)?;
+    let lists = crl.map(pem::revocation_lists).transpose()?;
+    Ok(by_roots(Arc::new(roots)).with_crls(lists.into_iter().flatten()))
+}
+
+fn by_roots(roots: Arc<RootCertStore>) -> rustls::server::ClientCertVerifierBuilder {
+    WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider::provider()))
+}
