@@ -1,0 +1,56 @@
+//! Three small HTTP servers on the control runtime: readiness (`--status`), metrics (`--stats`) and the admin pages
+//! (`--admin`). They read the proxy through [`View`] and never touch the data path.
+
+mod dump;
+mod pages;
+mod server;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+pub(crate) use dump::{clusters_text, snapshot_json};
+pub(crate) use server::Servers;
+
+use crate::telemetry::{log::LogLevel, metrics::Metrics};
+
+/// What the admin servers may know of the proxy, and the two things they may ask of it.
+pub(crate) trait View: Send + Sync + 'static {
+    /// Whether traffic should be sent here: not before the first configuration is applied, and not while draining.
+    fn readiness(&self) -> Readiness;
+
+    /// What is installed and what was wrong with it; usually [`snapshot_json`]. Never holds keys.
+    fn config_dump(&self) -> serde_json::Value;
+
+    /// Every cluster with its endpoints, for people; usually [`clusters_text`].
+    fn clusters(&self) -> String;
+
+    /// The certificates in use: names, what they are for, when they end. Never holds keys.
+    fn certificates(&self) -> serde_json::Value;
+
+    /// Begins to drain, as SIGTERM does, without ending the process.
+    fn drain(&self);
+
+    /// Drains and ends the process, as SIGTERM does.
+    fn quit(&self);
+}
+
+/// The answer of `/healthz/ready`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Readiness {
+    /// 200.
+    Ready,
+    /// 503, with a sentence that says what is waited for.
+    NotReady(String),
+}
+
+/// What the pages are made of.
+pub(crate) struct Admin {
+    /// The proxy.
+    pub(crate) view: Arc<dyn View>,
+    /// Its metrics.
+    pub(crate) metrics: Arc<Metrics>,
+    /// Its log; `None` where logging cannot be changed.
+    pub(crate) log: Option<LogLevel>,
+}

@@ -1,0 +1,200 @@
+//! The installed snapshot as JSON and as text. Never holds keys or certificates: only names say where they came from.
+
+use std::fmt::Write as _;
+
+use routing::{
+    inbound::Inbound,
+    problem::Problem,
+    rule::{Action, Rule},
+    snapshot::{CertificateSource, ClientAuth, Listener, RootsSource, ServerTls, Snapshot, Workload},
+    table::{RouteTable, VirtualHost},
+    upstream::{Cluster, Endpoint},
+};
+use serde_json::{Value, json};
+
+/// The page `/config_dump`: number and digest of the snapshot, what it serves, and every problem found on the way to it.
+pub(crate) fn snapshot_json(snapshot: &Snapshot, generation: u64, problems: &[Problem]) -> Value {
+    json!({
+        "generation": generation,
+        "digest": format!("{:016x}", snapshot.digest),
+        "workload": workload(&snapshot.workload),
+        "listeners": snapshot.listeners.iter().map(|it| listener(it, snapshot)).collect::<Vec<_>>(),
+        "inbound": snapshot.inbound.as_ref().map(inbound),
+        "outbound": snapshot.outbound.as_ref().map(|outbound| {
+            let mut ports: Vec<_> = outbound.by_port.iter().collect();
+            ports.sort_unstable_by_key(|(port, _)| **port);
+            ports.into_iter().map(|(port, table)| json!({"port": port, "hosts": hosts(table, snapshot)})).collect::<Vec<_>>()
+        }),
+        "clusters": snapshot.clusters.iter().map(|it| cluster(it)).collect::<Vec<_>>(),
+        "names_to_resolve": snapshot.names,
+        "problems": problems,
+    })
+}
+
+/// The page `/clusters`: one line per endpoint, `cluster address weight tls workload`.
+pub(crate) fn clusters_text(snapshot: &Snapshot) -> String {
+    let mut text = String::new();
+    for cluster in &snapshot.clusters {
+        if cluster.endpoints.is_empty() {
+            push_line(&mut text, format_args!("{} has no endpoints", cluster.name));
+        }
+        for endpoint in &cluster.endpoints {
+            push_line(
+                &mut text,
+                format_args!(
+                    "{} {} weight={} tls={} workload={}/{}",
+                    cluster.name,
+                    endpoint.address,
+                    endpoint.weight,
+                    is_encrypted(cluster, endpoint),
+                    endpoint.workload.namespace,
+                    endpoint.workload.name,
+                ),
+            );
+        }
+    }
+    text
+}
+
+fn push_line(text: &mut String, line: std::fmt::Arguments<'_>) {
+    // Writing into a String cannot fail.
+    let _ = writeln!(text, "{line}");
+}
+
+fn is_encrypted(cluster: &Cluster, endpoint: &Endpoint) -> bool {
+    endpoint.tls && cluster.tls.is_some()
+}
+
+fn workload(workload: &Workload) -> Value {
+    json!({
+        "name": *workload.name,
+        "namespace": *workload.namespace,
+        "canonical_service": *workload.canonical_service,
+        "canonical_revision": *workload.canonical_revision,
+        "app": *workload.app,
+        "version": *workload.version,
+        "principal": *workload.principal,
+    })
+}
+
+fn listener(listener: &Listener, snapshot: &Snapshot) -> Value {
+    json!({
+        "bind": listener.bind,
+        "port": listener.port,
+        "bind_port": listener.bind_port,
+        "tls": listener.tls.as_ref().map(|tls| {
+            let mut names: Vec<(String, usize)> = tls.by_sni.iter().map(|(host, &at)| (host.to_string(), at)).collect();
+            names.sort_unstable();
+            tls.servers.iter().enumerate().map(|(index, server)| json!({
+                "name": *server.name,
+                "sni": names.iter().filter(|(_, at)| *at == index).map(|(host, _)| host).collect::<Vec<_>>(),
+                "settings": server_tls(&server.settings),
+            })).collect::<Vec<_>>()
+        }),
+        "hosts": hosts(&listener.routes, snapshot),
+    })
+}
+
+fn server_tls(tls: &ServerTls) -> Value {
+    json!({
+        "certificate": match &tls.certificate {
+            CertificateSource::Secrets(secrets) => json!({"secrets": secrets.iter().map(|it| &it.name).collect::<Vec<_>>()}),
+            CertificateSource::Files { certificate, .. } => json!({"file": certificate}),
+            CertificateSource::Workload => json!("workload"),
+            CertificateSource::Missing(name) => json!({"missing": name}),
+        },
+        "client": match &tls.client {
+            ClientAuth::None => json!("none"),
+            ClientAuth::Required(ca) => json!({"required": roots(&ca.roots), "subject_alt_names": ca.sans}),
+            ClientAuth::Optional(ca) => json!({"optional": roots(&ca.roots), "subject_alt_names": ca.sans}),
+            ClientAuth::Mesh { trust_domains, .. } => json!({"mesh": trust_domains}),
+        },
+        "min_version": format!("{:?}", tls.min_version),
+        "max_version": format!("{:?}", tls.max_version),
+        "cipher_suites": tls.cipher_suites,
+    })
+}
+
+fn roots(roots: &RootsSource) -> Value {
+    match roots {
+        RootsSource::Pem(_) => json!("secret"),
+        RootsSource::File(path) => json!({"file": path}),
+        RootsSource::Missing(name) => json!({"missing": name}),
+    }
+}
+
+fn hosts(table: &RouteTable, snapshot: &Snapshot) -> Vec<Value> {
+    let mut hosts: Vec<&VirtualHost> = table.hosts.iter().map(|(_, host)| host).collect();
+    hosts.sort_unstable_by(|a, b| a.domain.cmp(&b.domain));
+    let routes =
+        |host: &VirtualHost| host.routes.routes().iter().map(|it| rule(&it.rule, snapshot)).collect::<Vec<_>>();
+    hosts
+        .into_iter()
+        .map(|host| json!({"host": *host.domain, "https_redirect": host.https_redirect, "routes": routes(host)}))
+        .collect()
+}
+
+fn rule(rule: &Rule, snapshot: &Snapshot) -> Value {
+    let action = match &rule.action {
+        Action::Route(destinations) => json!(
+            destinations
+                .all
+                .iter()
+                .map(|it| json!({
+                    "cluster": it.cluster.map_or(&it.cluster_name, |id| &snapshot.cluster(id).name).as_ref(),
+                    "known": it.cluster.is_some(),
+                    "weight": it.weight,
+                }))
+                .collect::<Vec<_>>()
+        ),
+        Action::Redirect(redirect) => json!({"redirect": redirect.code}),
+        Action::Direct(response) => json!({"direct_response": response.status}),
+    };
+    json!({
+        "name": *rule.name,
+        "source": *rule.source,
+        "timeout_ms": rule.timeout.map(|it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX)),
+        "action": action,
+    })
+}
+
+fn inbound(inbound: &Inbound) -> Value {
+    let port = |port: &routing::inbound::InboundPort| {
+        json!({
+            "port": port.port,
+            "mtls": format!("{:?}", port.mtls),
+            "protocol": format!("{:?}", port.protocol),
+            "service": *port.service_host,
+        })
+    };
+    json!({
+        "addresses": inbound.addresses,
+        "default_mtls": format!("{:?}", inbound.default_mtls),
+        "trust_domains": inbound.trust_domains,
+        "ports": inbound.ports.values().map(port).collect::<Vec<_>>(),
+    })
+}
+
+fn cluster(cluster: &Cluster) -> Value {
+    let endpoint = |endpoint: &Endpoint| {
+        json!({
+            "address": endpoint.address,
+            "weight": endpoint.weight,
+            "tls": is_encrypted(cluster, endpoint),
+            "workload": workload(&endpoint.workload),
+        })
+    };
+    json!({
+        "name": *cluster.name,
+        "host": *cluster.host,
+        "port": cluster.port,
+        "protocol": format!("{:?}", cluster.protocol),
+        "balance": format!("{:?}", cluster.balance),
+        "tls": cluster.tls.as_ref().map(|tls| json!({
+            "mesh": tls.mesh,
+            "sni": format!("{:?}", tls.sni),
+            "names": format!("{:?}", tls.names),
+        })),
+        "endpoints": cluster.endpoints.iter().map(endpoint).collect::<Vec<_>>(),
+    })
+}

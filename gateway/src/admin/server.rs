@@ -1,0 +1,120 @@
+//! Listening, and answering one connection after the other.
+
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, watch},
+    task::JoinSet,
+    time::sleep,
+};
+use tracing::{debug, info};
+
+use super::{Admin, pages};
+use crate::settings::Settings;
+
+/// Connections per server; these pages have few readers, and two of the servers are open to the network.
+const MOST_CONNECTIONS: usize = 256;
+/// For a request's head, and for the next request on a connection.
+const HEAD_DEADLINE: Duration = Duration::from_secs(10);
+/// When the system is short of files.
+const BACK_OFF: Duration = Duration::from_millis(100);
+
+/// Which pages a server has.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Kind {
+    /// `/healthz/ready`.
+    Status,
+    /// `/stats/prometheus`.
+    Stats,
+    /// All pages.
+    Admin,
+}
+
+/// A server could not listen.
+#[derive(Debug, thiserror::Error)]
+#[error("{flag} {address} cannot be bound; free the port, or choose another with {flag}")]
+pub(crate) struct BindError {
+    flag: &'static str,
+    address: SocketAddr,
+    #[source]
+    source: io::Error,
+}
+
+/// Bound and not yet served: connections wait.
+#[derive(Debug)]
+pub(crate) struct Servers {
+    pub(super) listeners: Vec<(Kind, TcpListener)>,
+}
+
+impl Servers {
+    /// Binds `--status`, `--stats` and `--admin`.
+    ///
+    /// # Errors
+    /// The address is taken or not ours; the sentence names the flag.
+    pub(crate) async fn bind(settings: &Settings) -> Result<Self, BindError> {
+        let mut listeners = Vec::new();
+        for (kind, flag, address) in [
+            (Kind::Status, "--status", settings.status),
+            (Kind::Stats, "--stats", settings.stats),
+            (Kind::Admin, "--admin", settings.admin),
+        ] {
+            let listener = TcpListener::bind(address).await.map_err(|source| BindError { flag, address, source })?;
+            listeners.push((kind, listener));
+        }
+        Ok(Self { listeners })
+    }
+
+    /// Serves until `stop` becomes true (or its sender is dropped).
+    pub(crate) async fn serve(self, admin: Arc<Admin>, mut stop: watch::Receiver<bool>) {
+        let mut servers = JoinSet::new();
+        for (kind, listener) in self.listeners {
+            if let Ok(address) = listener.local_addr() {
+                info!(listener = %address, "{kind:?} pages are served");
+            }
+            servers.spawn(accept(kind, listener, Arc::clone(&admin)));
+        }
+        // Dropping the servers ends them and their connections.
+        drop(stop.wait_for(|stop| *stop).await);
+    }
+}
+
+async fn accept(kind: Kind, listener: TcpListener, admin: Arc<Admin>) {
+    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let mut connections = JoinSet::new();
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let admin = Arc::clone(&admin);
+                connections.spawn(async move {
+                    converse(kind, stream, &admin).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                debug!(%error, "a connection to the {kind:?} pages was lost");
+                sleep(BACK_OFF).await;
+            }
+        }
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+async fn converse(kind: Kind, stream: TcpStream, admin: &Arc<Admin>) {
+    let service = service_fn(|request| {
+        let reply = pages::answer(kind, &request, admin);
+        async move { Ok::<_, Infallible>(reply) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_DEADLINE)
+        .max_buf_size(16 << 10)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    if let Err(error) = served {
+        debug!(%error, "a connection to the {kind:?} pages ended");
+    }
+}

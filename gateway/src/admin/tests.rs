@@ -1,0 +1,173 @@
+use std::{
+    net::SocketAddr,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use http::{Method, Request, StatusCode, header};
+use http_body_util::BodyExt as _;
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    sync::watch,
+};
+
+use super::{pages, server::Kind, *};
+
+#[derive(Default)]
+struct Proxy {
+    ready: bool,
+    drains: AtomicUsize,
+    quits: AtomicUsize,
+}
+
+impl View for Proxy {
+    fn readiness(&self) -> Readiness {
+        if self.ready { Readiness::Ready } else { Readiness::NotReady("no configuration yet".to_owned()) }
+    }
+
+    fn config_dump(&self) -> serde_json::Value {
+        json!({"generation": 7})
+    }
+
+    fn clusters(&self) -> String {
+        "outbound|80||web\n".to_owned()
+    }
+
+    fn certificates(&self) -> serde_json::Value {
+        json!([])
+    }
+
+    fn drain(&self) {
+        self.drains.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn quit(&self) {
+        self.quits.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn admin(proxy: &Arc<Proxy>) -> Admin {
+    Admin { view: Arc::clone(proxy) as Arc<dyn View>, metrics: Arc::new(Metrics::new()), log: None }
+}
+
+async fn ask(kind: Kind, method: Method, path: &str, proxy: &Arc<Proxy>) -> (StatusCode, String) {
+    let request = Request::builder().method(method).uri(path).body(()).unwrap();
+    let reply = pages::answer(kind, &request, &admin(proxy));
+    assert_eq!(reply.headers()[header::CACHE_CONTROL], "no-store");
+    let status = reply.status();
+    let body = reply.into_body().collect().await.unwrap().to_bytes();
+    (status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+async fn get(kind: Kind, path: &str, proxy: &Arc<Proxy>) -> (u16, String) {
+    let (status, body) = ask(kind, Method::GET, path, proxy).await;
+    (status.as_u16(), body)
+}
+
+#[tokio::test]
+async fn readiness_says_what_is_waited_for() {
+    let proxy = Arc::new(Proxy::default());
+    assert_eq!(
+        get(Kind::Status, "/healthz/ready", &proxy).await,
+        (503, "not ready: no configuration yet\n".to_owned())
+    );
+    let proxy = Arc::new(Proxy { ready: true, ..Proxy::default() });
+    assert_eq!(get(Kind::Status, "/healthz/ready", &proxy).await, (200, "ready\n".to_owned()));
+    assert_eq!(get(Kind::Admin, "/ready", &proxy).await.0, 200);
+}
+
+#[tokio::test]
+async fn the_open_servers_have_only_their_own_page() {
+    let proxy = Arc::new(Proxy::default());
+    for kind in [Kind::Status, Kind::Stats] {
+        for path in ["/", "/config_dump", "/drain", "/quitquitquit", "/certs", "/logging"] {
+            assert_eq!(ask(kind, Method::POST, path, &proxy).await.0, StatusCode::NOT_FOUND);
+            assert_eq!(get(kind, path, &proxy).await.0, 404);
+        }
+    }
+    assert_eq!((proxy.drains.load(Ordering::Relaxed), proxy.quits.load(Ordering::Relaxed)), (0, 0));
+}
+
+#[tokio::test]
+async fn metrics_have_two_paths() {
+    let proxy = Arc::new(Proxy::default());
+    for path in ["/stats/prometheus", "/metrics"] {
+        let (status, body) = get(Kind::Stats, path, &proxy).await;
+        assert_eq!(status, 200);
+        assert!(body.contains("istio_build{"), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn changes_want_post() {
+    let proxy = Arc::new(Proxy::default());
+    assert_eq!(get(Kind::Admin, "/drain", &proxy).await, (405, "use POST for /drain\n".to_owned()));
+    assert_eq!(get(Kind::Admin, "/logging?level=debug", &proxy).await.0, 405);
+    assert_eq!(ask(Kind::Admin, Method::POST, "/config_dump", &proxy).await.0, StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(proxy.drains.load(Ordering::Relaxed), 0);
+
+    assert_eq!(ask(Kind::Admin, Method::POST, "/drain", &proxy).await.0, StatusCode::OK);
+    assert_eq!(ask(Kind::Admin, Method::POST, "/quitquitquit", &proxy).await.0, StatusCode::OK);
+    assert_eq!((proxy.drains.load(Ordering::Relaxed), proxy.quits.load(Ordering::Relaxed)), (1, 1));
+}
+
+#[tokio::test]
+async fn the_index_names_every_page() {
+    let proxy = Arc::new(Proxy { ready: true, ..Proxy::default() });
+    let (_, index) = get(Kind::Admin, "/", &proxy).await;
+    for line in index.lines().filter(|it| it.starts_with("GET")) {
+        let path = line.split_whitespace().nth(1).unwrap();
+        let expected = if path == "/logging" { 501 } else { 200 };
+        assert_eq!(get(Kind::Admin, path, &proxy).await.0, expected, "{path}");
+    }
+    assert_eq!(get(Kind::Admin, "/config_dump", &proxy).await.1, "{\n  \"generation\": 7\n}\n");
+    assert_eq!(get(Kind::Admin, "/nothing", &proxy).await.0, 404);
+}
+
+fn settings(line: &str) -> crate::settings::Settings {
+    let line = format!("sluice gateway --config Cargo.toml {line}");
+    match crate::cli::parse(line.split_whitespace().map(std::ffi::OsString::from)) {
+        Ok(crate::cli::Command::Gateway(settings)) => *settings,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn fetch(address: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes()).await.unwrap();
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).await.unwrap();
+    reply
+}
+
+#[tokio::test]
+async fn three_servers_answer_until_they_are_stopped() {
+    let settings = settings("--status 127.0.0.1:0 --stats 127.0.0.1:0 --admin 127.0.0.1:0");
+    let servers = Servers::bind(&settings).await.unwrap();
+    let addresses: Vec<SocketAddr> = servers.listeners.iter().map(|(_, it)| it.local_addr().unwrap()).collect();
+    let [status, stats, pages] = addresses[..] else { panic!("three servers") };
+    let (stop, stopped) = watch::channel(false);
+    let proxy = Arc::new(Proxy { ready: true, ..Proxy::default() });
+    let serving = tokio::spawn(servers.serve(Arc::new(admin(&proxy)), stopped));
+
+    assert!(fetch(status, "/healthz/ready").await.starts_with("HTTP/1.1 200 OK\r\n"));
+    assert!(fetch(stats, "/stats/prometheus").await.contains("process_resident_memory_bytes"));
+    assert!(fetch(pages, "/clusters").await.contains("outbound|80||web"));
+
+    stop.send_replace(true);
+    serving.await.unwrap();
+    assert!(TcpStream::connect(pages).await.is_err());
+}
+
+#[tokio::test]
+async fn an_address_that_is_taken_names_the_flag() {
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap();
+    let settings = settings(&format!("--status 127.0.0.1:0 --stats {address} --admin 127.0.0.1:0"));
+    let error = Servers::bind(&settings).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("--stats {address} cannot be bound; free the port, or choose another with --stats")
+    );
+}

@@ -1,0 +1,134 @@
+//! Ingress gateway and sidecar are assemblies of the same parts. This is the only place where they differ.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
+
+use routing::{
+    compile::{Proxy, Role, workload},
+    resources::Resources,
+    snapshot::Snapshot,
+};
+
+use crate::{
+    live::{Front, Installed, Live},
+    net::listen::Door,
+    settings::{RoleSettings, Settings},
+    trust::Trust,
+    upstream::dial::{Dial, Dials},
+};
+
+/// Istio's capture port for requests of the application.
+const OUTBOUND: u16 = 15001;
+/// Istio's capture port for requests to the application.
+const INBOUND: u16 = 15006;
+/// Istio's address for a sidecar's own connections to its application: iptables lets them pass.
+const TO_APPLICATION: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 6));
+
+/// Who this proxy is, for the compiler.
+pub(crate) fn proxy(settings: &Settings, resources: &Resources, resolved: Arc<BTreeMap<String, Vec<IpAddr>>>) -> Proxy {
+    let mut proxy = Proxy {
+        role: Role::Gateway,
+        name: settings.name.clone(),
+        namespace: settings.namespace.clone(),
+        labels: settings.labels.clone(),
+        service_account: settings.service_account.clone(),
+        trust_domain: settings.trust_domain.clone(),
+        resolved,
+        ..Proxy::default()
+    };
+    if let RoleSettings::Sidecar { namespace, workload: name, .. } = &settings.role {
+        proxy.role = Role::Sidecar { namespace: namespace.clone(), workload: name.clone() };
+        if let Some(facts) = workload(resources, namespace, name) {
+            if proxy.labels.is_empty() {
+                proxy.labels = facts.labels;
+            }
+            if proxy.service_account.is_empty() {
+                proxy.service_account = facts.service_account;
+            }
+        }
+    }
+    proxy
+}
+
+/// Where a sidecar's application listens, when it is not where clients go.
+pub(crate) fn app_address(settings: &Settings) -> Option<IpAddr> {
+    match &settings.role {
+        RoleSettings::Gateway => None,
+        RoleSettings::Sidecar { app_address, .. } => *app_address,
+    }
+}
+
+/// What connections to the application come from: captured traffic needs Istio's address, or iptables would capture it
+/// again.
+pub(crate) fn app_source(settings: &Settings) -> Option<IpAddr> {
+    match &settings.role {
+        RoleSettings::Sidecar { app_address: None, .. } => Some(TO_APPLICATION),
+        _ => None,
+    }
+}
+
+/// The sockets a snapshot asks for.
+pub(crate) fn doors(settings: &Settings, snapshot: &Snapshot) -> BTreeMap<SocketAddr, Door> {
+    match &settings.role {
+        RoleSettings::Gateway => snapshot
+            .listeners
+            .iter()
+            .map(|listener| {
+                let port = settings.port_map.get(&listener.port).copied().unwrap_or(listener.bind_port);
+                let address = SocketAddr::new(listener.bind.unwrap_or(settings.bind), port);
+                (address, Door::Gateway { bind: listener.bind, port: listener.port })
+            })
+            .collect(),
+        RoleSettings::Sidecar { app_address, inbound, outbound, .. } => {
+            let mut doors = BTreeMap::new();
+            if let (Some(app_address), Some(own)) = (app_address, &snapshot.inbound) {
+                for address in own.addresses.iter().filter(|address| *address != app_address) {
+                    for port in own.ports.keys() {
+                        doors.insert(SocketAddr::new(*address, *port), Door::Inbound { port: Some(*port) });
+                    }
+                }
+            }
+            doors.insert(inbound.unwrap_or(SocketAddr::new(settings.bind, INBOUND)), Door::Inbound { port: None });
+            let local = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), OUTBOUND);
+            doors.insert(outbound.unwrap_or(local), Door::Outbound);
+            doors
+        }
+    }
+}
+
+/// Joins a snapshot with trust and with what survives reloads.
+pub(crate) fn install(settings: &Settings, live: &Live, trust: &mut Trust, generation: u64, snapshot: Snapshot) {
+    let upstreams = snapshot
+        .clusters
+        .iter()
+        .map(|cluster| Arc::new(live.endpoints.join(cluster, trust.dials(cluster, &live.dials))))
+        .collect();
+    let listeners: HashMap<_, _> = snapshot
+        .listeners
+        .iter()
+        .enumerate()
+        .map(|(index, listener)| {
+            ((listener.bind, listener.port), Front::new(index, listener, trust.listener(listener)))
+        })
+        .collect();
+    let inbound_tls = snapshot.inbound.as_ref().and_then(|inbound| trust.inbound(inbound));
+    let direct = |source| {
+        let mut dials = Dials::default();
+        for h2 in [false, true] {
+            dials.set(false, h2, live.dials.enter(Dial::direct(h2, source)));
+        }
+        dials
+    };
+    live.install(Installed {
+        generation,
+        upstreams,
+        listeners,
+        inbound_tls,
+        direct: direct(None),
+        application: direct(app_source(settings)),
+        snapshot,
+    });
+}

@@ -1,0 +1,293 @@
+//! The command line: what can be typed, and the one sentence a mistake is answered with.
+
+use std::{ffi::OsString, net::IpAddr, path::PathBuf, process::ExitCode};
+
+use clap::{
+    Args, CommandFactory, Parser, Subcommand, ValueEnum,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
+
+use crate::settings::{self, AccessLogFormat, Settings};
+
+#[cfg(test)]
+mod tests;
+
+/// What the user asked for, checked: flags are valid and named files exist.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// `sluice gateway`; the role is [`settings::RoleSettings::Gateway`].
+    Gateway(Box<Settings>),
+    /// `sluice sidecar`; the role is [`settings::RoleSettings::Sidecar`].
+    Sidecar(Box<Settings>),
+    /// `sluice check`.
+    Check(CheckFlags),
+    /// `sluice demo`.
+    Demo(DemoFlags),
+    /// `sluice echo`, the workload of the demo and of the tests.
+    Echo(EchoFlags),
+}
+
+/// The process ends here: what to print and which code to exit with.
+#[derive(Debug, Eq, PartialEq)]
+pub(crate) struct ExitMessage {
+    /// Printed as it is, without a newline at the end.
+    pub(crate) text: String,
+    /// 0 goes to stdout (help, version), everything else to stderr. 2 = bad usage.
+    pub(crate) code: u8,
+}
+
+impl ExitMessage {
+    /// A mistake on the command line: exit code 2.
+    pub(crate) fn usage(text: impl Into<String>) -> Self {
+        Self { text: text.into(), code: 2 }
+    }
+
+    /// Prints the text where it belongs and gives the exit code for `main`.
+    pub(crate) fn print(&self) -> ExitCode {
+        if self.code == 0 {
+            println!("{}", self.text);
+        } else {
+            eprintln!("sluice: {}", self.text);
+        }
+        ExitCode::from(self.code)
+    }
+}
+
+/// Reads the command line (the first argument is the program's name).
+///
+/// # Errors
+/// Help and version (code 0), or one sentence that says what to do (code 2).
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, ExitMessage> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let subcommand = args.get(1).and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+    let line = Line::try_parse_from(args).map_err(|error| sentence(&error, &subcommand))?;
+    let Some(verb) = line.verb else {
+        return Err(ExitMessage { text: Line::command().render_help().to_string().trim_end().to_owned(), code: 0 });
+    };
+    check(verb).map_err(|problem| ExitMessage::usage(format!("{problem}{}", hint(&subcommand))))
+}
+
+/// What clap cannot know: whether files exist and which defaults follow from other flags.
+fn check(verb: Verb) -> Result<Command, String> {
+    match verb {
+        Verb::Gateway(flags) => Settings::gateway(flags).map(|it| Command::Gateway(Box::new(it))),
+        Verb::Sidecar(flags) => Settings::sidecar(flags).map(|it| Command::Sidecar(Box::new(it))),
+        Verb::Check(flags) => settings::existing("PATH", &flags.paths).map(|()| Command::Check(flags)),
+        Verb::Demo(flags) => settings::existing_folder("DIR", &flags.directory).map(|()| Command::Demo(flags)),
+        Verb::Echo(flags) => Ok(Command::Echo(flags)),
+    }
+}
+
+const AFTER_HELP: &str = "\
+First steps:
+  sluice demo examples/cloud-cargo      a whole mesh on this machine, with curl commands to try
+  sluice check my-yaml/                 what Sluice would make of your YAML
+  sluice gateway --config my-yaml/      serve it
+
+The logs' level comes from SLUICE_LOG (or RUST_LOG), as in SLUICE_LOG=debug.";
+
+/// An ingress gateway and sidecar proxy that speaks Istio's API.
+#[derive(Debug, Parser)]
+#[command(name = "sluice", version, after_help = AFTER_HELP, disable_colored_help = true)]
+struct Line {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Serve the Gateways whose selector matches --labels
+    Gateway(GatewayFlags),
+    /// Stand in front of one workload: mutual TLS in and out
+    Sidecar(SidecarFlags),
+    /// Say what is wrong with YAML, without serving it
+    Check(CheckFlags),
+    /// Run a folder of YAML as a whole mesh on this machine
+    Demo(DemoFlags),
+    /// Answer every request with what it saw
+    #[command(hide = true)]
+    Echo(EchoFlags),
+}
+
+/// `sluice gateway`.
+#[derive(Args, Debug)]
+pub(crate) struct GatewayFlags {
+    /// What both roles share.
+    #[command(flatten)]
+    pub(crate) common: CommonFlags,
+}
+
+/// `sluice sidecar`.
+#[derive(Args, Debug)]
+pub(crate) struct SidecarFlags {
+    /// The Pod, WorkloadEntry or Deployment this proxy belongs to
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = settings::parse_workload)]
+    pub(crate) workload: settings::WorkloadName,
+    /// Where the application listens, when not where its clients connect to
+    #[arg(long, value_name = "IP", value_parser = settings::parse_ip)]
+    pub(crate) app_address: Option<IpAddr>,
+    /// Where captured inbound connections arrive
+    #[arg(long, value_name = "ADDR:PORT", value_parser = settings::parse_address)]
+    pub(crate) inbound: Option<settings::Address>,
+    /// Where the workload's own connections arrive
+    #[arg(long, value_name = "ADDR:PORT", value_parser = settings::parse_address)]
+    pub(crate) outbound: Option<settings::Address>,
+    /// What both roles share.
+    #[command(flatten)]
+    pub(crate) common: CommonFlags,
+}
+
+/// Flags of every proxy role.
+#[derive(Args, Debug)]
+pub(crate) struct CommonFlags {
+    /// File or folder of YAML or JSON, watched; may be given several times
+    #[arg(long, value_name = "PATH", required = true, num_args = 1..)]
+    pub(crate) config: Vec<PathBuf>,
+    /// Name of this proxy's workload [gateway: istio-ingressgateway]
+    #[arg(long, value_name = "NAME", value_parser = settings::parse_name)]
+    pub(crate) name: Option<String>,
+    /// Namespace of this proxy: where its Secrets are looked up [gateway: istio-system]
+    #[arg(long, value_name = "NS", value_parser = settings::parse_name)]
+    pub(crate) namespace: Option<String>,
+    /// Labels of this proxy, which Gateway selectors are compared with [gateway: istio=ingressgateway]
+    #[arg(long, value_name = "K=V,...", value_parser = settings::parse_labels)]
+    pub(crate) labels: Option<settings::LabelList>,
+    /// Service account of this proxy [gateway: istio-ingressgateway]
+    #[arg(long, value_name = "SA", value_parser = settings::parse_name)]
+    pub(crate) service_account: Option<String>,
+    /// Trust domain of the mesh
+    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local", value_parser = settings::parse_trust_domain)]
+    pub(crate) trust_domain: String,
+    /// Folder with cert-chain.pem, key.pem and root-cert.pem, watched: the proxy's mesh identity
+    #[arg(long, value_name = "DIR")]
+    pub(crate) identity_dir: Option<PathBuf>,
+    /// Address that listeners without an own one bind
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0", value_parser = settings::parse_ip)]
+    pub(crate) bind: IpAddr,
+    /// Bind another port than the one a Gateway names, as in 443=8443,80=8080
+    #[arg(long, value_name = "PORT=PORT,...", value_parser = settings::parse_port_map)]
+    pub(crate) port_map: Option<settings::PortMap>,
+    /// Admin pages [127.0.0.1:15000]; :PORT keeps the address
+    #[arg(long, value_name = "ADDR:PORT", value_parser = settings::parse_address)]
+    pub(crate) admin: Option<settings::Address>,
+    /// Readiness, /healthz/ready [0.0.0.0:15021]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = settings::parse_address)]
+    pub(crate) status: Option<settings::Address>,
+    /// Metrics, /stats/prometheus [0.0.0.0:15090]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = settings::parse_address)]
+    pub(crate) stats: Option<settings::Address>,
+    /// Data threads [one per core]
+    #[arg(long, value_name = "N", value_parser = settings::parse_workers)]
+    pub(crate) workers: Option<usize>,
+    /// What to write on stdout for each request
+    #[arg(long, value_name = "FORMAT", default_value = "text", value_enum)]
+    pub(crate) access_log: AccessLogFormat,
+    /// How long SIGTERM waits for requests and streams to finish, at most
+    #[arg(long, value_name = "TIME", default_value = "45s", value_parser = settings::parse_duration)]
+    pub(crate) drain_time: std::time::Duration,
+}
+
+/// `sluice check`.
+#[derive(Args, Debug)]
+pub(crate) struct CheckFlags {
+    /// Files or folders of YAML or JSON
+    #[arg(value_name = "PATH", required = true)]
+    pub(crate) paths: Vec<PathBuf>,
+    /// How problems are printed
+    #[arg(long, value_name = "FORMAT", default_value = "text", value_enum)]
+    pub(crate) output: CheckOutput,
+}
+
+/// How `sluice check` prints problems.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum CheckOutput {
+    /// For people, with a summary at the end.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// `sluice demo`.
+#[derive(Args, Debug)]
+pub(crate) struct DemoFlags {
+    /// The folder to run, such as examples/cloud-cargo
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    /// Keep what the demo makes here: ca.pem, logs, identities, demo.json
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+}
+
+/// `sluice echo`.
+#[derive(Args, Debug)]
+pub(crate) struct EchoFlags {
+    /// Address to bind
+    #[arg(long, value_name = "IP", default_value = "127.0.0.1", value_parser = settings::parse_ip)]
+    pub(crate) address: IpAddr,
+    /// Port to bind; may be given several times
+    #[arg(long = "port", value_name = "N", required = true)]
+    pub(crate) ports: Vec<u16>,
+    /// Service name to answer with
+    #[arg(long, value_name = "S", default_value = "echo")]
+    pub(crate) service: String,
+    /// Pod name to answer with
+    #[arg(long, value_name = "P", default_value = "echo-0")]
+    pub(crate) pod: String,
+}
+
+/// Turns clap's several lines into one sentence; help and version stay as they are.
+fn sentence(error: &clap::Error, subcommand: &str) -> ExitMessage {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        return ExitMessage { text: error.to_string().trim_end().to_owned(), code: 0 };
+    }
+    ExitMessage::usage(format!("{}{}", describe(error), hint(subcommand)))
+}
+
+/// What is wrong, from the parts clap gives.
+fn describe(error: &clap::Error) -> String {
+    let argument = text(error, ContextKind::InvalidArg);
+    let value = text(error, ContextKind::InvalidValue);
+    match error.kind() {
+        ErrorKind::UnknownArgument => match text(error, ContextKind::SuggestedArg) {
+            Some(near) => format!("there is no flag `{}`; did you mean `{near}`?", argument.unwrap_or_default()),
+            None => format!("`{}` does not belong here", argument.unwrap_or_default()),
+        },
+        ErrorKind::InvalidSubcommand => format!(
+            "there is no command `{}`; there are gateway, sidecar, check, demo and help",
+            text(error, ContextKind::InvalidSubcommand).unwrap_or_default()
+        ),
+        ErrorKind::MissingRequiredArgument => format!("`{}` is missing", argument.unwrap_or_default()),
+        ErrorKind::ArgumentConflict => format!("`{}` may be given once", argument.unwrap_or_default()),
+        ErrorKind::InvalidValue if value.as_deref().is_none_or(str::is_empty) => {
+            format!("`{}` needs a value", argument.unwrap_or_default())
+        }
+        ErrorKind::InvalidValue => format!(
+            "`{}` cannot be `{}`; it can be {}",
+            argument.unwrap_or_default(),
+            value.unwrap_or_default(),
+            text(error, ContextKind::ValidValue).unwrap_or_default()
+        ),
+        ErrorKind::ValueValidation => format!(
+            "`{}` cannot be `{}`: {}",
+            argument.unwrap_or_default(),
+            value.unwrap_or_default(),
+            std::error::Error::source(error).map(ToString::to_string).unwrap_or_default()
+        ),
+        _ => error.to_string().lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned(),
+    }
+}
+
+/// One part of clap's explanation.
+fn text(error: &clap::Error, kind: ContextKind) -> Option<String> {
+    match error.get(kind)? {
+        ContextValue::String(one) => Some(one.clone()),
+        ContextValue::Strings(many) => Some(many.join(", ")),
+        other => Some(other.to_string()),
+    }
+}
+
+/// Where to read on.
+fn hint(subcommand: &str) -> String {
+    let known = Line::command().get_subcommands().any(|it| it.get_name() == subcommand && !it.is_hide_set());
+    if known { format!(" (try `sluice help {subcommand}`)") } else { " (try `sluice help`)".to_owned() }
+}

@@ -1,0 +1,183 @@
+//! `sluice demo DIR`: plays the cluster for a folder of YAML on one machine. It is kubelet, endpoints controller, CA and
+//! Secret store at once: every Deployment becomes pods with an echo application and a real sidecar process, every
+//! Gateway a real gateway process, and they find each other through the same files that they would find in a cluster.
+//!
+//! ```text
+//! folder --> plan --> addresses, authorities, manifests (state folder) --> processes --> tour
+//! ```
+
+mod addresses;
+mod authorities;
+mod jobs;
+mod manifests;
+mod plan;
+mod print;
+mod processes;
+mod state;
+mod tour;
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+use routing::{api::gateway::ServerTlsMode, problem::Problem, resources::Resources};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::{self, Instant},
+};
+
+use self::{
+    addresses::{Addresses, ports},
+    authorities::{Authorities, LIFETIME},
+    plan::Plan,
+    print::Progress,
+    processes::Processes,
+    state::{Access, State},
+    tour::Guide,
+};
+use crate::{cli::DemoFlags, source::files::FileSource};
+
+/// Runs the demo until Ctrl-C or SIGTERM.
+///
+/// # Errors
+/// A sentence for the terminal: the folder cannot be played, or one of the processes failed.
+pub(crate) fn run(flags: DemoFlags) -> anyhow::Result<ExitCode> {
+    // On this very thread, which lives as long as the process: the kernel ends the children when their parent thread dies.
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting the runtime of the demo")?
+        .block_on(Demo::play(flags))
+}
+
+struct Demo {
+    /// As the user named it.
+    directory: PathBuf,
+    state: State,
+    plan: Plan,
+    addresses: Addresses,
+    authorities: Authorities,
+}
+
+impl Demo {
+    async fn play(flags: DemoFlags) -> anyhow::Result<ExitCode> {
+        let mut stop = Stop::listen()?;
+        let progress = Progress::start();
+        let demo = Self::prepare(&flags, &progress)?;
+
+        let directory = canonical(&demo.directory)?;
+        let jobs = jobs::jobs(&directory, &demo.state, &demo.plan, &demo.addresses);
+        let mut processes = Processes::start(jobs, &demo.state.path("logs"))?;
+        progress.done(&format!("{} processes started", processes.len()));
+
+        let ended = tokio::select! {
+            result = demo.run(&mut processes, &progress) => result,
+            () = stop.asked() => Ok(()),
+        };
+        processes.stop().await;
+        progress.done("everything ended");
+        ended.map(|()| ExitCode::SUCCESS)
+    }
+
+    /// Everything that has to be there before the first process starts.
+    fn prepare(flags: &DemoFlags, progress: &Progress) -> anyhow::Result<Self> {
+        let directory = flags.directory.clone();
+        let (resources, _) = read(std::slice::from_ref(&directory))?;
+        let plan = Plan::of(&resources);
+        if plan.gateways.is_empty() && plan.pods.is_empty() {
+            anyhow::bail!(
+                "{} holds neither a Gateway nor a Deployment, so there is nothing to run; try examples/cloud-cargo",
+                directory.display()
+            );
+        }
+        progress.done(&format!(
+            "read {}: {} gateway(s), {} pod(s)",
+            directory.display(),
+            plan.gateways.len(),
+            plan.pods.len()
+        ));
+
+        let state = State::create(flags.state_dir.as_deref(), &canonical(&directory)?)?;
+        let addresses = Addresses::choose(&plan)?;
+        let authorities = Authorities::create(&state)?;
+        progress.done(&format!("mesh CA and edge CA ... ok ({})", state.path("ca.pem").display()));
+        authorities.issue_identities(&state, &plan)?;
+        if demands_client_certificates(&resources) {
+            authorities.issue_client(&state)?;
+        }
+        manifests::write_pods(&state, &plan, &addresses)?;
+        manifests::write_secrets(&state, &plan, &authorities)?;
+        progress.done("identities, pods and server certificates ... ok");
+        Ok(Self { directory, state, plan, addresses, authorities })
+    }
+
+    /// From started processes to a running demo; comes back only when something failed.
+    async fn run(&self, processes: &mut Processes, progress: &Progress) -> anyhow::Result<()> {
+        processes.ready().await?;
+        progress.done("every process is ready");
+        self.show()?;
+
+        let half_life = LIFETIME / 2;
+        let mut renewal = time::interval_at(Instant::now() + half_life, half_life);
+        loop {
+            tokio::select! {
+                text = processes.any_ends() => anyhow::bail!(text),
+                _ = renewal.tick() => self.renew(progress)?,
+            }
+        }
+    }
+
+    fn show(&self) -> anyhow::Result<()> {
+        let (resources, found) = read(&[self.directory.clone(), self.state.path("config")])?;
+        let guide = Guide { resources: &resources, plan: &self.plan, addresses: &self.addresses, state: &self.state };
+        let mut tour = guide.tour();
+        tour.problems.extend(found);
+        let admin = (!self.plan.gateways.is_empty()).then(|| format!("{}:{}", self.addresses.gateway(0), ports::ADMIN));
+        print::problems(&tour, &self.directory);
+        print::tour(&tour, &self.directory, &self.state);
+        self.state.write("demo.json", &print::demo_json(&tour, admin), Access::Public)
+    }
+
+    /// The proxies watch these files and take them over without losing a connection.
+    fn renew(&self, progress: &Progress) -> anyhow::Result<()> {
+        self.authorities.issue_identities(&self.state, &self.plan)?;
+        progress.done("identities issued again");
+        Ok(())
+    }
+}
+
+/// Ctrl-C or SIGTERM.
+struct Stop {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Stop {
+    fn listen() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("listening for signals");
+        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+    }
+
+    async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+fn read(paths: &[PathBuf]) -> anyhow::Result<(Resources, Vec<Problem>)> {
+    let mut source = FileSource::once(paths.to_vec()).context("reading the folder")?;
+    Ok(source.load())
+}
+
+fn canonical(directory: &Path) -> anyhow::Result<PathBuf> {
+    directory.canonicalize().with_context(|| format!("cannot read {}", directory.display()))
+}
+
+fn demands_client_certificates(resources: &Resources) -> bool {
+    let servers = resources.gateways.iter().flat_map(|gateway| &gateway.spec.servers);
+    servers.filter_map(|server| server.tls.as_ref()).any(|tls| tls.mode == ServerTlsMode::Mutual)
+}

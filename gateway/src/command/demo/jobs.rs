@@ -1,0 +1,119 @@
+//! The command line of every process of a demo. Each can be copied and run by hand.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::Path,
+};
+
+use super::{
+    addresses::{Addresses, EDGE, ports},
+    authorities::{TRUST_DOMAIN, identity_folder},
+    plan::{GatewayPlan, Plan, PodPlan},
+    processes::Job,
+    state::State,
+};
+
+/// Applications first, then their sidecars, then the gateways: what is in front starts last.
+pub(crate) fn jobs(directory: &Path, state: &State, plan: &Plan, addresses: &Addresses) -> Vec<Job> {
+    let site = Site { directory, state, addresses };
+    let pods = plan.pods.iter().enumerate();
+    let mut jobs: Vec<Job> = pods.clone().filter_map(|(index, pod)| site.app(index, pod)).collect();
+    jobs.extend(pods.map(|(index, pod)| site.sidecar(index, pod)));
+    jobs.extend(plan.gateways.iter().enumerate().map(|(index, gateway)| site.gateway(index, gateway)));
+    jobs
+}
+
+struct Site<'a> {
+    directory: &'a Path,
+    state: &'a State,
+    addresses: &'a Addresses,
+}
+
+impl Site<'_> {
+    /// A pod without ports has no application that could answer.
+    fn app(&self, index: usize, pod: &PodPlan) -> Option<Job> {
+        let address = self.addresses.app(index);
+        let (_, first) = pod.ports.first()?;
+        let mut arguments =
+            Arguments::new("echo").with("--address", address).with("--service", &pod.service).with("--pod", &pod.name);
+        for (_, port) in &pod.ports {
+            arguments = arguments.with("--port", port);
+        }
+        Some(Job {
+            name: format!("app-{}-{}", pod.namespace, pod.name),
+            arguments: arguments.all,
+            ready: (SocketAddr::new(address, *first), "/"),
+        })
+    }
+
+    fn sidecar(&self, index: usize, pod: &PodPlan) -> Job {
+        let address = self.addresses.pod(index);
+        let at = |port: u16| SocketAddr::new(address, port);
+        let arguments = self
+            .proxy("sidecar", address)
+            .with("--workload", format!("{}/{}", pod.namespace, pod.name))
+            .with("--identity-dir", self.state.path(identity_folder(&pod.namespace, &pod.name)).display())
+            .with("--app-address", self.addresses.app(index))
+            .with("--inbound", at(ports::INBOUND))
+            .with("--outbound", at(ports::OUTBOUND))
+            .with("--workers", 1);
+        Job {
+            name: format!("sidecar-{}-{}", pod.namespace, pod.name),
+            arguments: arguments.all,
+            ready: (at(ports::STATUS), READY),
+        }
+    }
+
+    fn gateway(&self, index: usize, gateway: &GatewayPlan) -> Job {
+        let own = self.addresses.gateway(index);
+        let labels: Vec<String> = gateway.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let map: Vec<String> = self.addresses.edge[index].iter().map(|(from, to)| format!("{from}={to}")).collect();
+        let mut arguments = self
+            .proxy("gateway", own)
+            .with("--name", &gateway.name)
+            .with("--namespace", &gateway.namespace)
+            .with("--labels", labels.join(","))
+            .with("--service-account", &gateway.service_account)
+            .with("--identity-dir", self.state.path(gateway.identity_folder()).display())
+            .with("--bind", EDGE);
+        if !map.is_empty() {
+            arguments = arguments.with("--port-map", map.join(","));
+        }
+        Job {
+            name: format!("gateway-{}-{}", gateway.namespace, gateway.name),
+            arguments: arguments.all,
+            ready: (SocketAddr::new(own, ports::STATUS), READY),
+        }
+    }
+
+    /// What both roles share.
+    fn proxy(&self, role: &str, own: IpAddr) -> Arguments {
+        let at = |port: u16| SocketAddr::new(own, port);
+        Arguments::new(role)
+            .with("--config", self.directory.display())
+            .with("--config", self.state.path("config").display())
+            .with("--trust-domain", TRUST_DOMAIN)
+            .with("--admin", at(ports::ADMIN))
+            .with("--status", at(ports::STATUS))
+            .with("--stats", at(ports::STATS))
+            .with("--access-log", "text")
+    }
+}
+
+struct Arguments {
+    all: Vec<String>,
+}
+
+impl Arguments {
+    fn new(command: &str) -> Self {
+        Self { all: vec![command.to_owned()] }
+    }
+
+    fn with(mut self, flag: &str, value: impl ToString) -> Self {
+        self.all.extend([flag.to_owned(), value.to_string()]);
+        self
+    }
+}
+
+/// Istio's readiness path.
+const READY: &str = "/healthz/ready";

@@ -1,0 +1,130 @@
+//! `sluice gateway` and `sluice sidecar`: start the parts, serve, and end in order.
+
+use std::{process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, Result};
+use tokio::{
+    runtime,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+};
+use tracing::{info, warn};
+
+use crate::{
+    admin::{Admin, Servers},
+    assembly,
+    control::Control,
+    drain::Drain,
+    live::Live,
+    settings::Settings,
+    status::Status,
+    telemetry::{Telemetry, log::LogLevel},
+    worker::{self, Shared},
+};
+
+/// Longest wait for a slow reader of the access log at the end.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// Runs a proxy until it is told to end.
+///
+/// # Errors
+/// When it cannot start, or a part of it died.
+pub(crate) fn run(settings: Settings, log: LogLevel) -> Result<ExitCode> {
+    raise_file_limit();
+    keep_memory_small();
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
+    runtime.block_on(serve(settings, log))
+}
+
+async fn serve(settings: Settings, log: LogLevel) -> Result<ExitCode> {
+    let mut ends = Ends::new()?;
+    let telemetry = Arc::new(Telemetry::start(settings.access_log).context("starting the access log")?);
+    let (live, drain) = (Arc::new(Live::default()), Arc::new(Drain::default()));
+    let status = Arc::new(Status::new(Arc::clone(&live), Arc::clone(&drain)));
+    let servers = Servers::bind(&settings).await?;
+    let admin =
+        Arc::new(Admin { view: Arc::clone(&status) as _, metrics: Arc::clone(telemetry.metrics()), log: Some(log) });
+    let (stop_admin, admin_stops) = watch::channel(false);
+    tokio::spawn(servers.serve(admin, admin_stops));
+
+    let shared = Shared {
+        live,
+        telemetry: Arc::clone(&telemetry),
+        drain: Arc::clone(&drain),
+        app_address: assembly::app_address(&settings),
+        app_source: assembly::app_source(&settings),
+    };
+    let mut workers = Vec::new();
+    for index in 0..settings.workers {
+        workers.push(worker::start(index, shared.clone()).await?);
+    }
+    let limit = settings.drain_time;
+    let mut control = Control::new(settings, shared, Arc::clone(&status), workers)?;
+    tokio::select! {
+        failed = control.run() => failed?,
+        () = ends.first(&status, &drain) => {}
+    }
+    control.close();
+    info!(connections = drain.connections(), limit_s = limit.as_secs(), "draining");
+    tokio::select! {
+        left = drain.finished(limit) => if left > 0 {
+            warn!(connections = left, "the drain limit has passed, these are cut");
+        },
+        () = ends.second() => warn!("told twice, ending at once"),
+    }
+    stop_admin.send_replace(true);
+    telemetry.flush(LAST_LINES);
+    info!("ended");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What tells the process to end.
+struct Ends {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Ends {
+    fn new() -> Result<Self> {
+        let of = |kind| signal(kind).context("listening for signals");
+        Ok(Self { terminate: of(SignalKind::terminate())?, interrupt: of(SignalKind::interrupt())? })
+    }
+
+    /// Resolves when the process has to end, with the drain begun. `POST /drain` alone only begins it.
+    async fn first(&mut self, status: &Status, drain: &Drain) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => break,
+                _ = self.interrupt.recv() => break,
+                () = status.quit_asked.notified() => break,
+                () = status.drain_asked.notified() => drain.begin(),
+            }
+        }
+        drain.begin();
+    }
+
+    async fn second(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Each connection needs a descriptor, and so does each kept one: take what the system allows.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
+    {
+        warn!(%error, "the limit on open files stays where it is");
+    }
+}
+
+/// With transparent huge pages an idle proxy holds 2 MiB for each page of the heap that it has touched.
+fn keep_memory_small() {
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        tracing::debug!(%error, "huge pages stay allowed");
+    }
+}

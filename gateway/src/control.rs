@@ -1,0 +1,310 @@
+//! The control loop: a change arrives, is compiled, joined with certificates, and put in force; sockets follow.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use routing::{
+    compile::compile,
+    problem::{Problem, Severity},
+    resources::Resources,
+};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep_until},
+};
+use tracing::{error, info, warn};
+
+use crate::{
+    assembly,
+    net::listen::{Door, bind},
+    settings::Settings,
+    source::{audit::audit, files::FileSource, identity::FileWatch},
+    status::Status,
+    telemetry::{Telemetry, metrics::Reload},
+    trust::{Complaint, Trust},
+    upstream::names,
+    worker::{Listen, Shared},
+};
+
+/// Between tries to bind an address that could not be had.
+const BIND_AGAIN: Duration = Duration::from_secs(1);
+/// Between tries to read an identity that is not there yet or half written.
+const IDENTITY_AGAIN: Duration = Duration::from_millis(250);
+
+/// A socket in use, on every worker.
+struct Open {
+    door: Door,
+    stop: watch::Sender<bool>,
+}
+
+/// See the module.
+pub(crate) struct Control {
+    settings: Settings,
+    shared: Shared,
+    status: Arc<Status>,
+    workers: Vec<mpsc::Sender<Listen>>,
+    source: FileSource,
+    identity_watch: FileWatch,
+    trust: Trust,
+    resources: Resources,
+    source_problems: Vec<Problem>,
+    resolved: Arc<BTreeMap<String, Vec<IpAddr>>>,
+    generation: u64,
+    digest: Option<(u64, u64)>,
+    open: BTreeMap<SocketAddr, Open>,
+    complaints: Vec<Complaint>,
+    bind_failures: BTreeMap<SocketAddr, String>,
+    identity_error: Option<String>,
+}
+
+impl Control {
+    /// Ready to [`Self::run`].
+    ///
+    /// # Errors
+    /// When the configuration paths cannot be reached.
+    pub(crate) fn new(
+        settings: Settings,
+        shared: Shared,
+        status: Arc<Status>,
+        workers: Vec<mpsc::Sender<Listen>>,
+    ) -> Result<Self> {
+        let source = FileSource::new(settings.config.clone())?;
+        let identity_watch = FileWatch::new(settings.identity_dir.iter().cloned().collect());
+        Ok(Self {
+            settings,
+            shared,
+            status,
+            workers,
+            source,
+            identity_watch,
+            trust: Trust::default(),
+            resources: Resources::default(),
+            source_problems: Vec::new(),
+            resolved: Arc::default(),
+            generation: 0,
+            digest: None,
+            open: BTreeMap::new(),
+            complaints: Vec::new(),
+            bind_failures: BTreeMap::new(),
+            identity_error: None,
+        })
+    }
+
+    /// Applies the configuration, then every change of it, until dropped.
+    ///
+    /// # Errors
+    /// When a worker has died.
+    pub(crate) async fn run(&mut self) -> Result<()> {
+        self.load();
+        self.load_identity();
+        self.apply(true).await?;
+        let mut refresh = Instant::now();
+        loop {
+            let names = self.shared.live.pin().snapshot.names.clone();
+            let retry_bind = !self.bind_failures.is_empty();
+            let retry_identity = self.identity_error.is_some();
+            tokio::select! {
+                () = self.source.changed() => {
+                    self.load();
+                    self.apply(false).await?;
+                }
+                () = self.identity_watch.changed() => {
+                    self.load_identity();
+                    self.apply(true).await?;
+                }
+                () = sleep_until(Instant::now() + IDENTITY_AGAIN), if retry_identity => {
+                    if self.load_identity() {
+                        self.apply(true).await?;
+                    }
+                }
+                () = sleep_until(Instant::now() + BIND_AGAIN), if retry_bind => self.follow_sockets().await?,
+                resolved = async {
+                    sleep_until(refresh).await;
+                    names::resolve(&names, &self.resolved).await
+                }, if !names.is_empty() => {
+                    refresh = Instant::now() + names::REFRESH;
+                    if resolved != self.resolved {
+                        self.resolved = resolved;
+                        self.apply(false).await?;
+                    }
+                }
+            }
+        }
+    }
+
+    fn load(&mut self) {
+        let (resources, mut problems) = self.source.load();
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        problems.extend(audit(&resources, i64::try_from(now).unwrap_or(i64::MAX)));
+        (self.resources, self.source_problems) = (resources, problems);
+    }
+
+    /// Reads the workload identity. True when there is a new one.
+    fn load_identity(&mut self) -> bool {
+        let Some(folder) = &self.settings.identity_dir else { return false };
+        match tls::workload::WorkloadIdentity::from_dir(folder) {
+            Ok(identity) => {
+                self.identity_error = None;
+                let before = self.trust.identity().map(|identity| identity.generation);
+                if before == Some(identity.generation) {
+                    return false;
+                }
+                info!(principal = identity.spiffe.as_deref().unwrap_or("none"), "workload identity loaded");
+                self.trust.set_identity(Arc::new(identity));
+                true
+            }
+            Err(error) => {
+                let text = format!("{error}");
+                if self.identity_error.as_deref() != Some(&text) {
+                    warn!(%error, kept = self.trust.identity().is_some(), "the workload identity cannot be used");
+                    self.identity_error = Some(text);
+                }
+                false
+            }
+        }
+    }
+
+    /// Compiles what was read and puts it in force.
+    async fn apply(&mut self, trust_changed: bool) -> Result<()> {
+        let started = Instant::now();
+        let proxy = assembly::proxy(&self.settings, &self.resources, Arc::clone(&self.resolved));
+        let compiled = compile(&self.resources, &proxy);
+        let identity = self.trust.identity().map_or(0, |identity| identity.generation);
+        let digest = (compiled.snapshot.digest, identity);
+        let mut problems = self.source_problems.clone();
+        problems.extend(compiled.problems);
+        self.report(&problems);
+        if self.digest == Some(digest) && !trust_changed {
+            self.shared.telemetry.metrics().reload(Reload::Unchanged);
+            self.status.set_problems(problems);
+            return Ok(());
+        }
+        self.digest = Some(digest);
+        self.generation += 1;
+        let workload = compiled.snapshot.workload.clone();
+        assembly::install(&self.settings, &self.shared.live, &mut self.trust, self.generation, compiled.snapshot);
+        let findings = self.trust.finish();
+        let watched: Vec<PathBuf> = self.settings.identity_dir.iter().cloned().chain(findings.files).collect();
+        self.identity_watch.set_paths(watched);
+        self.complain(findings.complaints);
+        self.tell_metrics(&workload, &problems, &findings.certificates, digest.0);
+        self.status.set_problems(problems);
+        self.status.set_certificates(findings.certificates);
+        self.follow_sockets().await?;
+        info!(snapshot = self.generation, duration_ms = started.elapsed().as_millis() as u64, "snapshot installed");
+        Ok(())
+    }
+
+    fn tell_metrics(
+        &self,
+        workload: &routing::snapshot::Workload,
+        problems: &[Problem],
+        certificates: &[(String, i64)],
+        digest: u64,
+    ) {
+        let telemetry: &Telemetry = &self.shared.telemetry;
+        telemetry.installed(workload);
+        let metrics = telemetry.metrics();
+        metrics.reload(Reload::Installed);
+        metrics.set_snapshot(self.generation, digest);
+        let count = |severity| problems.iter().filter(|problem| problem.severity == severity).count();
+        metrics.set_problems(&[
+            ("error", count(Severity::Error)),
+            ("warning", count(Severity::Warning)),
+            ("info", count(Severity::Info)),
+        ]);
+        metrics.set_certificates(certificates.iter().map(|(name, end)| (name.as_str(), *end)));
+    }
+
+    /// Says every problem once: when it appears.
+    fn report(&self, problems: &[Problem]) {
+        for problem in self.status.unknown(problems) {
+            match problem.severity {
+                Severity::Error => error!("{problem}"),
+                Severity::Warning => warn!("{problem}"),
+                Severity::Info => info!("{problem}"),
+            }
+        }
+    }
+
+    fn complain(&mut self, complaints: Vec<Complaint>) {
+        for complaint in complaints.iter().filter(|complaint| !self.complaints.contains(complaint)) {
+            warn!(subject = %complaint.subject, "{}", complaint.message);
+        }
+        self.complaints = complaints;
+    }
+
+    /// Opens the sockets that the snapshot asks for and closes the others.
+    async fn follow_sockets(&mut self) -> Result<()> {
+        let wanted = assembly::doors(&self.settings, &self.shared.live.pin().snapshot);
+        self.open.retain(|address, open| {
+            let stays = wanted.get(address) == Some(&open.door);
+            if !stays {
+                info!(listener = %address, "listener closes");
+                open.stop.send_replace(true);
+            }
+            stays
+        });
+        self.bind_failures.retain(|address, _| wanted.contains_key(address));
+        for (address, door) in wanted {
+            if !self.open.contains_key(&address) {
+                self.open_socket(address, door).await?;
+            }
+        }
+        self.status.set_bound(self.bind_failures.values().cloned().collect());
+        Ok(())
+    }
+
+    async fn open_socket(&mut self, address: SocketAddr, door: Door) -> Result<()> {
+        let sockets = match bind(address, self.workers.len()) {
+            Ok(sockets) => sockets,
+            Err(cause) => {
+                let text = format!("{address} cannot be bound: {cause}{}", hint(&cause, address));
+                if self.bind_failures.get(&address) != Some(&text) {
+                    error!("{text}");
+                }
+                self.bind_failures.insert(address, text);
+                return Ok(());
+            }
+        };
+        let (stop, stopped) = watch::channel(false);
+        for (worker, listener) in self.workers.iter().zip(sockets) {
+            let listen = Listen { listener, door, stop: stopped.clone() };
+            worker.send(listen).await.ok().context("a worker thread has ended")?;
+        }
+        info!(listener = %address, ?door, "listening");
+        self.bind_failures.remove(&address);
+        self.open.insert(address, Open { door, stop });
+        Ok(())
+    }
+
+    /// Closes every socket; what is in flight goes on.
+    pub(crate) fn close(&mut self) {
+        for open in self.open.values() {
+            open.stop.send_replace(true);
+        }
+    }
+}
+
+fn hint(cause: &std::io::Error, address: SocketAddr) -> String {
+    match cause.kind() {
+        std::io::ErrorKind::PermissionDenied => {
+            format!(
+                "; ports below 1024 need a privilege: map it, as in --port-map {0}={1}",
+                address.port(),
+                address.port() + 8000
+            )
+        }
+        std::io::ErrorKind::AddrInUse => {
+            "; another process has it: end that, or map the port with --port-map".to_owned()
+        }
+        std::io::ErrorKind::AddrNotAvailable => "; this machine does not have that address".to_owned(),
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,162 @@
+//! Why the proxy answers a request itself, and what the client, the access log and the retry loop see of it.
+
+use std::borrow::Cow;
+
+/// A request that got no answer from upstream. Source of codes, flags and details: Envoy's response flags and response
+/// code details.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Failure {
+    /// No virtual host or no route matched.
+    NoRoute,
+    /// The route names a service or subset that the configuration does not have.
+    NoCluster,
+    /// No service has this host, and nothing says where the client meant to go.
+    UnknownHost,
+    /// The cluster has no endpoint that may be used.
+    NoHealthyEndpoint,
+    /// A circuit breaker is open (`connectionPool`).
+    Overflow,
+    /// The endpoint refused, was unreachable or failed the TLS handshake; the reason in words.
+    Connect(String),
+    /// The endpoint did not accept within `connectTimeout`.
+    ConnectTimeout,
+    /// The connection ended before the response head.
+    UpstreamClosed,
+    /// The endpoint reset the stream.
+    UpstreamReset,
+    /// The endpoint does not speak HTTP properly; the reason in words.
+    UpstreamProtocol(String),
+    /// `HTTPRoute.timeout` passed.
+    RouteTimeout,
+    /// `retries.perTryTimeout` passed and no retry was left.
+    PerTryTimeout,
+    /// The client is gone.
+    DownstreamClosed,
+    /// The client does not speak HTTP properly; the reason in words.
+    BadRequest(&'static str),
+    /// The path cannot be normalised.
+    BadPath,
+    /// HTTP/1.1 without Host.
+    MissingHost,
+    /// HTTP/1.0 and older.
+    LowVersion,
+    /// The host demands a client certificate that this connection was not asked for (RFC 9110 section 15.5.20).
+    Misdirected,
+    /// More than 60 KiB or 100 headers.
+    HeadTooLarge,
+    /// A defect of ours.
+    Internal(&'static str),
+}
+
+/// One row of Envoy's tables.
+#[derive(Debug, Eq, PartialEq)]
+pub(crate) struct Answer {
+    /// HTTP status.
+    pub(crate) status: u16,
+    /// Response flag.
+    pub(crate) flag: &'static str,
+    /// Response code details.
+    pub(crate) details: Cow<'static, str>,
+    /// Text for the client: why.
+    pub(crate) body: Cow<'static, str>,
+    /// Whether the connection may be used for the next request.
+    pub(crate) keep: bool,
+}
+
+const RESET: &str = "upstream connect error or disconnect/reset before headers. reset reason: ";
+
+impl Failure {
+    /// What the client and the log see. One row per variant: a new one does not compile until its row is here.
+    pub(crate) fn answer(&self) -> Answer {
+        let row = |status, flag, details: &'static str, body: &'static str, keep| Answer {
+            status,
+            flag,
+            details: Cow::Borrowed(details),
+            body: Cow::Borrowed(body),
+            keep,
+        };
+        let reset = |status, flag, reason: &'static str, why: &str| Answer {
+            status,
+            flag,
+            details: Cow::Owned(format!("upstream_reset_before_response_started{{{}}}", reason.replace(' ', "_"))),
+            body: if why.is_empty() {
+                Cow::Owned(format!("{RESET}{reason}"))
+            } else {
+                Cow::Owned(format!("{RESET}{reason}, transport failure reason: {why}"))
+            },
+            keep: true,
+        };
+        match self {
+            Self::NoRoute => row(404, "NR", "route_not_found", "no route for this host and path", true),
+            Self::NoCluster => row(
+                503,
+                "NC",
+                "cluster_not_found",
+                "the route names a service or subset that is not in the configuration",
+                true,
+            ),
+            Self::UnknownHost => {
+                row(502, "-", "direct_response", "no service in the mesh has this host and port", true)
+            }
+            Self::NoHealthyEndpoint => row(503, "UH", "no_healthy_upstream", "no healthy upstream", true),
+            Self::Overflow => reset(503, "UO", "overflow", ""),
+            Self::Connect(why) => reset(503, "UF", "remote connection failure", why),
+            Self::ConnectTimeout => reset(503, "UF", "connection timeout", ""),
+            Self::UpstreamClosed => reset(503, "UC", "connection termination", ""),
+            Self::UpstreamReset => reset(503, "UR", "remote reset", ""),
+            Self::UpstreamProtocol(why) => reset(502, "UPE", "protocol error", why),
+            Self::RouteTimeout => row(504, "UT", "response_timeout", "upstream request timeout", true),
+            Self::PerTryTimeout => row(504, "UT", "upstream_per_try_timeout", "upstream request timeout", true),
+            Self::DownstreamClosed => row(0, "DC", "downstream_remote_disconnect", "", false),
+            Self::BadRequest(why) => row(400, "DPE", "http1.codec_error", why, false),
+            Self::BadPath => row(400, "-", "path_normalization_failed", "the path cannot be normalised", false),
+            Self::MissingHost => row(400, "-", "missing_host_header", "the Host header is missing", false),
+            Self::LowVersion => row(426, "-", "low_version", "HTTP/1.1 or newer is needed", false),
+            Self::Misdirected => row(
+                421,
+                "-",
+                "misdirected_request",
+                "this host demands a client certificate: it needs a connection of its own",
+                true,
+            ),
+            Self::HeadTooLarge => row(
+                431,
+                "DPE",
+                "request_headers_too_large",
+                "the request head has more than 60 KiB or 100 headers",
+                false,
+            ),
+            Self::Internal(why) => row(500, "-", "internal_error", why, false),
+        }
+    }
+}
+
+/// gRPC status of a local reply (Envoy's HTTP to gRPC mapping).
+pub(crate) const fn grpc_status(http: u16) -> u16 {
+    match http {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502..=504 => 14,
+        _ => 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reset_says_its_reason_in_the_body_and_without_spaces_in_the_details() {
+        let answer = Failure::Connect("TLS: unknown CA".into()).answer();
+        assert_eq!((answer.status, answer.flag), (503, "UF"));
+        assert_eq!(answer.details, "upstream_reset_before_response_started{remote_connection_failure}");
+        assert!(answer.body.ends_with("transport failure reason: TLS: unknown CA"));
+    }
+
+    #[test]
+    fn local_replies_map_to_grpc_as_envoy_does() {
+        assert_eq!([404, 503, 403, 401, 400, 504, 418].map(grpc_status), [12, 14, 7, 16, 13, 14, 2]);
+    }
+}

@@ -1,0 +1,257 @@
+//! From an accepted socket to a connection that can be served: which door, TLS or not, HTTP or not.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    os::fd::AsRawFd,
+    sync::Arc,
+    time::Duration,
+};
+
+use routing::{
+    inbound::{InboundProtocol, MtlsMode},
+    snapshot::ClientAuth,
+};
+use socket2::SockRef;
+use tls::accept::{Refusal, hello};
+use tokio::{net::TcpStream, time::timeout};
+use tracing::{debug, info};
+
+use super::{
+    buffer::BufferedTcp,
+    connection::{Connection, Transport, server_facts},
+    facts::{Arrival, Facts},
+    listen::Door,
+    original_dst::original_dst,
+    sniff::{Sniffed, client_hello, sniff},
+};
+use crate::{
+    live::{Installed, Live},
+    telemetry::metrics::{Handshake, Metrics},
+};
+
+/// A TLS handshake is complete within this time.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Longest wait for the first byte of a connection.
+const FIRST_BYTE: Duration = Duration::from_secs(3600);
+
+/// What Istio's proxies offer towards each other, by which PERMISSIVE tells mesh TLS from others.
+const MESH_ALPN: [&[u8]; 5] = [b"istio", b"istio-peer-exchange", b"istio-http/1.0", b"istio-http/1.1", b"istio-h2"];
+/// Those of them that say HTTP.
+const MESH_HTTP_ALPN: [&[u8]; 3] = [b"istio-http/1.0", b"istio-http/1.1", b"istio-h2"];
+
+/// A connection whose first bytes are understood.
+pub(crate) enum Received {
+    /// HTTP/1.1 or HTTP/2.
+    Http(Box<Connection>),
+    /// Bytes for an address.
+    Opaque(Box<Connection>, SocketAddr),
+}
+
+/// What is needed to receive connections.
+pub(crate) struct Reception {
+    /// The configuration.
+    pub(crate) live: Arc<Live>,
+    /// Counts handshakes.
+    pub(crate) metrics: Arc<Metrics>,
+    /// Sidecar: where the application listens; `None` = where the client meant to go.
+    pub(crate) app_address: Option<IpAddr>,
+}
+
+impl Reception {
+    /// Brings a fresh connection as far as its first request. `None`: it is over, and whoever had to know knows.
+    pub(crate) async fn receive(&self, tcp: TcpStream, remote: SocketAddr, door: Door) -> Option<Received> {
+        tcp.set_nodelay(true).ok()?;
+        let local = tcp.local_addr().ok()?;
+        let fd = tcp.as_raw_fd();
+        match door {
+            Door::Gateway { bind, port } => {
+                let facts = Facts::new(fd, remote, local, Arrival::Gateway { bind, port });
+                self.gateway(tcp, facts).await
+            }
+            Door::Inbound { port } => self.inbound(tcp, remote, local, port).await,
+            Door::Outbound => self.outbound(tcp, remote, local).await,
+        }
+    }
+
+    async fn gateway(&self, tcp: TcpStream, facts: Facts) -> Option<Received> {
+        let Arrival::Gateway { bind, port } = facts.arrival else { return None };
+        let installed = self.live.pin();
+        let mut plain = BufferedTcp::new(tcp);
+        if installed.listener(bind, port)?.0.tls.is_none() {
+            let h2 = timeout(FIRST_BYTE, sniff(&mut plain)).await.ok()?.ok()? == Sniffed::Http2;
+            return Some(Received::Http(Box::new(Connection::new(Transport::Plain(plain), facts, h2))));
+        }
+        let mut demanded = None;
+        let choose = |sni: Option<&str>| {
+            let (server, client) = installed.server(bind, port, sni.unwrap_or_default())?;
+            demanded = Some(client.clone());
+            Some(server)
+        };
+        let stream = self.handshake(plain, &facts, choose).await?;
+        Some(http_over_tls(stream, facts, demanded))
+    }
+
+    /// TLS with the server that the SNI chooses.
+    async fn handshake<'a>(
+        &self,
+        plain: BufferedTcp,
+        facts: &Facts,
+        choose: impl FnOnce(Option<&str>) -> Option<&'a Result<tls::server::ServerTls, Arc<str>>>,
+    ) -> Option<tls::accept::ServerStream<BufferedTcp>> {
+        let work = async {
+            let hello = hello(plain).await?;
+            match choose(hello.sni()) {
+                Some(Ok(server)) => hello.accept(server).await.map(Some),
+                Some(Err(why)) => {
+                    debug!(sni = hello.sni(), remote = %facts.remote, %why, "handshake refused");
+                    hello.refuse(Refusal::NoCertificate).await.map(|()| None)
+                }
+                None => {
+                    debug!(sni = hello.sni(), remote = %facts.remote, "handshake refused: no server has this name");
+                    hello.refuse(Refusal::UnrecognizedName).await.map(|()| None)
+                }
+            }
+        };
+        let result = match timeout(HANDSHAKE, work).await {
+            Ok(Ok(Some(stream))) => {
+                self.metrics.handshake(Handshake::Ok);
+                return Some(stream);
+            }
+            Ok(Ok(None)) => Handshake::Refused,
+            Ok(Err(error)) => {
+                debug!(remote = %facts.remote, %error, "handshake failed");
+                Handshake::Failed
+            }
+            Err(_) => Handshake::TimedOut,
+        };
+        self.metrics.handshake(result);
+        None
+    }
+
+    async fn inbound(
+        &self,
+        tcp: TcpStream,
+        remote: SocketAddr,
+        local: SocketAddr,
+        port: Option<u16>,
+    ) -> Option<Received> {
+        let meant = match port {
+            Some(port) => SocketAddr::new(local.ip(), port),
+            // Nobody redirected it: forwarding it to where it came would be a loop.
+            None => original_dst(&tcp)?,
+        };
+        let application = SocketAddr::new(self.app_address.unwrap_or(meant.ip()), meant.port());
+        let arrival = Arrival::Inbound { port: meant.port(), application };
+        let facts = Facts::new(tcp.as_raw_fd(), remote, local, arrival);
+        let installed = self.live.pin();
+        let inbound = installed.snapshot.inbound.as_ref()?;
+        let protocol = inbound.ports.get(&meant.port()).map_or(InboundProtocol::Auto, |port| port.protocol);
+        let mode = inbound.mtls(meant.port());
+        let mut plain = BufferedTcp::new(tcp);
+        let first = timeout(FIRST_BYTE, sniff(&mut plain)).await.ok()?.ok()?;
+        match (mode, first) {
+            (_, Sniffed::Closed) => None,
+            (MtlsMode::Strict, Sniffed::Tls) => self.terminate(plain, facts, protocol, &installed, application).await,
+            (MtlsMode::Strict, _) => {
+                info!(%remote, port = meant.port(), "plain text refused: this port is STRICT");
+                let _ = SockRef::from(plain.tcp()).set_linger(Some(Duration::ZERO));
+                None
+            }
+            (MtlsMode::Permissive, Sniffed::Tls) => {
+                let hello = timeout(HANDSHAKE, client_hello(&mut plain)).await.ok()?.ok()??;
+                if hello.alpn.iter().any(|offered| MESH_ALPN.contains(&offered.as_slice())) {
+                    return self.terminate(plain, facts, protocol, &installed, application).await;
+                }
+                // TLS of the application's own.
+                Some(opaque(Transport::Plain(plain), facts, application))
+            }
+            (_, first) => Some(unencrypted(plain, facts, protocol, first, application)),
+        }
+    }
+
+    /// Mutual TLS of the mesh, then HTTP or bytes, as declared or as ALPN says.
+    #[expect(clippy::too_many_arguments, reason = "a private step of `inbound` with what that has found out")]
+    async fn terminate(
+        &self,
+        mut plain: BufferedTcp,
+        facts: Facts,
+        protocol: InboundProtocol,
+        installed: &Installed,
+        application: SocketAddr,
+    ) -> Option<Received> {
+        let http = match protocol {
+            InboundProtocol::Http => true,
+            InboundProtocol::Tcp => false,
+            InboundProtocol::Auto => {
+                let hello = timeout(HANDSHAKE, client_hello(&mut plain)).await.ok()?.ok()??;
+                hello.alpn.iter().any(|offered| MESH_HTTP_ALPN.contains(&offered.as_slice()))
+            }
+        };
+        let stream = self.handshake(plain, &facts, |_| installed.inbound_tls.as_ref()).await?;
+        if http {
+            return Some(http_over_tls(stream, facts, None));
+        }
+        let facts = server_facts(facts, &stream);
+        Some(opaque(Transport::Server(Box::new(stream)), facts, application))
+    }
+
+    async fn outbound(&self, tcp: TcpStream, remote: SocketAddr, local: SocketAddr) -> Option<Received> {
+        let original = original_dst(&tcp);
+        let facts = Facts::new(tcp.as_raw_fd(), remote, local, Arrival::Outbound { original });
+        let mut plain = BufferedTcp::new(tcp);
+        let installed = self.live.pin();
+        let table = installed.snapshot.outbound.as_ref()?;
+        // On a port without HTTP services the server may speak first: there is nothing to wait for.
+        if let Some(original) = original
+            && !table.by_port.contains_key(&original.port())
+        {
+            return Some(opaque(Transport::Plain(plain), facts, original));
+        }
+        match (timeout(FIRST_BYTE, sniff(&mut plain)).await.ok()?.ok()?, original) {
+            (Sniffed::Closed, _) => None,
+            (Sniffed::Http1, _) => Some(http(plain, facts, false)),
+            (Sniffed::Http2, _) => Some(http(plain, facts, true)),
+            (Sniffed::Tls | Sniffed::Opaque, Some(original)) => Some(opaque(Transport::Plain(plain), facts, original)),
+            (Sniffed::Tls | Sniffed::Opaque, None) => {
+                info!(%remote, "refused: not HTTP, and the original destination is unknown");
+                None
+            }
+        }
+    }
+}
+
+fn http(plain: BufferedTcp, facts: Facts, h2: bool) -> Received {
+    Received::Http(Box::new(Connection::new(Transport::Plain(plain), facts, h2)))
+}
+
+fn http_over_tls(
+    stream: tls::accept::ServerStream<BufferedTcp>,
+    facts: Facts,
+    demanded: Option<ClientAuth>,
+) -> Received {
+    let h2 = stream.alpn() == Some(b"h2".as_slice());
+    let mut facts = server_facts(facts, &stream);
+    if let Some(tls) = &mut facts.tls {
+        tls.demanded = demanded;
+    }
+    Received::Http(Box::new(Connection::new(Transport::Server(Box::new(stream)), facts, h2)))
+}
+
+fn opaque(transport: Transport, facts: Facts, to: SocketAddr) -> Received {
+    Received::Opaque(Box::new(Connection::new(transport, facts, false)), to)
+}
+
+fn unencrypted(
+    plain: BufferedTcp,
+    facts: Facts,
+    protocol: InboundProtocol,
+    first: Sniffed,
+    application: SocketAddr,
+) -> Received {
+    match (protocol, first) {
+        (InboundProtocol::Tcp, _) | (_, Sniffed::Tls) | (InboundProtocol::Auto, Sniffed::Opaque) => {
+            opaque(Transport::Plain(plain), facts, application)
+        }
+        (_, first) => http(plain, facts, first == Sniffed::Http2),
+    }
+}

@@ -1,0 +1,108 @@
+//! Listening sockets: one per worker and address, shared by `SO_REUSEPORT`, so that no worker waits for another.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
+use tracing::warn;
+
+/// Connections that may wait for `accept`.
+const BACKLOG: i32 = 4096;
+/// Pause when the process is short of descriptors or memory.
+const BACK_OFF: Duration = Duration::from_millis(50);
+
+/// What stands behind a listening socket.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Door {
+    /// A gateway's listener.
+    Gateway {
+        /// Istio `Server.bind`.
+        bind: Option<IpAddr>,
+        /// Istio `Server.port.number`.
+        port: u16,
+    },
+    /// A sidecar's inbound side.
+    Inbound {
+        /// The workload port this socket stands for; `None`: the original destination tells.
+        port: Option<u16>,
+    },
+    /// A sidecar's outbound side.
+    Outbound,
+}
+
+/// Binds `count` sockets to one address.
+///
+/// # Errors
+/// When the address is taken (by anybody, also by another process of this user), not ours, or not allowed.
+pub(crate) fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<std::net::TcpListener>> {
+    // SO_REUSEPORT would let a second proxy of the same user share the port in silence: ask without it first.
+    drop(socket(address, false)?);
+    (0..count).map(|_| socket(address, true)).collect()
+}
+
+fn socket(address: SocketAddr, share: bool) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(share)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Accepts until `stop` turns true, then takes what already waits and closes the socket.
+pub(crate) async fn accept_until(
+    listener: std::net::TcpListener,
+    mut stop: watch::Receiver<bool>,
+    serve: impl Fn(TcpStream, SocketAddr),
+) {
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return warn!(%error, "a listening socket cannot be used"),
+    };
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((tcp, remote)) => serve(tcp, remote),
+            // The client was gone before we looked: only this connection failed.
+            Err(error) if is_about_one_connection(&error) => {}
+            Err(error) => {
+                warn!(%error, "accept failed, retrying");
+                tokio::time::sleep(BACK_OFF).await;
+            }
+        }
+    }
+    while let Some(Ok((tcp, remote))) = futures::FutureExt::now_or_never(listener.accept()) {
+        serve(tcp, remote);
+    }
+}
+
+fn is_about_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taken_port_is_an_error_and_a_free_one_is_shared_by_the_workers() {
+        let first = bind("127.0.0.1:0".parse().unwrap(), 1).unwrap();
+        let address = first[0].local_addr().unwrap();
+        assert_eq!(bind(address, 1).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(first);
+        assert_eq!(bind(address, 3).unwrap().len(), 3);
+    }
+}

@@ -1,0 +1,11 @@
+//! Bytes before HTTP: listening, the first look at a connection, and the stream type that everything else reads from.
+
+pub(crate) mod accept;
+pub(crate) mod buffer;
+pub(crate) mod connection;
+pub(crate) mod deadline;
+pub(crate) mod facts;
+pub(crate) mod framing;
+pub(crate) mod listen;
+pub(crate) mod original_dst;
+pub(crate) mod sniff;

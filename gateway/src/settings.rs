@@ -1,0 +1,197 @@
+//! The command line as checked values, with every default applied.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use crate::cli::{CommonFlags, GatewayFlags, SidecarFlags};
+
+mod parse;
+pub(crate) use parse::{
+    Address, LabelList, PortMap, WorkloadName, parse_address, parse_duration, parse_ip, parse_labels, parse_name,
+    parse_port_map, parse_trust_domain, parse_workers, parse_workload,
+};
+
+/// Everything one proxy process is told at start.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// Which proxy this is.
+    pub(crate) role: RoleSettings,
+    /// Files and folders of configuration; at least one, all of them exist.
+    pub(crate) config: Vec<PathBuf>,
+    /// Workload name. Gateway default: `istio-ingressgateway`; sidecar default: the name in `--workload`.
+    pub(crate) name: String,
+    /// Namespace. Gateway default: `istio-system`; sidecar default: the namespace in `--workload`.
+    pub(crate) namespace: String,
+    /// Labels that selectors are compared with. Gateway default: `istio=ingressgateway`; sidecar default: none, which
+    /// means the labels of the workload in the configuration.
+    pub(crate) labels: BTreeMap<String, String>,
+    /// Gateway default: `istio-ingressgateway`; sidecar default: empty, which means the service account
+    /// of the workload in the configuration.
+    pub(crate) service_account: String,
+    /// Default `cluster.local`.
+    pub(crate) trust_domain: String,
+    /// Folder of the mesh identity (`cert-chain.pem`, `key.pem`, `root-cert.pem`); exists when given.
+    pub(crate) identity_dir: Option<PathBuf>,
+    /// Address for listeners without an own one. Default 0.0.0.0.
+    pub(crate) bind: IpAddr,
+    /// Port a Gateway names -> port to bind.
+    pub(crate) port_map: BTreeMap<u16, u16>,
+    /// Admin pages. Default 127.0.0.1:15000.
+    pub(crate) admin: SocketAddr,
+    /// Readiness. Default 0.0.0.0:15021.
+    pub(crate) status: SocketAddr,
+    /// Metrics. Default 0.0.0.0:15090.
+    pub(crate) stats: SocketAddr,
+    /// Data threads, at least 1. Default: one per core.
+    pub(crate) workers: usize,
+    /// Default text.
+    pub(crate) access_log: AccessLogFormat,
+    /// Longest drain after SIGTERM. Default 45 s.
+    pub(crate) drain_time: Duration,
+}
+
+/// What only one of the roles has.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum RoleSettings {
+    /// Serves Gateways.
+    Gateway,
+    /// Stands in front of one workload.
+    Sidecar {
+        /// Its namespace.
+        namespace: String,
+        /// Its Pod, WorkloadEntry or Deployment.
+        workload: String,
+        /// Where the application listens; `None` = where the client connected to.
+        app_address: Option<IpAddr>,
+        /// Inbound capture; `None` = port 15006 of `--bind`.
+        inbound: Option<SocketAddr>,
+        /// Outbound capture; `None` = 127.0.0.1:15001.
+        outbound: Option<SocketAddr>,
+    },
+}
+
+/// What is written on stdout for each request.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum)]
+pub(crate) enum AccessLogFormat {
+    /// Nothing.
+    Off,
+    /// Istio's default text line.
+    #[default]
+    Text,
+    /// Istio's JSON keys.
+    Json,
+}
+
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const ANY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
+impl Settings {
+    /// Of `sluice gateway`.
+    ///
+    /// # Errors
+    /// One sentence about the flag that is wrong.
+    pub(crate) fn gateway(flags: GatewayFlags) -> Result<Self, String> {
+        let defaults = Defaults {
+            role: RoleSettings::Gateway,
+            name: "istio-ingressgateway".to_owned(),
+            namespace: "istio-system".to_owned(),
+            labels: BTreeMap::from([("istio".to_owned(), "ingressgateway".to_owned())]),
+            service_account: "istio-ingressgateway".to_owned(),
+        };
+        Self::new(flags.common, defaults)
+    }
+
+    /// Of `sluice sidecar`.
+    ///
+    /// # Errors
+    /// One sentence about the flag that is wrong.
+    pub(crate) fn sidecar(flags: SidecarFlags) -> Result<Self, String> {
+        let bind = flags.common.bind;
+        let WorkloadName { namespace, name } = flags.workload;
+        let defaults = Defaults {
+            name: name.clone(),
+            namespace: namespace.clone(),
+            labels: BTreeMap::new(),
+            service_account: String::new(),
+            role: RoleSettings::Sidecar {
+                namespace,
+                workload: name,
+                app_address: flags.app_address,
+                inbound: flags.inbound.map(|it| it.or(bind)),
+                outbound: flags.outbound.map(|it| it.or(LOOPBACK)),
+            },
+        };
+        Self::new(flags.common, defaults)
+    }
+
+    fn new(flags: CommonFlags, defaults: Defaults) -> Result<Self, String> {
+        existing("--config", &flags.config)?;
+        if let Some(dir) = &flags.identity_dir {
+            existing_folder("--identity-dir", dir)?;
+        }
+        Ok(Self {
+            role: defaults.role,
+            config: flags.config,
+            name: flags.name.unwrap_or(defaults.name),
+            namespace: flags.namespace.unwrap_or(defaults.namespace),
+            labels: flags.labels.map_or(defaults.labels, |it| it.0),
+            service_account: flags.service_account.unwrap_or(defaults.service_account),
+            trust_domain: flags.trust_domain,
+            identity_dir: flags.identity_dir,
+            bind: flags.bind,
+            port_map: flags.port_map.map(|it| it.0).unwrap_or_default(),
+            admin: flags.admin.map_or(SocketAddr::new(LOOPBACK, 15000), |it| it.or(LOOPBACK)),
+            status: flags.status.map_or(SocketAddr::new(ANY, 15021), |it| it.or(ANY)),
+            stats: flags.stats.map_or(SocketAddr::new(ANY, 15090), |it| it.or(ANY)),
+            workers: flags.workers.unwrap_or_else(cores),
+            access_log: flags.access_log,
+            drain_time: flags.drain_time,
+        })
+    }
+}
+
+/// What differs between the roles when a flag is not given.
+struct Defaults {
+    role: RoleSettings,
+    name: String,
+    namespace: String,
+    labels: BTreeMap<String, String>,
+    service_account: String,
+}
+
+/// Cores this process may use, which a container's CPU limit lowers.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// That all of these paths can be reached.
+///
+/// # Errors
+/// A sentence that names the flag and the path.
+pub(crate) fn existing(flag: &str, paths: &[PathBuf]) -> Result<(), String> {
+    paths.iter().try_for_each(|path| reach(flag, path).map(drop))
+}
+
+/// That this path is a folder.
+///
+/// # Errors
+/// A sentence that names the flag and the path.
+pub(crate) fn existing_folder(flag: &str, path: &Path) -> Result<(), String> {
+    if reach(flag, path)?.is_dir() {
+        return Ok(());
+    }
+    Err(format!("{flag} names `{}`, which is a file; name the folder it is in", path.display()))
+}
+
+fn reach(flag: &str, path: &Path) -> Result<std::fs::Metadata, String> {
+    std::fs::metadata(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            format!("{flag} names `{}`, which does not exist; name an existing file or folder", path.display())
+        }
+        _ => format!("{flag} names `{}`, which cannot be read: {error}", path.display()),
+    })
+}

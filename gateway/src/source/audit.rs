@@ -1,0 +1,125 @@
+//! What only cryptography can tell about a configuration: whether certificates and keys in Secrets are readable, belong
+//! together and are valid now, and which cipher suites there are.
+
+use routing::{
+    api::{Secret, gateway::Gateway},
+    problem::{Problem, Severity},
+    resources::{Object, Resources},
+};
+use tls::server::{CertifiedPem, ClientAuth, ServerSpec, ServerTls, unsupported_cipher_suites};
+
+#[cfg(test)]
+mod tests;
+
+/// A certificate that ends within this many seconds (14 days) is worth a warning.
+const SOON: i64 = 14 * 24 * 3600;
+
+/// Looks at every certificate, key and CA in Secrets, and at the cipher suites of Gateways. `now` is in seconds since 1970.
+pub(crate) fn audit(resources: &Resources, now: i64) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for secret in &resources.secrets {
+        let own = certificate(secret, now, &mut problems);
+        authority(secret, own, &mut problems);
+    }
+    for gateway in &resources.gateways {
+        cipher_suites(gateway, &mut problems);
+    }
+    problems
+}
+
+/// The pair that a `credentialName` would use: `cert` and `key`, else `tls.crt` and `tls.key`. Given back when it is good.
+fn certificate(secret: &Object<Secret>, now: i64, problems: &mut Vec<Problem>) -> Option<CertifiedPem> {
+    let pair = [("cert", "key"), ("tls.crt", "tls.key")]
+        .into_iter()
+        .find_map(|(chain, key)| Some((chain, key, value(secret, chain)?, value(secret, key)?)));
+    let (chain_name, key_name, chain, key) = pair?;
+    let certificate = CertifiedPem { chain: chain.to_vec(), key: key.to_vec(), ocsp: None };
+    let spec = ServerSpec { certificates: vec![certificate.clone()], ..ServerSpec::default() };
+    let server = match ServerTls::build(&spec, None) {
+        Ok(server) => server,
+        Err(error) => {
+            let name = if tls::pem::certificates(chain).is_err() { chain_name } else { key_name };
+            problems.push(problem(secret, Severity::Error, "bad-certificate", name, sentence(&error)));
+            return None;
+        }
+    };
+    let left = server.not_after().saturating_sub(now);
+    if left <= 0 {
+        let message =
+            format!("the certificate ended {}; clients refuse it, renew it", days(left.saturating_neg(), "ago"));
+        problems.push(problem(secret, Severity::Error, "expired-certificate", chain_name, message));
+    } else if left < SOON {
+        let message = format!("the certificate ends in {}; renew it", days(left, ""));
+        problems.push(problem(secret, Severity::Warning, "expiring-certificate", chain_name, message));
+    }
+    Some(certificate)
+}
+
+/// The CA that client certificates would be checked against: `cacert`, else `ca.crt`. Its revocation list can be looked at
+/// where the server's `own` certificate is in the same Secret, because only a whole server can be tried.
+fn authority(secret: &Object<Secret>, own: Option<CertifiedPem>, problems: &mut Vec<Problem>) {
+    let found = ["cacert", "ca.crt"].into_iter().find_map(|name| Some((name, value(secret, name)?)));
+    let Some((name, roots)) = found else { return };
+    if let Err(error) = tls::pem::certificates(roots) {
+        problems.push(problem(secret, Severity::Error, "bad-certificate", name, sentence(&error)));
+        return;
+    }
+    let revoked = if name == "cacert" { "crl" } else { "ca.crl" };
+    let (Some(own), Some(crl)) = (own, value(secret, revoked)) else { return };
+    let client = ClientAuth::Required { roots_pem: roots.to_vec(), crl: Some(crl.to_vec()), sans: Vec::new() };
+    if let Err(error) = ServerTls::build(&ServerSpec { certificates: vec![own], client, ..ServerSpec::default() }, None)
+    {
+        let at = if matches!(error, tls::Error::NoRoots) { name } else { revoked };
+        problems.push(problem(secret, Severity::Error, "bad-certificate", at, sentence(&error)));
+    }
+}
+
+fn cipher_suites(gateway: &Object<Gateway>, problems: &mut Vec<Problem>) {
+    for (index, server) in gateway.spec.servers.iter().enumerate() {
+        let Some(tls) = &server.tls else { continue };
+        let ignored = unsupported_cipher_suites(&tls.cipher_suites);
+        if !ignored.is_empty() {
+            let rest =
+                if ignored.len() == tls.cipher_suites.len() { "all supported suites are" } else { "the others are" };
+            let message = format!(
+                "{} cannot be used and {rest} offered; ECDHE suites with GCM or CHACHA20 can",
+                ignored.join(", ")
+            );
+            let field = format!("spec.servers[{index}].tls.cipherSuites");
+            problems.push(gateway.problem(Severity::Warning, "unsupported-value", &field, message));
+        }
+    }
+}
+
+fn value<'a>(secret: &'a Object<Secret>, key: &str) -> Option<&'a [u8]> {
+    secret.spec.data.get(key).map(Vec::as_slice).filter(|bytes| !bytes.is_empty())
+}
+
+/// A problem at a key of a Secret, which may stand in `data` or in `stringData`.
+fn problem(secret: &Object<Secret>, severity: Severity, code: &'static str, key: &str, message: String) -> Problem {
+    let key = if key.contains('.') { format!("[\"{key}\"]") } else { format!(".{key}") };
+    let [data, text] = ["data", "stringData"].map(|part| format!("{part}{key}"));
+    // A key that is not there is placed at its parent: the deeper of the two places is where the key is.
+    let in_text = secret.place(&text) > secret.place("stringData") && secret.place("stringData") != secret.place("");
+    secret.problem(severity, code, if in_text { &text } else { &data }, message)
+}
+
+fn sentence(error: &tls::Error) -> String {
+    let mut sentence = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        sentence.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    sentence
+}
+
+fn days(seconds: i64, suffix: &str) -> String {
+    let days = seconds / 86_400;
+    let text = match days {
+        0 => "less than a day".to_owned(),
+        1 => "1 day".to_owned(),
+        _ => format!("{days} days"),
+    };
+    if suffix.is_empty() { text } else { format!("{text} {suffix}") }
+}

@@ -1,0 +1,151 @@
+//! Configuration from files and folders.
+
+use std::{
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    io,
+    path::{Path, PathBuf},
+};
+
+use routing::{
+    problem::{ObjectRef, Place, Problem, Severity},
+    resources::{Parsed, Resources, Store, parse_file},
+};
+
+use super::watch::Watch;
+
+#[cfg(test)]
+mod tests;
+
+/// Larger files are no configuration; reading them would only cost memory.
+const LARGEST: u64 = 64 << 20;
+
+/// Files and folders (recursive; `.yaml`, `.yml`, `.json`) as one set of resources. One reader:
+/// [`FileSource::load`], then [`FileSource::changed`], and again.
+#[derive(Debug)]
+pub(crate) struct FileSource {
+    watch: Watch,
+    store: Store,
+    /// What each file held when it was last read, so that only changed files are parsed again.
+    known: BTreeMap<PathBuf, Known>,
+}
+
+#[derive(Clone, Debug)]
+struct Known {
+    hash: u64,
+    parsed: Parsed,
+}
+
+/// The paths given hold nothing that can be read.
+#[derive(Debug, thiserror::Error)]
+#[error("`{}` cannot be read; name an existing file or folder", path.display())]
+pub(crate) struct Unreachable {
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+impl FileSource {
+    /// Watches these paths.
+    ///
+    /// # Errors
+    /// One of them cannot be reached now. (Later that is a problem, and the last good version keeps serving.)
+    pub(crate) fn new(paths: Vec<PathBuf>) -> Result<Self, Unreachable> {
+        Self::over(paths, |paths| Watch::new(paths, is_configuration))
+    }
+
+    /// Reads these paths without ever looking at them again.
+    ///
+    /// # Errors
+    /// As [`FileSource::new`].
+    pub(crate) fn once(paths: Vec<PathBuf>) -> Result<Self, Unreachable> {
+        Self::over(paths, |paths| Watch::polling(paths, is_configuration))
+    }
+
+    fn over(paths: Vec<PathBuf>, watch: impl FnOnce(Vec<PathBuf>) -> Watch) -> Result<Self, Unreachable> {
+        for path in &paths {
+            std::fs::metadata(path).map_err(|source| Unreachable { path: path.clone(), source })?;
+        }
+        Ok(Self { watch: watch(paths), store: Store::default(), known: BTreeMap::new() })
+    }
+
+    /// Reads what is there now. Whatever is broken or cannot be read is a problem, and its last good version stays among
+    /// the resources. Blocks for as long as reading takes.
+    pub(crate) fn load(&mut self) -> (Resources, Vec<Problem>) {
+        let survey = self.watch.survey();
+        let mut before = std::mem::take(&mut self.known);
+        let mut files = Vec::with_capacity(survey.files.len());
+        for path in survey.files {
+            let known = before.remove(&path);
+            match self.read(&path, known) {
+                Ok(parsed) => files.push((path.display().to_string(), parsed)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {} // deleted since it was listed
+                Err(error) => files.push((path.display().to_string(), unreadable(&path, &error))),
+            }
+        }
+        let mut problems = Vec::new();
+        for (path, error) in &survey.failures {
+            problems.push(unlisted(path, error));
+            // Nothing is known of what is below, so what was there stays.
+            for (file, known) in before.iter().filter(|(file, _)| file.starts_with(path)) {
+                files.push((file.display().to_string(), known.parsed.clone()));
+                self.known.insert(file.clone(), known.clone());
+            }
+        }
+        let (resources, found) = self.store.replace(files);
+        problems.extend(found);
+        (resources, problems)
+    }
+
+    /// Resolves after a change that may matter, once it is quiet for 50 ms, 500 ms after the first change at the latest.
+    /// Cancel safe. Needs one [`FileSource::load`] before.
+    pub(crate) async fn changed(&mut self) {
+        self.watch.changed().await;
+    }
+
+    /// How many objects the files hold, broken ones included.
+    pub(crate) fn objects(&self) -> usize {
+        let of = |it: &Known| it.parsed.objects.len() + it.parsed.broken.len() + usize::from(it.parsed.unreadable);
+        self.known.values().map(of).sum()
+    }
+
+    /// One file, parsed only when its content is not the known one.
+    fn read(&mut self, path: &Path, known: Option<Known>) -> io::Result<Parsed> {
+        if std::fs::metadata(path)?.len() > LARGEST {
+            return Err(io::Error::other("it is larger than 64 MiB"));
+        }
+        let bytes = std::fs::read(path)?;
+        let mut hasher = DefaultHasher::new();
+        bytes.hash(&mut hasher);
+        let hash = hasher.finish();
+        let parsed = match known {
+            Some(known) if known.hash == hash => known.parsed,
+            _ => {
+                let text = String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8 text"))?;
+                parse_file(&path.display().to_string(), &text)
+            }
+        };
+        self.known.insert(path.to_path_buf(), Known { hash, parsed: parsed.clone() });
+        Ok(parsed)
+    }
+}
+
+/// By name, in folders. A file that was named itself is read whatever its name is.
+fn is_configuration(path: &Path) -> bool {
+    path.extension().and_then(|it| it.to_str()).is_some_and(|it| matches!(it, "yaml" | "yml" | "json"))
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Parsed {
+    Parsed::unreadable(&path.display().to_string(), &format!("the file cannot be read: {error}"))
+}
+
+fn unlisted(path: &Path, error: &io::Error) -> Problem {
+    Problem {
+        code: "unreadable-file",
+        severity: Severity::Error,
+        object: ObjectRef::default(),
+        field: String::new(),
+        place: Some(Place { file: path.display().to_string().into(), line: 1, column: 1 }),
+        message: format!("this path cannot be read: {error}; what was loaded from it before keeps serving"),
+    }
+}

@@ -1,0 +1,347 @@
+//! Seeing that files changed: inotify on every folder that matters, or a look every second where inotify is missing.
+//!
+//! A survey walks the given paths, lists the files, and sets the watches on the way: each folder is watched *before* it
+//! is read, so that nothing can change unseen in between.
+
+use std::{
+    collections::{HashMap, HashSet},
+    ffi::{OsStr, OsString},
+    io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep, timeout},
+};
+use tracing::{debug, warn};
+
+use super::trail::trail;
+
+#[cfg(test)]
+mod tests;
+
+/// This long without a further change ends a burst of changes.
+const QUIET: Duration = Duration::from_millis(50);
+/// A burst is told after this long even if it goes on.
+const LONGEST_BURST: Duration = Duration::from_millis(500);
+/// How often files are looked at without inotify.
+const POLL: Duration = Duration::from_secs(1);
+
+/// Watches paths. One reader: [`Watch::changed`], then [`Watch::survey`], and again.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    roots: Vec<PathBuf>,
+    wanted: fn(&Path) -> bool,
+    /// `None`: polling.
+    eye: Option<Eye>,
+    /// A change was seen and not yet told; kept here so that a dropped `changed()` future loses nothing.
+    pending: bool,
+    /// What the last survey saw; polling compares with it.
+    seen: Vec<Stamp>,
+}
+
+/// What a survey found.
+#[derive(Debug, Default)]
+pub(crate) struct Survey {
+    /// Wanted files in a stable order: as the paths were given, folders by name.
+    pub(crate) files: Vec<PathBuf>,
+    /// What could not be listed. Nothing is known of the files below.
+    pub(crate) failures: Vec<(PathBuf, io::Error)>,
+}
+
+/// What a changed file cannot keep: its inode, size and times.
+type Stamp = (PathBuf, Option<(u64, u64, u64, i64, i64)>);
+
+impl Watch {
+    /// Watches files and folders (and what is in them) below `roots` whose path is `wanted`. A root may be a file, may be
+    /// a link, and need not exist yet.
+    pub(crate) fn new(roots: Vec<PathBuf>, wanted: fn(&Path) -> bool) -> Self {
+        let eye = Eye::open()
+            .inspect_err(|error| warn!(%error, "inotify is not available; files are looked at every second"))
+            .ok();
+        Self { eye, ..Self::polling(roots, wanted) }
+    }
+
+    /// As [`Watch::new`], without inotify.
+    pub(crate) fn polling(roots: Vec<PathBuf>, wanted: fn(&Path) -> bool) -> Self {
+        Self { roots, wanted, eye: None, pending: false, seen: Vec::new() }
+    }
+
+    /// The paths that are watched.
+    pub(crate) fn roots(&self) -> &[PathBuf] {
+        &self.roots
+    }
+
+    /// Watches other paths from the next survey on.
+    pub(crate) fn set_roots(&mut self, roots: Vec<PathBuf>) {
+        self.roots = roots;
+    }
+
+    /// Lists the files as they are now and brings the watches up to date.
+    pub(crate) fn survey(&mut self) -> Survey {
+        let mut walk = Walk { wanted: self.wanted, eye: self.eye.as_mut(), ..Walk::default() };
+        for root in &self.roots {
+            walk.root(root);
+        }
+        let failed = walk.watch_error.take();
+        let (survey, covered) = (walk.survey, walk.covered);
+        if let Some(error) = failed {
+            warn!(%error, "inotify ran out of watches (see fs.inotify.max_user_watches); files are looked at every second");
+            self.eye = None;
+        }
+        match &mut self.eye {
+            Some(eye) => eye.forget_all_but(&covered),
+            None => self.seen = survey.files.iter().map(|path| stamp(path)).collect(),
+        }
+        survey
+    }
+
+    /// Resolves after something changed and it became quiet (50 ms, or 500 ms after the first change). Cancel safe.
+    /// Needs one [`Watch::survey`] before.
+    pub(crate) async fn changed(&mut self) {
+        if !self.pending {
+            match &self.eye {
+                Some(eye) => eye.bell.notified().await,
+                None => self.poll().await,
+            }
+            self.pending = true;
+        }
+        let first = Instant::now();
+        if let Some(eye) = &self.eye {
+            while first.elapsed() < LONGEST_BURST && timeout(QUIET, eye.bell.notified()).await.is_ok() {}
+        }
+        self.pending = false;
+    }
+
+    /// Resolves when the files are not those of the last survey.
+    async fn poll(&self) {
+        loop {
+            sleep(POLL).await;
+            let mut walk = Walk { wanted: self.wanted, ..Walk::default() };
+            for root in &self.roots {
+                walk.root(root);
+            }
+            if walk.survey.files.iter().map(|path| stamp(path)).ne(self.seen.iter().cloned()) {
+                return;
+            }
+        }
+    }
+}
+
+fn stamp(path: &Path) -> Stamp {
+    let facts = std::fs::metadata(path).ok();
+    (path.to_path_buf(), facts.map(|it| (it.dev(), it.ino(), it.size(), it.mtime(), it.mtime_nsec() ^ it.ctime_nsec())))
+}
+
+/// One walk over the roots.
+struct Walk<'a> {
+    wanted: fn(&Path) -> bool,
+    eye: Option<&'a mut Eye>,
+    survey: Survey,
+    /// Folders that the paths go through.
+    covered: HashSet<PathBuf>,
+    /// Folders and files already met, without links: loops end here, and no file is listed twice.
+    met: HashSet<PathBuf>,
+    watch_error: Option<notify::Error>,
+}
+
+impl Default for Walk<'_> {
+    fn default() -> Self {
+        Self {
+            wanted: |_| true,
+            eye: None,
+            survey: Survey::default(),
+            covered: HashSet::new(),
+            met: HashSet::new(),
+            watch_error: None,
+        }
+    }
+}
+
+impl Walk<'_> {
+    /// One given path: a file is listed whatever its name is.
+    fn root(&mut self, path: &Path) {
+        self.follow(path);
+        match std::fs::metadata(path) {
+            Ok(facts) if facts.is_dir() => self.folder(path),
+            Ok(_) => self.file(path),
+            Err(error) => self.survey.failures.push((path.to_path_buf(), error)),
+        }
+    }
+
+    fn folder(&mut self, path: &Path) {
+        let canonical = match path.canonicalize() {
+            Ok(canonical) => canonical,
+            Err(error) => return self.survey.failures.push((path.to_path_buf(), error)),
+        };
+        if !self.met.insert(canonical.clone()) {
+            return;
+        }
+        self.cover(&canonical, None);
+        let listed = std::fs::read_dir(path).and_then(|entries| {
+            entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<Vec<OsString>>>()
+        });
+        match listed {
+            Ok(mut names) => {
+                names.sort_unstable();
+                names.iter().filter(|name| !is_hidden(name)).for_each(|name| self.entry(&path.join(name)));
+            }
+            Err(error) => self.survey.failures.push((path.to_path_buf(), error)),
+        }
+    }
+
+    /// Something in a folder. Entries that vanish while they are looked at were deleted: that is no failure.
+    fn entry(&mut self, path: &Path) {
+        if path.is_symlink() {
+            self.follow(path);
+        }
+        match std::fs::metadata(path) {
+            Ok(facts) if facts.is_dir() => self.folder(path),
+            Ok(facts) if facts.is_file() && (self.wanted)(path) => self.file(path),
+            _ => {}
+        }
+    }
+
+    fn file(&mut self, path: &Path) {
+        let canonical = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+        if self.met.insert(canonical) {
+            self.survey.files.push(path.to_path_buf());
+        }
+    }
+
+    /// Watches every link on the way to a path, and its last name.
+    fn follow(&mut self, path: &Path) {
+        for step in trail(path) {
+            self.cover(&step.folder, Some(step.name));
+        }
+    }
+
+    fn cover(&mut self, folder: &Path, name: Option<OsString>) {
+        if let Some(eye) = &mut self.eye
+            && let Err(error) = eye.watch(folder, name)
+        {
+            self.watch_error = Some(error);
+        }
+        self.covered.insert(folder.to_path_buf());
+    }
+}
+
+/// Which names in a watched folder matter.
+#[derive(Debug, Default)]
+struct Interest {
+    /// All that are not hidden, and `..data`.
+    all: bool,
+    /// These.
+    names: HashSet<OsString>,
+}
+
+type Interests = Arc<Mutex<HashMap<PathBuf, Interest>>>;
+
+/// inotify: one watch per folder.
+struct Eye {
+    watcher: RecommendedWatcher,
+    /// What is watched, with the inode the watch belongs to: a folder made anew needs a new watch.
+    folders: HashMap<PathBuf, (u64, u64)>,
+    interests: Interests,
+    bell: Arc<Notify>,
+}
+
+impl std::fmt::Debug for Eye {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Eye").field("folders", &self.folders.len()).finish_non_exhaustive()
+    }
+}
+
+impl Eye {
+    fn open() -> notify::Result<Self> {
+        let interests = Interests::default();
+        let bell = Arc::new(Notify::new());
+        let (rung, known) = (Arc::clone(&bell), Arc::clone(&interests));
+        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+            if event.is_err() || event.is_ok_and(|event| matters(&event, &known)) {
+                rung.notify_one();
+            }
+        })?;
+        Ok(Self { watcher, folders: HashMap::new(), interests, bell })
+    }
+
+    /// Watches all of a folder, or one name in it, besides what is watched of it already.
+    fn watch(&mut self, folder: &Path, name: Option<OsString>) -> notify::Result<()> {
+        let Ok(facts) = std::fs::metadata(folder) else {
+            return Ok(());
+        };
+        {
+            let mut interests = self.interests.lock().unwrap_or_else(PoisonError::into_inner);
+            let interest = interests.entry(folder.to_path_buf()).or_default();
+            match name {
+                Some(name) => drop(interest.names.insert(name)),
+                None => interest.all = true,
+            }
+        }
+        let identity = (facts.dev(), facts.ino());
+        match self.folders.get(folder) {
+            Some(known) if *known == identity => return Ok(()),
+            // The watch went with the folder it belonged to; taking it back may fail for that reason.
+            Some(_) => drop(self.watcher.unwatch(folder)),
+            None => {}
+        }
+        match self.watcher.watch(folder, RecursiveMode::NonRecursive) {
+            Ok(()) => {
+                self.folders.insert(folder.to_path_buf(), identity);
+                Ok(())
+            }
+            Err(error) if matches!(error.kind, notify::ErrorKind::MaxFilesWatch) => Err(error),
+            Err(error) => {
+                debug!(%error, folder = %folder.display(), "a folder cannot be watched");
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends the watches of folders that the paths no longer go through.
+    fn forget_all_but(&mut self, covered: &HashSet<PathBuf>) {
+        let mut interests = self.interests.lock().unwrap_or_else(PoisonError::into_inner);
+        interests.retain(|folder, _| covered.contains(folder));
+        drop(interests);
+        let gone: Vec<PathBuf> = self.folders.keys().filter(|folder| !covered.contains(*folder)).cloned().collect();
+        for folder in gone {
+            self.folders.remove(&folder);
+            drop(self.watcher.unwatch(&folder));
+        }
+    }
+}
+
+/// Whether an event can have changed what a survey finds or what is in a file.
+fn matters(event: &Event, interests: &Interests) -> bool {
+    if matches!(event.kind, EventKind::Access(_)) {
+        return false; // our own reading
+    }
+    if event.need_rescan() || event.paths.is_empty() {
+        return true;
+    }
+    let interests = interests.lock().unwrap_or_else(PoisonError::into_inner);
+    event.paths.iter().any(|path| {
+        let (folder, Some(name)) = (path.parent(), path.file_name()) else {
+            return true;
+        };
+        let inside = folder.and_then(|folder| interests.get(folder));
+        // The folder itself: it was removed or its permissions changed.
+        interests.contains_key(path) || inside.is_some_and(|it| it.names.contains(name) || (it.all && is_news(name)))
+    })
+}
+
+/// Whether a name in a watched folder can mean a change of configuration.
+fn is_news(name: &OsStr) -> bool {
+    let bytes = name.as_encoded_bytes();
+    name == OsStr::new("..data") || !(is_hidden(name) || bytes.ends_with(b"~") || bytes.ends_with(b".swp"))
+}
+
+/// Hidden files and folders are no configuration: editors' and the kubelet's work lies there.
+fn is_hidden(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b".")
+}

@@ -1,0 +1,118 @@
+//! What the admin pages tell of this process.
+
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
+
+use routing::problem::Problem;
+use tokio::sync::Notify;
+
+use crate::{
+    admin::{Readiness, View, clusters_text, snapshot_json},
+    drain::Drain,
+    live::Live,
+};
+
+/// See the module.
+pub(crate) struct Status {
+    live: Arc<Live>,
+    drain: Arc<Drain>,
+    told: Mutex<Told>,
+    /// The first configuration is applied and its sockets are open.
+    ready: AtomicBool,
+    /// Somebody asked for a drain; and whether the process shall end with it.
+    pub(crate) drain_asked: Notify,
+    /// As above.
+    pub(crate) quit_asked: Notify,
+}
+
+#[derive(Default)]
+struct Told {
+    problems: Vec<Problem>,
+    certificates: Vec<(String, i64)>,
+    bind_failures: Vec<String>,
+}
+
+impl Status {
+    /// Of a process that has nothing yet.
+    pub(crate) fn new(live: Arc<Live>, drain: Arc<Drain>) -> Self {
+        Self {
+            live,
+            drain,
+            told: Mutex::default(),
+            ready: AtomicBool::new(false),
+            drain_asked: Notify::new(),
+            quit_asked: Notify::new(),
+        }
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Those of these problems that were not there before.
+    pub(crate) fn unknown<'a>(&self, problems: &'a [Problem]) -> Vec<&'a Problem> {
+        let told = self.told();
+        problems.iter().filter(|problem| !told.problems.contains(problem)).collect()
+    }
+
+    /// What is wrong with the configuration now.
+    pub(crate) fn set_problems(&self, problems: Vec<Problem>) {
+        self.told().problems = problems;
+    }
+
+    /// The certificates in use, with their ends in seconds since 1970.
+    pub(crate) fn set_certificates(&self, certificates: Vec<(String, i64)>) {
+        self.told().certificates = certificates;
+    }
+
+    /// The sockets are open, but for these. The process is ready once there was no failure.
+    pub(crate) fn set_bound(&self, failures: Vec<String>) {
+        if failures.is_empty() {
+            self.ready.store(true, Ordering::Release);
+        }
+        self.told().bind_failures = failures;
+    }
+}
+
+impl View for Status {
+    fn readiness(&self) -> Readiness {
+        if self.drain.draining() {
+            return Readiness::NotReady("draining: new traffic belongs elsewhere".to_owned());
+        }
+        if self.ready.load(Ordering::Acquire) {
+            return Readiness::Ready;
+        }
+        match self.told().bind_failures.first() {
+            Some(failure) => Readiness::NotReady(failure.clone()),
+            None => Readiness::NotReady("the first configuration is not applied yet".to_owned()),
+        }
+    }
+
+    fn config_dump(&self) -> serde_json::Value {
+        let installed = self.live.pin();
+        snapshot_json(&installed.snapshot, installed.generation, &self.told().problems)
+    }
+
+    fn clusters(&self) -> String {
+        clusters_text(&self.live.pin().snapshot)
+    }
+
+    fn certificates(&self) -> serde_json::Value {
+        let told = self.told();
+        let one = |(name, not_after): &(String, i64)| {
+            let end = jiff::Timestamp::from_second(*not_after).map(|end| end.to_string()).unwrap_or_default();
+            serde_json::json!({ "name": name, "notAfter": end })
+        };
+        told.certificates.iter().map(one).collect()
+    }
+
+    fn drain(&self) {
+        self.drain_asked.notify_one();
+    }
+
+    fn quit(&self) {
+        self.quit_asked.notify_one();
+    }
+}

@@ -1,0 +1,95 @@
+//! What the proxy tells about itself: the access log and the metrics, both out of one [`record::Record`] per request, and
+//! the log for operators.
+
+pub(crate) mod access_log;
+pub(crate) mod labels;
+pub(crate) mod log;
+pub(crate) mod metrics;
+mod process;
+pub(crate) mod record;
+mod series;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use routing::snapshot::Workload;
+
+use self::{access_log::AccessLog, metrics::Metrics, record::Record};
+use crate::settings::AccessLogFormat;
+
+/// Where finished requests end. One per process, shared by all threads.
+#[derive(Debug)]
+pub(crate) struct Telemetry {
+    metrics: Arc<Metrics>,
+    access_log: Option<AccessLog>,
+    /// The workload this proxy speaks for.
+    own: ArcSwap<Workload>,
+    /// Which [`series`] cache entries are valid: changes whenever label values may have changed.
+    epoch: AtomicU64,
+}
+
+/// Epochs are unique in the process, so one thread can serve several `Telemetry` (tests do).
+static NEXT_EPOCH: AtomicU64 = AtomicU64::new(1);
+
+fn next_epoch() -> u64 {
+    NEXT_EPOCH.fetch_add(1, Ordering::Relaxed)
+}
+
+impl Telemetry {
+    /// With the access log on stdout.
+    ///
+    /// # Errors
+    /// The thread that writes the log could not be started.
+    pub(crate) fn start(format: AccessLogFormat) -> std::io::Result<Self> {
+        Self::new(format, Box::new(std::io::stdout()))
+    }
+
+    /// With the access log written to `out`.
+    ///
+    /// # Errors
+    /// The thread that writes the log could not be started.
+    pub(crate) fn new(format: AccessLogFormat, out: Box<dyn std::io::Write + Send>) -> std::io::Result<Self> {
+        let metrics = Arc::new(Metrics::new());
+        let access_log = AccessLog::start(format, out, metrics.access_log_dropped())?;
+        Ok(Self { metrics, access_log, own: ArcSwap::default(), epoch: AtomicU64::new(next_epoch()) })
+    }
+
+    /// Counts and logs one finished request. Called on the data path: in the usual case it allocates nothing.
+    pub(crate) fn finish(&self, record: &Record<'_>) {
+        if let Some(access_log) = &self.access_log {
+            access_log.write(record);
+        }
+        let epoch = self.epoch.load(Ordering::Relaxed);
+        series::observe(epoch, record, || self.metrics.series(&labels::values(record, &self.own.load())));
+    }
+
+    /// A configuration was installed: peers may have gone and this workload may be described in another way.
+    pub(crate) fn installed(&self, own: &Workload) {
+        if **self.own.load() != *own {
+            self.own.store(Arc::new(own.clone()));
+        }
+        self.epoch.store(next_epoch(), Ordering::Relaxed);
+        self.metrics.retire_idle_series();
+    }
+
+    /// The metrics, to count what is not a request.
+    pub(crate) fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Writes what the access log still holds; gives up after `limit` when nobody reads stdout. Blocks.
+    pub(crate) fn flush(&self, limit: Duration) {
+        if let Some(access_log) = &self.access_log {
+            access_log.flush(limit);
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! One line per request on stdout, written without ever waiting for whoever reads it.
+//!
+//! Each thread formats into its own lane, a buffer behind a lock that nobody else wants except for the writer thread,
+//! which swaps it for an empty one about ten times a second. A lane that is full drops lines and counts them.
+
+mod line;
+mod text;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    cell::RefCell,
+    io::{self, Write},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::{self, Thread},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use self::line::Line;
+use super::{metrics::Counter, record::Record};
+use crate::settings::AccessLogFormat;
+
+/// How long lines wait for company.
+const GATHER: Duration = Duration::from_millis(100);
+/// A lane this full does not wait.
+const HURRY: usize = 64 << 10;
+/// A lane this full takes no more.
+const FULL: usize = 1 << 20;
+
+/// The access log of the process.
+#[derive(Debug)]
+pub(crate) struct AccessLog {
+    sink: Arc<Sink>,
+}
+
+/// What the data threads and the writer share.
+#[derive(Debug)]
+struct Sink {
+    json: bool,
+    dropped: Counter,
+    lanes: Mutex<Vec<Arc<Lane>>>,
+    /// The writer has nothing to do and must be woken.
+    idle: AtomicBool,
+    /// The writer should not wait for more.
+    hurry: AtomicBool,
+    /// The log was dropped: the writer ends when everything is written.
+    closed: AtomicBool,
+    /// Flushes asked for, and flushes done.
+    asked: AtomicU64,
+    done: Mutex<u64>,
+    flushed: Condvar,
+    writer: Mutex<Option<Thread>>,
+}
+
+/// One thread's lines.
+#[derive(Debug, Default)]
+struct Lane(Mutex<Line>);
+
+thread_local! {
+    static LANE: RefCell<Option<(Arc<Sink>, Arc<Lane>)>> = const { RefCell::new(None) };
+}
+
+impl AccessLog {
+    /// Starts the thread that writes to `out`; `None` when the log is off.
+    ///
+    /// # Errors
+    /// The thread could not be started.
+    pub(crate) fn start(
+        format: AccessLogFormat,
+        out: Box<dyn Write + Send>,
+        dropped: Counter,
+    ) -> io::Result<Option<Self>> {
+        if format == AccessLogFormat::Off {
+            return Ok(None);
+        }
+        let sink = Arc::new(Sink {
+            json: format == AccessLogFormat::Json,
+            dropped,
+            lanes: Mutex::default(),
+            idle: AtomicBool::new(false),
+            hurry: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            asked: AtomicU64::new(0),
+            done: Mutex::default(),
+            flushed: Condvar::new(),
+            writer: Mutex::default(),
+        });
+        let writer = Arc::clone(&sink);
+        let thread = thread::Builder::new().name("access-log".to_owned()).spawn(move || writer.run(out))?;
+        *lock(&sink.writer) = Some(thread.thread().clone());
+        Ok(Some(Self { sink }))
+    }
+
+    /// Appends the line of one request, or drops it when the reader of the log is too slow. Never waits.
+    pub(crate) fn write(&self, record: &Record<'_>) {
+        let written = LANE.try_with(|lane| {
+            let mut lane = lane.borrow_mut();
+            let (_, lane) = match &mut *lane {
+                Some(known) if Arc::ptr_eq(&known.0, &self.sink) => known,
+                other => other.insert((Arc::clone(&self.sink), self.sink.lane())),
+            };
+            self.sink.append(lane, record);
+        });
+        if written.is_err() {
+            self.sink.append(&self.sink.lane(), record); // the thread is ending
+        }
+    }
+
+    /// Waits until everything logged before is written, `limit` at most.
+    pub(crate) fn flush(&self, limit: Duration) {
+        let ticket = self.sink.asked.fetch_add(1, Ordering::SeqCst) + 1;
+        self.sink.wake_in_hurry();
+        let done = lock(&self.sink.done);
+        drop(self.sink.flushed.wait_timeout_while(done, limit, |done| *done < ticket));
+    }
+}
+
+impl Drop for AccessLog {
+    fn drop(&mut self) {
+        self.sink.closed.store(true, Ordering::SeqCst);
+        self.sink.wake_in_hurry();
+    }
+}
+
+impl Sink {
+    /// A lane for the calling thread.
+    fn lane(&self) -> Arc<Lane> {
+        let lane = Arc::new(Lane::default());
+        lock(&self.lanes).push(Arc::clone(&lane));
+        lane
+    }
+
+    fn append(&self, lane: &Lane, record: &Record<'_>) {
+        let mut line = lock(&lane.0);
+        let before = line.bytes.len();
+        if before >= FULL {
+            self.dropped.inc();
+            return;
+        }
+        if self.json {
+            line.json(record)
+        } else {
+            line.text(record)
+        }
+        let after = line.bytes.len();
+        drop(line);
+        if before < HURRY && after >= HURRY {
+            self.wake_in_hurry();
+        } else if before == 0 && self.idle.swap(false, Ordering::SeqCst) {
+            self.wake();
+        }
+    }
+
+    fn wake_in_hurry(&self) {
+        self.hurry.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if let Some(writer) = &*lock(&self.writer) {
+            writer.unpark();
+        }
+    }
+
+    /// The writer's life.
+    fn run(&self, mut out: Box<dyn Write + Send>) {
+        let mut spare = Vec::new();
+        loop {
+            let closed = self.closed.load(Ordering::SeqCst);
+            let asked = self.asked.load(Ordering::SeqCst);
+            self.hurry.store(false, Ordering::SeqCst);
+            self.idle.store(true, Ordering::SeqCst); // before looking: whoever appends after the look wakes us
+            let wrote = self.write_all(&mut *out, &mut spare);
+            *lock(&self.done) = asked;
+            self.flushed.notify_all();
+            if closed {
+                return;
+            }
+            if wrote {
+                self.idle.store(false, Ordering::SeqCst);
+            } else {
+                self.sleep_until(|| !self.idle.load(Ordering::SeqCst) || self.hurry.load(Ordering::SeqCst), None);
+            }
+            self.sleep_until(|| self.hurry.load(Ordering::SeqCst), Some(GATHER));
+        }
+    }
+
+    /// Parks this thread until something is so, or for a time.
+    fn sleep_until(&self, so: impl Fn() -> bool, limit: Option<Duration>) {
+        let start = Instant::now();
+        while !so() {
+            match limit {
+                None => thread::park(),
+                Some(limit) => match limit.checked_sub(start.elapsed()) {
+                    Some(rest) if !rest.is_zero() => thread::park_timeout(rest),
+                    _ => return,
+                },
+            }
+        }
+    }
+
+    /// Writes what is in the lanes; false when there was nothing.
+    fn write_all(&self, out: &mut dyn Write, spare: &mut Vec<u8>) -> bool {
+        let lanes = lock(&self.lanes).clone();
+        let mut wrote = false;
+        for lane in &lanes {
+            std::mem::swap(&mut lock(&lane.0).bytes, spare);
+            if spare.is_empty() {
+                continue;
+            }
+            wrote = true;
+            if out.write_all(spare).and_then(|()| out.flush()).is_err() {
+                // Nobody reads stdout any more, or the disk is full. Serving goes on.
+                self.dropped.inc_by(spare.iter().filter(|&&byte| byte == b'\n').count() as u64);
+            }
+            spare.clear();
+            spare.shrink_to(HURRY);
+        }
+        drop(lanes);
+        // Only the list knows a lane whose thread has ended.
+        lock(&self.lanes).retain(|lane| Arc::strong_count(lane) > 1 || !lock(&lane.0).bytes.is_empty());
+        wrote
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,81 @@
+//! The log for operators, on stderr: what happened to the process, its configuration and its connections. Stdout belongs
+//! to the access log alone.
+
+use std::io::IsTerminal as _;
+
+use tracing_subscriber::{EnvFilter, Registry, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _};
+
+/// Changes the level while the process runs (`POST /logging?level=debug`).
+#[derive(Clone, Debug)]
+pub(crate) struct LogLevel {
+    filter: reload::Handle<EnvFilter, Registry>,
+}
+
+/// Starts logging. The filter comes from `SLUICE_LOG`, else `RUST_LOG`, else it is `info`.
+///
+/// # Errors
+/// A sentence: the filter cannot be read, or logging was started before.
+pub(crate) fn start() -> Result<LogLevel, String> {
+    let (variable, text) = ["SLUICE_LOG", "RUST_LOG"]
+        .into_iter()
+        .find_map(|variable| Some((variable, std::env::var(variable).ok().filter(|text| !text.trim().is_empty())?)))
+        .unwrap_or(("SLUICE_LOG", "info".to_owned()));
+    let (layer, filter) = reload::Layer::new(parse(&text).map_err(|error| format!("{variable}: {error}"))?);
+    let lines = tracing_subscriber::fmt::layer()
+        .compact()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    tracing_subscriber::registry()
+        .with(layer)
+        .with(lines)
+        .try_init()
+        .map_err(|error| format!("logging cannot start: {error}"))?;
+    Ok(LogLevel { filter })
+}
+
+impl LogLevel {
+    /// Takes a level (`debug`) or a filter (`info,sluice::net=trace`).
+    ///
+    /// # Errors
+    /// A sentence that says what a filter looks like.
+    pub(crate) fn set(&self, text: &str) -> Result<(), String> {
+        let filter = parse(text)?;
+        self.filter.reload(filter).map_err(|error| error.to_string())?;
+        // Libraries that use `log` ask this before they format anything; it was set from the first filter.
+        let widest = self.filter.with_current(tracing_subscriber::Layer::<Registry>::max_level_hint).ok().flatten();
+        tracing_log::log::set_max_level(tracing_log::AsLog::as_log(
+            &widest.unwrap_or(tracing::level_filters::LevelFilter::TRACE),
+        ));
+        Ok(())
+    }
+
+    /// The filter as it is now.
+    pub(crate) fn current(&self) -> String {
+        self.filter.with_current(ToString::to_string).unwrap_or_default()
+    }
+}
+
+/// A filter; pingora is silent unless it is named, because it logs an error for every client that goes away, and what
+/// happened to a request is in the access log.
+fn parse(text: &str) -> Result<EnvFilter, String> {
+    let text = if text.contains("pingora") { text.to_owned() } else { format!("{text},pingora=off") };
+    EnvFilter::try_new(&text).map_err(|_| {
+        format!("`{text}` is no log filter; write error, warn, info, debug or trace, or a list such as info,sluice::net=debug")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pingora_is_silent_unless_it_is_named() {
+        assert!(parse("info").unwrap().to_string().contains("pingora=off"));
+        assert!(!parse("info,pingora=debug").unwrap().to_string().contains("off"));
+    }
+
+    #[test]
+    fn a_wrong_filter_says_what_is_right() {
+        assert!(parse("sluice=loud").unwrap_err().contains("write error, warn"));
+    }
+}

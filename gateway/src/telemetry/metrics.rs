@@ -1,0 +1,369 @@
+//! Every metric there is, in one table, and the only file that names the prometheus library.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use prometheus::{
+    Counter as Seconds, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder, core::Collector, proto::MetricFamily,
+};
+use tokio::time::Instant;
+
+use super::{
+    labels::{self, NAMES, Values},
+    process::Usage,
+};
+
+#[cfg(test)]
+mod tests;
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Definition {
+    /// Name, with its unit.
+    pub(crate) name: &'static str,
+    /// `counter`, `gauge` or `histogram`.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "the library knows the types; tests compare them with the table")
+    )]
+    pub(crate) kind: &'static str,
+    /// What it tells.
+    pub(crate) help: &'static str,
+    /// Label names.
+    pub(crate) labels: &'static [&'static str],
+}
+
+const fn row(
+    name: &'static str,
+    kind: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> Definition {
+    Definition { name, kind, help, labels }
+}
+
+const REQUESTS: Definition = row("istio_requests_total", "counter", &NAMES, "Finished requests.");
+const DURATION: Definition =
+    row("istio_request_duration_milliseconds", "histogram", &NAMES, "Request head to last byte, milliseconds.");
+const BUILD: Definition = row("istio_build", "gauge", &["component", "tag"], "The version that runs; always 1.");
+const PROBLEMS: Definition =
+    row("sluice_config_problems", "gauge", &["severity"], "Problems in the installed configuration.");
+const GENERATION: Definition =
+    row("sluice_snapshot_generation", "gauge", &[], "Number of the installed configuration, counted from 1.");
+const SNAPSHOT: Definition = row("sluice_snapshot_info", "gauge", &["digest"], "What the installed configuration is.");
+const RELOADS: Definition = row("sluice_reloads_total", "counter", &["result"], "Times the configuration was read.");
+const CONNECTIONS: Definition =
+    row("sluice_downstream_connections_active", "gauge", &[], "Open connections from clients.");
+const HANDSHAKES: Definition =
+    row("sluice_tls_handshakes_total", "counter", &["result"], "TLS handshakes with clients.");
+const CERTIFICATES: Definition =
+    row("sluice_certificate_not_after_seconds", "gauge", &["name"], "When a certificate expires, seconds since 1970.");
+const UPSTREAMS: Definition =
+    row("sluice_upstream_connections_total", "counter", &["result"], "Connections opened to endpoints.");
+const DROPPED: Definition =
+    row("sluice_access_log_dropped_total", "counter", &[], "Access log lines lost because nobody read stdout in time.");
+const CPU: Definition = row("process_cpu_seconds_total", "counter", &[], "User and system time.");
+const MEMORY: Definition = row("process_resident_memory_bytes", "gauge", &[], "Resident memory.");
+const STARTED: Definition = row("process_start_time_seconds", "gauge", &[], "Start, seconds since 1970.");
+const FILES: Definition = row("process_open_fds", "gauge", &[], "Open file descriptors.");
+const THREADS: Definition = row("process_threads", "gauge", &[], "Threads.");
+
+/// Every metric, in the order of the documentation.
+pub(crate) const TABLE: [Definition; 17] = [
+    REQUESTS,
+    DURATION,
+    BUILD,
+    PROBLEMS,
+    GENERATION,
+    SNAPSHOT,
+    RELOADS,
+    CONNECTIONS,
+    HANDSHAKES,
+    CERTIFICATES,
+    UPSTREAMS,
+    DROPPED,
+    CPU,
+    MEMORY,
+    STARTED,
+    FILES,
+    THREADS,
+];
+
+/// Istio's default buckets, milliseconds.
+const BUCKETS: [f64; 19] =
+    [0.5, 1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1e3, 2.5e3, 5e3, 1e4, 3e4, 6e4, 3e5, 6e5, 1.8e6, 3.6e6];
+
+/// Label sets of the standard metrics that are kept apart; requests beyond share one more.
+const MOST_SERIES: usize = 10_000;
+/// A series that counted nothing for so long goes when a configuration is installed: its workload may be gone.
+const IDLE: Duration = Duration::from_secs(3600);
+
+/// A counter without labels, to be kept by who counts.
+pub(crate) type Counter = IntCounter;
+
+/// How a handshake with a client ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Handshake {
+    /// The connection is encrypted.
+    Ok,
+    /// The client broke it off or did not prove itself.
+    Failed,
+    /// There was no server or no certificate for the SNI.
+    Refused,
+    /// It took too long.
+    TimedOut,
+}
+
+/// How connecting to an endpoint ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Connect {
+    /// Connected, with TLS where TLS was due.
+    Ok,
+    /// TCP failed.
+    Failed,
+    /// It took longer than the connect timeout.
+    TimedOut,
+    /// TCP was there, TLS failed.
+    TlsFailed,
+}
+
+/// What came of reading the configuration again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Reload {
+    /// Something new was installed.
+    Installed,
+    /// The content was the same.
+    Unchanged,
+}
+
+/// All metrics of the process, in an own registry.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    duration: HistogramVec,
+    problems: IntGaugeVec,
+    generation: IntGauge,
+    snapshot: IntGaugeVec,
+    reloads: IntCounterVec,
+    connections: IntGauge,
+    /// Indexed by [`Handshake`].
+    handshakes: [IntCounter; 4],
+    certificates: IntGaugeVec,
+    /// Indexed by [`Connect`].
+    upstreams: [IntCounter; 4],
+    dropped: IntCounter,
+    cpu: Seconds,
+    memory: IntGauge,
+    started: Gauge,
+    files: IntGauge,
+    threads: IntGauge,
+    /// The label sets in `requests` and `duration`, with what was last counted there, and when that had changed.
+    known: Mutex<HashMap<[String; NAMES.len()], (Series, u64, Instant)>>,
+    most_series: usize,
+}
+
+/// The two standard metrics for one set of labels.
+#[derive(Clone, Debug)]
+pub(crate) struct Series {
+    requests: IntCounter,
+    duration: Histogram,
+}
+
+impl Series {
+    /// Counts one request.
+    pub(crate) fn observe(&self, duration: Duration) {
+        self.requests.inc();
+        self.duration.observe(duration.as_secs_f64() * 1000.0);
+    }
+}
+
+/// One open connection; dropping it is the end of the connection.
+#[derive(Debug)]
+pub(crate) struct ActiveConnection(IntGauge);
+
+impl Drop for ActiveConnection {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+impl Metrics {
+    /// Every metric of the table, registered.
+    pub(crate) fn new() -> Self {
+        Self::keeping(MOST_SERIES)
+    }
+
+    /// As [`Metrics::new`], with room for so many label sets of the standard metrics.
+    fn keeping(most_series: usize) -> Self {
+        let registry = Registry::new();
+        let build: IntGaugeVec = register(&registry, IntGaugeVec::new(options(&BUILD), BUILD.labels));
+        build.with_label_values(&["proxy", env!("CARGO_PKG_VERSION")]).set(1);
+        let handshakes = register(&registry, IntCounterVec::new(options(&HANDSHAKES), HANDSHAKES.labels));
+        let upstreams = register(&registry, IntCounterVec::new(options(&UPSTREAMS), UPSTREAMS.labels));
+        let buckets = HistogramOpts { common_opts: options(&DURATION), buckets: BUCKETS.to_vec() };
+        Self {
+            requests: register(&registry, IntCounterVec::new(options(&REQUESTS), REQUESTS.labels)),
+            duration: register(&registry, HistogramVec::new(buckets, DURATION.labels)),
+            problems: register(&registry, IntGaugeVec::new(options(&PROBLEMS), PROBLEMS.labels)),
+            generation: register(&registry, IntGauge::with_opts(options(&GENERATION))),
+            snapshot: register(&registry, IntGaugeVec::new(options(&SNAPSHOT), SNAPSHOT.labels)),
+            reloads: register(&registry, IntCounterVec::new(options(&RELOADS), RELOADS.labels)),
+            connections: register(&registry, IntGauge::with_opts(options(&CONNECTIONS))),
+            handshakes: ["ok", "failed", "refused", "timeout"].map(|it| handshakes.with_label_values(&[it])),
+            certificates: register(&registry, IntGaugeVec::new(options(&CERTIFICATES), CERTIFICATES.labels)),
+            upstreams: ["ok", "failed", "timeout", "tls_failed"].map(|it| upstreams.with_label_values(&[it])),
+            dropped: register(&registry, IntCounter::with_opts(options(&DROPPED))),
+            cpu: register(&registry, Seconds::with_opts(options(&CPU))),
+            memory: register(&registry, IntGauge::with_opts(options(&MEMORY))),
+            started: register(&registry, Gauge::with_opts(options(&STARTED))),
+            files: register(&registry, IntGauge::with_opts(options(&FILES))),
+            threads: register(&registry, IntGauge::with_opts(options(&THREADS))),
+            known: Mutex::default(),
+            most_series,
+            registry,
+        }
+    }
+
+    /// The series of a set of labels. Takes a lock: who counts often keeps it.
+    pub(crate) fn series(&self, values: &Values<'_>) -> Series {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = values.each_ref().map(|value| value.to_string());
+        if let Some((series, ..)) = known.get(&key) {
+            return series.clone();
+        }
+        if known.len() >= self.most_series {
+            let values = labels::overflow();
+            return Series {
+                requests: self.requests.with_label_values(&values),
+                duration: self.duration.with_label_values(&values),
+            };
+        }
+        let series = Series {
+            requests: self.requests.with_label_values(values),
+            duration: self.duration.with_label_values(values),
+        };
+        known.insert(key, (series.clone(), 0, Instant::now()));
+        series
+    }
+
+    /// Forgets series that counted nothing for an hour. Whoever keeps a [`Series`] has to look it up again.
+    pub(crate) fn retire_idle_series(&self) {
+        let now = Instant::now();
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).retain(|values, (series, counted, since)| {
+            let count = series.requests.get();
+            if count != *counted {
+                (*counted, *since) = (count, now);
+            }
+            let stays = now.duration_since(*since) < IDLE;
+            if !stays {
+                // They are there: they were made together with this entry.
+                drop(self.requests.remove_label_values(values));
+                drop(self.duration.remove_label_values(values));
+            }
+            stays
+        });
+    }
+
+    /// A connection was accepted.
+    pub(crate) fn connection(&self) -> ActiveConnection {
+        self.connections.inc();
+        ActiveConnection(self.connections.clone())
+    }
+
+    /// A handshake with a client ended.
+    pub(crate) fn handshake(&self, result: Handshake) {
+        self.handshakes[result as usize].inc();
+    }
+
+    /// Connecting to an endpoint ended.
+    pub(crate) fn connect(&self, result: Connect) {
+        self.upstreams[result as usize].inc();
+    }
+
+    /// The configuration was read.
+    pub(crate) fn reload(&self, result: Reload) {
+        let result = match result {
+            Reload::Installed => "installed",
+            Reload::Unchanged => "unchanged",
+        };
+        self.reloads.with_label_values(&[result]).inc();
+    }
+
+    /// What is installed: its number and its content hash.
+    pub(crate) fn set_snapshot(&self, generation: u64, digest: u64) {
+        self.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
+        self.snapshot.reset();
+        self.snapshot.with_label_values(&[format!("{digest:016x}")]).set(1);
+    }
+
+    /// How many problems of each severity (`error`, `warning`, `info`) the installed configuration has.
+    pub(crate) fn set_problems(&self, counts: &[(&'static str, usize)]) {
+        for (severity, count) in counts {
+            self.problems.with_label_values(&[severity]).set(i64::try_from(*count).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// All certificates in use, by name (`namespace/secret`, a file, `workload`), with their ends in seconds since 1970.
+    pub(crate) fn set_certificates<'a>(&self, certificates: impl IntoIterator<Item = (&'a str, i64)>) {
+        self.certificates.reset();
+        for (name, not_after) in certificates {
+            self.certificates.with_label_values(&[name]).set(not_after);
+        }
+    }
+
+    /// The counter of access log lines that were dropped.
+    pub(crate) fn access_log_dropped(&self) -> Counter {
+        self.dropped.clone()
+    }
+
+    /// Everything in Prometheus' text format, the standard labels in Istio's order.
+    pub(crate) fn render(&self) -> String {
+        self.look_at_process();
+        let mut families = self.registry.gather();
+        for family in &mut families {
+            order_labels(family);
+        }
+        let mut text = String::new();
+        if let Err(error) = TextEncoder::new().encode_utf8(&families, &mut text) {
+            tracing::error!(%error, "metrics are not complete");
+        }
+        text
+    }
+
+    fn look_at_process(&self) {
+        let usage = Usage::now();
+        self.cpu.inc_by((usage.cpu_seconds - self.cpu.get()).max(0.0));
+        self.memory.set(usage.resident_bytes);
+        self.started.set(usage.started);
+        self.files.set(usage.open_files);
+        self.threads.set(usage.threads);
+    }
+}
+
+/// The library sorts labels by name.
+fn order_labels(family: &mut MetricFamily) {
+    let Some(definition) = TABLE.iter().find(|it| it.name == family.name()) else {
+        return;
+    };
+    for metric in family.mut_metric() {
+        let mut labels = metric.take_label();
+        labels.sort_by_key(|label| definition.labels.iter().position(|name| *name == label.name()));
+        metric.set_label(labels);
+    }
+}
+
+fn options(definition: &Definition) -> Opts {
+    Opts::new(definition.name, definition.help)
+}
+
+/// Makes a metric known to the registry. The table is constant, so that what could go wrong goes wrong in every test.
+fn register<C: Collector + Clone + 'static>(registry: &Registry, metric: prometheus::Result<C>) -> C {
+    let metric = metric.expect("the table has valid names and labels");
+    registry.register(Box::new(metric.clone())).expect("the table names every metric once");
+    metric
+}

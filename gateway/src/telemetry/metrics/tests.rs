@@ -1,0 +1,143 @@
+use super::*;
+
+fn values(code: &'static str) -> Values<'static> {
+    NAMES.map(|name| if name == "response_code" { code.into() } else { "x".into() })
+}
+
+#[test]
+fn every_metric_of_the_table_is_rendered_once_it_has_a_value() {
+    let metrics = Metrics::new();
+    metrics.series(&values("200")).observe(Duration::from_millis(7));
+    metrics.set_problems(&[("error", 2)]);
+    metrics.set_snapshot(3, 0xabc);
+    metrics.reload(Reload::Installed);
+    metrics.set_certificates([("istio-system/cert", 1_900_000_000)]);
+    metrics.handshake(Handshake::Refused);
+    metrics.connect(Connect::TlsFailed);
+    let text = metrics.render();
+    for row in TABLE {
+        assert!(
+            text.contains(&format!("# HELP {} {}\n# TYPE {} {}\n", row.name, row.help, row.name, row.kind)),
+            "{}",
+            row.name
+        );
+    }
+    assert_eq!(text.matches("# TYPE ").count(), TABLE.len());
+    for line in [
+        "sluice_config_problems{severity=\"error\"} 2",
+        "sluice_snapshot_generation 3",
+        "sluice_snapshot_info{digest=\"0000000000000abc\"} 1",
+        "sluice_reloads_total{result=\"installed\"} 1",
+        "sluice_certificate_not_after_seconds{name=\"istio-system/cert\"} 1900000000",
+        "sluice_tls_handshakes_total{result=\"refused\"} 1",
+        "sluice_upstream_connections_total{result=\"tls_failed\"} 1",
+        concat!("istio_build{component=\"proxy\",tag=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+    ] {
+        assert!(text.lines().any(|it| it == line), "{line}\n{text}");
+    }
+}
+
+#[test]
+fn the_readme_names_every_metric_and_no_other() {
+    let readme = include_str!("../../../../README.md");
+    let (_, section) = readme.split_once("\n## Metrics\n").unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split(" |").next());
+    let names: Vec<&str> = rows.flat_map(|cell| cell.split(", ")).map(|name| name.trim_matches('`')).collect();
+    let table: Vec<&str> = TABLE.iter().map(|row| row.name).collect();
+    assert_eq!(names, table);
+}
+
+#[test]
+fn the_standard_labels_are_in_istios_order() {
+    let metrics = Metrics::new();
+    metrics.series(&values("200")).observe(Duration::from_millis(7));
+    let text = metrics.render();
+    let line = text.lines().find(|it| it.starts_with("istio_requests_total{")).unwrap();
+    let labels = line.split_once('{').unwrap().1.split_once('}').unwrap().0;
+    let names: Vec<&str> = labels.split(',').map(|it| it.split_once('=').unwrap().0).collect();
+    assert_eq!(names, NAMES);
+    assert!(line.ends_with(" 1"));
+}
+
+#[test]
+fn durations_fall_into_istios_buckets() {
+    let metrics = Metrics::new();
+    metrics.series(&values("200")).observe(Duration::from_millis(7));
+    let text = metrics.render();
+    let bucket = |le: &str| {
+        let mut lines = text.lines().filter(|it| it.starts_with("istio_request_duration_milliseconds_bucket"));
+        lines.find(|it| it.contains(&format!("le=\"{le}\""))).unwrap().rsplit_once(' ').unwrap().1.to_owned()
+    };
+    assert_eq!((bucket("5").as_str(), bucket("10").as_str(), bucket("+Inf").as_str()), ("0", "1", "1"));
+    assert_eq!(bucket("3600000"), "1");
+}
+
+#[test]
+fn the_same_labels_are_the_same_series() {
+    let metrics = Metrics::new();
+    metrics.series(&values("200")).observe(Duration::ZERO);
+    metrics.series(&values("200")).observe(Duration::ZERO);
+    metrics.series(&values("503")).observe(Duration::ZERO);
+    let text = metrics.render();
+    let counts: Vec<&str> = text
+        .lines()
+        .filter(|it| it.starts_with("istio_requests_total{"))
+        .map(|it| it.rsplit_once(' ').unwrap().1)
+        .collect();
+    assert_eq!(counts, ["2", "1"]);
+}
+
+#[test]
+fn the_number_of_series_has_an_end() {
+    let metrics = Metrics::keeping(10);
+    for number in 0..15 {
+        let mut values = values("200");
+        values[1] = number.to_string().into();
+        metrics.series(&values).observe(Duration::ZERO);
+    }
+    let text = metrics.render();
+    assert_eq!(text.lines().filter(|it| it.starts_with("istio_requests_total{")).count(), 11);
+    let rest = text.lines().find(|it| it.starts_with("istio_requests_total{reporter=\"overflow\"")).unwrap();
+    assert!(rest.ends_with(" 5"), "{rest}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_series_without_requests_for_an_hour_goes() {
+    let metrics = Metrics::new();
+    let rendered = |metrics: &Metrics| metrics.render().matches("istio_requests_total{").count();
+    metrics.series(&values("200")).observe(Duration::ZERO);
+    metrics.retire_idle_series();
+    tokio::time::advance(IDLE - Duration::from_secs(1)).await;
+    metrics.retire_idle_series();
+    assert_eq!(rendered(&metrics), 1);
+    metrics.series(&values("200")).observe(Duration::ZERO);
+    metrics.retire_idle_series();
+    tokio::time::advance(IDLE - Duration::from_secs(1)).await;
+    metrics.retire_idle_series();
+    assert_eq!(rendered(&metrics), 1);
+    tokio::time::advance(Duration::from_secs(2)).await;
+    metrics.retire_idle_series();
+    assert_eq!(rendered(&metrics), 0);
+}
+
+#[test]
+fn old_snapshots_and_certificates_are_not_told_any_more() {
+    let metrics = Metrics::new();
+    metrics.set_snapshot(1, 1);
+    metrics.set_certificates([("a", 1)]);
+    metrics.set_snapshot(2, 2);
+    metrics.set_certificates([("b", 1)]);
+    let text = metrics.render();
+    assert_eq!(text.matches("sluice_snapshot_info{").count(), 1);
+    assert!(!text.contains("name=\"a\""));
+}
+
+#[test]
+fn a_connection_is_active_until_it_is_dropped() {
+    let metrics = Metrics::new();
+    let connections = (metrics.connection(), metrics.connection());
+    assert!(metrics.render().contains("sluice_downstream_connections_active 2\n"));
+    drop(connections);
+    assert!(metrics.render().contains("sluice_downstream_connections_active 0\n"));
+}

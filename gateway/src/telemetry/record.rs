@@ -1,0 +1,94 @@
+//! What one finished request looked like: the access log and the metrics read the same record, so they cannot disagree.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use routing::snapshot::Workload;
+
+/// One finished request, borrowed from the request while it ends.
+#[derive(Debug)]
+pub(crate) struct Record<'a> {
+    /// When its head was complete.
+    pub(crate) start: SystemTime,
+    /// From the head to the last byte.
+    pub(crate) duration: Duration,
+    /// Method.
+    pub(crate) method: &'a str,
+    /// Path and query as the client sent them (normalised, before any rewrite).
+    pub(crate) path: &'a str,
+    /// `HTTP/1.0`, `HTTP/1.1` or `HTTP/2`.
+    pub(crate) protocol: &'static str,
+    /// Status sent to the client; 0 = none was.
+    pub(crate) status: u16,
+    /// Envoy's response flag (`NR`, `UH`, `UF`...); `-` = none.
+    pub(crate) flags: &'static str,
+    /// Envoy's response code details: `via_upstream`, `route_not_found`... No spaces.
+    pub(crate) details: &'a str,
+    /// Why TLS or the connection to the upstream failed; empty = it did not.
+    pub(crate) transport_failure: &'a str,
+    /// Request body bytes.
+    pub(crate) bytes_received: u64,
+    /// Response body bytes.
+    pub(crate) bytes_sent: u64,
+    /// From sending upstream to its response head, ms.
+    pub(crate) upstream_service_time: Option<u64>,
+    /// `x-forwarded-for` as sent upstream; empty = none.
+    pub(crate) x_forwarded_for: &'a str,
+    /// `user-agent`; empty = none.
+    pub(crate) user_agent: &'a str,
+    /// `x-request-id`; empty = none.
+    pub(crate) request_id: &'a str,
+    /// Host or `:authority`; empty = none.
+    pub(crate) authority: &'a str,
+    /// The endpoint that answered or failed last.
+    pub(crate) upstream_host: Option<SocketAddr>,
+    /// Our own address on that connection.
+    pub(crate) upstream_local: Option<SocketAddr>,
+    /// `outbound|8080|v1|host`; empty = none was chosen.
+    pub(crate) upstream_cluster: &'a str,
+    /// Address the client connected to.
+    pub(crate) downstream_local: Option<SocketAddr>,
+    /// The client.
+    pub(crate) downstream_remote: Option<SocketAddr>,
+    /// SNI; empty = none.
+    pub(crate) sni: &'a str,
+    /// Route name; empty = no route matched.
+    pub(crate) route: &'a str,
+    /// For Istio's standard metrics.
+    pub(crate) labels: Labels<'a>,
+}
+
+/// The parts of Istio's standard metric labels that differ between requests.
+#[derive(Debug)]
+pub(crate) struct Labels<'a> {
+    /// Who reports.
+    pub(crate) reporter: Reporter,
+    /// The other side's workload (destination for a source reporter, source for a destination reporter).
+    pub(crate) peer: Option<&'a Arc<Workload>>,
+    /// SPIFFE id of the peer on mutual TLS; empty = unknown.
+    pub(crate) peer_principal: &'a str,
+    /// FQDN of the destination service; empty = unknown.
+    pub(crate) service_host: &'a str,
+    /// Its short name; empty = unknown.
+    pub(crate) service_name: &'a str,
+    /// Its namespace; empty = unknown.
+    pub(crate) service_namespace: &'a str,
+    /// True for gRPC requests (content-type application/grpc...).
+    pub(crate) grpc: bool,
+    /// gRPC status, when one was seen.
+    pub(crate) grpc_status: Option<u16>,
+    /// True when both sides of the downstream connection proved a mesh identity.
+    pub(crate) mutual_tls: bool,
+}
+
+/// Istio's `reporter` label.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(crate) enum Reporter {
+    /// A gateway or a sidecar's outbound side.
+    Source,
+    /// A sidecar's inbound side.
+    Destination,
+}

@@ -1,0 +1,298 @@
+//! From what a snapshot says about TLS to configurations that can shake hands. Equal content shares one configuration,
+//! so an unrelated change costs no session resumption and no kept connection.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use routing::{
+    inbound::Inbound,
+    snapshot::{self, CertificateSource, ClientCa, Listener, RootsSource, TlsVersion},
+    upstream::{self, ClientCertificate, ClientRoots, Cluster, ServerNames, UpstreamProtocol},
+};
+use tls::{
+    client::{Certificate, ClientSpec, ClientTls, Names, Roots},
+    server::{CertifiedPem, ClientAuth, ServerSpec, ServerTls, Version},
+    workload::WorkloadIdentity,
+};
+
+use crate::{
+    live::Server,
+    upstream::dial::{Dial, DialBook, Dials},
+};
+
+/// Built configurations, kept while they are used, and the last good one of each server.
+#[derive(Default)]
+pub(crate) struct Trust {
+    identity: Option<Arc<WorkloadIdentity>>,
+    servers: HashMap<(u64, ServerSpec), Server>,
+    clients: HashMap<(u64, ClientSpec), Result<ClientTls, Arc<str>>>,
+    last_good: HashMap<Arc<str>, (snapshot::ClientAuth, ServerTls)>,
+    round: Round,
+}
+
+/// What one install has used.
+#[derive(Default)]
+struct Round {
+    servers: HashMap<(u64, ServerSpec), Server>,
+    clients: HashMap<(u64, ClientSpec), Result<ClientTls, Arc<str>>>,
+    files: BTreeSet<PathBuf>,
+    complaints: Vec<Complaint>,
+    certificates: Vec<(String, i64)>,
+}
+
+/// Something about certificates that an operator has to know.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Complaint {
+    /// `namespace/gateway/port name`, or a cluster.
+    pub(crate) subject: String,
+    /// What is wrong and what happens meanwhile.
+    pub(crate) message: String,
+}
+
+/// What came of one install.
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    /// Files that configurations were read from: a change of one asks for another install.
+    pub(crate) files: Vec<PathBuf>,
+    /// For the operator.
+    pub(crate) complaints: Vec<Complaint>,
+    /// Name and expiry (seconds since 1970) of each certificate served.
+    pub(crate) certificates: Vec<(String, i64)>,
+}
+
+impl Trust {
+    /// Uses this workload identity from now on.
+    pub(crate) fn set_identity(&mut self, identity: Arc<WorkloadIdentity>) {
+        self.identity = Some(identity);
+    }
+
+    /// The workload identity in use.
+    pub(crate) fn identity(&self) -> Option<&Arc<WorkloadIdentity>> {
+        self.identity.as_ref()
+    }
+
+    /// The servers of a listener, in order.
+    pub(crate) fn listener(&mut self, listener: &Listener) -> Vec<Server> {
+        let Some(tls) = &listener.tls else { return Vec::new() };
+        tls.servers.iter().map(|server| self.server(&server.name, &server.settings)).collect()
+    }
+
+    fn server(&mut self, name: &Arc<str>, settings: &snapshot::ServerTls) -> Server {
+        let built = self.server_spec(settings).and_then(|spec| self.build_server(spec));
+        match built {
+            Ok(server) => {
+                self.round.certificates.push((name.to_string(), server.not_after()));
+                self.last_good.insert(Arc::clone(name), (settings.client.clone(), server.clone()));
+                Ok(server)
+            }
+            Err(why) => {
+                let kept = self.last_good.get(name).filter(|(client, _)| *client == settings.client);
+                let meanwhile = match kept {
+                    Some(_) => "the last good certificate keeps serving",
+                    None => "handshakes are refused until it is right",
+                };
+                let result = kept.map(|(_, server)| server.clone()).ok_or_else(|| Arc::clone(&why));
+                self.complain(name, &format!("{why}; {meanwhile}"));
+                result
+            }
+        }
+    }
+
+    /// A sidecar's side of mesh TLS; `None` when the workload has no identity.
+    pub(crate) fn inbound(&mut self, inbound: &Inbound) -> Option<Server> {
+        self.identity.as_ref()?;
+        let spec = ServerSpec {
+            client: ClientAuth::Mesh { trust_domains: inbound.trust_domains.clone(), sans: Vec::new() },
+            alpn: vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+            ..ServerSpec::default()
+        };
+        Some(self.build_server(spec))
+    }
+
+    fn server_spec(&mut self, settings: &snapshot::ServerTls) -> Result<ServerSpec, Arc<str>> {
+        let certificates = match &settings.certificate {
+            CertificateSource::Workload => Vec::new(),
+            other => self.certificates(other)?,
+        };
+        let version = |version: TlsVersion| match version {
+            TlsVersion::V1_2 => Version::Tls12,
+            TlsVersion::V1_3 => Version::Tls13,
+        };
+        let client = match &settings.client {
+            snapshot::ClientAuth::None => ClientAuth::None,
+            snapshot::ClientAuth::Mesh { trust_domains } => {
+                ClientAuth::Mesh { trust_domains: trust_domains.clone(), sans: Vec::new() }
+            }
+            snapshot::ClientAuth::Required(ca) => {
+                let (roots_pem, crl, sans) = self.client_ca(ca)?;
+                ClientAuth::Required { roots_pem, crl, sans }
+            }
+            snapshot::ClientAuth::Optional(ca) => {
+                let (roots_pem, crl, sans) = self.client_ca(ca)?;
+                ClientAuth::Optional { roots_pem, crl, sans }
+            }
+        };
+        Ok(ServerSpec {
+            certificates,
+            client,
+            min_version: version(settings.min_version),
+            max_version: version(settings.max_version),
+            cipher_suites: settings.cipher_suites.clone(),
+            alpn: vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+        })
+    }
+
+    #[expect(clippy::type_complexity, reason = "the three fields of both mutual variants")]
+    fn client_ca(&mut self, ca: &ClientCa) -> Result<(Vec<u8>, Option<Vec<u8>>, Vec<String>), Arc<str>> {
+        Ok((self.roots(&ca.roots)?, ca.crl.as_deref().map(<[u8]>::to_vec), ca.sans.clone()))
+    }
+
+    fn certificates(&mut self, source: &CertificateSource) -> Result<Vec<CertifiedPem>, Arc<str>> {
+        match source {
+            CertificateSource::Secrets(secrets) => Ok(secrets
+                .iter()
+                .map(|secret| CertifiedPem {
+                    chain: secret.chain.to_vec(),
+                    key: secret.key.to_vec(),
+                    ocsp: secret.ocsp.as_deref().map(<[u8]>::to_vec),
+                })
+                .collect()),
+            CertificateSource::Files { certificate, key } => {
+                Ok(vec![CertifiedPem { chain: self.file(certificate)?, key: self.file(key)?, ocsp: None }])
+            }
+            CertificateSource::Missing(name) => Err(format!("the certificate of Secret {name} is missing").into()),
+            CertificateSource::Workload => Err("the workload's own certificate cannot stand here".into()),
+        }
+    }
+
+    fn roots(&mut self, source: &RootsSource) -> Result<Vec<u8>, Arc<str>> {
+        match source {
+            RootsSource::Pem(pem) => Ok(pem.to_vec()),
+            RootsSource::File(path) => self.file(path),
+            RootsSource::Missing(name) => Err(format!("the CA certificate of Secret {name} is missing").into()),
+        }
+    }
+
+    fn file(&mut self, path: &str) -> Result<Vec<u8>, Arc<str>> {
+        self.round.files.insert(path.into());
+        std::fs::read(path).map_err(|error| format!("reading {path}: {error}").into())
+    }
+
+    fn build_server(&mut self, spec: ServerSpec) -> Server {
+        let mesh = matches!(spec.client, ClientAuth::Mesh { .. });
+        let key = (if mesh { self.generation() } else { 0 }, spec);
+        let found = self.round.servers.get(&key).or_else(|| self.servers.get(&key)).cloned();
+        let server = found.unwrap_or_else(|| {
+            let identity = self.identity.as_deref().filter(|_| mesh);
+            ServerTls::build(&key.1, identity).map_err(|error| sentence(&error))
+        });
+        self.round.servers.insert(key, server.clone());
+        server
+    }
+
+    /// The ways to dial a cluster's endpoints.
+    pub(crate) fn dials(&mut self, cluster: &Cluster, book: &DialBook) -> Dials {
+        let protocols: &[bool] = match cluster.protocol {
+            UpstreamProtocol::Http1 => &[false],
+            UpstreamProtocol::Http2 => &[true],
+            UpstreamProtocol::Downstream => &[false, true],
+        };
+        let mut dials = Dials::default();
+        for &h2 in protocols {
+            if cluster.endpoints.iter().any(|endpoint| !endpoint.tls) || cluster.tls.is_none() {
+                dials.set(false, h2, book.enter(Dial::new(cluster, None, h2, ())));
+            }
+            if let Some(settings) = &cluster.tls {
+                let client = self.client(settings, h2);
+                if let Err(why) = &client {
+                    self.complain(&cluster.name, &format!("{why}; requests to it are answered with 503"));
+                }
+                let (client, content) = match client {
+                    Ok((client, content)) => (Ok(client), content),
+                    Err(why) => (Err(why), 0),
+                };
+                dials.set(true, h2, book.enter(Dial::new(cluster, Some(client), h2, (content, &settings.sni))));
+            }
+        }
+        dials
+    }
+
+    /// A client configuration and the hash of all that went into it.
+    fn client(&mut self, settings: &upstream::ClientTls, h2: bool) -> Result<(ClientTls, u64), Arc<str>> {
+        let alpn: &[&[u8]] = match (settings.mesh, h2) {
+            (true, false) => &[b"istio-http/1.1", b"istio", b"http/1.1"],
+            (true, true) => &[b"istio-h2", b"istio", b"h2"],
+            (false, false) => &[],
+            (false, true) => &[b"h2"],
+        };
+        let roots = match &settings.roots {
+            ClientRoots::Mesh => Roots::Mesh,
+            ClientRoots::System => Roots::System,
+            ClientRoots::Insecure => Roots::Insecure,
+            ClientRoots::Given(source) => Roots::Pem(self.roots(source)?),
+        };
+        let certificate = match &settings.certificate {
+            ClientCertificate::None => Certificate::None,
+            ClientCertificate::Workload => Certificate::Mesh,
+            ClientCertificate::Given(source) => {
+                let first = self.certificates(source)?.into_iter().next().ok_or("there is no client certificate")?;
+                Certificate::Pem { chain: first.chain, key: first.key }
+            }
+        };
+        let names = match &settings.names {
+            ServerNames::Sans(sans) => Names::Sans(sans.clone()),
+            ServerNames::Host => Names::Host,
+            ServerNames::Any => Names::Any,
+        };
+        let spec = ClientSpec { roots, names, certificate, alpn: alpn.iter().map(|one| one.to_vec()).collect() };
+        let generation = if uses_identity(settings) { self.generation() } else { 0 };
+        let key = (generation, spec);
+        let found = self.round.clients.get(&key).or_else(|| self.clients.get(&key)).cloned();
+        let client = found
+            .unwrap_or_else(|| ClientTls::build(&key.1, self.identity.as_deref()).map_err(|error| sentence(&error)));
+        let mut content = DefaultHasher::new();
+        key.hash(&mut content);
+        self.round.clients.insert(key, client.clone());
+        client.map(|client| (client, content.finish()))
+    }
+
+    /// Ends an install: what it did not use is forgotten, what it found is told.
+    pub(crate) fn finish(&mut self) -> Findings {
+        let round = std::mem::take(&mut self.round);
+        self.servers = round.servers;
+        self.clients = round.clients;
+        let mut certificates = round.certificates;
+        if let Some(identity) = &self.identity {
+            certificates.push(("workload".to_owned(), identity.not_after));
+        }
+        Findings { files: round.files.into_iter().collect(), complaints: round.complaints, certificates }
+    }
+
+    fn generation(&self) -> u64 {
+        self.identity.as_ref().map_or(0, |identity| identity.generation)
+    }
+
+    fn complain(&mut self, subject: &str, message: &str) {
+        self.round.complaints.push(Complaint { subject: subject.to_owned(), message: message.to_owned() });
+    }
+}
+
+fn uses_identity(settings: &upstream::ClientTls) -> bool {
+    matches!(settings.roots, ClientRoots::Mesh) || matches!(settings.certificate, ClientCertificate::Workload)
+}
+
+/// An error with its causes, as one sentence.
+fn sentence(error: &tls::Error) -> Arc<str> {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(next) = cause {
+        text.push_str(": ");
+        text.push_str(&next.to_string());
+        cause = next.source();
+    }
+    text.into()
+}
