@@ -1,0 +1,116 @@
+//! A running proxy, `sluice gateway` or `sluice sidecar`, and its operator's ports.
+
+use std::{ffi::OsString, net::SocketAddr, path::Path, process::ExitStatus, time::Duration};
+
+use serde_json::Value;
+
+use crate::{binary, client::Client, eventually::eventually, metrics::Samples, process::Process, reply::Reply};
+
+/// A proxy process and where to reach it.
+#[derive(Debug)]
+pub struct Proxy {
+    process: Process,
+    addresses: Addresses,
+}
+
+/// The addresses a proxy was told to use.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// Its main address: HTTPS of a gateway, `--outbound` of a sidecar.
+    pub main: SocketAddr,
+    /// Plain HTTP of a gateway, `--inbound` of a sidecar.
+    pub second: SocketAddr,
+    /// `--admin`.
+    pub admin: SocketAddr,
+    /// `--status`.
+    pub status: SocketAddr,
+    /// `--stats`.
+    pub stats: SocketAddr,
+}
+
+impl Addresses {
+    /// The flags that name the operator's ports.
+    pub fn flags(&self) -> Vec<OsString> {
+        [("--admin", self.admin), ("--status", self.status), ("--stats", self.stats)]
+            .into_iter()
+            .flat_map(|(flag, address)| [flag.into(), address.to_string().into()])
+            .collect()
+    }
+}
+
+impl Proxy {
+    /// Starts the executable without waiting for anything.
+    pub fn launch(name: &str, arguments: Vec<OsString>, addresses: Addresses) -> Self {
+        Self { process: Process::start(name, binary::sluice(), arguments), addresses }
+    }
+
+    /// Waits until `/healthz/ready` says 200; panics when the process ends instead.
+    pub async fn ready(mut self) -> Self {
+        let client = Client::plain(self.addresses.status);
+        eventually("the proxy is ready", async || {
+            if let Some(status) = self.process.ended() {
+                panic!("the proxy ended with {status}");
+            }
+            client.status(READY).await == 200
+        })
+        .await;
+        self
+    }
+
+    /// `/healthz/ready` of the status port; `None` = nobody answers.
+    pub async fn readiness(&self) -> Option<Reply> {
+        Client::plain(self.addresses.status).send(crate::client::get(READY)).await.ok()
+    }
+
+    /// Its addresses.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// `GET path` on the admin port.
+    pub async fn admin(&self, path: &str) -> Reply {
+        Client::plain(self.addresses.admin).get(&format!("http://localhost{path}")).await
+    }
+
+    /// The JSON at `path` on the admin port.
+    pub async fn admin_json(&self, path: &str) -> Value {
+        self.admin(path).await.json()
+    }
+
+    /// All metrics.
+    pub async fn metrics(&self) -> Samples {
+        Samples::parse(&Client::plain(self.addresses.stats).get("http://localhost/stats/prometheus").await.text())
+    }
+
+    /// The log so far.
+    pub fn log(&self) -> String {
+        self.process.stderr()
+    }
+
+    /// The access log so far.
+    pub fn access_log(&self) -> String {
+        self.process.stdout()
+    }
+
+    /// Waits until the log holds this text.
+    pub async fn logs(&self, text: &str) {
+        eventually(&format!("the log says `{text}`"), async || self.log().contains(text)).await;
+    }
+
+    /// Sends SIGTERM.
+    pub fn sigterm(&self) {
+        self.process.sigterm();
+    }
+
+    /// Waits for the end of the process.
+    pub async fn wait_exit(&mut self, deadline: Duration) -> ExitStatus {
+        self.process.wait_exit(deadline).await
+    }
+}
+
+/// `--config` and friends as arguments.
+pub fn arguments(command: &str, config: &Path, identity: &Path) -> Vec<OsString> {
+    vec![command.into(), "--config".into(), config.into(), "--identity-dir".into(), identity.into()]
+}
+
+const READY: &str = "http://localhost/healthz/ready";

@@ -1,0 +1,30 @@
+//! What every story stands on: the real `sluice` executable, real peers, and clients that see bytes.
+//!
+//! ```text
+//! Mesh ── Loopback (an address block of its own)      clients: Client, Connection, Raw, Grpc, websocket, Load
+//!   ├──── ConfigDir (YAML that the binary watches)    peers:   Origin, Scripted, Echo, Envoy
+//!   ├──── Pki (edge CA, mesh CA)                      waiting: eventually
+//!   └──── Workload, Gateway, Sidecar (processes)
+//! ```
+
+pub mod binary;
+pub mod client;
+pub mod config_dir;
+pub mod envoy;
+pub mod eventually;
+pub mod gateway;
+pub mod grpc;
+pub mod load;
+pub mod loopback;
+pub mod mesh;
+pub mod metrics;
+pub mod origin;
+pub mod pki;
+pub mod process;
+pub mod raw;
+pub mod reply;
+pub mod scripted;
+pub mod tls_peer;
+pub mod websocket;
+pub mod workload;
+pub mod yaml;

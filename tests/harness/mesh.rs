@@ -1,0 +1,163 @@
+//! Everything a story owns: addresses, configuration, authorities, and what it starts from them.
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU8, Ordering},
+};
+
+use tempfile::TempDir;
+
+use crate::{
+    client::Client,
+    config_dir::ConfigDir,
+    gateway::{Addresses, Proxy, arguments},
+    loopback::Loopback,
+    pki::{Pki, spiffe},
+    tls_peer::TlsClient,
+    workload, yaml,
+};
+
+/// A mesh of one story.
+pub struct Mesh {
+    /// Its addresses: `.1` is the gateway, workloads follow from `.11`.
+    pub block: Loopback,
+    /// What every proxy in it reads.
+    pub config: ConfigDir,
+    /// Its authorities.
+    pub pki: Pki,
+    identities: TempDir,
+    slots: AtomicU8,
+}
+
+impl Mesh {
+    /// An empty mesh.
+    pub fn new() -> Self {
+        Self {
+            block: Loopback::claim(),
+            config: ConfigDir::new(),
+            pki: Pki::new(),
+            identities: TempDir::with_prefix("sluice-identities-").expect("a temporary folder can be made"),
+            slots: AtomicU8::new(FIRST_SLOT),
+        }
+    }
+
+    /// A mesh with the Gateway `edge` for [`HOST`], its certificate, and the Services `reviews` and `ratings`.
+    pub fn with_edge() -> Self {
+        let mesh = Self::new();
+        mesh.write("edge.yaml", &yaml::edge_gateway("edge-cert", &["*.example.com"]));
+        mesh.write("edge-cert.yaml", &mesh.edge_secret(&["*.example.com"]));
+        mesh.write("services.yaml", &(workload::service("reviews") + &workload::service("ratings")));
+        mesh
+    }
+
+    /// Writes or replaces a file of the configuration.
+    pub fn write(&self, name: &str, text: &str) {
+        self.config.write(name, text);
+    }
+
+    /// The Secret `edge-cert` for these names, freshly issued.
+    pub fn edge_secret(&self, names: &[&str]) -> String {
+        yaml::tls_secret("istio-system", "edge-cert", &self.pki.server(names))
+    }
+
+    /// A VirtualService `routes` for [`HOST`]; `http` is the YAML list of its routes.
+    pub fn routes(&self, http: &str) {
+        self.write("routes.yaml", &yaml::virtual_service("routes", HOST, http));
+    }
+
+    /// Sends everything for [`HOST`] to this service on port 8080.
+    pub fn route_all_to(&self, service: &str) {
+        self.routes(&format!("- route:\n  - destination:\n      host: {service}\n      port: {{number: 8080}}"));
+    }
+
+    /// A workload to start, in namespace `shop`.
+    pub fn workload(&self, app: &str) -> workload::Builder<'_> {
+        workload::Builder::new(self, app)
+    }
+
+    /// The identity folder `folder` with a certificate for this service account.
+    pub fn identity(&self, namespace: &str, account: &str, folder: &str) -> PathBuf {
+        let path = self.identities.path().join(folder);
+        self.pki.write_identity(&path, &spiffe(namespace, account));
+        path
+    }
+
+    /// Starts the ingress gateway and waits until it is ready.
+    pub async fn gateway(&self) -> Proxy {
+        self.gateway_with(&[]).await
+    }
+
+    /// The same with more flags.
+    pub async fn gateway_with(&self, flags: &[&str]) -> Proxy {
+        self.launch_gateway(flags).ready().await
+    }
+
+    /// The same with this identity folder.
+    pub async fn gateway_of(&self, identity: &str, flags: &[&str]) -> Proxy {
+        self.launch(Path::new(identity), flags).ready().await
+    }
+
+    /// Starts the ingress gateway without waiting.
+    pub fn launch_gateway(&self, flags: &[&str]) -> Proxy {
+        self.launch(&self.identity("istio-system", "istio-ingressgateway", "gateway"), flags)
+    }
+
+    fn launch(&self, identity: &Path, flags: &[&str]) -> Proxy {
+        let at = |port| self.block.at(1, port);
+        let addresses =
+            Addresses { main: at(8443), second: at(8080), admin: at(15_000), status: at(15_021), stats: at(15_090) };
+        let mut arguments = arguments("gateway", self.config.path(), identity);
+        let bind = self.block.ip(1).to_string();
+        arguments.extend(["--bind", &bind, "--port-map", "443=8443,80=8080"].map(OsString::from));
+        if !flags.contains(&"--workers") {
+            arguments.extend(["--workers", "2"].map(OsString::from));
+        }
+        arguments.extend(addresses.flags());
+        arguments.extend(flags.iter().map(Into::into));
+        Proxy::launch("gateway", arguments, addresses)
+    }
+
+    /// An HTTPS client outside that trusts the edge CA.
+    pub fn browser(&self) -> Client {
+        Client::https(self.block.at(1, 8443), self.edge_trust())
+    }
+
+    /// A plain HTTP client outside.
+    pub fn plain_browser(&self) -> Client {
+        Client::plain(self.block.at(1, 8080))
+    }
+
+    /// TLS that trusts the edge CA.
+    pub fn edge_trust(&self) -> TlsClient {
+        TlsClient::trusting(self.pki.edge.root_pem())
+    }
+
+    /// A mesh client with this service account, offering what Istio's proxies offer for HTTP/1.1 (or HTTP/2).
+    pub fn mesh_peer(&self, namespace: &str, account: &str, http: &str) -> TlsClient {
+        let identity = self.pki.workload(&spiffe(namespace, account));
+        let protocol = format!("istio-{http}");
+        TlsClient::for_mesh(self.pki.mesh.root_pem(), Some(&identity)).offering(&[&protocol, "istio", http])
+    }
+
+    pub(crate) fn next_slot(&self) -> u8 {
+        self.slots.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+impl Default for Mesh {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The host of most stories.
+pub const HOST: &str = "shop.example.com";
+
+/// Its HTTPS origin.
+pub const SHOP: &str = "https://shop.example.com";
+
+/// The namespace of every workload.
+pub const NAMESPACE: &str = "shop";
+
+const FIRST_SLOT: u8 = 11;

@@ -1,0 +1,104 @@
+//! `sluice check` and the command line (issue: what the CLI promises to scripts).
+
+use harness::{binary::run, config_dir::ConfigDir, mesh::Mesh, yaml};
+use serde_json::Value;
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn folder(config: &ConfigDir) -> &str {
+    config.path().to_str().expect("temporary folders have plain names")
+}
+
+#[test]
+fn a_good_folder_passes_the_check() {
+    let mesh = Mesh::with_edge();
+    let pod = mesh.workload("reviews").declare();
+    mesh.route_all_to("reviews");
+
+    let output = run(&["check", folder(&mesh.config)]);
+
+    assert!(pod.ip().is_loopback());
+    assert_eq!(output.status.code(), Some(0), "{}{}", text(&output.stdout), text(&output.stderr));
+    assert!(text(&output.stdout).contains("0 errors"), "{}", text(&output.stdout));
+}
+
+#[test]
+fn json_problems_come_one_per_line_with_exactly_the_promised_members() {
+    let config = ConfigDir::new();
+    config.write("bad.yaml", &yaml::virtual_service("bad", "shop.example.com", "- timout: 1s\n  route: []"));
+
+    let output = run(&["check", "--output", "json", folder(&config)]);
+
+    assert_eq!(output.status.code(), Some(1));
+    let problems: Vec<Value> = text(&output.stdout)
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("each line is a JSON object"))
+        .collect();
+    let misspelt = problems
+        .iter()
+        .find(|problem| problem["message"].as_str().is_some_and(|message| message.contains("timout")))
+        .expect("the misspelt field is named");
+    let members: Vec<&String> = misspelt.as_object().expect("an object").keys().collect();
+    let mut promised = ["code", "severity", "kind", "namespace", "name", "field", "file", "line", "column", "message"];
+    promised.sort_unstable();
+    assert_eq!(members, promised, "serde_json sorts members unless order is preserved");
+    assert_eq!(misspelt["severity"], "error");
+    assert_eq!(misspelt["kind"], "VirtualService");
+    assert_eq!(misspelt["namespace"], "shop");
+    assert_eq!(misspelt["name"], "bad");
+    assert_eq!(misspelt["line"], 10);
+    assert!(misspelt["file"].as_str().is_some_and(|file| file.ends_with("bad.yaml")));
+    assert!(misspelt["field"].as_str().is_some_and(|field| field.contains("http[0]")), "{misspelt}");
+}
+
+#[test]
+fn a_missing_secret_is_an_error_that_names_it() {
+    let mesh = Mesh::with_edge();
+    mesh.config.remove("edge-cert.yaml");
+
+    let output = run(&["check", folder(&mesh.config)]);
+
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stdout).contains("edge-cert"), "{}", text(&output.stdout));
+}
+
+#[test]
+fn a_field_that_is_not_honoured_is_named() {
+    let mesh = Mesh::with_edge();
+    mesh.workload("reviews").declare();
+    mesh.routes(
+        "- fault: {abort: {httpStatus: 418, percentage: {value: 100}}}\n  \
+         route: [{destination: {host: reviews, port: {number: 8080}}}]",
+    );
+
+    let output = run(&["check", "--output", "json", folder(&mesh.config)]);
+
+    let lines = text(&output.stdout);
+    let named = lines.lines().any(|line| line.contains("unsupported-field") && line.contains("fault"));
+    assert!(named, "{lines}");
+}
+
+#[test]
+fn bad_usage_is_one_sentence_and_exit_code_two() {
+    let wrong: [&[&str]; 4] = [
+        &["gateway", "--bogus"],
+        &["check", "/nowhere/at/all"],
+        &["gateway", "--config", "/nowhere/at/all"],
+        &["gateway", "--config", ".", "--port-map", "many"],
+    ];
+
+    for arguments in wrong {
+        let output = run(arguments);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
+        assert_eq!(said.trim().lines().count(), 1, "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn version_and_help_answer() {
+    assert!(text(&run(&["--version"]).stdout).starts_with("sluice "));
+    assert!(text(&run(&["help"]).stdout).contains("sluice demo"));
+}

@@ -1,0 +1,120 @@
+//! `sluice demo examples/cloud-cargo`: what a newcomer sees first.
+
+use std::{fs, path::Path, time::Duration};
+
+use harness::{
+    binary::{repository, sluice},
+    eventually::within,
+    process::{Process, alone},
+    raw::probe,
+};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::process::Command;
+
+/// A running demo and what it wrote for scripts.
+struct Demo {
+    process: Process,
+    state: TempDir,
+    _alone: fs::File,
+    facts: Value,
+}
+
+impl Demo {
+    async fn start() -> Self {
+        let alone = alone("demo");
+        let state = TempDir::with_prefix("sluice-demo-").expect("a temporary folder can be made");
+        let example = repository().join("examples/cloud-cargo");
+        let arguments = [Path::new("demo"), &example, Path::new("--state-dir"), state.path()];
+        let mut process = Process::start("demo", sluice(), arguments);
+        let file = state.path().join("demo.json");
+        within(Duration::from_secs(60), "demo.json is written", async || {
+            assert!(process.ended().is_none(), "the demo ended");
+            fs::read(&file).is_ok_and(|text| serde_json::from_slice::<Value>(&text).is_ok())
+        })
+        .await;
+        let facts = serde_json::from_slice(&fs::read(&file).expect("demo.json")).expect("demo.json is JSON");
+        Self { process, state, _alone: alone, facts }
+    }
+
+    fn commands(&self) -> Vec<String> {
+        let commands = self.facts["curl"].as_array().expect("a list of curl commands");
+        commands.iter().map(|command| command.as_str().expect("a command").to_owned()).collect()
+    }
+}
+
+/// Exit code and everything printed.
+async fn shell(command: &str) -> (i32, String) {
+    let output = Command::new("sh").args(["-c", command]).output().await.expect("a shell");
+    let printed = [output.stdout, output.stderr].concat();
+    (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&printed).into_owned())
+}
+
+/// Processes of which the command line holds this text.
+fn running_with(text: &str) -> usize {
+    let processes = fs::read_dir("/proc").expect("Linux").flatten();
+    let line = |entry: fs::DirEntry| fs::read(entry.path().join("cmdline")).unwrap_or_default();
+    processes.map(line).filter(|line| String::from_utf8_lossy(line).contains(text)).count()
+}
+
+#[tokio::test]
+async fn every_printed_command_works_as_printed() {
+    let demo = Demo::start().await;
+    assert!(demo.facts["host"].is_string() && demo.facts["admin"].is_string(), "{}", demo.facts);
+    assert!(demo.facts["https_port"].is_u64() && demo.facts["http_port"].is_u64(), "{}", demo.facts);
+    assert!(demo.state.path().join("ca.pem").is_file());
+
+    let mut answers = Vec::new();
+    for command in demo.commands() {
+        let (code, printed) = shell(&command).await;
+        answers.push((code, format!("$ {command}\n{printed}")));
+    }
+
+    let all: String = answers.iter().map(|(code, printed)| format!("[{code}] {printed}\n")).collect();
+    for service in ["freight-rating-server", "freight-tariff-server", "cargo-webapp"] {
+        let answered = answers.iter().any(|(code, printed)| *code == 0 && printed.contains(&format!("\"{service}\"")));
+        assert!(answered, "{service} does not answer:\n{all}");
+    }
+    assert!(all.contains("spiffe://cluster.local/ns/"), "the peer's identity is shown:\n{all}");
+    let refused = answers.iter().filter(|(code, _)| *code != 0).count();
+    assert_eq!(refused, 1, "exactly one command shows a refusal, plain text to a STRICT sidecar:\n{all}");
+}
+
+#[tokio::test]
+async fn plain_text_to_a_strict_sidecar_is_refused() {
+    let demo = Demo::start().await;
+    let commands = demo.commands();
+    let plain = commands.iter().filter_map(|command| command.split("http://127.").nth(1));
+    let refused = plain.filter_map(|rest| format!("127.{}", rest.split(['/', ' ', '\'', '"']).next()?).parse().ok());
+
+    let mut seen = 0;
+    for address in refused {
+        let heard = probe(address, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        seen += usize::from(heard.closed && heard.text.is_empty());
+    }
+
+    assert!(seen >= 1, "one command goes to a STRICT port in plain text: {commands:?}");
+}
+
+#[tokio::test]
+async fn sigterm_ends_every_process_and_keeps_the_state() {
+    let mut demo = Demo::start().await;
+    let state = demo.state.path().display().to_string();
+    assert!(running_with(&state) >= 5, "the demo, a gateway and three sidecars");
+
+    demo.process.sigterm();
+    let status = demo.process.wait_exit(Duration::from_secs(30)).await;
+
+    assert!(status.success(), "{status}");
+    within(Duration::from_secs(5), "every child is gone", async || running_with(&state) == 0).await;
+    assert!(demo.state.path().join("logs").read_dir().expect("logs are kept").next().is_some());
+}
+
+#[tokio::test]
+async fn ctrl_c_is_as_clean() {
+    let mut demo = Demo::start().await;
+
+    demo.process.signal("INT");
+
+    assert!(demo.process.wait_exit(Duration::from_secs(30)).await.success());
+}

@@ -1,0 +1,20 @@
+//! What Sluice promises, shown with the real executable: each story is a sentence that stays true.
+
+mod architecture;
+mod check;
+mod demo;
+mod edge;
+mod envoy;
+mod gateway_tls;
+mod hardening;
+mod mesh;
+mod operations;
+mod original_dst;
+mod reload;
+mod rollout;
+mod routing;
+mod shop;
+mod sidecar;
+mod source;
+mod tunnels;
+mod upstream;
