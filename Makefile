@@ -1,0 +1,49 @@
+# `make demo` shows the product, `make test` proves it. Both install or name whatever else they need.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo build test check bench deny deps clean
+SHELL := /bin/bash
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+# cmake may come from the virtual environment that .ci/deps makes.
+export PATH := $(PATH):$(abspath $(TARGET))/peers/venv/bin
+
+help: ## Say what there is to make
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## Play a cluster with examples/cloud-cargo; Ctrl-C ends it (DIR=... for another folder)
+	@.ci/deps build
+	@cargo run --locked -p sluice-gateway --bin sluice -- demo $(or $(DIR),examples/cloud-cargo)
+
+build: ## The release binary: target/release/sluice
+	@.ci/deps build
+	cargo build --locked --release -p sluice-gateway
+
+test: check ## Format, lints, unit tests and stories
+	@.ci/deps peers
+	cargo build --locked -p sluice-gateway
+	@export SLUICE_BIN="$(abspath $(TARGET))/debug/sluice"; \
+	 if [ -s $(TARGET)/peers/envoy.path ]; then export SLUICE_TEST_ENVOY="$$(cat $(TARGET)/peers/envoy.path)"; fi; \
+	 if cargo nextest --version >/dev/null 2>&1; \
+	 then set -x; cargo nextest run --locked --workspace --no-fail-fast; \
+	 else set -x; cargo test --locked --workspace --no-fail-fast; fi
+
+check: ## Format and lints, as CI wants them
+	@.ci/deps build
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	@if cargo deny --version >/dev/null 2>&1; then $(MAKE) --no-print-directory deny; fi
+
+deny: ## Licences, advisories and banned crates (needs cargo-deny)
+	cargo deny --locked check
+
+bench: ## Route lookup with 1, 100 and 10,000 hosts and prefixes
+	@.ci/deps build
+	cargo bench --locked -p sluice-routing
+
+deps: ## Only install or name what is missing
+	@.ci/deps build
+	@.ci/deps peers
+
+clean: ## Remove everything that was built
+	cargo clean
