@@ -267,3 +267,89 @@ async fn gateways_for_other_labels_are_not_served() {
 
     assert_eq!(mesh.browser().status(SHOP).await, 0);
 }
+
+/// `open.example.com` for everybody and `guarded.example.com` for clients with a certificate, on one port.
+fn open_and_guarded(mesh: &Mesh) {
+    let mutual = https("guarded", "guarded.example.com", "guarded").replace("SIMPLE", "MUTUAL");
+    mesh.write("gateway.yaml", &gateway("edge", &(https("open", "open.example.com", "open") + &mutual)));
+    mesh.write("open.yaml", &yaml::tls_secret("istio-system", "open", &mesh.pki.server(&["*.example.com"])));
+    mesh.write("guarded.yaml", &yaml::tls_secret("istio-system", "guarded", &mesh.pki.server(&["*.example.com"])));
+    mesh.write(
+        "guarded-cacert.yaml",
+        &serde_json::json!({
+            "apiVersion": "v1", "kind": "Secret",
+            "metadata": {"name": "guarded-cacert", "namespace": "istio-system"},
+            "stringData": {"ca.crt": mesh.pki.mesh.root_pem()},
+        })
+        .to_string(),
+    );
+    mesh.write("routes.yaml", &virtual_service("routes", "*.example.com", HELLO));
+}
+
+const OPEN: &str = "https://open.example.com";
+const GUARDED: &str = "https://guarded.example.com";
+
+#[tokio::test]
+async fn a_mutual_server_takes_only_clients_with_a_certificate_of_its_ca() {
+    let mesh = Mesh::new();
+    open_and_guarded(&mesh);
+    let _gateway = mesh.gateway().await;
+    let address = mesh.block.at(1, 8443);
+    let client = |identity| Client::https(address, TlsClient::identified(mesh.pki.edge.root_pem(), &identity));
+
+    assert_eq!(client(mesh.pki.workload("spiffe://cluster.local/ns/a/sa/b")).status(GUARDED).await, 200);
+    assert_eq!(client(mesh.pki.server(&["stranger.example.com"])).status(GUARDED).await, 0);
+    assert_eq!(mesh.browser().status(GUARDED).await, 0);
+    assert_eq!(mesh.browser().status(OPEN).await, 200);
+}
+
+#[tokio::test]
+async fn a_connection_without_a_certificate_cannot_carry_requests_for_a_mutual_host() {
+    let mesh = Mesh::new();
+    open_and_guarded(&mesh);
+    let _gateway = mesh.gateway().await;
+    let identity = mesh.pki.workload("spiffe://cluster.local/ns/a/sa/b");
+    let known = TlsClient::identified(mesh.pki.edge.root_pem(), &identity);
+
+    for browser in [mesh.browser(), mesh.browser().h2()] {
+        // The certificate of the open server covers the guarded host as well, so browsers would reuse the connection.
+        let mut connection = browser.connect("open.example.com").await.expect("no certificate is asked for");
+        assert_eq!(connection.send(get(OPEN)).await.expect("an answer").code(), 200);
+        let refused = connection.send(get(GUARDED)).await.expect("an answer");
+        assert_eq!(refused.code(), 421, "{}", refused.text());
+        assert_ne!(refused.text(), "hello");
+        for spelling in
+            ["guarded.example.com:443", "GUARDED.example.com", "guarded.example.com.", "Guarded.Example.Com.:443"]
+        {
+            let reply = connection.send(get(&format!("https://{spelling}"))).await.expect("an answer");
+            assert_ne!(reply.code(), 200, "{spelling}");
+        }
+        assert_eq!(connection.send(get(OPEN)).await.expect("it is still open").code(), 200);
+    }
+    let met = Client::https(mesh.block.at(1, 8443), known);
+    let mut connection = met.connect("guarded.example.com").await.expect("its certificate is good");
+    assert_eq!(connection.send(get(GUARDED)).await.expect("an answer").code(), 200);
+    assert_eq!(connection.send(get(OPEN)).await.expect("what is open is open to all").code(), 200);
+}
+
+/// The status of a request over TLS without SNI; `None` when the handshake is refused.
+async fn without_sni(mesh: &Mesh) -> Option<u16> {
+    let address = mesh.block.at(1, 8443);
+    let client = Client::https(address, TlsClient::for_mesh(mesh.pki.edge.root_pem(), None));
+    // An address is never sent as SNI (RFC 6066 section 3).
+    let mut connection = client.connect(&address.ip().to_string()).await.ok()?;
+    connection.send(get(SHOP)).await.ok().map(|reply| reply.code())
+}
+
+#[tokio::test]
+async fn a_client_without_sni_is_served_where_there_is_no_choice_and_refused_where_there_is() {
+    let mesh = Mesh::with_edge();
+    mesh.routes(HELLO);
+    let _gateway = mesh.gateway().await;
+    assert_eq!(without_sni(&mesh).await, Some(200));
+
+    mesh.config.remove("edge.yaml");
+    open_and_guarded(&mesh);
+    within(Duration::from_secs(2), "there are two servers", async || mesh.browser().status(OPEN).await == 200).await;
+    assert_eq!(without_sni(&mesh).await, None);
+}
