@@ -25,6 +25,9 @@ use crate::net::connection::Connection;
 pub(crate) const HEAD: Duration = Duration::from_secs(10);
 /// Istio's idle timeout of a downstream connection.
 const IDLE: Duration = Duration::from_secs(3600);
+/// A connection that has not carried a request yet when its listener stops may bring its first one for this long: whoever
+/// opened it is about to send it, and could not tell a close from a failed request.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
 /// Longest wait for a close to go out.
 const CLOSE: Duration = Duration::from_secs(2);
 /// Malformed HTTP/2 requests before the connection is ended.
@@ -46,12 +49,18 @@ async fn http1(engine: &Arc<Engine>, mut connection: Box<Connection>, stop: watc
     let stopped = watched.wait_for(|stop| *stop);
     tokio::pin!(stopped);
     let mut settings: Option<HttpPersistentSettings> = None;
+    let (mut served, mut leaving) = (false, false);
     loop {
-        let more = tokio::select! {
+        let readable = tokio::select! {
             biased;
-            more = connection.readable(IDLE) => more,
-            _ = &mut stopped => false,
+            readable = connection.readable(IDLE), if !leaving => readable,
+            _ = &mut stopped, if !leaving => {
+                leaving = true;
+                false
+            }
+            else => false,
         };
+        let more = readable || (leaving && !served && connection.readable(FIRST_REQUEST).await);
         if !more {
             let _ = timeout(CLOSE, connection.shutdown()).await;
             return;
@@ -65,6 +74,7 @@ async fn http1(engine: &Arc<Engine>, mut connection: Box<Connection>, stop: watc
         let Some(reused) = engine.process_new_http(session, &stop).await else { return };
         let (stream, next) = reused.consume();
         settings = next;
+        served = true;
         let Ok(same) = stream.into_any().downcast::<Connection>() else { return };
         connection = same;
     }

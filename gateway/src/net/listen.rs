@@ -83,8 +83,14 @@ pub(crate) async fn accept_until(
             }
         }
     }
-    while let Some(Ok((tcp, remote))) = futures::FutureExt::now_or_never(listener.accept()) {
-        serve(tcp, remote);
+    // The runtime may not have heard yet of those that wait, so the socket itself is asked.
+    let Ok(listener) = listener.into_std() else { return };
+    while let Ok((tcp, remote)) = listener.accept() {
+        if tcp.set_nonblocking(true).is_ok()
+            && let Ok(tcp) = TcpStream::from_std(tcp)
+        {
+            serve(tcp, remote);
+        }
     }
 }
 
@@ -96,6 +102,17 @@ fn is_about_one_connection(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn connections_that_wait_when_the_socket_closes_are_still_served() {
+        let listener = bind("127.0.0.1:0".parse().unwrap(), 1).unwrap().remove(0);
+        let address = listener.local_addr().unwrap();
+        let waiting: Vec<_> = (0..3).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+        let (_stop, stopped) = watch::channel(true);
+        let served = std::cell::RefCell::new(Vec::new());
+        accept_until(listener, stopped, |_, remote| served.borrow_mut().push(remote)).await;
+        assert_eq!(served.into_inner(), waiting.iter().map(|it| it.local_addr().unwrap()).collect::<Vec<_>>());
+    }
 
     #[test]
     fn a_taken_port_is_an_error_and_a_free_one_is_shared_by_the_workers() {
