@@ -82,6 +82,14 @@ impl Proxy {
         Samples::parse(&Client::plain(self.addresses.stats).get("http://localhost/stats/prometheus").await.text())
     }
 
+    /// All metrics, once `istio_requests_total` with these labels has come to this sum: a request is counted when it has
+    /// ended, which can be after its client has read the last byte.
+    pub async fn counts(&self, requests: f64, labels: &[(&str, &str)]) -> Samples {
+        let counted = async || self.metrics().await.sum("istio_requests_total", labels) >= requests;
+        eventually(&format!("{requests} requests are counted as {labels:?}"), counted).await;
+        self.metrics().await
+    }
+
     /// The log so far.
     pub fn log(&self) -> String {
         self.process.stderr()

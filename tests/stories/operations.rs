@@ -137,10 +137,12 @@ async fn both_ends_count_a_request_with_istios_labels() {
         ("connection_security_policy", "mutual_tls"),
     ];
 
-    let (source, destination) = (shop.gateway.metrics().await, shop.reviews.proxy().metrics().await);
+    let (gateway, sidecar) = ([&common[..], &gateway].concat(), [&common[..], &sidecar].concat());
+    let source = shop.gateway.counts(3.0, &gateway).await;
+    let destination = shop.reviews.proxy().counts(3.0, &sidecar).await;
 
-    assert_eq!(source.sum("istio_requests_total", &[&common[..], &gateway].concat()), 3.0, "{source:#?}");
-    assert_eq!(destination.sum("istio_requests_total", &[&common[..], &sidecar].concat()), 3.0, "{destination:#?}");
+    assert_eq!(source.sum("istio_requests_total", &gateway), 3.0, "{source:#?}");
+    assert_eq!(destination.sum("istio_requests_total", &sidecar), 3.0, "{destination:#?}");
     assert_eq!(source.sum("istio_request_duration_milliseconds_count", &common), 3.0);
     assert_eq!(source.sum("istio_build", &[("component", "proxy")]), 1.0);
 }
@@ -152,9 +154,10 @@ async fn requests_without_a_route_are_counted_without_new_labels() {
         shop.mesh.browser().get(&format!("https://h{number}.example.com/p{number}")).await;
     }
 
-    let samples = shop.gateway.metrics().await;
+    let labels = [("response_code", "404"), ("response_flags", "NR")];
+    let samples = shop.gateway.counts(20.0, &labels).await;
 
-    let unrouted = samples.find("istio_requests_total", &[("response_code", "404"), ("response_flags", "NR")]);
+    let unrouted = samples.find("istio_requests_total", &labels);
     assert_eq!(unrouted.len(), 1, "{unrouted:?}");
     assert_eq!(unrouted[0].value, 20.0);
     assert_eq!(unrouted[0].labels["destination_service"], "unknown");
