@@ -70,11 +70,9 @@ fn mesh(context: &Context<'_>, peer: &Peer<'_, '_>, policy: Option<&TlsPolicy<'_
     let sni = sni.unwrap_or_else(|| format!("outbound_.{}_.{}_.{}", peer.port, peer.subset, peer.service.host));
     let given = policy.map(|policy| policy.tls.subject_alt_names.as_slice()).unwrap_or_default();
     let names: BTreeSet<String> = if given.is_empty() { accounts(peer) } else { given.iter().cloned().collect() };
-    if let Some(policy) = policy {
-        revocation_list(context, policy);
-    }
+    let unread = policy.filter(|policy| revocation_list(context, policy));
     ClientTls {
-        roots: ClientRoots::Mesh,
+        roots: unread.map_or(ClientRoots::Mesh, no_roots),
         names: if names.is_empty() { ServerNames::Any } else { ServerNames::Sans(names.into_iter().collect()) },
         certificate: ClientCertificate::Workload,
         sni: Sni::Fixed(sni.into()),
@@ -93,7 +91,7 @@ fn origination(context: &Context<'_>, peer: &Peer<'_, '_>, policy: &TlsPolicy<'_
     let tls = policy.tls;
     let usable = credential_allowed(context, policy);
     let roots = if !usable || revocation_list(context, policy) {
-        ClientRoots::Given(RootsSource::Missing(format!("{} of {}", policy.field, policy.object.reference())))
+        no_roots(policy)
     } else {
         roots(context, policy)
     };
@@ -165,6 +163,11 @@ fn client_certificate(context: &Context<'_>, policy: &TlsPolicy<'_>) -> ClientCe
             ClientCertificate::Given(CertificateSource::Missing(policy.field.clone()))
         }
     }
+}
+
+/// Nobody can be verified, so that every handshake is refused.
+fn no_roots(policy: &TlsPolicy<'_>) -> ClientRoots {
+    ClientRoots::Given(RootsSource::Missing(format!("{} of {}", policy.field, policy.object.reference())))
 }
 
 /// A revocation list that we cannot read yet must not be ignored: whether there is one.
