@@ -1,6 +1,11 @@
 //! The life of one HTTP connection: request after request on HTTP/1.1, stream beside stream on HTTP/2.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    future::poll_fn,
+    pin::pin,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use pingora::{
     apps::{HttpPersistentSettings, HttpServerApp as _},
@@ -19,7 +24,7 @@ use tokio::{
 };
 
 use super::build::Engine;
-use crate::net::connection::Connection;
+use crate::net::{connection::Connection, facts::Facts};
 
 /// A request head, or an HTTP/2 preface, is complete within this time of its first byte.
 pub(crate) const HEAD: Duration = Duration::from_secs(10);
@@ -82,6 +87,7 @@ async fn http1(engine: &Arc<Engine>, mut connection: Box<Connection>, stop: watc
 
 async fn http2(engine: &Arc<Engine>, connection: Connection, stop: watch::Receiver<bool>) {
     let digest = Arc::new(Digest { proxy_digest: connection.get_proxy_digest(), ..Digest::default() });
+    let facts = Arc::clone(connection.facts());
     let Ok(Ok(mut h2)) = timeout(HEAD, handshake(Box::new(connection), Some(h2_options()))).await else { return };
     let streams = Arc::new(());
     let (mut malformed, mut draining, mut used) = (0, false, false);
@@ -92,7 +98,7 @@ async fn http2(engine: &Arc<Engine>, connection: Connection, stop: watch::Receiv
     loop {
         tokio::select! {
             biased;
-            accepted = HttpSession::from_h2_conn(&mut h2, Arc::clone(&digest)) => match accepted {
+            accepted = corked(&facts, HttpSession::from_h2_conn(&mut h2, Arc::clone(&digest))) => match accepted {
                 Ok(Some(H2Accept::Session(session))) => {
                     used = true;
                     let (engine, stop, alive) = (Arc::clone(engine), stop.clone(), Arc::clone(&streams));
@@ -119,6 +125,19 @@ async fn http2(engine: &Arc<Engine>, connection: Connection, stop: watch::Receiv
             }
         }
     }
+}
+
+/// h2 flushes after each DATA frame, which is a system call per response. Answers of many streams are ready at once on a
+/// busy connection, so flushes do nothing while it works, and once it has nothing left to do a second poll flushes them all.
+async fn corked<T>(facts: &Facts, work: impl Future<Output = T>) -> T {
+    let mut work = pin!(work);
+    poll_fn(|cx| {
+        facts.corked.store(true, Ordering::Relaxed);
+        let polled = work.as_mut().poll(cx);
+        facts.corked.store(false, Ordering::Relaxed);
+        if polled.is_ready() { polled } else { work.as_mut().poll(cx) }
+    })
+    .await
 }
 
 /// Envoy's recommendations for an edge proxy, on top of what pingora and h2 bound already (decoded header list, resets).

@@ -243,7 +243,11 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().poll_flush_inner(cx)
+        let this = self.get_mut();
+        if this.facts.corked.load(Ordering::Relaxed) {
+            return Poll::Ready(Ok(()));
+        }
+        this.poll_flush_inner(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -38,6 +38,8 @@ pub(crate) struct Facts {
     pub(crate) requests: AtomicU64,
     /// Upstream: a request is on it.
     pub(crate) busy: AtomicBool,
+    /// Downstream HTTP/2: what is written waits, because more is coming. See `http::serve`.
+    pub(crate) corked: AtomicBool,
     /// Strictness of HTTP/1.1 framing on a downstream connection.
     pub(crate) framing: Mutex<Framing>,
 }
@@ -110,6 +112,7 @@ impl Facts {
             deadline: Deadline::default(),
             requests: AtomicU64::new(0),
             busy: AtomicBool::new(false),
+            corked: AtomicBool::new(false),
             framing: Mutex::default(),
         }
     }
@@ -133,6 +136,7 @@ impl Facts {
             deadline: Deadline::default(),
             requests: AtomicU64::new(0),
             busy: AtomicBool::new(false),
+            corked: AtomicBool::new(false),
             framing: Mutex::default(),
         }
     }

@@ -90,11 +90,7 @@ fn accounts(peer: &Peer<'_, '_>) -> BTreeSet<String> {
 fn origination(context: &Context<'_>, peer: &Peer<'_, '_>, policy: &TlsPolicy<'_>) -> ClientTls {
     let tls = policy.tls;
     let usable = credential_allowed(context, policy);
-    let roots = if !usable || revocation_list(context, policy) {
-        no_roots(policy)
-    } else {
-        roots(context, policy)
-    };
+    let roots = if !usable || revocation_list(context, policy) { no_roots(policy) } else { roots(context, policy) };
     let skip = tls.insecure_skip_verify.unwrap_or(false);
     let given = if tls.subject_alt_names.is_empty() { peer.service.subject_alt_names } else { &tls.subject_alt_names };
     let names = match (skip, given, &tls.sni) {
