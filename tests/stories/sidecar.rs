@@ -121,8 +121,8 @@ async fn the_app_learns_who_called_and_forged_identities_are_removed() {
 #[tokio::test]
 async fn outbound_requests_find_their_service_by_host_in_all_its_forms() {
     let mesh = mesh("STRICT");
-    let reviews = mesh.workload("reviews").sidecar().start().await;
     let _ratings = mesh.workload("ratings").sidecar().start().await;
+    let reviews = mesh.workload("reviews").sidecar().start().await;
     let app = Client::plain(reviews.outbound());
 
     for host in ["ratings:8080", "ratings.shop:8080", "ratings.shop.svc.cluster.local:8080"] {
@@ -136,9 +136,9 @@ async fn outbound_requests_find_their_service_by_host_in_all_its_forms() {
 #[tokio::test]
 async fn outbound_requests_are_spread_over_the_pods_of_a_service() {
     let mesh = mesh("STRICT");
-    let reviews = mesh.workload("reviews").sidecar().start().await;
     let _one = mesh.workload("ratings").sidecar().start().await;
     let _two = mesh.workload("ratings").version("v2").sidecar().start().await;
+    let reviews = mesh.workload("reviews").sidecar().start().await;
     let mut connection = Client::plain(reviews.outbound()).connect("ratings").await.expect("the sidecar listens");
 
     let mut pods = BTreeSet::new();
@@ -154,8 +154,8 @@ async fn outbound_requests_are_spread_over_the_pods_of_a_service() {
 #[tokio::test]
 async fn websockets_cross_two_sidecars() {
     let mesh = mesh("STRICT");
-    let reviews = mesh.workload("reviews").sidecar().start().await;
     let _ratings = mesh.workload("ratings").sidecar().start().await;
+    let reviews = mesh.workload("reviews").sidecar().start().await;
 
     let app = Client::plain(reviews.outbound());
     let mut socket = WebSocket::open(&app, "ws://ratings:8080/live").await.expect("an open WebSocket");
@@ -169,8 +169,8 @@ async fn grpc_crosses_two_sidecars() {
     let mesh = mesh("STRICT");
     mesh.write("ratings.yaml", &yaml::service("shop", "ratings", &[(8080, "grpc")]));
     mesh.write("services.yaml", &service("reviews"));
-    let reviews = mesh.workload("reviews").sidecar().start().await;
     let _ratings = mesh.workload("ratings").sidecar().start().await;
+    let reviews = mesh.workload("reviews").sidecar().start().await;
     let app = Client::plain(reviews.outbound()).h2();
 
     let channel = Grpc::connect(&app, "http://ratings:8080").await.expect("the sidecar speaks h2c");
