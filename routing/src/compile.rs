@@ -27,6 +27,7 @@ mod virtual_services;
 mod workloads;
 
 pub use proxy::{Proxy, Role};
+pub use secrets::named_secrets;
 pub use workloads::{WorkloadFacts, WorkloadPort, workload};
 
 use context::Context;

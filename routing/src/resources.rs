@@ -28,7 +28,7 @@ use crate::api::{
 use crate::problem::{ObjectRef, Place, Problem, Problems, Severity};
 
 pub use class::Kind;
-pub use parse::{Parsed, parse_file};
+pub use parse::{Parsed, parse_file, parse_object};
 pub use source::Source;
 pub use store::Store;
 pub use table::Table;
@@ -44,7 +44,7 @@ pub struct Object<T> {
     pub spec: T,
     /// Where it was written.
     pub source: Source,
-    /// Hash of the content, without what Kubernetes changes by itself (`status`, `resourceVersion`, ...).
+    /// Hash of what is read of it, so that an API server's own fields and defaults make no difference.
     pub digest: u64,
 }
 
@@ -184,6 +184,7 @@ pub struct Resources {
     /// Kubernetes Deployments, StatefulSets and DaemonSets; kinds may share a name.
     pub deployments: Table<Deployment>,
     digest: u64,
+    order: u64,
 }
 
 impl Resources {
@@ -206,6 +207,13 @@ impl Resources {
         all.endpoint_slices.sort();
         all.pods.sort();
         all.deployments.sort();
+        all.order = digest::of_order([
+            all.gateways.age_order(),
+            all.virtual_services.age_order(),
+            all.destination_rules.age_order(),
+            all.service_entries.age_order(),
+            all.peer_authentications.age_order(),
+        ]);
         all
     }
 
@@ -228,6 +236,12 @@ impl Resources {
     /// The same for the same content, whatever the files it is spread over and their order.
     pub fn digest(&self) -> u64 {
         self.digest
+    }
+
+    /// Tells apart which of Istio's objects are older than which, for where the older one wins. Not part of
+    /// [`Self::digest`]: files have no age, and a copy of a cluster in files is the same configuration.
+    pub fn order(&self) -> u64 {
+        self.order
     }
 
     /// Reads files once, as (name, text): for `check` and for tests. Problems come sorted by place.

@@ -6,7 +6,7 @@ use super::meta::ObjectMeta;
 use super::pod::PodSpec;
 
 /// Kubernetes `Deployment`, `StatefulSet` or `DaemonSet`, as far as routing reads it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Deployment {
     /// `spec`.
@@ -14,7 +14,7 @@ pub struct Deployment {
 }
 
 /// Kubernetes `DeploymentSpec`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct DeploymentSpec {
     /// How many pods are wanted; 1 when unset. Routing counts the pods that exist; who plays a cluster reads this.
@@ -24,7 +24,7 @@ pub struct DeploymentSpec {
 }
 
 /// Kubernetes `PodTemplateSpec`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct PodTemplate {
     /// Labels and annotations of the pods; name and namespace are empty.

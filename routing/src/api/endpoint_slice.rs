@@ -6,7 +6,7 @@ use serde::Deserialize;
 pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 
 /// Kubernetes `EndpointSlice`, as far as routing reads it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct EndpointSlice {
     /// `IPv4`, `IPv6` or `FQDN`.
@@ -18,7 +18,7 @@ pub struct EndpointSlice {
 }
 
 /// Kubernetes `Endpoint`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Endpoint {
     /// Addresses of the same endpoint; the first is used.
@@ -36,7 +36,7 @@ pub struct Endpoint {
 }
 
 /// Kubernetes `EndpointConditions`: unset means yes, except for `terminating`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct EndpointConditions {
     /// May get traffic.
@@ -48,7 +48,7 @@ pub struct EndpointConditions {
 }
 
 /// Kubernetes `ObjectReference`, as far as routing reads it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct TargetRef {
     /// As `Pod`.
@@ -60,7 +60,7 @@ pub struct TargetRef {
 }
 
 /// Kubernetes `EndpointPort`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct EndpointPort {
     /// The service port's name; empty when it has none.

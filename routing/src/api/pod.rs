@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 /// Kubernetes `Pod`, as far as routing reads it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Pod {
     /// `spec`.
@@ -13,7 +13,7 @@ pub struct Pod {
 }
 
 /// Kubernetes `PodSpec`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct PodSpec {
     /// Service account; `default` when empty.
@@ -38,7 +38,7 @@ impl PodSpec {
 }
 
 /// Kubernetes `Container`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Container {
     /// Name.
@@ -48,7 +48,7 @@ pub struct Container {
 }
 
 /// Kubernetes `ContainerPort`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ContainerPort {
     /// Name that a Service's `targetPort` may use.
@@ -60,7 +60,7 @@ pub struct ContainerPort {
 }
 
 /// Kubernetes `PodStatus`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct PodStatus {
     /// As `Running`; empty when unknown.

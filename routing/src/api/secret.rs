@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::scalar::Bytes;
 
 /// Kubernetes `Secret`. Its contents are never printed.
-#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(from = "SecretFields")]
 pub struct Secret {
     /// As `kubernetes.io/tls`; `Opaque` when unset. Istio does not look at it.

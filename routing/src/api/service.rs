@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, de};
 
 /// Kubernetes `Service`, as far as routing reads it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Service {
     /// `spec`.
@@ -13,7 +13,7 @@ pub struct Service {
 }
 
 /// Kubernetes `ServiceSpec`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ServiceSpec {
     /// As `ClusterIP`, `LoadBalancer`, `ExternalName`; `ClusterIP` when empty.
@@ -34,7 +34,7 @@ pub struct ServiceSpec {
 }
 
 /// Kubernetes `ServicePort`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ServicePort {
     /// Empty only when the service has one port.
@@ -50,7 +50,7 @@ pub struct ServicePort {
 }
 
 /// Kubernetes `IntOrString` of a port.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum TargetPort {
     /// A port number.
     Number(u16),

@@ -7,7 +7,10 @@ use std::{
     sync::Arc,
 };
 
-use crate::resources::Resources;
+use crate::{
+    api::Secret,
+    resources::{Object, Resources},
+};
 
 /// One proxy, as its command line and its identity describe it.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -90,10 +93,20 @@ impl Proxy {
             })
     }
 
+    /// Hash of what this proxy may read: it is the same for a folder that also holds Deployments and Secrets which nothing
+    /// names, and for a cluster, of which neither is read.
+    pub fn content(&self, resources: &Resources) -> u64 {
+        let named = super::named_secrets(resources, self);
+        let read = |secret: &Object<Secret>| secret.namespace() == self.namespace && named.contains(secret.name());
+        let secrets = resources.secrets.iter().filter(|secret| !read(secret)).map(|secret| secret.digest);
+        let deployments = resources.deployments.iter().filter(|_| self.is_gateway()).map(|object| object.digest);
+        secrets.chain(deployments).fold(resources.digest(), u64::wrapping_sub)
+    }
+
     /// The content hash of a snapshot: same resources and same proxy, same number.
     pub(super) fn digest(&self, resources: &Resources) -> u64 {
         let mut hasher = DefaultHasher::new();
-        (resources.digest(), self).hash(&mut hasher);
+        (self.content(resources), self).hash(&mut hasher);
         hasher.finish()
     }
 }

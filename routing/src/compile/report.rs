@@ -99,7 +99,7 @@ impl Told {
         }
         let places = self.source.places(problems.iter().map(|problem| problem.field.as_str()));
         for (problem, place) in problems.iter_mut().zip(places) {
-            problem.place = Some(place);
+            problem.place = place;
         }
         problems
     }

@@ -1,16 +1,45 @@
 //! `credentialName`: which Secret it means and what is in it. Istio looks in the proxy's own namespace only.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     context::Context,
+    proxy::Proxy,
     report::{MISSING_SECRET, UNSUPPORTED},
 };
 use crate::{
     api::Secret,
-    resources::Object,
+    resources::{Object, Resources},
     snapshot::{CertificateSecret, CertificateSource, RootsSource},
 };
+
+/// Names of the Secrets, all in the proxy's namespace, that a Gateway served by this proxy or a DestinationRule names.
+/// Whoever reads Secrets from a cluster needs these and no others.
+pub fn named_secrets(resources: &Resources, proxy: &Proxy) -> BTreeSet<String> {
+    let gateways =
+        resources.gateways.iter().filter(|gateway| proxy.is_gateway() && proxy.selected_by(&gateway.spec.selector));
+    let servers = gateways.flat_map(|gateway| &gateway.spec.servers).filter_map(|server| server.tls.as_ref());
+    let edge = servers
+        .flat_map(|tls| tls.credential_name.iter().chain(&tls.credential_names).chain(&tls.ca_cert_credential_name));
+    let policies = resources.destination_rules.iter().flat_map(|rule| {
+        let subsets = rule.spec.subsets.iter().filter_map(|subset| subset.traffic_policy.as_ref());
+        rule.spec.traffic_policy.iter().chain(subsets)
+    });
+    let upstream = policies.flat_map(|policy| {
+        let ports = policy.port_level_settings.iter().filter_map(|settings| settings.tls.as_ref());
+        policy.tls.iter().chain(ports).filter_map(|tls| tls.credential_name.as_ref())
+    });
+    let mut names = BTreeSet::new();
+    for name in edge.chain(upstream) {
+        let name = match target(&proxy.namespace, name) {
+            Target::Secret(name) if !name.is_empty() => name,
+            _ => continue,
+        };
+        names.insert(name.to_owned());
+        names.insert(format!("{name}-cacert"));
+    }
+    names
+}
 
 /// A `credentialName` and where it is written, for problems.
 pub(super) struct Credential<'a, 'o, T> {
@@ -31,7 +60,7 @@ enum Target<'a> {
 
 /// Certificate and key of a credential. A Secret that is not there or incomplete is reported.
 pub(super) fn certificate<T>(context: &Context<'_>, credential: &Credential<'_, '_, T>) -> CertificateSource {
-    let name = match target(context, credential.name) {
+    let name = match target(&context.proxy.namespace, credential.name) {
         Target::Workload => return CertificateSource::Workload,
         Target::Never(why) => return missing(context, credential, why),
         Target::Secret(name) => name,
@@ -70,7 +99,7 @@ fn secret_name(context: &Context<'_>, name: &str) -> String {
 
 /// CA and revocation list of a credential: Secret `<name>-cacert`, else the Secret itself. `None` when neither holds a CA.
 pub(super) fn authority(context: &Context<'_>, name: &str) -> Option<(RootsSource, Option<Arc<[u8]>>)> {
-    let Target::Secret(name) = target(context, name) else { return None };
+    let Target::Secret(name) = target(&context.proxy.namespace, name) else { return None };
     let namespace = &context.proxy.namespace;
     let separate = context.resources.secrets.get(namespace, &format!("{name}-cacert"));
     let secret = separate.or_else(|| context.resources.secrets.get(namespace, name))?;
@@ -86,7 +115,7 @@ pub(super) fn required_authority<T>(
 ) -> (RootsSource, Option<Arc<[u8]>>) {
     let (namespace, name) = (&context.proxy.namespace, credential.name);
     authority(context, name).unwrap_or_else(|| {
-        let message = match target(context, name) {
+        let message = match target(&context.proxy.namespace, name) {
             Target::Never(why) => why,
             _ => format!(
                 "no CA certificates in namespace `{namespace}`; Secret `{name}-cacert` or `{name}` needs cacert or ca.crt"
@@ -97,14 +126,13 @@ pub(super) fn required_authority<T>(
     })
 }
 
-fn target<'a>(context: &Context<'_>, name: &'a str) -> Target<'a> {
+fn target<'a>(own: &str, name: &'a str) -> Target<'a> {
     let Some((scheme, rest)) = name.split_once("://") else { return Target::Secret(name) };
     match (scheme, rest.split_once('/')) {
         ("kubernetes", None) => Target::Secret(rest),
-        ("kubernetes", Some((namespace, name))) if namespace == context.proxy.namespace => Target::Secret(name),
+        ("kubernetes", Some((namespace, name))) if namespace == own => Target::Secret(name),
         ("kubernetes", Some((namespace, _))) => Target::Never(format!(
-            "Secrets of namespace `{namespace}` may not be used; put it into the proxy's own namespace `{}`",
-            context.proxy.namespace
+            "Secrets of namespace `{namespace}` may not be used; put it into the proxy's own namespace `{own}`"
         )),
         ("builtin", _) => Target::Workload,
         _ => Target::Never(format!("`{scheme}://` is not supported; name a Secret of the proxy's namespace")),

@@ -1,30 +1,68 @@
 //! A hash of content that does not depend on layout.
 
+use std::hash::{Hash, Hasher};
+
 use serde_json::{Map, Value};
 
-/// Hash of an object: everything but what Kubernetes changes by itself. A Pod's status holds its address, so it counts.
-pub(super) fn of_object(kind: &str, namespace: &str, object: &Value) -> u64 {
+use crate::api::ObjectMeta;
+
+/// Hash of one of Istio's objects: its `spec`, of which every field is read.
+pub(super) fn of_istio(kind: &str, object: &Value) -> u64 {
     let mut hash = Fnv::default();
     hash.text(kind);
-    // As read, because a missing namespace and `default` are the same.
-    hash.text(namespace);
-    if let Some(Value::Object(metadata)) = object.get("metadata") {
-        hash_entries(&mut hash, metadata, &VOLATILE);
+    hash_value(&mut hash, object.get("spec").unwrap_or(&Value::Null));
+    hash.0
+}
+
+/// Hash of one of Kubernetes' objects: what is read of it, since an API server fills in the rest by itself.
+pub(super) fn of_kubernetes(kind: &str, read: &impl Hash) -> u64 {
+    let mut hash = Fnv::default();
+    hash.text(kind);
+    read.hash(&mut hash);
+    hash.0
+}
+
+/// Joins the hash of the content with that of the metadata a user writes. Not the age: it orders objects, see
+/// [`super::Resources::order`].
+pub(super) fn with_meta(meta: &ObjectMeta, content: u64) -> u64 {
+    let mut hash = Fnv(content);
+    hash.text(&meta.namespace);
+    hash.text(&meta.name);
+    hash.byte(b'l');
+    for (key, value) in &meta.labels {
+        hash.text(key);
+        hash.text(value);
     }
-    if let Value::Object(entries) = object {
-        let apart: &[&str] = if kind == "Pod" { &APART[1..] } else { &APART };
-        hash_entries(&mut hash, entries, apart);
+    hash.byte(b'a');
+    for (key, value) in meta.annotations.iter().filter(|(key, _)| *key != LAST_APPLIED) {
+        hash.text(key);
+        hash.text(value);
     }
     mix(hash.0)
 }
 
-/// Fields of an object that are hashed by themselves or not at all.
-const APART: [&str; 4] = ["status", "apiVersion", "kind", "metadata"];
-/// Keys of `metadata` that change without a change of meaning, and the namespace.
-const VOLATILE: [&str; 6] = ["resourceVersion", "managedFields", "generation", "uid", "selfLink", "namespace"];
+/// Hash of names in their order.
+pub(super) fn of_names<'n>(names: impl IntoIterator<Item = (&'n str, &'n str)>) -> u64 {
+    let mut hash = Fnv::default();
+    for (namespace, name) in names {
+        hash.text(namespace);
+        hash.text(name);
+    }
+    hash.0
+}
 
-fn hash_entries(hash: &mut Fnv, entries: &Map<String, Value>, skip: &[&str]) {
-    let mut entries: Vec<(&String, &Value)> = entries.iter().filter(|(key, _)| !skip.contains(&key.as_str())).collect();
+/// Hash of several orders.
+pub(super) fn of_order(orders: [u64; 5]) -> u64 {
+    let mut hash = Fnv::default();
+    orders.hash(&mut hash);
+    hash.0
+}
+
+/// What `kubectl apply` writes beside the object: the object again.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+fn hash_entries(hash: &mut Fnv, entries: &Map<String, Value>) {
+    let mut entries: Vec<(&String, &Value)> = entries.iter().collect();
     // serde_json keeps keys sorted or in the order of the file, as other crates of the build want it.
     entries.sort_unstable_by_key(|(key, _)| *key);
     hash.byte(b'{');
@@ -54,7 +92,7 @@ fn hash_value(hash: &mut Fnv, value: &Value) {
             }
             hash.byte(b']');
         }
-        Value::Object(entries) => hash_entries(hash, entries, &[]),
+        Value::Object(entries) => hash_entries(hash, entries),
     }
 }
 
@@ -78,6 +116,39 @@ impl Fnv {
         }
         // No UTF-8 text holds this byte, so neighbours cannot run together.
         self.byte(0xff);
+    }
+}
+
+/// Numbers are hashed alike on machines of either byte order and of any word size.
+impl Hasher for Fnv {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.byte(*byte);
+        }
+    }
+
+    fn write_u16(&mut self, number: u16) {
+        self.write(&number.to_le_bytes());
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.write(&number.to_le_bytes());
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.write(&number.to_le_bytes());
+    }
+
+    fn write_usize(&mut self, number: usize) {
+        self.write(&(number as u64).to_le_bytes());
+    }
+
+    fn write_isize(&mut self, number: isize) {
+        self.write(&(number as i64).to_le_bytes());
     }
 }
 

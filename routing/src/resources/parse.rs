@@ -1,6 +1,7 @@
 //! One file: its documents, its objects, and everything that is wrong with them.
 
 use std::collections::BTreeSet;
+use std::hash::Hash;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
@@ -51,6 +52,13 @@ pub fn parse_file(file: &str, text: &str) -> Parsed {
     for document in document::split(text) {
         reader.document(&document);
     }
+    reader.parsed
+}
+
+/// Reads one object as an API server gives it. Its problems have no place.
+pub fn parse_object(object: &Value) -> Parsed {
+    let mut reader = Reader { file: Arc::default(), parsed: Parsed::default(), ignored: BTreeSet::new() };
+    reader.object(object, &Source::unplaced());
     reader.parsed
 }
 
@@ -273,21 +281,23 @@ impl Input<'_> {
         if !findings.has(UNKNOWN_FIELD) {
             findings.within("spec", |findings| check(&spec, findings));
         }
-        Some(self.assemble(meta?, spec))
+        let digest = digest::of_istio(self.kind.name(), self.object);
+        Some(self.assemble(meta?, spec, digest))
     }
 
-    fn kubernetes<T: DeserializeOwned>(
+    fn kubernetes<T: DeserializeOwned + Hash>(
         &self,
         meta: Option<ObjectMeta>,
         findings: &mut Findings,
     ) -> Option<Arc<Object<T>>> {
         let reading = Reading { strict: false, quote_values: self.kind != Kind::Secret };
         let spec = decode(self.object, "", reading, findings)?;
-        Some(self.assemble(meta?, spec))
+        let digest = digest::of_kubernetes(self.kind.name(), &spec);
+        Some(self.assemble(meta?, spec, digest))
     }
 
-    fn assemble<T>(&self, meta: ObjectMeta, spec: T) -> Arc<Object<T>> {
-        let digest = digest::of_object(self.kind.name(), &meta.namespace, self.object);
+    fn assemble<T>(&self, meta: ObjectMeta, spec: T, content: u64) -> Arc<Object<T>> {
+        let digest = digest::with_meta(&meta, content);
         Arc::new(Object { kind: self.kind, meta, spec, source: self.source.clone(), digest })
     }
 }

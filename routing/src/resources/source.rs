@@ -33,18 +33,27 @@ impl Source {
         Self { item: Some(index), ..self.clone() }
     }
 
-    /// The file as it was named.
+    /// Of an object that an API server gave: it has no place in a file.
+    pub(super) fn unplaced() -> Self {
+        Self { file: Arc::default(), text: Arc::default(), first_line: 0, item: None }
+    }
+
+    /// The file as it was named; empty when the object came from an API server.
     pub fn file(&self) -> &str {
         &self.file
     }
 
-    /// Where a field is written, or else its nearest parent: the position of its key, or of its list item.
+    /// Where a field is written, or else its nearest parent: the position of its key, or of its list item. `None` when
+    /// the object did not come from a file.
     pub fn place(&self, field: &str) -> Option<Place> {
-        self.places([field]).pop()
+        self.places([field]).pop().flatten()
     }
 
     /// As [`Self::place`] for several fields, each in its turn; the document is read once for all of them.
-    pub fn places<'f>(&self, fields: impl IntoIterator<Item = &'f str>) -> Vec<Place> {
+    pub fn places<'f>(&self, fields: impl IntoIterator<Item = &'f str>) -> Vec<Option<Place>> {
+        if self.file.is_empty() {
+            return fields.into_iter().map(|_| None).collect();
+        }
         let tree = yaml::positions(&self.text);
         let place = |field: &str| {
             let mut steps = Vec::new();
@@ -56,7 +65,7 @@ impl Source {
             let at = tree.as_ref().and_then(|tree| position::find(tree, &steps));
             let first_content = || (self.leading_lines() + 1, 1);
             let (line, column) = at.unwrap_or_else(first_content);
-            self.at(line, column)
+            Some(self.at(line, column))
         };
         fields.into_iter().map(place).collect()
     }

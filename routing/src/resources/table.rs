@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Object;
+use super::{Object, digest};
 
 /// The objects of one kind: found by namespace and name, walked oldest first.
 #[derive(Clone, Debug)]
@@ -46,6 +46,11 @@ impl<T> Table<T> {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.by_name.is_empty()
+    }
+
+    /// Hash of the order by age.
+    pub(super) fn age_order(&self) -> u64 {
+        digest::of_names(self.oldest_first.iter().map(|object| (object.namespace(), object.name())))
     }
 
     pub(super) fn push(&mut self, object: Arc<Object<T>>) {

@@ -230,3 +230,46 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_object_of_an_api_server_is_the_same_as_from_a_file() {
+    let (from_file, _) = Resources::read([("a.yaml", GOOD)]);
+    let object = serde_json::json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {
+            "name": "web", "namespace": "cargo", "uid": "7", "resourceVersion": "12", "generation": 3,
+            "creationTimestamp": "2026-01-31T12:00:00Z", "managedFields": [{"manager": "kubectl"}],
+            "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}"}
+        },
+        "spec": {"ports": [{"port": 80}], "sessionAffinity": "None", "internalTrafficPolicy": "Cluster"},
+        "status": {"loadBalancer": {}}
+    });
+    let mut store = Store::default();
+    let (served, problems) = store.replace(vec![(String::new(), parse_object(&object))]);
+    assert_eq!(problems, []);
+    assert_eq!(served.digest(), from_file.digest());
+    assert_eq!(port(&served), 80);
+    let mut broken = object;
+    broken["spec"]["ports"][0]["port"] = "x".into();
+    let (kept, problems) = store.replace(vec![(String::new(), parse_object(&broken))]);
+    assert_eq!(port(&kept), 80);
+    assert_eq!(problems.len(), 1);
+    assert_eq!(problems[0].place, None);
+    assert!(problems[0].message.ends_with("the last good version keeps serving"), "{}", problems[0]);
+}
+
+#[test]
+fn the_age_of_objects_is_told_apart_without_changing_the_digest() {
+    let text = |old: &str, new: &str| {
+        let one = |name: &str, year: &str| {
+            format!(
+                "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: {name}, creationTimestamp: \"{year}-01-01T00:00:00Z\"}}\nspec: {{servers: [{{port: {{number: 80, name: http, protocol: HTTP}}, hosts: [\"*\"]}}]}}\n"
+            )
+        };
+        format!("{}---\n{}", one(old, "2024"), one(new, "2025"))
+    };
+    let read = |text: &str| Resources::read([("a.yaml", text)]).0;
+    let (first, second) = (read(&text("a", "b")), read(&text("b", "a")));
+    assert_eq!(first.digest(), second.digest());
+    assert_ne!(first.order(), second.order());
+}
