@@ -27,20 +27,29 @@ const INBOUND: u16 = 15006;
 /// Istio's address for a sidecar's own connections to its application: iptables lets them pass.
 const TO_APPLICATION: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 6));
 
-/// Who this proxy is, for the compiler.
-pub(crate) fn proxy(settings: &Settings, resources: &Resources, resolved: Arc<BTreeMap<String, Vec<IpAddr>>>) -> Proxy {
-    let mut proxy = Proxy {
-        role: Role::Gateway,
+/// Who this proxy is, as far as its settings tell.
+pub(crate) fn itself(settings: &Settings) -> Proxy {
+    let role = match &settings.role {
+        RoleSettings::Gateway => Role::Gateway,
+        RoleSettings::Sidecar { namespace, workload, .. } => {
+            Role::Sidecar { namespace: namespace.clone(), workload: workload.clone() }
+        }
+    };
+    Proxy {
+        role,
         name: settings.name.clone(),
         namespace: settings.namespace.clone(),
         labels: settings.labels.clone(),
         service_account: settings.service_account.clone(),
         trust_domain: settings.trust_domain.clone(),
-        resolved,
         ..Proxy::default()
-    };
+    }
+}
+
+/// Who this proxy is, for the compiler.
+pub(crate) fn proxy(settings: &Settings, resources: &Resources, resolved: Arc<BTreeMap<String, Vec<IpAddr>>>) -> Proxy {
+    let mut proxy = Proxy { resolved, ..itself(settings) };
     if let RoleSettings::Sidecar { namespace, workload: name, .. } = &settings.role {
-        proxy.role = Role::Sidecar { namespace: namespace.clone(), workload: name.clone() };
         if let Some(facts) = workload(resources, namespace, name) {
             if proxy.labels.is_empty() {
                 proxy.labels = facts.labels;

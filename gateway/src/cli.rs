@@ -83,6 +83,7 @@ First steps:
   sluice demo examples/cloud-cargo      a whole mesh on this machine, with curl commands to try
   sluice check my-yaml/                 what Sluice would make of your YAML
   sluice gateway --config my-yaml/      serve it
+  sluice gateway --kubernetes           serve what `kubectl apply` put into a cluster
 
 The logs' level comes from SLUICE_LOG (or RUST_LOG), as in SLUICE_LOG=debug.";
 
@@ -112,6 +113,10 @@ enum Verb {
 /// `sluice gateway`.
 #[derive(Args, Debug)]
 pub(crate) struct GatewayFlags {
+    /// With --kubernetes: whether the elected replica writes conditions to the status of Gateways, VirtualServices,
+    /// DestinationRules and ServiceEntries; `false` where istiod does
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, requires = "kubernetes")]
+    pub(crate) write_status: bool,
     /// What both roles share.
     #[command(flatten)]
     pub(crate) common: CommonFlags,
@@ -140,9 +145,9 @@ pub(crate) struct SidecarFlags {
 /// Flags of every proxy role.
 #[derive(Args, Debug)]
 pub(crate) struct CommonFlags {
-    /// File or folder of YAML or JSON, watched; may be given several times
-    #[arg(long, value_name = "PATH", required = true, num_args = 1..)]
-    pub(crate) config: Vec<PathBuf>,
+    /// Where the configuration is.
+    #[command(flatten)]
+    pub(crate) source: SourceFlags,
     /// Name of this proxy's workload [gateway: istio-ingressgateway]
     #[arg(long, value_name = "NAME", value_parser = settings::parse_name)]
     pub(crate) name: Option<String>,
@@ -185,6 +190,24 @@ pub(crate) struct CommonFlags {
     /// How long SIGTERM waits for requests and streams to finish, at most
     #[arg(long, value_name = "TIME", default_value = "45s", value_parser = settings::parse_duration)]
     pub(crate) drain_time: std::time::Duration,
+}
+
+/// Where configuration is read from: files, or an API server.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = true, args = ["config", "kubernetes"])]
+pub(crate) struct SourceFlags {
+    /// File or folder of YAML or JSON, watched; may be given several times
+    #[arg(long, value_name = "PATH", num_args = 1.., conflicts_with = "kubernetes")]
+    pub(crate) config: Vec<PathBuf>,
+    /// Read the same objects from a Kubernetes API server: that of the pod, of $KUBECONFIG or of ~/.kube/config
+    #[arg(long)]
+    pub(crate) kubernetes: bool,
+    /// Kubeconfig file to use
+    #[arg(long, value_name = "FILE", requires = "kubernetes")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig [its current one]
+    #[arg(long, value_name = "NAME", requires = "kubernetes")]
+    pub(crate) context: Option<String>,
 }
 
 /// `sluice check`.

@@ -24,7 +24,7 @@ use crate::{
     assembly,
     net::listen::{Door, bind},
     settings::Settings,
-    source::{audit::audit, files::FileSource, identity::FileWatch},
+    source::{Source, audit::audit, identity::FileWatch},
     status::Status,
     telemetry::{Telemetry, metrics::Reload},
     trust::{Complaint, Trust},
@@ -49,14 +49,14 @@ pub(crate) struct Control {
     shared: Shared,
     status: Arc<Status>,
     workers: Vec<mpsc::Sender<Listen>>,
-    source: FileSource,
+    source: Source,
     identity_watch: FileWatch,
     trust: Trust,
     resources: Resources,
     source_problems: Vec<Problem>,
     resolved: Arc<BTreeMap<String, Vec<IpAddr>>>,
     generation: u64,
-    digest: Option<(u64, u64)>,
+    digest: Option<(u64, u64, u64)>,
     open: BTreeMap<SocketAddr, Open>,
     complaints: Vec<Complaint>,
     bind_failures: BTreeMap<SocketAddr, String>,
@@ -67,14 +67,14 @@ impl Control {
     /// Ready to [`Self::run`].
     ///
     /// # Errors
-    /// When the configuration paths cannot be reached.
-    pub(crate) fn new(
+    /// When the configuration paths cannot be reached, or no API server can be found.
+    pub(crate) async fn new(
         settings: Settings,
         shared: Shared,
         status: Arc<Status>,
         workers: Vec<mpsc::Sender<Listen>>,
     ) -> Result<Self> {
-        let source = FileSource::new(settings.config.clone())?;
+        let source = Source::new(&settings).await?;
         let identity_watch = FileWatch::new(settings.identity_dir.iter().cloned().collect());
         Ok(Self {
             settings,
@@ -101,7 +101,9 @@ impl Control {
     /// # Errors
     /// When a worker has died.
     pub(crate) async fn run(&mut self) -> Result<()> {
-        self.load();
+        let status = Arc::clone(&self.status);
+        self.source.synced(|awaited| status.set_awaited(awaited)).await;
+        self.load().await;
         self.load_identity();
         self.apply(true).await?;
         let mut refresh = Instant::now();
@@ -111,7 +113,7 @@ impl Control {
             let retry_identity = self.identity_error.is_some();
             tokio::select! {
                 () = self.source.changed() => {
-                    self.load();
+                    self.load().await;
                     self.apply(false).await?;
                 }
                 () = self.identity_watch.changed() => {
@@ -138,8 +140,8 @@ impl Control {
         }
     }
 
-    fn load(&mut self) {
-        let (resources, mut problems) = self.source.load();
+    async fn load(&mut self) {
+        let (resources, mut problems) = self.source.load().await;
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
         problems.extend(audit(&resources, i64::try_from(now).unwrap_or(i64::MAX)));
         (self.resources, self.source_problems) = (resources, problems);
@@ -176,7 +178,7 @@ impl Control {
         let proxy = assembly::proxy(&self.settings, &self.resources, Arc::clone(&self.resolved));
         let compiled = compile(&self.resources, &proxy);
         let identity = self.trust.identity().map_or(0, |identity| identity.generation);
-        let digest = (compiled.snapshot.digest, identity);
+        let digest = (compiled.snapshot.digest, self.resources.order(), identity);
         let mut problems = self.source_problems.clone();
         problems.extend(compiled.problems);
         self.report(&problems);

@@ -17,6 +17,7 @@ mod command;
 mod control;
 mod drain;
 mod http;
+mod kubernetes;
 mod live;
 mod net;
 mod settings;

@@ -7,9 +7,11 @@ use std::{
     time::Duration,
 };
 
-use crate::cli::{CommonFlags, GatewayFlags, SidecarFlags};
+use crate::cli::{CommonFlags, GatewayFlags, SidecarFlags, SourceFlags};
 
+mod downward;
 mod parse;
+use downward::Downward;
 pub(crate) use parse::{
     Address, LabelList, PortMap, WorkloadName, parse_address, parse_duration, parse_ip, parse_labels, parse_name,
     parse_port_map, parse_trust_domain, parse_workers, parse_workload,
@@ -20,8 +22,8 @@ pub(crate) use parse::{
 pub(crate) struct Settings {
     /// Which proxy this is.
     pub(crate) role: RoleSettings,
-    /// Files and folders of configuration; at least one, all of them exist.
-    pub(crate) config: Vec<PathBuf>,
+    /// Where the configuration is.
+    pub(crate) source: SourceSettings,
     /// Workload name. Gateway default: `istio-ingressgateway`; sidecar default: the name in `--workload`.
     pub(crate) name: String,
     /// Namespace. Gateway default: `istio-system`; sidecar default: the namespace in `--workload`.
@@ -52,6 +54,44 @@ pub(crate) struct Settings {
     pub(crate) access_log: AccessLogFormat,
     /// Longest drain after SIGTERM. Default 45 s.
     pub(crate) drain_time: Duration,
+    /// Name of this process among its replicas. Default: `POD_NAME`, else one that no other process has.
+    pub(crate) replica: String,
+}
+
+/// Where configuration is read from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum SourceSettings {
+    /// Files and folders; at least one, all of them exist.
+    Files(Vec<PathBuf>),
+    /// An API server.
+    Kubernetes(KubernetesSettings),
+}
+
+/// Which API server, and what to write there.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct KubernetesSettings {
+    /// `None`: the pod's own API server, else `$KUBECONFIG`, else `~/.kube/config`.
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// `None`: the current one.
+    pub(crate) context: Option<String>,
+    /// Whether to write conditions to the status of objects. Default for gateways: yes.
+    pub(crate) write_status: bool,
+}
+
+impl SourceSettings {
+    /// From flags.
+    ///
+    /// # Errors
+    /// One sentence about the flag that is wrong.
+    pub(crate) fn new(flags: SourceFlags) -> Result<Self, String> {
+        if flags.kubernetes {
+            existing("--kubeconfig", flags.kubeconfig.as_slice())?;
+            let (kubeconfig, context) = (flags.kubeconfig, flags.context);
+            return Ok(Self::Kubernetes(KubernetesSettings { kubeconfig, context, write_status: false }));
+        }
+        existing("--config", &flags.config)?;
+        Ok(Self::Files(flags.config))
+    }
 }
 
 /// What only one of the roles has.
@@ -102,7 +142,11 @@ impl Settings {
             labels: BTreeMap::from([("istio".to_owned(), "ingressgateway".to_owned())]),
             service_account: "istio-ingressgateway".to_owned(),
         };
-        Self::new(flags.common, defaults)
+        let mut settings = Self::new(flags.common, defaults)?;
+        if let SourceSettings::Kubernetes(kubernetes) = &mut settings.source {
+            kubernetes.write_status = flags.write_status;
+        }
+        Ok(settings)
     }
 
     /// Of `sluice sidecar`.
@@ -129,17 +173,21 @@ impl Settings {
     }
 
     fn new(flags: CommonFlags, defaults: Defaults) -> Result<Self, String> {
-        existing("--config", &flags.config)?;
+        let source = SourceSettings::new(flags.source)?;
+        let pod = match &source {
+            SourceSettings::Files(_) => Downward::default(),
+            SourceSettings::Kubernetes(_) => Downward::read()?,
+        };
         if let Some(dir) = &flags.identity_dir {
             existing_folder("--identity-dir", dir)?;
         }
         Ok(Self {
             role: defaults.role,
-            config: flags.config,
-            name: flags.name.unwrap_or(defaults.name),
-            namespace: flags.namespace.unwrap_or(defaults.namespace),
-            labels: flags.labels.map_or(defaults.labels, |it| it.0),
-            service_account: flags.service_account.unwrap_or(defaults.service_account),
+            source,
+            name: flags.name.or(pod.workload).unwrap_or(defaults.name),
+            namespace: flags.namespace.or(pod.namespace).unwrap_or(defaults.namespace),
+            labels: flags.labels.map(|it| it.0).or(pod.labels).unwrap_or(defaults.labels),
+            service_account: flags.service_account.or(pod.service_account).unwrap_or(defaults.service_account),
             trust_domain: flags.trust_domain,
             identity_dir: flags.identity_dir,
             bind: flags.bind,
@@ -150,6 +198,7 @@ impl Settings {
             workers: flags.workers.unwrap_or_else(cores),
             access_log: flags.access_log,
             drain_time: flags.drain_time,
+            replica: pod.name.unwrap_or_else(|| format!("sluice-{:016x}", fastrand::u64(..))),
         })
     }
 }

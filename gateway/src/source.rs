@@ -1,8 +1,66 @@
-//! Where configuration comes from: files and folders today. A source says when something changed and loads it; it never
-//! decides what the configuration means (that is `routing::compile`).
+//! Where configuration comes from: files and folders, or an API server. A source says when something changed and loads
+//! it; it never decides what the configuration means (that is `routing::compile`).
 
 pub(crate) mod audit;
 pub(crate) mod files;
 pub(crate) mod identity;
 mod trail;
 mod watch;
+
+use anyhow::Result;
+use routing::{problem::Problem, resources::Resources};
+
+use crate::{
+    assembly,
+    kubernetes::{client, source::KubernetesSource},
+    settings::{Settings, SourceSettings},
+};
+use files::FileSource;
+
+/// Either source.
+pub(crate) enum Source {
+    /// Files and folders.
+    Files(FileSource),
+    /// An API server.
+    Kubernetes(Box<KubernetesSource>),
+}
+
+impl Source {
+    /// The source that the settings name.
+    ///
+    /// # Errors
+    /// The paths cannot be reached, or no API server can be found.
+    pub(crate) async fn new(settings: &Settings) -> Result<Self> {
+        Ok(match &settings.source {
+            SourceSettings::Files(paths) => Self::Files(FileSource::new(paths.clone())?),
+            SourceSettings::Kubernetes(kubernetes) => {
+                let client = client::connect(kubernetes).await?;
+                Self::Kubernetes(Box::new(KubernetesSource::new(client, assembly::itself(settings))))
+            }
+        })
+    }
+
+    /// Waits until there is something to load. `tell` is called with a sentence about what is waited for.
+    pub(crate) async fn synced(&mut self, tell: impl Fn(&str)) {
+        match self {
+            Self::Files(_) => {}
+            Self::Kubernetes(source) => source.synced(tell).await,
+        }
+    }
+
+    /// What is there now, and what is wrong with it. Last good versions of broken objects are among the resources.
+    pub(crate) async fn load(&mut self) -> (Resources, Vec<Problem>) {
+        match self {
+            Self::Files(source) => source.load(),
+            Self::Kubernetes(source) => source.load().await,
+        }
+    }
+
+    /// Resolves after a burst of changes that may matter. Cancel safe. Needs one [`Source::load`] before.
+    pub(crate) async fn changed(&mut self) {
+        match self {
+            Self::Files(source) => source.changed().await,
+            Self::Kubernetes(source) => source.changed().await,
+        }
+    }
+}

@@ -32,6 +32,8 @@ struct Told {
     problems: Vec<Problem>,
     certificates: Vec<(String, i64)>,
     bind_failures: Vec<String>,
+    /// What the first configuration waits for.
+    awaited: Option<String>,
 }
 
 impl Status {
@@ -67,6 +69,11 @@ impl Status {
         self.told().certificates = certificates;
     }
 
+    /// What the first configuration waits for, as a sentence.
+    pub(crate) fn set_awaited(&self, awaited: &str) {
+        self.told().awaited = Some(awaited.to_owned());
+    }
+
     /// The sockets are open, but for these. The process is ready once there was no failure.
     pub(crate) fn set_bound(&self, failures: Vec<String>) {
         if failures.is_empty() {
@@ -84,10 +91,9 @@ impl View for Status {
         if self.ready.load(Ordering::Acquire) {
             return Readiness::Ready;
         }
-        match self.told().bind_failures.first() {
-            Some(failure) => Readiness::NotReady(failure.clone()),
-            None => Readiness::NotReady("the first configuration is not applied yet".to_owned()),
-        }
+        let told = self.told();
+        let why = told.bind_failures.first().or(told.awaited.as_ref());
+        Readiness::NotReady(why.cloned().unwrap_or_else(|| "the first configuration is not applied yet".to_owned()))
     }
 
     fn config_dump(&self) -> serde_json::Value {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::settings::RoleSettings;
+use crate::settings::{RoleSettings, SourceSettings};
 
 fn run(line: &str) -> Result<Command, ExitMessage> {
     parse(std::iter::once("sluice").chain(line.split_whitespace()).map(OsString::from))
@@ -60,7 +60,7 @@ fn flags_override_the_defaults() {
         "--config src --name edge --namespace edge-ns --labels istio=edge,x=y --port-map 443=8443 --admin :1 --status :2 \
          --stats 127.0.0.3:3 --workers 3 --access-log json --drain-time 2s --bind 127.0.0.9",
     );
-    assert_eq!(settings.config.len(), 2);
+    assert_eq!(settings.source, SourceSettings::Files(vec!["Cargo.toml".into(), "src".into()]));
     assert_eq!((settings.name.as_str(), settings.namespace.as_str()), ("edge", "edge-ns"));
     assert_eq!(settings.labels.len(), 2);
     assert_eq!(settings.port_map[&443], 8443);

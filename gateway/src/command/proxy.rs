@@ -59,7 +59,7 @@ async fn serve(settings: Settings, log: LogLevel) -> Result<ExitCode> {
         workers.push(worker::start(index, shared.clone()).await?);
     }
     let limit = settings.drain_time;
-    let mut control = Control::new(settings, shared, Arc::clone(&status), workers)?;
+    let mut control = Control::new(settings, shared, Arc::clone(&status), workers).await?;
     tokio::select! {
         failed = control.run() => failed?,
         () = ends.first(&status, &drain) => {}

@@ -54,6 +54,12 @@ impl Kind {
         Self::ALL.iter().find(|(kind, ..)| *kind == self).map_or("", |(.., name)| name)
     }
 
+    /// API group (empty for the core group) and its versions that are read; the first is the one to ask for.
+    pub fn group_versions(self) -> (&'static str, &'static [&'static str]) {
+        let found = Self::ALL.iter().find(|(kind, ..)| *kind == self);
+        found.map_or(("", &["v1"]), |(_, group, versions, _)| (group, versions))
+    }
+
     /// Whether it is one of Istio's own, which refuse unknown fields.
     pub(super) fn is_istio(self) -> bool {
         Self::ALL.iter().any(|(kind, group, ..)| *kind == self && group.ends_with("istio.io"))

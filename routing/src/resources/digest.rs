@@ -34,7 +34,7 @@ pub(super) fn with_meta(meta: &ObjectMeta, content: u64) -> u64 {
         hash.text(value);
     }
     hash.byte(b'a');
-    for (key, value) in meta.annotations.iter().filter(|(key, _)| *key != LAST_APPLIED) {
+    for (key, value) in &meta.annotations {
         hash.text(key);
         hash.text(value);
     }
@@ -57,9 +57,6 @@ pub(super) fn of_order(orders: [u64; 5]) -> u64 {
     orders.hash(&mut hash);
     hash.0
 }
-
-/// What `kubectl apply` writes beside the object: the object again.
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 fn hash_entries(hash: &mut Fnv, entries: &Map<String, Value>) {
     let mut entries: Vec<(&String, &Value)> = entries.iter().collect();

@@ -1,0 +1,47 @@
+//! Which API server, and how kinds are named there.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use kube::{
+    Client, Config,
+    api::{ApiResource, GroupVersionKind},
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use routing::resources::Kind;
+
+use crate::settings::KubernetesSettings;
+
+/// Longest wait for a connection to the API server.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// A client for the API server that the settings name. Does not talk to it yet.
+///
+/// # Errors
+/// No API server can be found, or the kubeconfig is wrong.
+pub(crate) async fn connect(settings: &KubernetesSettings) -> Result<Client> {
+    let options = KubeConfigOptions { context: settings.context.clone(), ..KubeConfigOptions::default() };
+    let mut config = match (&settings.kubeconfig, &settings.context) {
+        (Some(path), _) => {
+            let file = Kubeconfig::read_from(path).with_context(|| format!("reading {}", path.display()))?;
+            Config::from_custom_kubeconfig(file, &options)
+                .await
+                .with_context(|| format!("using the kubeconfig {}", path.display()))?
+        }
+        (None, Some(name)) => Config::from_kubeconfig(&options)
+            .await
+            .with_context(|| format!("using context `{name}` of the kubeconfig"))?,
+        (None, None) => Config::infer()
+            .await
+            .context("finding the API server; run in a pod, set KUBECONFIG, or name a file with --kubeconfig")?,
+    };
+    config.connect_timeout = Some(CONNECT);
+    Client::try_from(config).context("preparing the connection to the API server")
+}
+
+/// How a kind is named at the API server, in the version `index` of those that can be read, counted round.
+pub(super) fn resource(kind: Kind, index: usize) -> ApiResource {
+    let (group, versions) = kind.group_versions();
+    let version = versions[index % versions.len()];
+    ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind.name()))
+}

@@ -1,0 +1,210 @@
+//! What is known of the cluster: the objects as they were read, and how the watches are doing.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use routing::{
+    problem::{ObjectRef, Problem, Severity},
+    resources::{AnyObject, Kind, Parsed},
+};
+use tokio::sync::Notify;
+
+/// Namespace and name.
+pub(super) type Name = (String, String);
+
+/// Written by the watches, read by the source.
+#[derive(Debug, Default)]
+pub(super) struct Objects {
+    kinds: Mutex<BTreeMap<Kind, Reflected>>,
+    secrets: Mutex<Secrets>,
+    /// Something that may matter is different.
+    pub(super) changed: Notify,
+}
+
+/// The objects of one kind.
+#[derive(Debug, Default)]
+pub(super) struct Reflected {
+    objects: HashMap<Name, Parsed>,
+    /// What a list that is not finished has given so far.
+    listing: HashMap<Name, Parsed>,
+    /// The first list is complete, or the cluster does not know the kind.
+    synced: bool,
+    /// Why the watch does not work now.
+    failure: Option<Failure>,
+}
+
+/// Why something cannot be read from the API server.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Failure {
+    /// Stable name for programs.
+    pub(super) code: &'static str,
+    /// A sentence.
+    pub(super) message: String,
+}
+
+/// The namespace's Secrets: which there are, and what was read.
+#[derive(Debug, Default)]
+pub(super) struct Secrets {
+    /// Name and version of each. Their contents are not here.
+    pub(super) versions: HashMap<String, String>,
+    /// As above, while a list is not finished.
+    pub(super) listing: HashMap<String, String>,
+    /// Names that something names, whether or not there is such a Secret.
+    pub(super) wanted: BTreeSet<String>,
+    /// Those that something names, with the version that was read.
+    pub(super) read: HashMap<String, (String, Parsed)>,
+    /// The first list is complete.
+    pub(super) synced: bool,
+    /// Why the watch does not work now.
+    pub(super) failure: Option<Failure>,
+    /// Why one could not be read.
+    pub(super) unread: BTreeMap<String, Failure>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Objects {
+    /// Changes what is known of a kind, and tells when the change `matters`.
+    pub(super) fn change(&self, kind: Kind, change: impl FnOnce(&mut Reflected) -> bool) {
+        if change(locked(&self.kinds).entry(kind).or_default()) {
+            self.changed.notify_one();
+        }
+    }
+
+    /// The Secrets.
+    pub(super) fn secrets(&self) -> MutexGuard<'_, Secrets> {
+        locked(&self.secrets)
+    }
+
+    /// What is waited for before the first configuration can be put together, as a sentence; `None` when nothing is.
+    pub(super) fn awaited(&self, kinds: &[Kind]) -> Option<String> {
+        let known = locked(&self.kinds);
+        for kind in kinds {
+            match known.get(kind) {
+                Some(Reflected { synced: true, .. }) => {}
+                Some(Reflected { failure: Some(failure), .. }) => return Some(failure.message.clone()),
+                _ => return Some(format!("waiting for the API server's list of {}", client_name(*kind))),
+            }
+        }
+        let secrets = self.secrets();
+        match (secrets.synced, &secrets.failure) {
+            (true, _) => None,
+            (false, Some(failure)) => Some(failure.message.clone()),
+            (false, None) => Some("waiting for the API server's list of Secrets".to_owned()),
+        }
+    }
+
+    /// Every object that was read, each as a document of its own, and what is wrong with the watches.
+    pub(super) fn documents(&self) -> (Vec<(String, Parsed)>, Vec<Problem>) {
+        let mut documents = Vec::new();
+        let mut problems = Vec::new();
+        for (kind, reflected) in locked(&self.kinds).iter() {
+            problems.extend(reflected.failure.as_ref().map(|failure| failure.problem(kind.name(), "", "")));
+            documents.extend(reflected.objects.values().map(|parsed| (String::new(), parsed.clone())));
+        }
+        let secrets = self.secrets();
+        problems.extend(secrets.failure.as_ref().map(|failure| failure.problem("Secret", "", "")));
+        problems.extend(secrets.unread.iter().map(|(name, failure)| failure.problem("Secret", "", name)));
+        documents.extend(secrets.read.values().map(|(_, parsed)| (String::new(), parsed.clone())));
+        (documents, problems)
+    }
+
+    /// How many objects are held.
+    pub(super) fn len(&self) -> usize {
+        let objects: usize = locked(&self.kinds).values().map(|reflected| reflected.objects.len()).sum();
+        objects + self.secrets().read.len()
+    }
+}
+
+/// As `VirtualServices`.
+fn client_name(kind: Kind) -> String {
+    let name = kind.name();
+    match name.strip_suffix('y') {
+        Some(stem) if !name.ends_with("way") => format!("{stem}ies"),
+        _ => format!("{name}s"),
+    }
+}
+
+impl Reflected {
+    /// A list begins.
+    pub(super) fn begin(&mut self) -> bool {
+        self.listing.clear();
+        false
+    }
+
+    /// An object of a list.
+    pub(super) fn listed(&mut self, name: Name, parsed: Parsed) -> bool {
+        self.listing.insert(name, parsed);
+        false
+    }
+
+    /// A list is complete: it replaces what was known.
+    pub(super) fn complete(&mut self) -> bool {
+        let listing = std::mem::take(&mut self.listing);
+        let same = self.objects.len() == listing.len()
+            && listing.iter().all(|(name, parsed)| self.objects.get(name).is_some_and(|old| alike(old, parsed)));
+        self.objects = listing;
+        let news = !same || !self.synced || self.failure.is_some();
+        (self.synced, self.failure) = (true, None);
+        news
+    }
+
+    /// An object is new or different.
+    pub(super) fn apply(&mut self, name: Name, parsed: Parsed) -> bool {
+        let news = self.objects.get(&name).is_none_or(|old| !alike(old, &parsed));
+        self.objects.insert(name, parsed);
+        news
+    }
+
+    /// An object is gone.
+    pub(super) fn delete(&mut self, name: &Name) -> bool {
+        self.objects.remove(name).is_some()
+    }
+
+    /// The watch does not work, or works again; what is known stays.
+    pub(super) fn fail(&mut self, failure: Option<Failure>) -> bool {
+        let news = self.failure != failure;
+        self.failure = failure;
+        news
+    }
+
+    /// The cluster has no such kind, which is as good as an empty list the first time.
+    pub(super) fn unknown(&mut self, failure: Failure) -> bool {
+        let news = self.fail(Some(failure)) || !self.synced;
+        self.synced = true;
+        news
+    }
+}
+
+/// Whether nothing that is read differs. A new generation counts, as status speaks of it.
+pub(super) fn alike(old: &Parsed, new: &Parsed) -> bool {
+    fn key(object: &AnyObject) -> (u64, i64, &Option<String>) {
+        (object.digest(), object.meta().generation, &object.meta().creation_timestamp)
+    }
+    old.problems == new.problems && old.objects.iter().map(key).eq(new.objects.iter().map(key))
+}
+
+impl Failure {
+    /// About a kind, or one object of it.
+    pub(super) fn problem(&self, kind: &str, namespace: &str, name: &str) -> Problem {
+        Problem {
+            code: self.code,
+            severity: if self.code == UNKNOWN_KIND { Severity::Warning } else { Severity::Error },
+            object: ObjectRef::new(kind, namespace, name),
+            field: String::new(),
+            place: None,
+            message: self.message.clone(),
+        }
+    }
+}
+
+/// The API server answers, but does not know the kind.
+pub(super) const UNKNOWN_KIND: &str = "unknown-kind";
+/// The API server refuses.
+pub(super) const FORBIDDEN: &str = "forbidden";
+/// The API server does not answer as it should.
+pub(super) const UNREACHABLE: &str = "api-server";
