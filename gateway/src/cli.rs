@@ -194,10 +194,9 @@ pub(crate) struct CommonFlags {
 
 /// Where configuration is read from: files, or an API server.
 #[derive(Args, Debug)]
-#[group(required = true, multiple = true, args = ["config", "kubernetes"])]
 pub(crate) struct SourceFlags {
     /// File or folder of YAML or JSON, watched; may be given several times
-    #[arg(long, value_name = "PATH", num_args = 1.., conflicts_with = "kubernetes")]
+    #[arg(long, value_name = "PATH", num_args = 1.., conflicts_with = "kubernetes", required_unless_present = "kubernetes")]
     pub(crate) config: Vec<PathBuf>,
     /// Read the same objects from a Kubernetes API server: that of the pod, of $KUBECONFIG or of ~/.kube/config
     #[arg(long)]
@@ -279,8 +278,16 @@ fn describe(error: &clap::Error) -> String {
             "there is no command `{}`; there are gateway, sidecar, check, demo and help",
             text(error, ContextKind::InvalidSubcommand).unwrap_or_default()
         ),
-        ErrorKind::MissingRequiredArgument => format!("`{}` is missing", argument.unwrap_or_default()),
-        ErrorKind::ArgumentConflict => format!("`{}` may be given once", argument.unwrap_or_default()),
+        ErrorKind::MissingRequiredArgument => match argument.unwrap_or_default() {
+            config if config.starts_with("--config") => format!("`{config}` or `--kubernetes` is missing"),
+            other => format!("`{other}` is missing"),
+        },
+        ErrorKind::ArgumentConflict => {
+            match text(error, ContextKind::PriorArg).filter(|it| Some(it) != argument.as_ref()) {
+                Some(other) => format!("`{}` and `{other}` exclude each other", argument.unwrap_or_default()),
+                None => format!("`{}` may be given once", argument.unwrap_or_default()),
+            }
+        }
         ErrorKind::InvalidValue if value.as_deref().is_none_or(str::is_empty) => {
             format!("`{}` needs a value", argument.unwrap_or_default())
         }

@@ -56,6 +56,8 @@ pub(crate) struct Control {
     source_problems: Vec<Problem>,
     resolved: Arc<BTreeMap<String, Vec<IpAddr>>>,
     generation: u64,
+    /// The port to bind for each port that a Gateway names, where they differ.
+    ports: BTreeMap<u16, u16>,
     digest: Option<(u64, u64, u64)>,
     open: BTreeMap<SocketAddr, Open>,
     complaints: Vec<Complaint>,
@@ -88,6 +90,7 @@ impl Control {
             source_problems: Vec::new(),
             resolved: Arc::default(),
             generation: 0,
+            ports: BTreeMap::new(),
             digest: None,
             open: BTreeMap::new(),
             complaints: Vec::new(),
@@ -188,6 +191,7 @@ impl Control {
             return Ok(());
         }
         self.digest = Some(digest);
+        self.ports = assembly::ports(&self.settings, &self.resources);
         self.generation += 1;
         let workload = compiled.snapshot.workload.clone();
         assembly::install(&self.settings, &self.shared.live, &mut self.trust, self.generation, compiled.snapshot);
@@ -244,7 +248,7 @@ impl Control {
 
     /// Opens the sockets that the snapshot asks for and closes the others.
     async fn follow_sockets(&mut self) -> Result<()> {
-        let wanted = assembly::doors(&self.settings, &self.shared.live.pin().snapshot);
+        let wanted = assembly::doors(&self.settings, &self.shared.live.pin().snapshot, &self.ports);
         self.open.retain(|address, open| {
             let stays = wanted.get(address) == Some(&open.door);
             if !stays {

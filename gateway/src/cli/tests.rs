@@ -91,7 +91,16 @@ fn mistakes_get_one_sentence() {
             "gatewy",
             "there is no command `gatewy`; there are gateway, sidecar, check, demo and help (try `sluice help`)",
         ),
-        ("gateway", "`--config <PATH>...` is missing (try `sluice help gateway`)"),
+        ("gateway", "`--config <PATH>...` or `--kubernetes` is missing (try `sluice help gateway`)"),
+        (
+            "gateway --kubernetes --config src",
+            "`--kubernetes` and `--config <PATH>...` exclude each other (try `sluice help gateway`)",
+        ),
+        ("gateway --config src --context c", "`--kubernetes` is missing (try `sluice help gateway`)"),
+        (
+            "gateway --kubernetes --kubeconfig /no/such/file",
+            "--kubeconfig names `/no/such/file`, which does not exist; name an existing file or folder (try `sluice help gateway`)",
+        ),
         ("gateway --config", "`--config <PATH>...` needs a value (try `sluice help gateway`)"),
         (
             "gateway --config /no/such/file",
