@@ -114,9 +114,9 @@ enum Verb {
 #[derive(Args, Debug)]
 pub(crate) struct GatewayFlags {
     /// With --kubernetes: whether the elected replica writes conditions to the status of Gateways, VirtualServices,
-    /// DestinationRules and ServiceEntries; `false` where istiod does
-    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, requires = "kubernetes")]
-    pub(crate) write_status: bool,
+    /// DestinationRules and ServiceEntries; `false` where istiod does [true]
+    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set)]
+    pub(crate) write_status: Option<bool>,
     /// What both roles share.
     #[command(flatten)]
     pub(crate) common: CommonFlags,
@@ -201,11 +201,11 @@ pub(crate) struct SourceFlags {
     /// Read the same objects from a Kubernetes API server: that of the pod, of $KUBECONFIG or of ~/.kube/config
     #[arg(long)]
     pub(crate) kubernetes: bool,
-    /// Kubeconfig file to use
-    #[arg(long, value_name = "FILE", requires = "kubernetes")]
+    /// With --kubernetes: kubeconfig file to use
+    #[arg(long, value_name = "FILE")]
     pub(crate) kubeconfig: Option<PathBuf>,
-    /// Context of the kubeconfig [its current one]
-    #[arg(long, value_name = "NAME", requires = "kubernetes")]
+    /// With --kubernetes: context of the kubeconfig [its current one]
+    #[arg(long, value_name = "NAME")]
     pub(crate) context: Option<String>,
 }
 

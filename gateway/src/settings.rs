@@ -89,6 +89,8 @@ impl SourceSettings {
             let (kubeconfig, context) = (flags.kubeconfig, flags.context);
             return Ok(Self::Kubernetes(KubernetesSettings { kubeconfig, context, write_status: false }));
         }
+        only_with_kubernetes("--kubeconfig", flags.kubeconfig.is_some())?;
+        only_with_kubernetes("--context", flags.context.is_some())?;
         existing("--config", &flags.config)?;
         Ok(Self::Files(flags.config))
     }
@@ -143,8 +145,9 @@ impl Settings {
             service_account: "istio-ingressgateway".to_owned(),
         };
         let mut settings = Self::new(flags.common, defaults)?;
-        if let SourceSettings::Kubernetes(kubernetes) = &mut settings.source {
-            kubernetes.write_status = flags.write_status;
+        match &mut settings.source {
+            SourceSettings::Kubernetes(kubernetes) => kubernetes.write_status = flags.write_status.unwrap_or(true),
+            SourceSettings::Files(_) => only_with_kubernetes("--write-status", flags.write_status.is_some())?,
         }
         Ok(settings)
     }
@@ -201,6 +204,11 @@ impl Settings {
             replica: pod.name.unwrap_or_else(|| format!("sluice-{:016x}", fastrand::u64(..))),
         })
     }
+}
+
+/// Clap lets such a flag pass when what it requires is excluded by another one.
+fn only_with_kubernetes(flag: &str, given: bool) -> Result<(), String> {
+    if given { Err(format!("{flag} is about an API server; give --kubernetes instead of --config")) } else { Ok(()) }
 }
 
 /// What differs between the roles when a flag is not given.

@@ -96,7 +96,14 @@ fn mistakes_get_one_sentence() {
             "gateway --kubernetes --config src",
             "`--kubernetes` and `--config <PATH>...` exclude each other (try `sluice help gateway`)",
         ),
-        ("gateway --config src --context c", "`--kubernetes` is missing (try `sluice help gateway`)"),
+        (
+            "gateway --config src --context c",
+            "--context is about an API server; give --kubernetes instead of --config (try `sluice help gateway`)",
+        ),
+        (
+            "gateway --config src --write-status true",
+            "--write-status is about an API server; give --kubernetes instead of --config (try `sluice help gateway`)",
+        ),
         (
             "gateway --kubernetes --kubeconfig /no/such/file",
             "--kubeconfig names `/no/such/file`, which does not exist; name an existing file or folder (try `sluice help gateway`)",

@@ -99,7 +99,7 @@ mod tests {
     fn a_pod_reads_back_as_it_was_planned() {
         let mut planned = pod("rating", 8080);
         planned.labels.insert("version".to_owned(), "1.0".to_owned());
-        planned.annotations.insert("note".to_owned(), "say \"on\": # off".to_owned());
+        planned.annotations.insert("sidecar.istio.io/note".to_owned(), "say \"on\": # off".to_owned());
 
         let text = documents("Test.", [pod_yaml(&planned, "127.10.1.1")].into_iter());
         let (resources, problems) = Resources::read([("pods.yaml", text.as_str())]);
