@@ -24,7 +24,7 @@ use crate::{
     assembly,
     net::listen::{Door, bind},
     settings::Settings,
-    source::{Source, audit::audit, identity::FileWatch},
+    source::{Source, audit::Audit, identity::FileWatch},
     status::Status,
     telemetry::{Telemetry, metrics::Reload},
     trust::{Complaint, Trust},
@@ -36,6 +36,8 @@ use crate::{
 const BIND_AGAIN: Duration = Duration::from_secs(1);
 /// Between tries to read an identity that is not there yet or half written.
 const IDENTITY_AGAIN: Duration = Duration::from_millis(250);
+/// Certificates end without any change of configuration: how often they are looked at.
+const LOOK_AGAIN: Duration = Duration::from_secs(3600);
 
 /// A socket in use, on every worker.
 struct Open {
@@ -50,6 +52,7 @@ pub(crate) struct Control {
     status: Arc<Status>,
     workers: Vec<mpsc::Sender<Listen>>,
     source: Source,
+    audit: Audit,
     identity_watch: FileWatch,
     trust: Trust,
     resources: Resources,
@@ -84,6 +87,7 @@ impl Control {
             status,
             workers,
             source,
+            audit: Audit::default(),
             identity_watch,
             trust: Trust::default(),
             resources: Resources::default(),
@@ -109,7 +113,7 @@ impl Control {
         self.load().await;
         self.load_identity();
         self.apply(true).await?;
-        let mut refresh = Instant::now();
+        let (mut refresh, mut look) = (Instant::now(), Instant::now() + LOOK_AGAIN);
         loop {
             let names = self.shared.live.pin().snapshot.names.clone();
             let retry_bind = !self.bind_failures.is_empty();
@@ -129,6 +133,11 @@ impl Control {
                     }
                 }
                 () = sleep_until(Instant::now() + BIND_AGAIN), if retry_bind => self.follow_sockets().await?,
+                () = sleep_until(look) => {
+                    look = Instant::now() + LOOK_AGAIN;
+                    self.load().await;
+                    self.apply(false).await?;
+                }
                 resolved = async {
                     sleep_until(refresh).await;
                     names::resolve(&names, &self.resolved).await
@@ -146,7 +155,7 @@ impl Control {
     async fn load(&mut self) {
         let (resources, mut problems) = self.source.load().await;
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        problems.extend(audit(&resources, i64::try_from(now).unwrap_or(i64::MAX)));
+        problems.extend(self.audit.run(&resources, i64::try_from(now).unwrap_or(i64::MAX)));
         (self.resources, self.source_problems) = (resources, problems);
     }
 

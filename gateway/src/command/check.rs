@@ -20,7 +20,7 @@ use routing::{
 
 use crate::{
     cli::{CheckFlags, CheckOutput},
-    source::{audit::audit, files::FileSource},
+    source::{audit::Audit, files::FileSource},
 };
 
 /// What was found.
@@ -58,7 +58,7 @@ pub(crate) fn check(paths: Vec<PathBuf>) -> Result<Findings, String> {
     let mut source = FileSource::once(paths).map_err(|error| error.to_string())?;
     let (resources, found) = source.load();
     let mut problems = Problems::from(found);
-    problems.extend(audit(&resources, now()));
+    problems.extend(Audit::default().run(&resources, now()));
     for candidate in proxies::of(&resources) {
         let compiled = compile(&resources, &candidate.proxy);
         problems.extend(compiled.problems.into_iter().filter(|it| candidate.is_about_files(it)));

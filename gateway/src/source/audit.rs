@@ -1,6 +1,8 @@
 //! What only cryptography can tell about a configuration: whether certificates and keys in Secrets are readable, belong
 //! together and are valid now, and which cipher suites there are.
 
+use std::{collections::HashMap, sync::Arc};
+
 use routing::{
     api::{Secret, gateway::Gateway},
     problem::{Problem, Severity},
@@ -14,64 +16,110 @@ mod tests;
 /// A certificate that ends within this many seconds (14 days) is worth a warning.
 const SOON: i64 = 14 * 24 * 3600;
 
-/// Looks at every certificate, key and CA in Secrets, and at the cipher suites of Gateways. `now` is in seconds since 1970.
-pub(crate) fn audit(resources: &Resources, now: i64) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    for secret in &resources.secrets {
-        let own = certificate(secret, now, &mut problems);
-        authority(secret, own, &mut problems);
+/// Looks at certificates. What was found out about a Secret is kept as long as the Secret stays the same, since only a
+/// whole key agreement shows that a certificate and a key belong together.
+#[derive(Debug, Default)]
+pub(crate) struct Audit {
+    /// By the digest of the Secret.
+    known: HashMap<u64, Arc<Examined>>,
+}
+
+/// What does not change while a Secret stays the same.
+#[derive(Debug, Default)]
+struct Examined {
+    faults: Vec<Fault>,
+    /// Key of the certificate, and its end in seconds since 1970.
+    end: Option<(&'static str, i64)>,
+}
+
+/// Something wrong with the value of a key.
+#[derive(Debug)]
+struct Fault {
+    key: &'static str,
+    message: String,
+}
+
+impl Audit {
+    /// Looks at every certificate, key and CA in Secrets, and at the cipher suites of Gateways. `now` is in seconds since
+    /// 1970.
+    pub(crate) fn run(&mut self, resources: &Resources, now: i64) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let mut known = HashMap::with_capacity(resources.secrets.len());
+        for secret in &resources.secrets {
+            let before = self.known.get(&secret.digest).cloned();
+            let examined = before.unwrap_or_else(|| Arc::new(examine(secret)));
+            let faults = examined.faults.iter();
+            problems
+                .extend(faults.map(|fault| {
+                    problem(secret, Severity::Error, "bad-certificate", fault.key, fault.message.clone())
+                }));
+            problems.extend(examined.end.and_then(|end| ending(secret, end, now)));
+            known.insert(secret.digest, examined);
+        }
+        self.known = known;
+        for gateway in &resources.gateways {
+            cipher_suites(gateway, &mut problems);
+        }
+        problems
     }
-    for gateway in &resources.gateways {
-        cipher_suites(gateway, &mut problems);
-    }
-    problems
+}
+
+fn examine(secret: &Object<Secret>) -> Examined {
+    let mut examined = Examined::default();
+    let own = certificate(secret, &mut examined);
+    examined.faults.extend(authority(secret, own));
+    examined
 }
 
 /// The pair that a `credentialName` would use: `cert` and `key`, else `tls.crt` and `tls.key`. Given back when it is good.
-fn certificate(secret: &Object<Secret>, now: i64, problems: &mut Vec<Problem>) -> Option<CertifiedPem> {
+fn certificate(secret: &Object<Secret>, examined: &mut Examined) -> Option<CertifiedPem> {
     let pair = [("cert", "key"), ("tls.crt", "tls.key")]
         .into_iter()
         .find_map(|(chain, key)| Some((chain, key, value(secret, chain)?, value(secret, key)?)));
     let (chain_name, key_name, chain, key) = pair?;
     let certificate = CertifiedPem { chain: chain.to_vec(), key: key.to_vec(), ocsp: None };
     let spec = ServerSpec { certificates: vec![certificate.clone()], ..ServerSpec::default() };
-    let server = match ServerTls::build(&spec, None) {
-        Ok(server) => server,
-        Err(error) => {
-            let name = if tls::pem::certificates(chain).is_err() { chain_name } else { key_name };
-            problems.push(problem(secret, Severity::Error, "bad-certificate", name, sentence(&error)));
-            return None;
+    match ServerTls::build(&spec, None) {
+        Ok(server) => {
+            examined.end = Some((chain_name, server.not_after()));
+            Some(certificate)
         }
-    };
-    let left = server.not_after().saturating_sub(now);
+        Err(error) => {
+            let key = if tls::pem::certificates(chain).is_err() { chain_name } else { key_name };
+            examined.faults.push(Fault { key, message: sentence(&error) });
+            None
+        }
+    }
+}
+
+/// That a certificate has ended or soon will.
+fn ending(secret: &Object<Secret>, (key, end): (&str, i64), now: i64) -> Option<Problem> {
+    let left = end.saturating_sub(now);
     if left <= 0 {
         let message =
             format!("the certificate ended {}; clients refuse it, renew it", days(left.saturating_neg(), "ago"));
-        problems.push(problem(secret, Severity::Error, "expired-certificate", chain_name, message));
-    } else if left < SOON {
-        let message = format!("the certificate ends in {}; renew it", days(left, ""));
-        problems.push(problem(secret, Severity::Warning, "expiring-certificate", chain_name, message));
+        return Some(problem(secret, Severity::Error, "expired-certificate", key, message));
     }
-    Some(certificate)
+    (left < SOON).then(|| {
+        let message = format!("the certificate ends in {}; renew it", days(left, ""));
+        problem(secret, Severity::Warning, "expiring-certificate", key, message)
+    })
 }
 
 /// The CA that client certificates would be checked against: `cacert`, else `ca.crt`. Its revocation list can be looked at
 /// where the server's `own` certificate is in the same Secret, because only a whole server can be tried.
-fn authority(secret: &Object<Secret>, own: Option<CertifiedPem>, problems: &mut Vec<Problem>) {
-    let found = ["cacert", "ca.crt"].into_iter().find_map(|name| Some((name, value(secret, name)?)));
-    let Some((name, roots)) = found else { return };
+fn authority(secret: &Object<Secret>, own: Option<CertifiedPem>) -> Option<Fault> {
+    let (name, roots) = ["cacert", "ca.crt"].into_iter().find_map(|name| Some((name, value(secret, name)?)))?;
     if let Err(error) = tls::pem::certificates(roots) {
-        problems.push(problem(secret, Severity::Error, "bad-certificate", name, sentence(&error)));
-        return;
+        return Some(Fault { key: name, message: sentence(&error) });
     }
     let revoked = if name == "cacert" { "crl" } else { "ca.crl" };
-    let (Some(own), Some(crl)) = (own, value(secret, revoked)) else { return };
+    let (own, crl) = (own?, value(secret, revoked)?);
     let client = ClientAuth::Required { roots_pem: roots.to_vec(), crl: Some(crl.to_vec()), sans: Vec::new() };
-    if let Err(error) = ServerTls::build(&ServerSpec { certificates: vec![own], client, ..ServerSpec::default() }, None)
-    {
-        let at = if matches!(error, tls::Error::NoRoots) { name } else { revoked };
-        problems.push(problem(secret, Severity::Error, "bad-certificate", at, sentence(&error)));
-    }
+    let spec = ServerSpec { certificates: vec![own], client, ..ServerSpec::default() };
+    let error = ServerTls::build(&spec, None).err()?;
+    let key = if matches!(error, tls::Error::NoRoots) { name } else { revoked };
+    Some(Fault { key, message: sentence(&error) })
 }
 
 fn cipher_suites(gateway: &Object<Gateway>, problems: &mut Vec<Problem>) {

@@ -27,7 +27,7 @@ fn secret(pairs: &[(&str, &str)]) -> String {
 fn found(yaml: &str, now: i64) -> Vec<String> {
     let (resources, problems) = Resources::read([("a.yaml", yaml)]);
     assert!(problems.is_empty(), "{problems:?}");
-    audit(&resources, now).iter().map(ToString::to_string).collect()
+    Audit::default().run(&resources, now).iter().map(ToString::to_string).collect()
 }
 
 #[test]
