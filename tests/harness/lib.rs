@@ -7,6 +7,7 @@
 //!   └──── Workload, Gateway, Sidecar (processes)
 //! ```
 
+pub mod apiserver;
 pub mod binary;
 pub mod client;
 pub mod config_dir;

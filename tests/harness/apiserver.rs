@@ -1,0 +1,376 @@
+//! A Kubernetes API server in the test itself: what kubectl and client libraries need, and what a real one cannot do on
+//! demand (count its requests, fail, forget history, be gone).
+//!
+//! ```text
+//! serve (HTTP) -> call (what is asked) -> rbac -> verbs -> write -> ownership, patch, defaults
+//!                     discovery <- kinds            '----> store (objects, history) -> watch
+//! ```
+//!
+//! It differs from the real one where no story can tell: objects are not checked against schemas and nothing is pruned;
+//! strategic merge patches know the merge keys of `fields::list_kind` only; a deleted Namespace takes its objects with it,
+//! as the namespace controller would do; roles are not checked for escalation; tables are answered as plain objects.
+
+mod call;
+mod defaults;
+mod discovery;
+mod faults;
+mod fields;
+mod kinds;
+mod ownership;
+mod patch;
+mod rbac;
+mod refusal;
+mod selector;
+mod serve;
+mod state;
+mod store;
+mod verbs;
+mod watch;
+mod write;
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::{
+    net::TcpListener,
+    sync::{oneshot, watch as tokio_watch},
+    task::JoinHandle,
+};
+
+use self::{
+    faults::Faults,
+    kinds::Kind,
+    rbac::User,
+    refusal::Refusal,
+    state::State,
+    write::{PatchKind, Write},
+};
+pub use self::{
+    faults::{Fault, Requests, Seen},
+    state::StreamingLists,
+};
+use crate::loopback::Loopback;
+
+/// A running API server; ends when dropped.
+#[derive(Debug)]
+pub struct ApiServer {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    listening: Mutex<Option<(oneshot::Sender<()>, JoinHandle<()>)>>,
+    folder: TempDir,
+    _loopback: Loopback,
+}
+
+/// What connections and the story share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    state: Mutex<State>,
+    /// The last revision: wakes watches.
+    signal: tokio_watch::Sender<u64>,
+    faults: Mutex<Faults>,
+    seen: Mutex<Vec<Seen>>,
+}
+
+impl Shared {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn faults(&self) -> MutexGuard<'_, Faults> {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn seen(&self) -> MutexGuard<'_, Vec<Seen>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes something and wakes the watches.
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.state();
+        let result = change(&mut state);
+        let revision = state.revision;
+        drop(state);
+        self.signal.send_replace(revision);
+        result
+    }
+}
+
+/// Passes every check.
+pub const ADMIN: &str = "admin-token";
+
+impl ApiServer {
+    /// Starts one with the built-in kinds and Istio's.
+    pub async fn start() -> Self {
+        let mut kinds = kinds::built_in();
+        kinds.extend(kinds::istio());
+        Self::with(kinds).await
+    }
+
+    /// Starts one that knows no kind of Istio until a CustomResourceDefinition is applied.
+    pub async fn bare() -> Self {
+        Self::with(kinds::built_in()).await
+    }
+
+    async fn with(kinds: Vec<Arc<Kind>>) -> Self {
+        let mut state = State::new(kinds);
+        state.access.tokens.insert(ADMIN.to_owned(), User::admin());
+        let (signal, _) = tokio_watch::channel(state.revision);
+        let shared = Shared { state: Mutex::new(state), signal, faults: Mutex::default(), seen: Mutex::default() };
+        let loopback = Loopback::claim();
+        let server = Self {
+            shared: Arc::new(shared),
+            address: loopback.at(1, 6443),
+            listening: Mutex::new(None),
+            folder: TempDir::with_prefix("sluice-apiserver-").expect("a temporary folder can be made"),
+            _loopback: loopback,
+        };
+        server.start_again().await;
+        server
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// `http://ADDRESS`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Stops listening and cuts every connection, as an API server that died. Objects are kept.
+    pub async fn stop(&self) {
+        let listening = self.listening().take();
+        if let Some((stop, task)) = listening {
+            // Both only fail when the task ended already.
+            stop.send(()).ok();
+            task.await.ok();
+        }
+    }
+
+    /// Listens at the same address again, with the same objects.
+    pub async fn start_again(&self) {
+        self.stop().await;
+        let listener = TcpListener::bind(self.address).await.expect("the address belongs to this server");
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(serve::listen(listener, Arc::clone(&self.shared), stopped));
+        *self.listening() = Some((stop, task));
+    }
+
+    fn listening(&self) -> MutexGuard<'_, Option<(oneshot::Sender<()>, JoinHandle<()>)>> {
+        self.listening.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A kubeconfig file with this bearer token.
+    pub fn kubeconfig(&self, token: &str) -> PathBuf {
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "story",
+            "clusters": [{"name": "story", "cluster": {"server": self.url()}}],
+            "users": [{"name": "story", "user": {"token": token}}],
+            "contexts": [{"name": "story", "context": {"cluster": "story", "user": "story", "namespace": "default"}}],
+        });
+        let path = self.folder.path().join(format!("kubeconfig-{:016x}", fastrand::u64(..)));
+        fs::write(&path, config.to_string()).expect("the file can be written");
+        path
+    }
+
+    /// A new token of a service account; the account needs no object.
+    pub fn token(&self, namespace: &str, service_account: &str) -> String {
+        self.token_of(&format!("system:serviceaccount:{namespace}:{service_account}"))
+    }
+
+    /// A new token of any user.
+    pub fn token_of(&self, user: &str) -> String {
+        self.shared.state().access.issue(User::named(user))
+    }
+
+    /// Makes a token unknown: 401.
+    pub fn revoke(&self, token: &str) {
+        self.shared.state().access.tokens.remove(token);
+    }
+
+    /// Whether stored roles decide what a user may do. Off at the start: everybody may do everything.
+    pub fn rbac(&self, on: bool) {
+        self.shared.state().access.rbac = on;
+    }
+
+    /// Creates or replaces every object of these documents, as kubectl does; their namespaces are made when they are
+    /// missing, and a `status` goes to the subresource. Panics with the server's message when it refuses one.
+    pub fn apply(&self, yaml: &str) {
+        self.insert(documents(yaml));
+    }
+
+    /// As [`ApiServer::apply`], of many objects at once: watches see all of them together.
+    pub fn insert(&self, objects: Vec<Value>) {
+        self.shared.change(|state| {
+            for object in objects {
+                let name = object["metadata"]["name"].clone();
+                let kind = object["kind"].clone();
+                if let Err(refusal) = insert(state, object) {
+                    panic!("{kind} {name} cannot be applied: {}", refusal.message);
+                }
+            }
+        });
+    }
+
+    /// Deletes an object; false = it was not there. `kind` is `Gateway`, `gateways`, or one of both with `.group`.
+    pub fn delete(&self, kind: &str, namespace: &str, name: &str) -> bool {
+        let kind = self.kind(kind);
+        self.shared.change(|state| state.delete(&Write::by(&kind, (namespace, name), STORY), &Value::Null).is_ok())
+    }
+
+    /// An object in its preferred version.
+    pub fn get(&self, kind: &str, namespace: &str, name: &str) -> Option<Value> {
+        let kind = self.kind(kind);
+        let write = Write::by(&kind, (namespace, name), STORY);
+        Some(self.shared.state().find(&kind, &write.key)?.object(&kind, kind.version()))
+    }
+
+    /// Every object of a kind, by namespace and name.
+    pub fn list(&self, kind: &str) -> Vec<Value> {
+        let kind = self.kind(kind);
+        self.shared.state().objects(&kind).values().map(|object| object.object(&kind, kind.version())).collect()
+    }
+
+    /// Merges into an object; panics with the server's message when it refuses.
+    pub fn patch(&self, kind: &str, [namespace, name]: [&str; 2], patch: &Value) {
+        let kind = self.kind(kind);
+        self.patched(&Write::by(&kind, (namespace, name), STORY), patch);
+    }
+
+    /// Merges into the status of an object; `patch` is what stands below `status`.
+    pub fn patch_status(&self, kind: &str, [namespace, name]: [&str; 2], patch: &Value) {
+        let kind = self.kind(kind);
+        let mut write = Write::by(&kind, (namespace, name), STORY);
+        write.status = kind.status;
+        self.patched(&write, &json!({"status": patch}));
+    }
+
+    fn patched(&self, write: &Write, patch: &Value) {
+        let patched = self.shared.change(|state| state.patch(write, PatchKind::Merge, patch).map(|_| ()));
+        patched.unwrap_or_else(|refusal| panic!("{} cannot be patched: {}", write.key.1, refusal.message));
+    }
+
+    fn kind(&self, name: &str) -> Arc<Kind> {
+        self.shared.state().called(name).unwrap_or_else(|| panic!("the server has no kind {name}"))
+    }
+
+    /// Ends every open watch, as a load balancer that cuts idle streams.
+    pub fn drop_watches(&self) {
+        self.shared.change(|state| state.drops += 1);
+    }
+
+    /// Forgets history: resource versions and continue tokens from before give 410. Open watches go on.
+    pub fn compact(&self) {
+        self.shared.change(State::compact);
+    }
+
+    /// Forgets history, and ends every open watch of a kind with an ERROR event of 410.
+    pub fn expire(&self, kind: &str) {
+        let kind = self.kind(kind);
+        self.shared.change(|state| {
+            state.compact();
+            state.tables.entry(kind.storage.clone()).or_default().expirations += 1;
+        });
+    }
+
+    /// Hides a kind, as if its CustomResourceDefinition were not installed, and ends its watches; or shows it again with
+    /// its objects.
+    pub fn hide(&self, kind: &str, hidden: bool) {
+        self.shared.change(|state| {
+            for served in state.kinds.iter_mut().filter(|served| served.is_called(kind)) {
+                Arc::make_mut(served).hidden = hidden;
+            }
+            state.drops += u64::from(hidden);
+        });
+    }
+
+    /// The next `times` requests whose path and query hold `text` meet this fault.
+    pub fn fail(&self, text: &str, fault: Fault, times: usize) {
+        self.shared.faults().add(text, fault, times);
+    }
+
+    /// No more faults.
+    pub fn heal(&self) {
+        self.shared.faults().clear();
+    }
+
+    /// How `sendInitialEvents=true` is answered. [`StreamingLists::Served`] at the start.
+    pub fn streaming_lists(&self, mode: StreamingLists) {
+        self.shared.state().streaming_lists = mode;
+    }
+
+    /// `minor` of `/version`; 34 at the start.
+    pub fn minor_version(&self, minor: u32) {
+        self.shared.state().minor = minor;
+    }
+
+    /// Time between two bookmarks of watches that start from now on; 5 s at the start.
+    pub fn bookmark_every(&self, pause: Duration) {
+        self.shared.state().bookmarks = pause;
+    }
+
+    /// Every request since the start, or since [`ApiServer::clear_requests`].
+    pub fn requests(&self) -> Requests {
+        Requests(self.shared.seen().clone())
+    }
+
+    /// Forgets the requests so far.
+    pub fn clear_requests(&self) {
+        self.shared.seen().clear();
+    }
+
+    /// How many watches are open.
+    pub fn watches(&self) -> usize {
+        self.shared.signal.receiver_count()
+    }
+}
+
+impl Drop for ApiServer {
+    fn drop(&mut self) {
+        if let Some((_, task)) = self.listening().take() {
+            task.abort();
+        }
+    }
+}
+
+/// The objects of a text with YAML documents; panics on what is not YAML.
+pub fn documents(yaml: &str) -> Vec<Value> {
+    let documents: Vec<Value> =
+        serde_saphyr::from_multiple(yaml).unwrap_or_else(|error| panic!("this is not YAML: {error}\n{yaml}"));
+    documents.into_iter().filter(|document| !document.is_null()).collect()
+}
+
+fn insert(state: &mut State, object: Value) -> Result<(), Refusal> {
+    let unknown = || {
+        let message = format!("no kind {} in {} is served", object["kind"], object["apiVersion"]);
+        Refusal::new(404, "NotFound", message)
+    };
+    let (kind, _) = state.kind_of(&object).ok_or_else(unknown)?;
+    let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
+    let (mut namespace, name) = (text("namespace"), text("name"));
+    if kind.namespaced {
+        if namespace.is_empty() {
+            namespace = "default".to_owned();
+        }
+        state.make_namespace(&namespace);
+    }
+    let status = object["status"].clone();
+    let mut write = Write::by(&kind, (&namespace, &name), STORY);
+    state.replace(&write, object)?;
+    if kind.status && !status.is_null() {
+        write.status = true;
+        state.patch(&write, PatchKind::Merge, &json!({"status": status}))?;
+    }
+    Ok(())
+}
+
+/// The field manager of what stories write.
+const STORY: &str = "story";
