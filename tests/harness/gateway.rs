@@ -1,6 +1,6 @@
 //! A running proxy, `sluice gateway` or `sluice sidecar`, and its operator's ports.
 
-use std::{ffi::OsString, net::SocketAddr, path::Path, process::ExitStatus, time::Duration};
+use std::{ffi::OsString, net::SocketAddr, process::ExitStatus, time::Duration};
 
 use serde_json::Value;
 
@@ -114,11 +114,6 @@ impl Proxy {
     pub async fn wait_exit(&mut self, deadline: Duration) -> ExitStatus {
         self.process.wait_exit(deadline).await
     }
-}
-
-/// `--config` and friends as arguments.
-pub fn arguments(command: &str, config: &Path, identity: &Path) -> Vec<OsString> {
-    vec![command.into(), "--config".into(), config.into(), "--identity-dir".into(), identity.into()]
 }
 
 const READY: &str = "http://localhost/healthz/ready";

@@ -3,6 +3,7 @@
 //! ```text
 //! Mesh ── Loopback (an address block of its own)      clients: Client, Connection, Raw, Grpc, websocket, Load
 //!   ├──── ConfigDir (YAML that the binary watches)    peers:   Origin, Scripted, Echo, Envoy
+//!   ├──── or Cluster (the same in an ApiServer)
 //!   ├──── Pki (edge CA, mesh CA)                      waiting: eventually
 //!   └──── Workload, Gateway, Sidecar (processes)
 //! ```
@@ -10,6 +11,7 @@
 pub mod apiserver;
 pub mod binary;
 pub mod client;
+pub mod cluster;
 pub mod config_dir;
 pub mod envoy;
 pub mod eventually;

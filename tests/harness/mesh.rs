@@ -9,9 +9,11 @@ use std::{
 use tempfile::TempDir;
 
 use crate::{
+    apiserver::ApiServer,
     client::Client,
+    cluster::Cluster,
     config_dir::ConfigDir,
-    gateway::{Addresses, Proxy, arguments},
+    gateway::{Addresses, Proxy},
     loopback::Loopback,
     pki::{Pki, spiffe},
     tls_peer::TlsClient,
@@ -22,8 +24,10 @@ use crate::{
 pub struct Mesh {
     /// Its addresses: `.1` is the gateway, workloads follow from `.11`.
     pub block: Loopback,
-    /// What every proxy in it reads.
+    /// What every proxy in it reads, unless there is a `cluster`.
     pub config: ConfigDir,
+    /// An API server that every proxy reads instead.
+    pub cluster: Option<Cluster>,
     /// Its authorities.
     pub pki: Pki,
     identities: TempDir,
@@ -36,6 +40,7 @@ impl Mesh {
         Self {
             block: Loopback::claim(),
             config: ConfigDir::new(),
+            cluster: None,
             pki: Pki::new(),
             identities: TempDir::with_prefix("sluice-identities-").expect("a temporary folder can be made"),
             slots: AtomicU8::new(FIRST_SLOT),
@@ -44,16 +49,55 @@ impl Mesh {
 
     /// A mesh with the Gateway `edge` for [`HOST`], its certificate, and the Services `reviews` and `ratings`.
     pub fn with_edge() -> Self {
-        let mesh = Self::new();
-        mesh.write("edge.yaml", &yaml::edge_gateway("edge-cert", &["*.example.com"]));
-        mesh.write("edge-cert.yaml", &mesh.edge_secret(&["*.example.com"]));
-        mesh.write("services.yaml", &(workload::service("reviews") + &workload::service("ratings")));
-        mesh
+        Self::new().edged()
     }
 
-    /// Writes or replaces a file of the configuration.
+    /// An empty mesh whose configuration is in an API server.
+    pub async fn in_cluster() -> Self {
+        Self { cluster: Some(Cluster::start().await), ..Self::new() }
+    }
+
+    /// As [`Mesh::with_edge`], its configuration in an API server.
+    pub async fn with_edge_in_cluster() -> Self {
+        Self::in_cluster().await.edged()
+    }
+
+    fn edged(self) -> Self {
+        self.write("edge.yaml", &yaml::edge_gateway("edge-cert", &["*.example.com"]));
+        self.write("edge-cert.yaml", &self.edge_secret(&["*.example.com"]));
+        self.write("services.yaml", &(workload::service("reviews") + &workload::service("ratings")));
+        self
+    }
+
+    /// The API server; panics when there is none.
+    pub fn api(&self) -> &ApiServer {
+        &self.cluster.as_ref().expect("this mesh has an API server").api
+    }
+
+    /// Writes or replaces a file of the configuration, or what it holds in the API server.
     pub fn write(&self, name: &str, text: &str) {
-        self.config.write(name, text);
+        match &self.cluster {
+            Some(cluster) => cluster.write(name, text),
+            None => drop(self.config.write(name, text)),
+        }
+    }
+
+    /// Removes a file of the configuration, or deletes what it held from the API server.
+    pub fn remove(&self, name: &str) {
+        match &self.cluster {
+            Some(cluster) => cluster.remove(name),
+            None => self.config.remove(name),
+        }
+    }
+
+    /// The arguments of a proxy that reads this mesh's configuration.
+    pub(crate) fn arguments(&self, command: &str, identity: &Path) -> Vec<OsString> {
+        let source = match &self.cluster {
+            Some(cluster) => cluster.flags(),
+            None => vec!["--config".into(), self.config.path().into()],
+        };
+        let identity = ["--identity-dir".into(), identity.into()];
+        std::iter::once(command.into()).chain(source).chain(identity).collect()
     }
 
     /// The Secret `edge-cert` for these names, freshly issued.
@@ -107,7 +151,7 @@ impl Mesh {
         let at = |port| self.block.at(1, port);
         let addresses =
             Addresses { main: at(8443), second: at(8080), admin: at(15_000), status: at(15_021), stats: at(15_090) };
-        let mut arguments = arguments("gateway", self.config.path(), identity);
+        let mut arguments = self.arguments("gateway", identity);
         let bind = self.block.ip(1).to_string();
         arguments.extend(["--bind", &bind, "--port-map", "443=8443,80=8080"].map(OsString::from));
         if !flags.contains(&"--workers") {

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use crate::{
     binary,
     eventually::eventually,
-    gateway::{Addresses, Proxy, arguments},
+    gateway::{Addresses, Proxy},
     mesh::{Mesh, NAMESPACE},
     pki::spiffe,
     process::Process,
@@ -117,7 +117,7 @@ impl<'a> Builder<'a> {
     pub fn declare(mut self) -> SocketAddr {
         let ip = self.mesh.block.ip(self.mesh.next_slot());
         self.pod.ip = ip.to_string();
-        self.mesh.config.write(&format!("pod-{}.yaml", self.pod.name), &self.pod.yaml());
+        self.mesh.write(&format!("pod-{}.yaml", self.pod.name), &self.pod.yaml());
         SocketAddr::new(ip, self.pod.ports[0])
     }
 
@@ -129,7 +129,7 @@ impl<'a> Builder<'a> {
         self.pod.ip = pod_ip.to_string();
         let echo = echo(&self.pod, app_ip).await;
         if self.published {
-            self.mesh.config.write(&format!("pod-{}.yaml", self.pod.name), &self.pod.yaml());
+            self.mesh.write(&format!("pod-{}.yaml", self.pod.name), &self.pod.yaml());
         }
         let identity = self.mesh.identity(&self.pod.namespace, &self.pod.app, &self.pod.name);
         let sidecar = match self.pod.sidecar {
@@ -150,7 +150,7 @@ impl<'a> Builder<'a> {
             status: at(15_021),
             stats: at(15_090),
         };
-        let mut flags = arguments("sidecar", self.mesh.config.path(), identity);
+        let mut flags = self.mesh.arguments("sidecar", identity);
         let workload = format!("{}/{}", self.pod.namespace, self.pod.name);
         let (inbound, outbound, app_ip) =
             (addresses.second.to_string(), addresses.main.to_string(), app_ip.to_string());

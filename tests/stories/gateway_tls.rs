@@ -54,7 +54,7 @@ async fn an_exact_host_gets_its_own_certificate_before_the_wildcard() {
 async fn a_server_without_its_secret_refuses_with_an_alert_and_starts_when_it_comes() {
     let mesh = Mesh::with_edge();
     mesh.routes(HELLO);
-    mesh.config.remove("edge-cert.yaml");
+    mesh.remove("edge-cert.yaml");
     let gateway = mesh.gateway().await;
 
     let refusal = mesh.browser().dial(HOST).await.err().expect("there is no certificate to show").to_string();
@@ -208,7 +208,7 @@ async fn a_port_is_opened_and_closed_with_its_server() {
     let serves = async |status| client.status("http://shop.example.com/").await == status;
     within(Duration::from_secs(1), "the new port serves", async || serves(200).await).await;
 
-    mesh.config.remove("late.yaml");
+    mesh.remove("late.yaml");
     within(Duration::from_secs(1), "the port is closed", async || serves(0).await).await;
 }
 
@@ -348,7 +348,7 @@ async fn a_client_without_sni_is_served_where_there_is_no_choice_and_refused_whe
     let _gateway = mesh.gateway().await;
     assert_eq!(without_sni(&mesh).await, Some(200));
 
-    mesh.config.remove("edge.yaml");
+    mesh.remove("edge.yaml");
     open_and_guarded(&mesh);
     within(Duration::from_secs(2), "there are two servers", async || mesh.browser().status(OPEN).await == 200).await;
     assert_eq!(without_sni(&mesh).await, None);

@@ -7,6 +7,7 @@ mod edge;
 mod envoy;
 mod gateway_tls;
 mod hardening;
+mod kubernetes;
 mod mesh;
 mod operations;
 mod original_dst;

@@ -122,7 +122,7 @@ async fn endpoints_come_and_go_under_load_without_a_failure() {
         let name = format!("v{}", round + 2);
         let next = shop.mesh.workload("reviews").version(&name).sidecar().start().await;
         eventually("the new pod is used", async || pod(&mut connection).await == next.pod.name).await;
-        shop.mesh.config.remove(&format!("pod-{}.yaml", next.pod.name));
+        shop.mesh.remove(&format!("pod-{}.yaml", next.pod.name));
         within(A_SECOND * 3, "the new pod is left", async || only_first(&mut connection).await).await;
     }
 
@@ -177,7 +177,7 @@ async fn websocket_grpc_stream_and_download_survive_every_kind_of_change() {
         ("identity of the gateway", &|| shop.rotate_identity()),
         ("identity of the sidecar", &|| shop.mesh.pki.write_identity(&shop.reviews.identity, &root)),
         ("routes", &|| shop.mesh.routes(MOVED)),
-        ("endpoints", &|| shop.mesh.config.remove("pod-reviews-v1.yaml")),
+        ("endpoints", &|| shop.mesh.remove("pod-reviews-v1.yaml")),
     ];
     for (kind, change) in changes {
         let old = generation(&shop).await;

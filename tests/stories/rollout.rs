@@ -21,7 +21,7 @@ async fn a_pod_that_leaves_the_endpoints_and_then_ends_fails_no_request() {
     let two = Load::start(&shop.mesh.browser().h2(), 2, SHOP);
     one.reaches(500).await;
 
-    shop.mesh.config.remove("pod-reviews-v2.yaml");
+    shop.mesh.remove("pod-reviews-v2.yaml");
     let mut connection = shop.mesh.browser().connect(HOST).await.expect("HTTPS works");
     let left = async || {
         for _ in 0..10 {

@@ -26,7 +26,15 @@ impl Shop {
 
     /// `reviews` behind a sidecar that takes mutual TLS only.
     pub(crate) async fn in_mesh() -> Self {
-        let mesh = Mesh::with_edge();
+        Self::strict(Mesh::with_edge()).await
+    }
+
+    /// The same, all of it read from an API server.
+    pub(crate) async fn in_cluster() -> Self {
+        Self::strict(Mesh::with_edge_in_cluster().await).await
+    }
+
+    async fn strict(mesh: Mesh) -> Self {
         mesh.write("strict.yaml", &harness::yaml::peer_authentication("shop", "STRICT"));
         let reviews = mesh.workload("reviews").sidecar().start().await;
         mesh.route_all_to("reviews");

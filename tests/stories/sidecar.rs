@@ -81,7 +81,7 @@ async fn a_port_can_be_an_exception_and_changes_are_live() {
     assert_eq!(health.status("http://reviews:8081/").await, 200);
     assert_eq!(plain(&reviews).await, 0);
 
-    mesh.config.remove("port.yaml");
+    mesh.remove("port.yaml");
     let refused = async || health.status("http://reviews:8081/").await == 0;
     within(Duration::from_secs(1), "STRICT holds on the port again", refused).await;
 }
@@ -273,10 +273,10 @@ async fn the_mesh_the_namespace_and_the_workload_refine_each_other() {
     let strict = async || plain(&reviews).await == 0;
     within(Duration::from_secs(1), "the workload says STRICT", strict).await;
 
-    mesh.config.remove("workload.yaml");
-    mesh.config.remove("peers.yaml");
+    mesh.remove("workload.yaml");
+    mesh.remove("peers.yaml");
     assert_eq!(plain(&reviews).await, 0, "the mesh says STRICT");
-    mesh.config.remove("mesh.yaml");
+    mesh.remove("mesh.yaml");
     let permissive = async || plain(&reviews).await == 200;
     within(Duration::from_secs(1), "nobody says anything: PERMISSIVE", permissive).await;
 }

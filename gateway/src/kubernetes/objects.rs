@@ -90,9 +90,14 @@ impl Objects {
                 _ => return Some(format!("waiting for the API server's list of {}", client_name(*kind))),
             }
         }
+        None
+    }
+
+    /// The same for the Secrets that something names.
+    pub(super) fn awaited_secrets(&self) -> Option<String> {
         let secrets = self.secrets();
-        match (secrets.synced, &secrets.failure) {
-            (true, _) => None,
+        match (secrets.wanted.is_empty() || secrets.synced, &secrets.failure) {
+            (true, _) => secrets.unread.values().next().map(|failure| failure.message.clone()),
             (false, Some(failure)) => Some(failure.message.clone()),
             (false, None) => Some("waiting for the API server's list of Secrets".to_owned()),
         }

@@ -75,6 +75,7 @@ where
         match drain(watch(version, config), &sink, &mut wait).await {
             Stop::Version => version += 1,
             Stop::Streaming => strategy = InitialListStrategy::ListWatch,
+            Stop::Gone => {}
         }
         wait.pause().await;
     }
@@ -86,6 +87,8 @@ enum Stop {
     Version,
     /// A streaming list came to nothing: from now on plain lists are asked for.
     Streaming,
+    /// The API server has forgotten what happened since the last list.
+    Gone,
 }
 
 async fn drain<K>(events: impl Stream<Item = watcher::Result<Event<K>>>, sink: &impl Sink<K>, wait: &mut Wait) -> Stop {
@@ -129,6 +132,9 @@ async fn drain<K>(events: impl Stream<Item = watcher::Result<Event<K>>>, sink: &
                 }
                 if listing && !matches!(error, Error::InitialListFailed(_)) {
                     return Stop::Streaming;
+                }
+                if is_gone(&error) {
+                    return Stop::Gone;
                 }
                 wait.pause().await;
             }
@@ -197,6 +203,15 @@ pub(super) fn read(kind: Kind, mut object: DynamicObject) -> Parsed {
     parse_object(&value)
 }
 
+/// 410, as an answer or inside a watch: the history since the last list is gone.
+fn is_gone(error: &Error) -> bool {
+    match error {
+        Error::WatchError(status) => status.code == 410,
+        Error::WatchStartFailed(kube::Error::Api(status)) => status.code == 410,
+        _ => false,
+    }
+}
+
 /// That the cluster does not have the kind; `None` for every other error.
 fn unknown(error: &Error, kind: Kind) -> Option<Failure> {
     let (Error::InitialListFailed(kube::Error::Api(status)) | Error::WatchStartFailed(kube::Error::Api(status))) =
@@ -238,6 +253,13 @@ pub(super) fn api_failure(error: &kube::Error, what: &str) -> Failure {
             message: format!(
                 "{what} may not be read: {}; give this proxy's service account the rules of the chart sluice-gateway",
                 status.message
+            ),
+        },
+        kube::Error::Api(status) => Failure {
+            code: UNREACHABLE,
+            message: format!(
+                "{what} cannot be read from the API server, which answers {} {}; what is known of them keeps serving",
+                status.code, status.message
             ),
         },
         other => {

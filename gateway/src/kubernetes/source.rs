@@ -24,6 +24,8 @@ use super::{
 const QUIET: Duration = Duration::from_millis(50);
 /// A burst is told after this long even if it goes on.
 const LONGEST_BURST: Duration = Duration::from_millis(500);
+/// How long a load waits for the first list of the namespace's Secrets.
+const FIRST_SECRETS: Duration = Duration::from_secs(3);
 /// How often the wait for the first lists is explained.
 const EXPLAIN: Duration = Duration::from_secs(5);
 
@@ -38,8 +40,38 @@ pub(crate) struct KubernetesSource {
     watches: JoinSet<()>,
     /// A change was seen and not yet told; kept here so that a dropped `changed()` future loses nothing.
     pending: Option<Burst>,
+    /// Whether the API server offers streaming lists.
+    streaming: bool,
+    /// Whether the names of Secrets are followed.
+    follows_secrets: bool,
     retry: Wait,
     retry_at: Option<Instant>,
+}
+
+/// A wait that is explained.
+struct Waiting {
+    started: Instant,
+    told: String,
+    /// When it is explained again.
+    next: Instant,
+}
+
+impl Waiting {
+    fn new() -> Self {
+        let started = Instant::now();
+        Self { started, told: String::new(), next: started + EXPLAIN }
+    }
+
+    fn tell(&mut self, awaited: String, tell: impl Fn(&str)) {
+        if awaited != self.told {
+            tell(&awaited);
+            self.told = awaited;
+        }
+        if Instant::now() >= self.next {
+            self.next = Instant::now() + EXPLAIN;
+            warn!(waiting_s = self.started.elapsed().as_secs(), "not ready: {}", self.told);
+        }
+    }
 }
 
 /// Changes that come close together.
@@ -59,45 +91,37 @@ impl KubernetesSource {
             store: Store::default(),
             watches: JoinSet::new(),
             pending: None,
+            streaming: false,
+            follows_secrets: false,
             retry: Wait::default(),
             retry_at: None,
         }
     }
 
-    /// Starts the watches and waits until each has given its first list, however long that takes. `tell` is called with
-    /// a sentence about what is waited for. Cancel safe.
+    /// Starts the watches and waits until each has given its first list, and until the Secrets that something names are
+    /// read, however long that takes. `tell` is called with a sentence about what is waited for. Cancel safe.
     pub(crate) async fn synced(&mut self, tell: impl Fn(&str)) {
         if self.watches.is_empty() {
-            self.watch().await;
+            self.streaming = reflect::streams_lists(&self.client).await;
+            for kind in KINDS {
+                let objects = Arc::clone(&self.objects);
+                self.watches.spawn(reflect::follow_kind(self.client.clone(), kind, objects, self.streaming));
+            }
         }
-        let started = Instant::now();
-        let mut told = String::new();
-        let mut next = Instant::now();
+        let mut waiting = Waiting::new();
         while let Some(awaited) = self.objects.awaited(&KINDS) {
-            if awaited != told {
-                tell(&awaited);
-                told = awaited;
-            }
-            if Instant::now() >= next {
-                next = Instant::now() + EXPLAIN;
-                if started.elapsed() >= EXPLAIN {
-                    warn!(waiting_s = started.elapsed().as_secs(), "not ready: {told}");
-                }
-            }
+            waiting.tell(awaited, &tell);
             // The timeout only makes the explanation come round.
-            let _ = timeout_at(next, self.objects.changed.notified()).await;
+            let _ = timeout_at(waiting.next, self.objects.changed.notified()).await;
         }
-        info!(objects = self.objects.len(), duration_ms = started.elapsed().as_millis() as u64, "read the cluster");
-    }
-
-    async fn watch(&mut self) {
-        let streaming = reflect::streams_lists(&self.client).await;
-        for kind in KINDS {
-            let objects = Arc::clone(&self.objects);
-            self.watches.spawn(reflect::follow_kind(self.client.clone(), kind, objects, streaming));
+        loop {
+            self.load().await;
+            let Some(awaited) = self.objects.awaited_secrets() else { break };
+            waiting.tell(awaited, &tell);
+            let _ = timeout_at(waiting.next, self.changed()).await;
         }
-        let (client, namespace) = (self.client.clone(), self.proxy.namespace.clone());
-        self.watches.spawn(secrets::follow_names(client, namespace, Arc::clone(&self.objects), streaming));
+        let duration_ms = waiting.started.elapsed().as_millis() as u64;
+        info!(objects = self.objects.len(), duration_ms, "read the cluster");
     }
 
     /// What is there now. Whatever is broken is a problem, and its last good version stays among the resources. Reads
@@ -107,6 +131,9 @@ impl KubernetesSource {
         let (mut resources, mut problems) = self.store.replace(documents);
         problems.extend(watches);
         let wanted = named_secrets(&resources, &self.proxy);
+        if !wanted.is_empty() && !self.follows_secrets {
+            self.follow_secrets().await;
+        }
         if secrets::read_wanted(&self.client, &self.proxy.namespace, wanted, &self.objects).await {
             let (documents, watches) = self.objects.documents();
             (resources, problems) = self.store.replace(documents);
@@ -117,6 +144,22 @@ impl KubernetesSource {
             self.retry.reset();
         }
         (resources, problems)
+    }
+
+    /// Follows the namespace's Secrets from now on, since something names one: a proxy that needs none needs no
+    /// permission to see them. Waits for their first list, but not for long.
+    async fn follow_secrets(&mut self) {
+        self.follows_secrets = true;
+        let (client, namespace) = (self.client.clone(), self.proxy.namespace.clone());
+        self.watches.spawn(secrets::follow_names(client, namespace, Arc::clone(&self.objects), self.streaming));
+        let end = Instant::now() + FIRST_SECRETS;
+        let done = |objects: &Objects| {
+            let secrets = objects.secrets();
+            secrets.synced || secrets.failure.is_some()
+        };
+        while !done(&self.objects) && timeout_at(end, self.objects.changed.notified()).await.is_ok() {}
+        // Whatever else has changed meanwhile is not loaded yet.
+        self.objects.changed.notify_one();
     }
 
     /// Resolves after a change that may matter, once it is quiet for 50 ms, 500 ms after the first change at the latest.

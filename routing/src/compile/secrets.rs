@@ -21,7 +21,12 @@ pub fn named_secrets(resources: &Resources, proxy: &Proxy) -> BTreeSet<String> {
     let servers = gateways.flat_map(|gateway| &gateway.spec.servers).filter_map(|server| server.tls.as_ref());
     let edge = servers
         .flat_map(|tls| tls.credential_name.iter().chain(&tls.credential_names).chain(&tls.ca_cert_credential_name));
-    let policies = resources.destination_rules.iter().flat_map(|rule| {
+    // A sidecar may use only what a rule with a selector gives it, see `upstream_tls`.
+    let rules = resources.destination_rules.iter().filter(|rule| match &rule.spec.workload_selector {
+        Some(selector) => rule.namespace() == proxy.namespace && proxy.selected_by(&selector.match_labels),
+        None => proxy.is_gateway() && proxy.sees(&rule.spec.export_to, rule.namespace()),
+    });
+    let policies = rules.flat_map(|rule| {
         let subsets = rule.spec.subsets.iter().filter_map(|subset| subset.traffic_policy.as_ref());
         rule.spec.traffic_policy.iter().chain(subsets)
     });

@@ -1,0 +1,207 @@
+//! The same YAML from an API server: what it serves, how fast it follows, and what it survives.
+
+use std::time::Duration;
+
+use harness::{
+    apiserver::{Fault, StreamingLists},
+    client::get,
+    eventually::{eventually, within},
+    load::Load,
+    mesh::{HOST, Mesh, SHOP},
+    yaml::edge_gateway,
+};
+use serde_json::Value;
+use tls::identity::PeerIdentity;
+
+use crate::shop::Shop;
+
+const A_SECOND: Duration = Duration::from_secs(1);
+/// The longest wait between tries, its connection included, on a busy machine.
+const RESUMED: Duration = Duration::from_secs(40);
+
+/// The names in the certificate that a browser is shown.
+async fn shown_names(shop: &Shop) -> Vec<String> {
+    let address = shop.gateway.addresses().main;
+    let Ok(stream) = shop.mesh.edge_trust().connect(address, HOST).await else { return Vec::new() };
+    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let names = PeerIdentity::from_der(&chain[0]).expect("a certificate").dns_sans;
+    names.iter().map(ToString::to_string).collect()
+}
+
+async fn problems(shop: &Shop) -> Vec<String> {
+    let dump: Value = shop.gateway.admin_json("/config_dump").await;
+    let all = dump["problems"].as_array().cloned().unwrap_or_default();
+    all.iter().map(|problem| problem["message"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn applied_objects_are_served_over_https_into_strict_sidecars() {
+    let shop = Shop::in_cluster().await;
+    let reply = shop.mesh.browser().get(SHOP).await;
+    assert_eq!(reply.code(), 200);
+    assert_eq!(reply.echoed("service"), "reviews");
+    let told = problems(&shop).await;
+    assert!(told.iter().all(|message| message.starts_with("the certificate ends in")), "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rotated_secret_is_served_within_a_second_and_no_request_fails() {
+    let shop = Shop::in_cluster().await;
+    let load = Load::start(&shop.mesh.browser(), 4, SHOP);
+    for edition in 0..5 {
+        let name = format!("edition-{edition}.test");
+        shop.mesh.write("edge-cert.yaml", &shop.mesh.edge_secret(&["*.example.com", &name]));
+        within(A_SECOND, "the new certificate", async || shown_names(&shop).await.contains(&name)).await;
+    }
+    let result = load.stop().await;
+    assert_eq!(result.failed, 0, "{result:?}");
+}
+
+#[tokio::test]
+async fn a_deleted_or_mismatched_secret_keeps_the_last_good_certificate() {
+    let shop = Shop::in_cluster().await;
+    let before = shown_names(&shop).await;
+
+    shop.mesh.remove("edge-cert.yaml");
+    eventually("the missing Secret is told", async || {
+        problems(&shop).await.iter().any(|it| it.contains("there is no Secret `istio-system/edge-cert`"))
+    })
+    .await;
+    assert_eq!(shown_names(&shop).await, before);
+    assert_eq!(shop.mesh.browser().get(SHOP).await.code(), 200);
+
+    let (one, other) = (shop.mesh.pki.server(&["*.example.com"]), shop.mesh.pki.server(&["*.example.com"]));
+    let mismatched = tls::authority::Issued { key_pem: other.key_pem, ..one };
+    shop.mesh.write("edge-cert.yaml", &harness::yaml::tls_secret("istio-system", "edge-cert", &mismatched));
+    eventually("the mismatch is told", async || problems(&shop).await.iter().any(|it| it.contains("key"))).await;
+    assert_eq!(shown_names(&shop).await, before);
+    assert_eq!(shop.mesh.browser().get(SHOP).await.code(), 200);
+}
+
+#[tokio::test]
+async fn only_secrets_that_something_names_are_ever_read() {
+    let shop = Shop::in_cluster().await;
+    for name in ["other", "another"] {
+        let issued = shop.mesh.pki.server(&["other.example.com"]);
+        shop.mesh.write(name, &harness::yaml::tls_secret("istio-system", name, &issued));
+    }
+    // Something later than these Secrets has arrived, so they have been seen too.
+    shop.mesh.route_all_to("ratings");
+    eventually("the new route", async || shop.mesh.browser().get(SHOP).await.code() == 503).await;
+
+    let asked = shop.mesh.api().requests();
+    let secrets = |seen: &&harness::apiserver::Seen| seen.resource == "secrets" && seen.user != "story";
+    let read: Vec<&str> =
+        asked.0.iter().filter(secrets).filter(|it| it.verb == "get").map(|it| it.name.as_str()).collect();
+    assert!(!read.is_empty() && read.iter().all(|name| *name == "edge-cert"), "{read:?}");
+    let namespaces: Vec<&str> = asked.0.iter().filter(secrets).map(|it| it.namespace.as_str()).collect();
+    assert!(namespaces.iter().all(|namespace| *namespace == "istio-system"), "{namespaces:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_api_server_that_dies_and_comes_back_fails_no_request_and_is_not_stormed() {
+    let shop = Shop::in_cluster().await;
+    let api = shop.mesh.api();
+    let load = Load::start(&shop.mesh.browser(), 2, SHOP);
+    load.reaches(200).await;
+
+    api.stop().await;
+    load.reaches(load.sent() + 2_000).await;
+    api.clear_requests();
+    api.start_again().await;
+    shop.mesh.write(
+        "routes.yaml",
+        &harness::yaml::virtual_service(
+            "routes",
+            HOST,
+            "- headers: {response: {set: {x-edition: after}}}\n  route: [{destination: {host: reviews, port: {number: 8080}}}]",
+        ),
+    );
+    within(RESUMED, "the watch is resumed", async || {
+        shop.mesh.browser().send(get(SHOP)).await.is_ok_and(|reply| reply.header("x-edition") == "after")
+    })
+    .await;
+
+    let result = load.stop().await;
+    assert_eq!(result.failed, 0, "{result:?}");
+    let asked = api.requests();
+    let lists = asked.0.iter().filter(|seen| seen.verb == "list").count();
+    assert_eq!(lists, 0, "what was known is not listed again: {:?}", asked.counts());
+}
+
+#[tokio::test]
+async fn forgotten_history_is_listed_again_once() {
+    let shop = Shop::in_cluster().await;
+    let api = shop.mesh.api();
+    api.streaming_lists(StreamingLists::Refused);
+    api.clear_requests();
+    api.expire("Gateway");
+    shop.mesh.write("edge.yaml", &edge_gateway("edge-cert", &["*.example.com", "late.example.org"]));
+    eventually("the new host", async || shop.gateway.admin("/config_dump").await.text().contains("late.example.org"))
+        .await;
+    let counts = api.requests().counts();
+    let lists = counts.get(&("list".to_owned(), "gateways".to_owned())).copied().unwrap_or_default();
+    assert!((1..=2).contains(&lists), "{counts:?}");
+    assert_eq!(shop.mesh.browser().get(SHOP).await.code(), 200);
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_streaming_lists_inside_the_stream_gets_plain_lists() {
+    let mesh = Mesh::with_edge_in_cluster().await;
+    mesh.api().streaming_lists(StreamingLists::OldEtcd);
+    let gateway = mesh.gateway().await;
+    let counts = mesh.api().requests().counts();
+    for resource in ["gateways", "virtualservices", "pods", "secrets"] {
+        let of = |verb: &str| counts.get(&(verb.to_owned(), resource.to_owned())).copied().unwrap_or_default();
+        assert_eq!(of("list"), 1, "{resource}: {counts:?}");
+        assert!(of("watch") <= 3, "{resource}: {counts:?}");
+    }
+    drop(gateway);
+}
+
+#[tokio::test]
+async fn a_cluster_without_a_kind_is_served_and_told_of() {
+    let mesh = Mesh::with_edge_in_cluster().await;
+    mesh.api().hide("PeerAuthentication", true);
+    let gateway = mesh.gateway().await;
+    let dump = gateway.admin("/config_dump").await.text();
+    assert!(dump.contains("does not know PeerAuthentication of security.istio.io"), "{dump}");
+
+    mesh.api().hide("PeerAuthentication", false);
+    within(RESUMED, "the kind is found", async || {
+        !gateway.admin("/config_dump").await.text().contains("does not know PeerAuthentication")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_gateway_that_may_not_read_is_not_ready_and_says_which_rule_is_missing() {
+    let mesh = Mesh::with_edge_in_cluster().await;
+    mesh.api().rbac(true);
+    let token = mesh.api().token("istio-system", "nobody");
+    mesh.cluster.as_ref().expect("in a cluster").use_token(&token);
+    let gateway = mesh.launch_gateway(&[]);
+    eventually("the reason is told", async || {
+        gateway.readiness().await.is_some_and(|reply| reply.code() == 503 && reply.text().contains("may not be read"))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn faults_of_the_api_server_delay_the_start_and_nothing_else() {
+    let mesh = Mesh::with_edge_in_cluster().await;
+    for (text, fault) in [
+        ("gateways", Fault::Status(500)),
+        ("virtualservices", Fault::Status(429)),
+        ("pods", Fault::Cut),
+        ("services", Fault::Status(503)),
+        ("secrets/edge-cert", Fault::Status(500)),
+    ] {
+        mesh.api().fail(text, fault, 2);
+    }
+    let gateway = mesh.gateway().await;
+    eventually("the certificate is served", async || {
+        mesh.edge_trust().connect(gateway.addresses().main, HOST).await.is_ok()
+    })
+    .await;
+}
