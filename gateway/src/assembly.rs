@@ -50,14 +50,14 @@ pub(crate) fn itself(settings: &Settings) -> Proxy {
 /// Who this proxy is, for the compiler.
 pub(crate) fn proxy(settings: &Settings, resources: &Resources, resolved: Arc<BTreeMap<String, Vec<IpAddr>>>) -> Proxy {
     let mut proxy = Proxy { resolved, ..itself(settings) };
-    if let RoleSettings::Sidecar { namespace, workload: name, .. } = &settings.role {
-        if let Some(facts) = workload(resources, namespace, name) {
-            if proxy.labels.is_empty() {
-                proxy.labels = facts.labels;
-            }
-            if proxy.service_account.is_empty() {
-                proxy.service_account = facts.service_account;
-            }
+    if let RoleSettings::Sidecar { namespace, workload: name, .. } = &settings.role
+        && let Some(facts) = workload(resources, namespace, name)
+    {
+        if proxy.labels.is_empty() {
+            proxy.labels = facts.labels;
+        }
+        if proxy.service_account.is_empty() {
+            proxy.service_account = facts.service_account;
         }
     }
     proxy

@@ -20,7 +20,7 @@ use files::FileSource;
 /// Either source.
 pub(crate) enum Source {
     /// Files and folders.
-    Files(FileSource),
+    Files(Box<FileSource>),
     /// An API server.
     Kubernetes(Box<KubernetesSource>),
 }
@@ -32,7 +32,7 @@ impl Source {
     /// The paths cannot be reached, or no API server can be found.
     pub(crate) async fn new(settings: &Settings) -> Result<Self> {
         Ok(match &settings.source {
-            SourceSettings::Files(paths) => Self::Files(FileSource::new(paths.clone())?),
+            SourceSettings::Files(paths) => Self::Files(Box::new(FileSource::new(paths.clone())?)),
             SourceSettings::Kubernetes(kubernetes) => {
                 let client = client::connect(kubernetes).await?;
                 Self::Kubernetes(Box::new(KubernetesSource::new(client, assembly::itself(settings))))
