@@ -23,6 +23,8 @@ pub(crate) enum Command {
     Check(CheckFlags),
     /// `sluice demo`.
     Demo(DemoFlags),
+    /// `sluice crds`.
+    Crds,
     /// `sluice echo`, the workload of the demo and of the tests.
     Echo(EchoFlags),
 }
@@ -74,6 +76,7 @@ fn check(verb: Verb) -> Result<Command, String> {
         Verb::Sidecar(flags) => Settings::sidecar(flags).map(|it| Command::Sidecar(Box::new(it))),
         Verb::Check(flags) => settings::existing("PATH", &flags.paths).map(|()| Command::Check(flags)),
         Verb::Demo(flags) => settings::existing_folder("DIR", &flags.directory).map(|()| Command::Demo(flags)),
+        Verb::Crds => Ok(Command::Crds),
         Verb::Echo(flags) => Ok(Command::Echo(flags)),
     }
 }
@@ -105,6 +108,8 @@ enum Verb {
     Check(CheckFlags),
     /// Run a folder of YAML as a whole mesh on this machine
     Demo(DemoFlags),
+    /// Print the CustomResourceDefinitions of the kinds that are read
+    Crds,
     /// Answer every request with what it saw
     #[command(hide = true)]
     Echo(EchoFlags),
@@ -275,7 +280,7 @@ fn describe(error: &clap::Error) -> String {
             None => format!("`{}` does not belong here", argument.unwrap_or_default()),
         },
         ErrorKind::InvalidSubcommand => format!(
-            "there is no command `{}`; there are gateway, sidecar, check, demo and help",
+            "there is no command `{}`; there are gateway, sidecar, check, demo, crds and help",
             text(error, ContextKind::InvalidSubcommand).unwrap_or_default()
         ),
         ErrorKind::MissingRequiredArgument => match argument.unwrap_or_default() {

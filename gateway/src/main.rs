@@ -60,6 +60,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         },
         Command::Check(flags) => Ok(command::check::run(&flags)),
         Command::Demo(flags) => command::demo::run(flags),
+        Command::Crds => command::crds::run().map(|()| ExitCode::SUCCESS),
         Command::Echo(flags) => command::echo::run(flags).map(|()| ExitCode::SUCCESS),
     }
 }

@@ -5,6 +5,7 @@
 //! types in `compile`.
 
 pub mod check;
+pub mod crd;
 pub mod decode;
 pub mod deployment;
 pub mod destination_rule;

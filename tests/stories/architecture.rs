@@ -110,6 +110,7 @@ fn outside_libraries_have_one_door_each() {
         outside(&["serde_saphyr"], &["routing/src/resources", "routing/src/api", "tests/harness/apiserver"]),
         NOBODY
     );
+    assert_eq!(outside(&["schemars"], &["routing/src/api"]), NOBODY);
     assert_eq!(outside(&["matchit"], &["routing/src/table"]), NOBODY);
 }
 

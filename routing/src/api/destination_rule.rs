@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::scalar::{ProtoDuration, non_empty};
 use super::virtual_service::PortSelector;
 
 /// Istio `DestinationRule`: what happens to traffic once its destination is chosen.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct DestinationRule {
     /// Service name, short, full or `*.suffix`. Required.
+    #[schemars(extend("x-required" = true))]
     pub host: String,
     /// For every subset and port that says nothing else.
     pub traffic_policy: Option<TrafficPolicy>,
@@ -24,7 +26,7 @@ pub struct DestinationRule {
 }
 
 /// Istio `WorkloadSelector` in its `matchLabels` form.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct LabelSelector {
     /// Labels that a workload must have, all of them.
@@ -32,10 +34,11 @@ pub struct LabelSelector {
 }
 
 /// Istio `Subset`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Subset {
     /// A DNS label, unique in the rule. Required.
+    #[schemars(extend("x-required" = true))]
     pub name: String,
     /// Labels of the endpoints; every endpoint when empty.
     pub labels: BTreeMap<String, String>,
@@ -44,7 +47,7 @@ pub struct Subset {
 }
 
 /// Istio `TrafficPolicy`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct TrafficPolicy {
     /// How an endpoint is picked.
@@ -66,7 +69,7 @@ pub struct TrafficPolicy {
 }
 
 /// Istio `TrafficPolicy.PortTrafficPolicy`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct PortTrafficPolicy {
     /// The service's port. Required.
@@ -82,7 +85,7 @@ pub struct PortTrafficPolicy {
 }
 
 /// Istio `TrafficPolicy.TunnelSettings`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Tunnel {
     /// `CONNECT` (default) or `POST`.
@@ -95,7 +98,7 @@ pub struct Tunnel {
 }
 
 /// Istio `TrafficPolicy.ProxyProtocol`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ProxyProtocol {
     /// Form of the header.
@@ -103,7 +106,7 @@ pub struct ProxyProtocol {
 }
 
 /// Istio `TrafficPolicy.ProxyProtocol.VERSION`; variants in the order of their protobuf numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ProxyProtocolVersion {
     /// Text.
@@ -114,7 +117,7 @@ pub enum ProxyProtocolVersion {
 }
 
 /// Istio `TrafficPolicy.RetryBudget`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct RetryBudget {
     /// Share of active requests that may be retries, 0 to 100; 20 when unset.
@@ -126,7 +129,7 @@ pub struct RetryBudget {
 }
 
 /// Istio `LoadBalancerSettings`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct LoadBalancer {
     /// One of the simple algorithms; excludes `consistentHash`.
@@ -146,7 +149,7 @@ pub struct LoadBalancer {
 }
 
 /// Istio `LoadBalancerSettings.SimpleLB`; variants in the order of their protobuf numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum SimpleLb {
     /// Istio's default: `LEAST_REQUEST`.
@@ -165,7 +168,7 @@ pub enum SimpleLb {
 }
 
 /// Istio `LoadBalancerSettings.ConsistentHashLB`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ConsistentHash {
     /// Key: a request header.
@@ -187,10 +190,11 @@ pub struct ConsistentHash {
 }
 
 /// Istio `ConsistentHashLB.HTTPCookie`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct HttpCookie {
     /// Required.
+    #[schemars(extend("x-required" = true))]
     pub name: String,
     /// Path attribute of a cookie that is made.
     #[serde(deserialize_with = "non_empty")]
@@ -202,7 +206,7 @@ pub struct HttpCookie {
 }
 
 /// Istio `HTTPCookie.Attribute`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct CookieAttribute {
     /// As `SameSite`.
@@ -212,7 +216,7 @@ pub struct CookieAttribute {
 }
 
 /// Istio `ConsistentHashLB.RingHash`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct RingHash {
     /// Lowest number of points on the ring; 1024 when unset.
@@ -220,7 +224,7 @@ pub struct RingHash {
 }
 
 /// Istio `ConsistentHashLB.MagLev`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Maglev {
     /// A prime below 5000011; 65537 when unset.
@@ -228,7 +232,7 @@ pub struct Maglev {
 }
 
 /// Istio `LocalityLoadBalancerSetting`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct LocalityLb {
     /// Shares by locality of the client.
@@ -242,7 +246,7 @@ pub struct LocalityLb {
 }
 
 /// Istio `LocalityLoadBalancerSetting.Distribute`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Distribute {
     /// `region/zone/subzone` of the client, with `*`.
@@ -252,7 +256,7 @@ pub struct Distribute {
 }
 
 /// Istio `LocalityLoadBalancerSetting.Failover`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Failover {
     /// Region that fails.
@@ -262,7 +266,7 @@ pub struct Failover {
 }
 
 /// Istio `ZoneAwareLoadBalancerSetting`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ZoneAwareLb {
     /// Whether it is on.
@@ -276,7 +280,7 @@ pub struct ZoneAwareLb {
 }
 
 /// Istio `WarmupConfiguration`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Warmup {
     /// How long an endpoint counts as new. Required.
@@ -288,7 +292,7 @@ pub struct Warmup {
 }
 
 /// Istio `BackendUtilization`: weights from load that endpoints report (ORCA).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct BackendUtilization {
     /// Metrics that count as utilisation.
@@ -304,7 +308,7 @@ pub struct BackendUtilization {
 }
 
 /// Istio `ConnectionPoolSettings`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ConnectionPool {
     /// For every connection.
@@ -314,7 +318,7 @@ pub struct ConnectionPool {
 }
 
 /// Istio `ConnectionPoolSettings.TCPSettings`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct TcpPool {
     /// Connections to the cluster; unlimited when 0.
@@ -330,7 +334,7 @@ pub struct TcpPool {
 }
 
 /// Istio `TCPSettings.TcpKeepalive`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct TcpKeepalive {
     /// Probes without answer until the connection counts as dead; the kernel's default when 0.
@@ -342,7 +346,7 @@ pub struct TcpKeepalive {
 }
 
 /// Istio `ConnectionPoolSettings.HTTPSettings`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct HttpPool {
     /// Requests that wait for a connection; unlimited when 0.
@@ -366,7 +370,7 @@ pub struct HttpPool {
 }
 
 /// Istio `HTTPSettings.H2UpgradePolicy`; variants in the order of their protobuf numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum H2UpgradePolicy {
     /// The mesh's setting.
@@ -379,7 +383,7 @@ pub enum H2UpgradePolicy {
 }
 
 /// Istio `HTTPSettings.HTTP2KeepAlive`: both required.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Http2KeepAlive {
     /// Time between pings.
@@ -389,7 +393,7 @@ pub struct Http2KeepAlive {
 }
 
 /// Istio `OutlierDetection`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct OutlierDetection {
     /// Deprecated form of `consecutive5xxErrors`.
@@ -415,7 +419,7 @@ pub struct OutlierDetection {
 }
 
 /// Istio `ClientTLSSettings`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ClientTls {
     /// What is spoken to the endpoints.
@@ -445,7 +449,7 @@ pub struct ClientTls {
 }
 
 /// Istio `ClientTLSSettings.TLSmode`; variants in the order of their protobuf numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ClientTlsMode {
     /// No TLS.

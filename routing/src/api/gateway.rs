@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::protocol::Protocol;
 use super::scalar::non_empty;
 
 /// Istio `Gateway`: which ports and hosts a gateway workload serves.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Gateway {
     /// The servers; at least one.
@@ -18,12 +19,14 @@ pub struct Gateway {
 }
 
 /// Istio `Server`: one port with its hosts and its TLS settings.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Server {
     /// The port that clients connect to. Required.
+    #[schemars(extend("x-required" = true))]
     pub port: Option<Port>,
     /// `[namespace/]host`, where namespace is `*`, `.` or a name, and host may be `*` or `*.suffix`; at least one.
+    #[schemars(extend("x-required" = true))]
     pub hosts: Vec<String>,
     /// TLS settings; required for HTTPS and TLS ports.
     pub tls: Option<ServerTls>,
@@ -39,21 +42,24 @@ pub struct Server {
 }
 
 /// Istio `Port`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Port {
     /// 1 to 65535; 0 only together with a unix socket in `bind`.
+    #[schemars(extend("x-required" = true))]
     pub number: u16,
     /// What is spoken on the port. Required.
+    #[schemars(extend("x-required" = true))]
     pub protocol: Option<Protocol>,
     /// Required.
+    #[schemars(extend("x-required" = true))]
     pub name: String,
     /// Deprecated in Istio and refused by its validation.
     pub target_port: u32,
 }
 
 /// Istio `ServerTLSSettings`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ServerTls {
     /// Answer 301 to https for every host of a plaintext server.
@@ -101,7 +107,7 @@ pub struct ServerTls {
 }
 
 /// Istio `ServerTLSSettings.TLSCertificate`: one certificate given by files.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct TlsCertificate {
     /// Path of the certificate chain file.
@@ -116,7 +122,7 @@ pub struct TlsCertificate {
 }
 
 /// Istio `ServerTLSSettings.TLSmode`; variants in the order of their protobuf numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ServerTlsMode {
     /// Forward the encrypted bytes, chosen by SNI.
@@ -135,7 +141,7 @@ pub enum ServerTlsMode {
 }
 
 /// Istio `ServerTLSSettings.TLSProtocol`; variants in the order of their protobuf numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, JsonSchema)]
 pub enum TlsVersion {
     /// The proxy's default.
     #[default]

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::destination_rule::LabelSelector;
 
 /// Istio `PeerAuthentication`: whether workloads demand mutual TLS.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct PeerAuthentication {
     /// The workloads; the whole namespace when unset, the whole mesh in the root namespace.
@@ -15,11 +16,12 @@ pub struct PeerAuthentication {
     /// For every port.
     pub mtls: Option<MutualTls>,
     /// By port of the workload, which is the container's port and not the Service's.
+    #[schemars(with = "BTreeMap<String, MutualTls>")]
     pub port_level_mtls: BTreeMap<u16, MutualTls>,
 }
 
 /// Istio `PeerAuthentication.MutualTLS`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct MutualTls {
     /// The mode.
@@ -27,7 +29,7 @@ pub struct MutualTls {
 }
 
 /// Istio `PeerAuthentication.MutualTLS.Mode`; variants in the order of their protobuf numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum MutualTlsMode {
     /// What the wider policy says; PERMISSIVE when none does.

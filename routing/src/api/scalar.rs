@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use base64::Engine as _;
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de};
 
 /// A duration as Istio writes it: `10s`, `1.5s`, `500ms`, `1h2m`.
@@ -159,7 +160,7 @@ impl<'de> Deserialize<'de> for ProtoDuration {
 }
 
 /// Istio `StringMatch`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(try_from = "StringMatchFields")]
 pub enum StringMatch {
     /// Nothing was given (`{}`): for headers and query parameters, that they are present.
@@ -173,11 +174,15 @@ pub enum StringMatch {
     Regex(String),
 }
 
-#[derive(Default, Deserialize)]
+/// Istio `StringMatch`: at most one of the three.
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(default)]
 struct StringMatchFields {
+    /// The whole value.
     exact: Option<String>,
+    /// The beginning of the value.
     prefix: Option<String>,
+    /// An RE2 expression for the whole value.
     regex: Option<String>,
 }
 
@@ -196,7 +201,7 @@ impl TryFrom<StringMatchFields> for StringMatch {
 }
 
 /// Istio `Percent`: a share from 0 to 100, as `{value: 0.1}` for one in a thousand.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Percent {
     /// 0, or 0.0001 to 100.

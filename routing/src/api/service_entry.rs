@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::protocol::Protocol;
 use super::workload_entry::WorkloadEntry;
 
 /// Istio `ServiceEntry`: a service that Kubernetes does not know.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ServiceEntry {
     /// DNS names; at least one.
+    #[schemars(extend("x-required" = true))]
     pub hosts: Vec<String>,
     /// Virtual IPs or CIDRs.
     pub addresses: Vec<String>,
@@ -32,21 +34,23 @@ pub struct ServiceEntry {
 }
 
 /// Istio `ServicePort`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ServiceEntryPort {
     /// 1 to 65535. Required.
+    #[schemars(extend("x-required" = true))]
     pub number: u16,
     /// What is spoken on the port; TCP when unset.
     pub protocol: Option<Protocol>,
     /// Required.
+    #[schemars(extend("x-required" = true))]
     pub name: String,
     /// Port of the endpoints; `number` when 0.
     pub target_port: u16,
 }
 
 /// Istio `WorkloadSelector` in its `labels` form.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct WorkloadSelector {
     /// Labels that a workload must have, all of them.
@@ -54,7 +58,7 @@ pub struct WorkloadSelector {
 }
 
 /// Istio `ServiceEntry.Location`; variants in the order of their protobuf numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Location {
     /// Outside: no mesh TLS unless a DestinationRule says so.
@@ -65,7 +69,7 @@ pub enum Location {
 }
 
 /// Istio `ServiceEntry.Resolution`; variants in the order of their protobuf numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 pub enum Resolution {
     /// The address that the client meant.
     #[default]

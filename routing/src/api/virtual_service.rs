@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::scalar::{Bytes, Percent, ProtoDuration, StringMatch, non_empty};
 
 /// Istio `VirtualService`: where requests to some hosts go.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct VirtualService {
     /// Hosts the rules apply to; may be short service names or wildcards. Empty only in a delegate.
@@ -25,7 +26,7 @@ pub struct VirtualService {
 }
 
 /// Istio `HTTPRoute`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct HttpRoute {
     /// For logs and statistics.
@@ -65,7 +66,7 @@ pub struct HttpRoute {
 }
 
 /// Istio `HTTPMatchRequest`: all conditions must hold.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct HttpMatch {
     /// Appended to the route's name in logs.
@@ -102,10 +103,11 @@ pub struct HttpMatch {
 }
 
 /// Istio `HTTPRouteDestination`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct HttpRouteDestination {
     /// Required.
+    #[schemars(extend("x-required" = true))]
     pub destination: Option<Destination>,
     /// Share of the requests, relative to the sum of the route's weights.
     pub weight: i32,
@@ -114,10 +116,11 @@ pub struct HttpRouteDestination {
 }
 
 /// Istio `Destination`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Destination {
     /// Service name, short or full. Required.
+    #[schemars(extend("x-required" = true))]
     pub host: String,
     /// A subset of the host's DestinationRule.
     #[serde(deserialize_with = "non_empty")]
@@ -127,7 +130,7 @@ pub struct Destination {
 }
 
 /// Istio `PortSelector`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct PortSelector {
     /// 1 to 65535.
@@ -135,7 +138,7 @@ pub struct PortSelector {
 }
 
 /// Istio `HTTPRedirect`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct HttpRedirect {
     /// Replaces the whole path.
@@ -159,7 +162,7 @@ pub struct HttpRedirect {
 }
 
 /// Istio `HTTPRedirect.RedirectPortSelection`; variants in the order of their protobuf numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum RedirectPort {
     /// 80 for http, 443 for https.
@@ -170,17 +173,18 @@ pub enum RedirectPort {
 }
 
 /// Istio `HTTPDirectResponse`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct HttpDirectResponse {
     /// 200 to 599. Required.
+    #[schemars(extend("x-required" = true))]
     pub status: u16,
     /// Nothing when unset.
     pub body: Option<HttpBody>,
 }
 
 /// Istio `HTTPBody`: one of the two.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct HttpBody {
     /// As text.
@@ -190,7 +194,7 @@ pub struct HttpBody {
 }
 
 /// Istio `Delegate`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Delegate {
     /// Name of the delegate VirtualService. Required.
@@ -201,7 +205,7 @@ pub struct Delegate {
 }
 
 /// Istio `HTTPRewrite`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct HttpRewrite {
     /// Replaces the matched prefix, or the whole path where the match was exact.
@@ -215,7 +219,7 @@ pub struct HttpRewrite {
 }
 
 /// Istio `RegexRewrite`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct RegexRewrite {
     /// RE2 expression.
@@ -226,7 +230,7 @@ pub struct RegexRewrite {
 }
 
 /// Istio `HTTPRetry`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct HttpRetry {
     /// How often to try again; 0 turns retries off.
@@ -245,7 +249,7 @@ pub struct HttpRetry {
 }
 
 /// Istio `HTTPFaultInjection`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct HttpFaultInjection {
     /// Wait first.
@@ -255,7 +259,7 @@ pub struct HttpFaultInjection {
 }
 
 /// Istio `HTTPFaultInjection.Delay`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct FaultDelay {
     /// How long.
@@ -269,7 +273,7 @@ pub struct FaultDelay {
 }
 
 /// Istio `HTTPFaultInjection.Abort`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct FaultAbort {
     /// HTTP status to answer, 200 to 600.
@@ -285,17 +289,18 @@ pub struct FaultAbort {
 }
 
 /// Istio `HTTPMirrorPolicy`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct HttpMirrorPolicy {
     /// Required.
+    #[schemars(extend("x-required" = true))]
     pub destination: Option<Destination>,
     /// How many requests are copied; all when unset.
     pub percentage: Option<Percent>,
 }
 
 /// Istio `CorsPolicy`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct CorsPolicy {
     /// Deprecated form of `allowOrigins`, exact origins.
@@ -317,7 +322,7 @@ pub struct CorsPolicy {
 }
 
 /// Istio `CorsPolicy.UnmatchedPreflights`; variants in the order of their protobuf numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum UnmatchedPreflights {
     /// As `FORWARD`.
@@ -330,7 +335,7 @@ pub enum UnmatchedPreflights {
 }
 
 /// Istio `Headers`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Headers {
     /// Changes on the way to the service.
@@ -340,7 +345,7 @@ pub struct Headers {
 }
 
 /// Istio `Headers.HeaderOperations`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct HeaderOperations {
     /// Replace.
@@ -352,7 +357,7 @@ pub struct HeaderOperations {
 }
 
 /// Istio `TLSRoute`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct TlsRoute {
     /// Any of these must hold; at least one.
@@ -363,7 +368,7 @@ pub struct TlsRoute {
 }
 
 /// Istio `TLSMatchAttributes`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct TlsMatch {
     /// Server names; at least one.
@@ -382,7 +387,7 @@ pub struct TlsMatch {
 }
 
 /// Istio `TCPRoute`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct TcpRoute {
     /// Any of these must hold; every connection matches when empty.
@@ -393,7 +398,7 @@ pub struct TcpRoute {
 }
 
 /// Istio `L4MatchAttributes`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct TcpMatch {
     /// Destination addresses as IP or CIDR.
@@ -413,10 +418,11 @@ pub struct TcpMatch {
 }
 
 /// Istio `RouteDestination`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct RouteDestination {
     /// Required.
+    #[schemars(extend("x-required" = true))]
     pub destination: Option<Destination>,
     /// Share of the connections.
     pub weight: i32,
