@@ -1,7 +1,7 @@
 # `make demo` shows the product, `make test` proves it. Both install or name whatever else they need.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test check bench deny deps clean
+.PHONY: help demo build test check bench deny deps clean crds image image-size
 SHELL := /bin/bash
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -9,7 +9,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 export PATH := $(PATH):$(abspath $(TARGET))/peers/venv/bin
 
 help: ## Say what there is to make
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## Play a cluster with examples/cloud-cargo; Ctrl-C ends it (DIR=... for another folder)
 	@.ci/deps build
@@ -24,6 +24,8 @@ test: check ## Format, lints, unit tests and stories
 	cargo build --locked -p sluice-gateway
 	@export SLUICE_BIN="$(abspath $(TARGET))/debug/sluice"; \
 	 if [ -s $(TARGET)/peers/envoy.path ]; then export SLUICE_TEST_ENVOY="$$(cat $(TARGET)/peers/envoy.path)"; fi; \
+	 if [ -s $(TARGET)/peers/helm.path ]; then export SLUICE_TEST_HELM="$$(cat $(TARGET)/peers/helm.path)"; fi; \
+	 if [ -s $(TARGET)/peers/kubectl.path ]; then export SLUICE_TEST_KUBECTL="$$(cat $(TARGET)/peers/kubectl.path)"; fi; \
 	 if cargo nextest --version >/dev/null 2>&1; \
 	 then set -x; cargo nextest run --locked --workspace --no-fail-fast; \
 	 else set -x; cargo test --locked --workspace --no-fail-fast; fi
@@ -40,6 +42,11 @@ deny: ## Licences, advisories and banned crates (needs cargo-deny)
 bench: ## Route lookup with 1, 100 and 10,000 hosts and prefixes
 	@.ci/deps build
 	cargo bench --locked -p sluice-routing
+
+crds: ## Write charts/sluice-base/crds anew, after a change in routing/src/api
+	@.ci/deps build
+	cargo run --locked -q -p sluice-gateway --bin sluice -- crds > $(TARGET)/crds.yaml
+	mv $(TARGET)/crds.yaml charts/sluice-base/crds/istio.yaml
 
 deps: ## Only install or name what is missing
 	@.ci/deps build
