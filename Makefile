@@ -45,6 +45,7 @@ bench: ## Route lookup with 1, 100 and 10,000 hosts and prefixes
 
 crds: ## Write charts/sluice-base/crds anew, after a change in routing/src/api
 	@.ci/deps build
+	@mkdir -p $(TARGET)
 	cargo run --locked -q -p sluice-gateway --bin sluice -- crds > $(TARGET)/crds.yaml
 	mv $(TARGET)/crds.yaml charts/sluice-base/crds/istio.yaml
 

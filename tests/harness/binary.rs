@@ -30,6 +30,13 @@ pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests folder lies in the repository")
 }
 
+/// An executable of somebody else: the one that the variable names, else what `make deps` put below `target/peers`.
+pub fn peer(variable: &str, name: &str) -> Option<PathBuf> {
+    let named = env::var_os(variable).map(PathBuf::from);
+    let path = named.unwrap_or_else(|| repository().join("target/peers/tools").join(name));
+    Some(path).filter(|path| path.is_file())
+}
+
 fn built() -> PathBuf {
     let profile = profile_folder();
     let path = profile.join("sluice");

@@ -17,6 +17,8 @@ pub mod envoy;
 pub mod eventually;
 pub mod gateway;
 pub mod grpc;
+pub mod helm;
+pub mod kubectl;
 pub mod load;
 pub mod loopback;
 pub mod mesh;

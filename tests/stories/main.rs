@@ -1,6 +1,7 @@
 //! What Sluice promises, shown with the real executable: each story is a sentence that stays true.
 
 mod architecture;
+mod charts;
 mod check;
 mod demo;
 mod edge;

@@ -1,0 +1,452 @@
+//! The charts, rendered by real Helm: what a cluster would get, and what a wrong value is answered with.
+
+use std::fs;
+
+use harness::{binary, helm};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const GATEWAY: &str = "sluice-gateway";
+const BASE: &str = "sluice-base";
+
+/// The one object of a kind.
+fn one<'o>(objects: &'o [Value], kind: &str) -> &'o Value {
+    let found: Vec<&Value> = objects.iter().filter(|object| object["kind"] == kind).collect();
+    assert_eq!(found.len(), 1, "one {kind} is wanted of {:?}", kinds(objects));
+    found[0]
+}
+
+fn kinds(objects: &[Value]) -> Vec<&str> {
+    let mut kinds: Vec<&str> = objects.iter().filter_map(|object| object["kind"].as_str()).collect();
+    kinds.sort_unstable();
+    kinds
+}
+
+fn pod(objects: &[Value]) -> &Value {
+    let workload = objects.iter().find(|it| it["kind"] == "Deployment" || it["kind"] == "DaemonSet");
+    &workload.expect("a workload is rendered")["spec"]["template"]
+}
+
+fn container(objects: &[Value]) -> &Value {
+    &pod(objects)["spec"]["containers"][0]
+}
+
+fn args(objects: &[Value]) -> Vec<&str> {
+    container(objects)["args"].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+/// Every label of `selector` is one of `labels`, with the same value.
+fn selects(selector: &Value, labels: &Value) -> bool {
+    selector
+        .as_object()
+        .is_some_and(|it| !it.is_empty() && it.iter().all(|(key, value)| labels.get(key) == Some(value)))
+}
+
+/// API groups, resources and verbs of a role's rules, one line each.
+fn rules(role: &Value) -> Vec<String> {
+    let words = |value: &Value| {
+        value.as_array().expect("a list").iter().filter_map(Value::as_str).collect::<Vec<_>>().join(",")
+    };
+    let rules = role["rules"].as_array().expect("a role has rules");
+    assert!(rules.iter().all(|rule| rule.as_object().is_some_and(|rule| rule.len() == 3)), "nothing but the three");
+    rules
+        .iter()
+        .map(|rule| format!("{}/{}: {}", words(&rule["apiGroups"]), words(&rule["resources"]), words(&rule["verbs"])))
+        .collect()
+}
+
+#[test]
+fn the_charts_stand_up_to_helms_own_lint() {
+    let Some(_) = helm::executable("the_charts_stand_up_to_helms_own_lint") else { return };
+    for chart in [BASE, GATEWAY] {
+        let said = helm::lint(chart, &[]).unwrap_or_else(|fault| panic!("{fault}"));
+        assert!(said.contains("0 chart(s) failed"), "{said}");
+    }
+}
+
+#[test]
+fn the_base_chart_carries_what_sluice_crds_prints() {
+    let printed = binary::run(&["crds"]);
+    assert!(printed.status.success());
+    let printed = String::from_utf8(printed.stdout).expect("YAML is text");
+    let file = binary::repository().join("charts/sluice-base/crds/istio.yaml");
+    let committed = fs::read_to_string(file).expect("the chart has definitions");
+    assert!(committed == printed, "the types changed since charts/sluice-base/crds was written: run `make crds`");
+
+    let Some(_) = helm::executable("the_base_chart_carries_what_sluice_crds_prints") else { return };
+    let rendered = helm::template(BASE, &["--include-crds"]);
+    assert_eq!(rendered, helm::documents(&printed));
+    assert_eq!(rendered.len(), 6);
+    assert!(helm::template(BASE, &["--skip-crds"]).is_empty(), "the definitions can be left to Istio");
+}
+
+#[test]
+fn the_default_values_make_a_gateway_behind_a_load_balancer() {
+    let Some(_) = helm::executable("the_default_values_make_a_gateway_behind_a_load_balancer") else { return };
+    let objects = helm::template(GATEWAY, &[]);
+
+    let wanted = [
+        "ClusterRole",
+        "ClusterRoleBinding",
+        "Deployment",
+        "HorizontalPodAutoscaler",
+        "Role",
+        "RoleBinding",
+        "Service",
+        "ServiceAccount",
+    ];
+    assert_eq!(kinds(&objects), wanted);
+    let service = one(&objects, "Service");
+    assert_eq!(service["spec"]["type"], "LoadBalancer");
+    assert_eq!(
+        service["spec"]["ports"],
+        json!([
+            {"name": "status-port", "port": 15021, "protocol": "TCP", "targetPort": 15021},
+            {"name": "http2", "port": 80, "protocol": "TCP", "targetPort": 8080},
+            {"name": "https", "port": 443, "protocol": "TCP", "targetPort": 8443},
+        ])
+    );
+    // What a Gateway with `selector: {istio: ingressgateway}` compares with.
+    let labels = &pod(&objects)["metadata"]["labels"];
+    assert_eq!(labels["istio"], "ingressgateway");
+    assert_eq!(labels["app"], "istio-ingressgateway");
+    assert_eq!(labels["sidecar.istio.io/inject"], "false");
+    assert!(selects(&service["spec"]["selector"], labels));
+    assert!(selects(&one(&objects, "Deployment")["spec"]["selector"]["matchLabels"], labels));
+    assert_eq!(one(&objects, "Deployment")["spec"].get("replicas"), None, "the autoscaler decides");
+    let scaler = &one(&objects, "HorizontalPodAutoscaler")["spec"];
+    assert_eq!((&scaler["minReplicas"], &scaler["maxReplicas"]), (&json!(1), &json!(5)));
+    assert_eq!(scaler["scaleTargetRef"]["name"], one(&objects, "Deployment")["metadata"]["name"]);
+    for object in &objects {
+        let clusterwide = object["kind"].as_str().is_some_and(|kind| kind.starts_with("Cluster"));
+        assert_eq!(object["metadata"].get("namespace").is_none(), clusterwide, "{}", object["kind"]);
+        assert_eq!(object["metadata"]["labels"]["app.kubernetes.io/instance"], "istio-ingressgateway");
+    }
+}
+
+#[test]
+fn the_pod_can_do_little_and_knows_itself() {
+    let Some(_) = helm::executable("the_pod_can_do_little_and_knows_itself") else { return };
+    let objects = helm::template(GATEWAY, &["--set", "identity.secretName=mesh-identity"]);
+    let spec = &pod(&objects)["spec"];
+
+    assert_eq!(
+        spec["securityContext"],
+        json!({"runAsNonRoot": true, "runAsUser": 1337, "runAsGroup": 1337, "fsGroup": 1337,
+            "seccompProfile": {"type": "RuntimeDefault"}}),
+        "no sysctl is needed for 8080 and 8443"
+    );
+    assert_eq!(
+        container(&objects)["securityContext"],
+        json!({"allowPrivilegeEscalation": false, "privileged": false, "readOnlyRootFilesystem": true,
+            "capabilities": {"drop": ["ALL"]}})
+    );
+    assert!(container(&objects)["resources"]["limits"]["memory"].is_string());
+    assert!(container(&objects)["resources"]["requests"]["cpu"].is_string());
+    assert_eq!(container(&objects)["readinessProbe"]["httpGet"], json!({"path": "/healthz/ready", "port": 15021}));
+
+    let environment = container(&objects)["env"].as_array().expect("an environment");
+    let field = |name: &str| {
+        let entry = environment.iter().find(|it| it["name"] == name).unwrap_or_else(|| panic!("{name} is missing"));
+        entry.pointer("/valueFrom/fieldRef/fieldPath").or(entry.get("value")).cloned()
+    };
+    assert_eq!(field("POD_NAME"), Some(json!("metadata.name")));
+    assert_eq!(field("POD_NAMESPACE"), Some(json!("metadata.namespace")));
+    assert_eq!(field("POD_IP"), Some(json!("status.podIP")));
+    assert_eq!(field("SERVICE_ACCOUNT"), Some(json!("spec.serviceAccountName")));
+    assert_eq!(field("WORKLOAD_NAME"), Some(one(&objects, "Deployment")["metadata"]["name"].clone()));
+    let labels = json!({"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}});
+    assert_eq!(
+        spec["volumes"],
+        json!([
+            {"name": "podinfo", "downwardAPI": {"items": [labels]}},
+            {"name": "identity", "secret": {"secretName": "mesh-identity"}},
+        ])
+    );
+    let mounts = json!([
+        {"name": "podinfo", "mountPath": "/etc/podinfo", "readOnly": true},
+        {"name": "identity", "mountPath": "/etc/sluice/identity", "readOnly": true},
+    ]);
+    assert_eq!(container(&objects)["volumeMounts"], mounts);
+    assert!(args(&objects).contains(&"--identity-dir=/etc/sluice/identity"));
+    assert!(args(&objects).starts_with(&["gateway", "--kubernetes"]));
+
+    assert_eq!(spec["automountServiceAccountToken"], true);
+    assert_eq!(one(&objects, "ServiceAccount")["automountServiceAccountToken"], false);
+    let spread = spec["topologySpreadConstraints"].as_array().expect("a list");
+    assert!(spread.iter().all(|it| selects(&it["labelSelector"]["matchLabels"], &pod(&objects)["metadata"]["labels"])));
+    assert_eq!(spread.len(), 2);
+}
+
+#[test]
+fn requests_may_finish_before_the_pod_is_killed() {
+    let Some(_) = helm::executable("requests_may_finish_before_the_pod_is_killed") else { return };
+    for (grace, drain) in [("50", "45s"), ("30", "25s"), ("5", "1s"), ("600", "595s")] {
+        let objects = helm::template(GATEWAY, &["--set", &format!("terminationGracePeriodSeconds={grace}")]);
+        assert_eq!(pod(&objects)["spec"]["terminationGracePeriodSeconds"].to_string(), grace);
+        assert!(args(&objects).contains(&format!("--drain-time={drain}").as_str()), "{:?}", args(&objects));
+    }
+}
+
+const READ: [&str; 4] = [
+    "networking.istio.io/gateways,virtualservices,destinationrules,serviceentries,workloadentries: get,list,watch",
+    "security.istio.io/peerauthentications: get,list,watch",
+    "/services,pods: get,list,watch",
+    "discovery.k8s.io/endpointslices: get,list,watch",
+];
+const WRITE_STATUS: &str = "networking.istio.io/gateways/status,virtualservices/status,destinationrules/status,\
+                            serviceentries/status: patch";
+const EVENTS: &str = "events.k8s.io/events: create,patch";
+
+#[test]
+fn the_rights_are_exactly_these() {
+    let Some(_) = helm::executable("the_rights_are_exactly_these") else { return };
+    let objects = helm::template(GATEWAY, &[]);
+
+    assert_eq!(rules(one(&objects, "ClusterRole")), [READ.as_slice(), &[WRITE_STATUS, EVENTS]].concat());
+    assert_eq!(
+        rules(one(&objects, "Role")),
+        ["/secrets: get,list,watch", "coordination.k8s.io/leases: get,list,watch,create,update,patch,delete",]
+    );
+    for (binding, role) in [("ClusterRoleBinding", "ClusterRole"), ("RoleBinding", "Role")] {
+        let account = json!({"kind": "ServiceAccount", "name": "istio-ingressgateway", "namespace": "istio-system"});
+        assert_eq!(one(&objects, binding)["subjects"], json!([account]));
+        assert_eq!(one(&objects, binding)["roleRef"]["kind"], role);
+        assert_eq!(one(&objects, binding)["roleRef"]["name"], one(&objects, role)["metadata"]["name"]);
+    }
+    assert_eq!(one(&objects, "Role")["metadata"]["namespace"], "istio-system", "Secrets of no other namespace");
+
+    let silent = helm::template(GATEWAY, &["--set", "status.enabled=false"]);
+    assert_eq!(rules(one(&silent, "ClusterRole")), [READ.as_slice(), &[EVENTS]].concat());
+    assert!(args(&silent).contains(&"--write-status=false"));
+
+    let none = helm::template(GATEWAY, &["--set", "rbac.enabled=false"]);
+    assert!(!kinds(&none).iter().any(|kind| kind.contains("Role")));
+}
+
+#[test]
+fn a_disruption_budget_stands_only_where_another_replica_is_left() {
+    let Some(_) = helm::executable("a_disruption_budget_stands_only_where_another_replica_is_left") else { return };
+    let kinds_with = |args: &[&str]| {
+        let objects = helm::template(GATEWAY, args);
+        let has = |kind: &str| kinds(&objects).contains(&kind);
+        (has("PodDisruptionBudget"), has("HorizontalPodAutoscaler"))
+    };
+    assert_eq!(kinds_with(&["--set", "autoscaling.minReplicas=2"]), (true, true));
+    assert_eq!(kinds_with(&["--set", "autoscaling.enabled=false"]), (false, false));
+    assert_eq!(kinds_with(&["--set", "autoscaling.enabled=false,replicaCount=3"]), (true, false));
+    assert_eq!(kinds_with(&["--set", "kind=DaemonSet,autoscaling.minReplicas=2"]), (false, false));
+    // Says more than one but the autoscaler may go down to one.
+    assert_eq!(kinds_with(&["--set", "replicaCount=3"]), (false, true));
+
+    let fixed = helm::template(GATEWAY, &["--set", "autoscaling.enabled=false,replicaCount=3"]);
+    assert_eq!(one(&fixed, "Deployment")["spec"]["replicas"], 3);
+    let budget = &one(&fixed, "PodDisruptionBudget")["spec"];
+    assert_eq!(budget["maxUnavailable"], 1);
+    assert!(selects(&budget["selector"]["matchLabels"], &pod(&fixed)["metadata"]["labels"]));
+
+    let own = ["--set", "autoscaling.minReplicas=2", "--set", "podDisruptionBudget.minAvailable=0"];
+    let budget = &helm::template(GATEWAY, &own);
+    assert_eq!(one(budget, "PodDisruptionBudget")["spec"]["minAvailable"], 0);
+    assert_eq!(one(budget, "PodDisruptionBudget")["spec"].get("maxUnavailable"), None);
+}
+
+/// As a user of Istio's gateway chart has it.
+const ISTIO_VALUES: &str = r#"
+name: istio-ingressgateway
+revision: "1-28"
+replicaCount: 2
+rbac:
+  enabled: true
+serviceAccount:
+  create: true
+  annotations:
+    eks.amazonaws.com/role-arn: arn:aws:iam::111122223333:role/gateway
+podAnnotations:
+  cluster-autoscaler.kubernetes.io/safe-to-evict: "true"
+service:
+  type: LoadBalancer
+  annotations:
+    service.beta.kubernetes.io/aws-load-balancer-type: external
+    external-dns.alpha.kubernetes.io/hostname: "*.cargo.example.com"
+  loadBalancerClass: service.k8s.aws/nlb
+  loadBalancerSourceRanges: [198.51.100.0/24]
+  externalTrafficPolicy: Local
+  ipFamilyPolicy: PreferDualStack
+  ipFamilies: [IPv4, IPv6]
+  ports:
+    - {name: status-port, port: 15021, protocol: TCP, targetPort: 15021}
+    - {name: http2, port: 80, protocol: TCP, targetPort: 80}
+    - {name: https, port: 443, protocol: TCP, targetPort: 443}
+resources:
+  requests: {cpu: 500m, memory: 256Mi}
+  limits: {cpu: "4", memory: 1Gi}
+autoscaling:
+  enabled: true
+  minReplicas: 3
+  maxReplicas: 12
+  targetCPUUtilizationPercentage: 70
+  targetMemoryUtilizationPercentage: 85
+  autoscaleBehavior:
+    scaleDown: {stabilizationWindowSeconds: 300}
+strategy:
+  rollingUpdate: {maxSurge: 1, maxUnavailable: 0}
+  type: RollingUpdate
+minReadySeconds: 10
+terminationGracePeriodSeconds: 120
+labels:
+  team: freight
+  app.kubernetes.io/part-of: edge
+env:
+  SLUICE_LOG: info
+  WORKERS: 4
+nodeSelector: {kubernetes.io/os: linux}
+tolerations: [{key: edge, operator: Exists, effect: NoSchedule}]
+affinity:
+  nodeAffinity: {}
+topologySpreadConstraints:
+  - {maxSkew: 1, topologyKey: topology.kubernetes.io/zone, whenUnsatisfiable: DoNotSchedule}
+networkGateway: ""
+imagePullPolicy: IfNotPresent
+imagePullSecrets: [{name: pull}]
+podDisruptionBudget:
+  minAvailable: 50%
+  unhealthyPodEvictionPolicy: AlwaysAllow
+priorityClassName: system-cluster-critical
+volumes: [{name: extra-certs, secret: {secretName: extra}}]
+volumeMounts: [{name: extra-certs, mountPath: /etc/istio/extra, readOnly: true}]
+"#;
+
+#[test]
+fn values_written_for_istios_gateway_chart_mean_the_same() {
+    let Some(_) = helm::executable("values_written_for_istios_gateway_chart_mean_the_same") else { return };
+    let folder = TempDir::with_prefix("sluice-charts-").expect("a temporary folder can be made");
+    let file = folder.path().join("values.yaml");
+    fs::write(&file, ISTIO_VALUES).expect("the file can be written");
+    let objects = helm::template(GATEWAY, &["--values", &file.display().to_string()]);
+
+    let service = &one(&objects, "Service")["spec"];
+    assert_eq!(service["loadBalancerClass"], "service.k8s.aws/nlb");
+    assert_eq!(service["loadBalancerSourceRanges"], json!(["198.51.100.0/24"]));
+    assert_eq!(service["externalTrafficPolicy"], "Local");
+    assert_eq!(service["ipFamilyPolicy"], "PreferDualStack");
+    assert_eq!(service["ipFamilies"], json!(["IPv4", "IPv6"]));
+    let annotations = &one(&objects, "Service")["metadata"]["annotations"];
+    assert_eq!(annotations["external-dns.alpha.kubernetes.io/hostname"], "*.cargo.example.com");
+
+    let spec = &pod(&objects)["spec"];
+    assert_eq!(
+        spec["securityContext"]["sysctls"],
+        json!([{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}]),
+        "the Service leads to 80 and 443, which the pods must be allowed to bind"
+    );
+    assert_eq!(spec["terminationGracePeriodSeconds"], 120);
+    assert_eq!(spec["priorityClassName"], "system-cluster-critical");
+    assert_eq!(spec["imagePullSecrets"], json!([{"name": "pull"}]));
+    assert_eq!(spec["nodeSelector"], json!({"kubernetes.io/os": "linux"}));
+    assert_eq!(spec["tolerations"][0]["key"], "edge");
+    assert_eq!(spec["topologySpreadConstraints"][0]["whenUnsatisfiable"], "DoNotSchedule");
+    assert_eq!(spec["volumes"][1], json!({"name": "extra-certs", "secret": {"secretName": "extra"}}));
+    assert_eq!(container(&objects)["volumeMounts"][1]["mountPath"], "/etc/istio/extra");
+    assert_eq!(container(&objects)["imagePullPolicy"], "IfNotPresent");
+    assert_eq!(container(&objects)["resources"]["limits"], json!({"cpu": "4", "memory": "1Gi"}));
+    let environment = container(&objects)["env"].as_array().expect("an environment");
+    assert!(environment.contains(&json!({"name": "WORKERS", "value": "4"})));
+
+    let labels = &pod(&objects)["metadata"]["labels"];
+    assert_eq!((&labels["team"], &labels["istio.io/rev"]), (&json!("freight"), &json!("1-28")));
+    assert_eq!(labels["app.kubernetes.io/part-of"], "edge");
+    let deployment = &one(&objects, "Deployment")["spec"];
+    assert_eq!(
+        (&deployment["minReadySeconds"], &deployment["strategy"]["rollingUpdate"]["maxSurge"]),
+        (&json!(10), &json!(1))
+    );
+    let scaler = &one(&objects, "HorizontalPodAutoscaler")["spec"];
+    assert_eq!((&scaler["minReplicas"], &scaler["maxReplicas"]), (&json!(3), &json!(12)));
+    assert_eq!(scaler["metrics"].as_array().map(Vec::len), Some(2));
+    assert_eq!(scaler["behavior"]["scaleDown"]["stabilizationWindowSeconds"], 300);
+    let budget = &one(&objects, "PodDisruptionBudget")["spec"];
+    assert_eq!(
+        (&budget["minAvailable"], &budget["unhealthyPodEvictionPolicy"]),
+        (&json!("50%"), &json!("AlwaysAllow"))
+    );
+    let account = &one(&objects, "ServiceAccount")["metadata"]["annotations"];
+    assert_eq!(account["eks.amazonaws.com/role-arn"], "arn:aws:iam::111122223333:role/gateway");
+}
+
+#[test]
+fn pods_without_a_service_bind_low_ports_unless_that_is_forbidden() {
+    let Some(_) = helm::executable("pods_without_a_service_bind_low_ports_unless_that_is_forbidden") else { return };
+    let sysctls = |args: &[&str]| {
+        let objects = helm::template(GATEWAY, args);
+        pod(&objects)["spec"]["securityContext"].get("sysctls").is_some()
+    };
+    assert!(sysctls(&["--set", "service.type=None"]));
+    assert!(!kinds(&helm::template(GATEWAY, &["--set", "service.type=None"])).contains(&"Service"));
+    assert!(!sysctls(&["--set", "service.type=None,unprivilegedPort=false"]));
+    assert!(sysctls(&["--set", "unprivilegedPort=true"]));
+    assert!(!sysctls(&[]));
+}
+
+#[test]
+fn switches_add_a_network_policy_and_a_monitor() {
+    let Some(_) = helm::executable("switches_add_a_network_policy_and_a_monitor") else { return };
+    let metrics_from = r#"networkPolicy.metricsFrom=[{"namespaceSelector":{"matchLabels":{"name":"monitoring"}}}]"#;
+    let objects = helm::template(
+        GATEWAY,
+        &[
+            "--set=networkPolicy.enabled=true,serviceMonitor.enabled=true,serviceMonitor.labels.release=prometheus",
+            "--set-json",
+            metrics_from,
+        ],
+    );
+    let labels = &pod(&objects)["metadata"]["labels"];
+
+    let policy = &one(&objects, "NetworkPolicy")["spec"];
+    assert!(selects(&policy["podSelector"]["matchLabels"], labels));
+    assert_eq!(policy["policyTypes"], json!(["Ingress"]));
+    let port = |number: u16| json!({"port": number, "protocol": "TCP"});
+    let monitoring = json!([{"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}]);
+    assert_eq!(
+        policy["ingress"],
+        json!([{"ports": [port(15021), port(8080), port(8443)]}, {"ports": [port(15090)], "from": monitoring}])
+    );
+
+    let monitor = one(&objects, "ServiceMonitor");
+    assert_eq!(monitor["metadata"]["labels"]["release"], "prometheus");
+    let services: Vec<&Value> = objects.iter().filter(|it| it["kind"] == "Service").collect();
+    let selected: Vec<_> = services
+        .iter()
+        .filter(|it| selects(&monitor["spec"]["selector"]["matchLabels"], &it["metadata"]["labels"]))
+        .collect();
+    assert_eq!(selected.len(), 1, "not the load balancer");
+    assert!(selects(&selected[0]["spec"]["selector"], labels));
+    assert_eq!(selected[0]["spec"]["ports"][0]["name"], monitor["spec"]["endpoints"][0]["port"]);
+    assert_eq!(selected[0]["spec"]["ports"][0]["targetPort"], 15090);
+}
+
+#[test]
+fn a_wrong_value_is_refused_by_its_name() {
+    let Some(_) = helm::executable("a_wrong_value_is_refused_by_its_name") else { return };
+    let wrong = [
+        ("replicas=2", "'replicas'"),
+        ("service.type=External", "/service/type"),
+        ("service.loadbalancerIP=192.0.2.1", "'loadbalancerIP'"),
+        ("service.ports[0].name=http,service.ports[0].port=0", "/service/ports/0/port"),
+        ("autoscaling.maxReplicas=many", "/autoscaling/maxReplicas"),
+        ("autoscaling.minReplicas=6", "autoscaling.maxReplicas is less than autoscaling.minReplicas"),
+        ("autoscaling.targetCPUUtilizationPercentage=0", "/autoscaling"),
+        ("networkGateway=network2", "/networkGateway"),
+        ("accessLog=jsn", "/accessLog"),
+        ("kind=StatefulSet", "/kind"),
+        ("podDisruptionBudget.minAvailable=1,podDisruptionBudget.maxUnavailable=1", "/podDisruptionBudget"),
+        ("terminationGracePeriodSeconds=0", "/terminationGracePeriodSeconds"),
+        ("identity.secret=mesh", "'secret'"),
+    ];
+    for (value, named) in wrong {
+        let refusal = helm::try_template(GATEWAY, &["--set", value]).expect_err(value);
+        assert!(refusal.contains(named), "{value}: {refusal}");
+    }
+    let refusal = helm::try_template(BASE, &["--set", "enabled=true"]).expect_err("there is nothing to set");
+    assert!(refusal.contains("'enabled'"), "{refusal}");
+}
