@@ -49,6 +49,13 @@ crds: ## Write charts/sluice-base/crds anew, after a change in routing/src/api
 	cargo run --locked -q -p sluice-gateway --bin sluice -- crds > $(TARGET)/crds.yaml
 	mv $(TARGET)/crds.yaml charts/sluice-base/crds/istio.yaml
 
+image: ## The container image, with docker, podman or buildah (IMAGE=... for another name)
+	@.ci/image build $(IMAGE)
+
+image-size: ## How large the image is, without a container engine
+	@.ci/deps build
+	@.ci/image size
+
 deps: ## Only install or name what is missing
 	@.ci/deps build
 	@.ci/deps peers

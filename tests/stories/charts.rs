@@ -160,11 +160,13 @@ fn the_pod_can_do_little_and_knows_itself() {
         spec["volumes"],
         json!([
             {"name": "podinfo", "downwardAPI": {"items": [labels]}},
+            {"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
             {"name": "identity", "secret": {"secretName": "mesh-identity"}},
         ])
     );
     let mounts = json!([
         {"name": "podinfo", "mountPath": "/etc/podinfo", "readOnly": true},
+        {"name": "tmp", "mountPath": "/tmp"},
         {"name": "identity", "mountPath": "/etc/sluice/identity", "readOnly": true},
     ]);
     assert_eq!(container(&objects)["volumeMounts"], mounts);
@@ -346,8 +348,8 @@ fn values_written_for_istios_gateway_chart_mean_the_same() {
     assert_eq!(spec["nodeSelector"], json!({"kubernetes.io/os": "linux"}));
     assert_eq!(spec["tolerations"][0]["key"], "edge");
     assert_eq!(spec["topologySpreadConstraints"][0]["whenUnsatisfiable"], "DoNotSchedule");
-    assert_eq!(spec["volumes"][1], json!({"name": "extra-certs", "secret": {"secretName": "extra"}}));
-    assert_eq!(container(&objects)["volumeMounts"][1]["mountPath"], "/etc/istio/extra");
+    assert_eq!(spec["volumes"][2], json!({"name": "extra-certs", "secret": {"secretName": "extra"}}));
+    assert_eq!(container(&objects)["volumeMounts"][2]["mountPath"], "/etc/istio/extra");
     assert_eq!(container(&objects)["imagePullPolicy"], "IfNotPresent");
     assert_eq!(container(&objects)["resources"]["limits"], json!({"cpu": "4", "memory": "1Gi"}));
     let environment = container(&objects)["env"].as_array().expect("an environment");

@@ -36,6 +36,11 @@ volumes:
         - path: labels
           fieldRef:
             fieldPath: metadata.labels
+  # For a private socket while the proxy starts; the root is read-only.
+  - name: tmp
+    emptyDir:
+      medium: Memory
+      sizeLimit: 1Mi
   {{- with .Values.identity.secretName }}
   - name: identity
     secret:
@@ -145,6 +150,8 @@ volumeMounts:
   - name: podinfo
     mountPath: /etc/podinfo
     readOnly: true
+  - name: tmp
+    mountPath: /tmp
   {{- if .Values.identity.secretName }}
   - name: identity
     mountPath: /etc/sluice/identity
