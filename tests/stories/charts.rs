@@ -181,6 +181,21 @@ fn the_pod_can_do_little_and_knows_itself() {
 }
 
 #[test]
+fn the_executable_knows_every_flag_that_the_chart_gives_it() {
+    let Some(_) = helm::executable("the_executable_knows_every_flag_that_the_chart_gives_it") else { return };
+    let help = binary::run(&["help", "gateway"]);
+    let help = String::from_utf8_lossy(&help.stdout).into_owned();
+    let objects = helm::template(GATEWAY, &["--set", "identity.secretName=mesh-identity"]);
+    for flag in args(&objects).into_iter().filter_map(|it| it.strip_prefix("--")) {
+        let name = flag.split('=').next().unwrap_or_default();
+        assert!(
+            help.split_whitespace().any(|word| word.trim_start_matches("--") == name),
+            "--{name} is not in:\n{help}"
+        );
+    }
+}
+
+#[test]
 fn requests_may_finish_before_the_pod_is_killed() {
     let Some(_) = helm::executable("requests_may_finish_before_the_pod_is_killed") else { return };
     for (grace, drain) in [("50", "45s"), ("30", "25s"), ("5", "1s"), ("600", "595s")] {
