@@ -7,7 +7,7 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
-use crate::settings::{self, AccessLogFormat, Settings};
+use crate::settings::{self, AccessLogFormat, Settings, SourceSettings};
 
 #[cfg(test)]
 mod tests;
@@ -21,6 +21,8 @@ pub(crate) enum Command {
     Sidecar(Box<Settings>),
     /// `sluice check`.
     Check(CheckFlags),
+    /// `sluice describe`.
+    Describe(DescribeFlags, SourceSettings),
     /// `sluice demo`.
     Demo(DemoFlags),
     /// `sluice crds`.
@@ -75,6 +77,7 @@ fn check(verb: Verb) -> Result<Command, String> {
         Verb::Gateway(flags) => Settings::gateway(flags).map(|it| Command::Gateway(Box::new(it))),
         Verb::Sidecar(flags) => Settings::sidecar(flags).map(|it| Command::Sidecar(Box::new(it))),
         Verb::Check(flags) => settings::existing("PATH", &flags.paths).map(|()| Command::Check(flags)),
+        Verb::Describe(flags) => SourceSettings::new(flags.source.clone()).map(|it| Command::Describe(flags, it)),
         Verb::Demo(flags) => settings::existing_folder("DIR", &flags.directory).map(|()| Command::Demo(flags)),
         Verb::Crds => Ok(Command::Crds),
         Verb::Echo(flags) => Ok(Command::Echo(flags)),
@@ -87,6 +90,8 @@ First steps:
   sluice check my-yaml/                 what Sluice would make of your YAML
   sluice gateway --config my-yaml/      serve it
   sluice gateway --kubernetes           serve what `kubectl apply` put into a cluster
+  sluice describe service shop/cart --config my-yaml/
+                                        what applies to a service
 
 The logs' level comes from SLUICE_LOG (or RUST_LOG), as in SLUICE_LOG=debug.";
 
@@ -106,6 +111,8 @@ enum Verb {
     Sidecar(SidecarFlags),
     /// Say what is wrong with YAML, without serving it
     Check(CheckFlags),
+    /// Say what applies to a service or pod: policies, TLS, gateways, routes
+    Describe(DescribeFlags),
     /// Run a folder of YAML as a whole mesh on this machine
     Demo(DemoFlags),
     /// Print the CustomResourceDefinitions of the kinds that are read
@@ -198,7 +205,7 @@ pub(crate) struct CommonFlags {
 }
 
 /// Where configuration is read from: files, or an API server.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct SourceFlags {
     /// File or folder of YAML or JSON, watched; may be given several times
     #[arg(long, value_name = "PATH", num_args = 1.., conflicts_with = "kubernetes", required_unless_present = "kubernetes")]
@@ -231,6 +238,43 @@ pub(crate) enum CheckOutput {
     /// For people, with a summary at the end.
     Text,
     /// One JSON object per line.
+    Json,
+}
+
+/// `sluice describe`.
+#[derive(Args, Debug)]
+pub(crate) struct DescribeFlags {
+    /// What to describe
+    #[arg(value_name = "KIND", value_enum)]
+    pub(crate) kind: DescribeKind,
+    /// The Service; or the Pod, WorkloadEntry, Deployment, StatefulSet or DaemonSet
+    #[arg(value_name = "NAMESPACE/NAME", value_parser = settings::parse_object)]
+    pub(crate) object: settings::WorkloadName,
+    /// Where the configuration is.
+    #[command(flatten)]
+    pub(crate) source: SourceFlags,
+    /// How the description is printed
+    #[arg(long, value_name = "FORMAT", default_value = "text", value_enum)]
+    pub(crate) output: DescribeOutput,
+}
+
+/// What `sluice describe` can describe.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum DescribeKind {
+    /// A Kubernetes Service.
+    #[value(alias = "svc")]
+    Service,
+    /// A workload: one Pod, or all that are made from one template.
+    #[value(alias = "po")]
+    Pod,
+}
+
+/// How `sluice describe` prints.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum DescribeOutput {
+    /// For people.
+    Text,
+    /// One JSON object.
     Json,
 }
 
@@ -280,7 +324,7 @@ fn describe(error: &clap::Error) -> String {
             None => format!("`{}` does not belong here", argument.unwrap_or_default()),
         },
         ErrorKind::InvalidSubcommand => format!(
-            "there is no command `{}`; there are gateway, sidecar, check, demo, crds and help",
+            "there is no command `{}`; there are gateway, sidecar, check, describe, demo, crds and help",
             text(error, ContextKind::InvalidSubcommand).unwrap_or_default()
         ),
         ErrorKind::MissingRequiredArgument => match argument.unwrap_or_default() {

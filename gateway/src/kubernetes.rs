@@ -7,6 +7,7 @@
 
 pub(crate) mod client;
 mod objects;
+pub(crate) mod once;
 mod reflect;
 mod secrets;
 pub(crate) mod source;

@@ -14,7 +14,7 @@ mod parse;
 use downward::Downward;
 pub(crate) use parse::{
     Address, LabelList, PortMap, WorkloadName, parse_address, parse_duration, parse_ip, parse_labels, parse_name,
-    parse_port_map, parse_trust_domain, parse_workers, parse_workload,
+    parse_object, parse_port_map, parse_trust_domain, parse_workers, parse_workload,
 };
 
 /// Everything one proxy process is told at start.

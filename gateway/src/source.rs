@@ -12,10 +12,25 @@ use routing::{problem::Problem, resources::Resources};
 
 use crate::{
     assembly,
-    kubernetes::{client, source::KubernetesSource},
+    kubernetes::{client, once, source::KubernetesSource},
     settings::{Settings, SourceSettings},
 };
 use files::FileSource;
+
+/// What is there now, and what is wrong with it, without following it. Secrets of an API server are left out: whoever only
+/// wants to look at routes and policies needs no permission to read keys. Blocks.
+///
+/// # Errors
+/// The paths cannot be reached, no API server can be found, or it does not answer.
+pub(crate) fn once(settings: &SourceSettings) -> Result<(Resources, Vec<Problem>)> {
+    match settings {
+        SourceSettings::Files(paths) => Ok(FileSource::once(paths.clone())?.load()),
+        SourceSettings::Kubernetes(kubernetes) => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async { once::read(&client::connect(kubernetes).await?).await })
+        }
+    }
+}
 
 /// Either source.
 pub(crate) enum Source {

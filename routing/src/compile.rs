@@ -20,15 +20,20 @@ mod routes;
 mod secrets;
 mod server_tls;
 mod services;
-
 mod upstream_tls;
+mod view;
 mod virtual_hosts;
 mod virtual_services;
 mod workloads;
 
+pub use destination_rules::{MergedRule, NamedSubset, Policy, RuleLevel, TlsPolicy};
+pub use endpoints::has_sidecar;
+pub use peer_authentication::WorkloadMtls;
 pub use proxy::{Proxy, Role};
 pub use secrets::named_secrets;
-pub use workloads::{WorkloadFacts, WorkloadPort, workload};
+pub use services::ProtocolChoice;
+pub use view::{GatewayPort, GatewayServer, View, ViewedPort, ViewedService, selects};
+pub use workloads::{WorkloadFacts, WorkloadPort, entry_facts, pod_facts, template_facts, workload};
 
 use context::Context;
 

@@ -1,7 +1,7 @@
 //! `sluice check`: what the proxies would make of some YAML. It compiles the way they do, once for each proxy that the
 //! files speak of, and prints every problem once.
 
-mod proxies;
+pub(crate) mod proxies;
 
 #[cfg(test)]
 mod tests;

@@ -3,5 +3,6 @@
 pub(crate) mod check;
 pub(crate) mod crds;
 pub(crate) mod demo;
+pub(crate) mod describe;
 pub(crate) mod echo;
 pub(crate) mod proxy;

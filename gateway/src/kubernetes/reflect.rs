@@ -219,14 +219,17 @@ fn unknown(error: &Error, kind: Kind) -> Option<Failure> {
     else {
         return None;
     };
-    (status.code == 404).then(|| Failure {
-        code: UNKNOWN_KIND,
-        message: format!(
-            "the API server does not know {} of {}; install the chart sluice-base or Istio's CRDs",
-            kind.name(),
-            kind.group_versions().0
-        ),
-    })
+    (status.code == 404).then(|| unknown_kind(kind))
+}
+
+/// That the cluster does not have the kind.
+pub(super) fn unknown_kind(kind: Kind) -> Failure {
+    let (group, _) = kind.group_versions();
+    let message = format!(
+        "the API server does not know {} of {group}; install the chart sluice-base or Istio's CRDs",
+        kind.name()
+    );
+    Failure { code: UNKNOWN_KIND, message }
 }
 
 /// A sentence about an error of the API server.

@@ -120,6 +120,14 @@ pub(crate) fn parse_workload(text: &str) -> Result<WorkloadName, String> {
     }
 }
 
+/// Reads the namespace and name of any object.
+///
+/// # Errors
+/// A sentence.
+pub(crate) fn parse_object(text: &str) -> Result<WorkloadName, String> {
+    parse_workload(text).map_err(|_| "write the namespace, a slash and the name, as in default/reviews".to_owned())
+}
+
 /// Reads the name of a Kubernetes object.
 ///
 /// # Errors

@@ -4,7 +4,7 @@
 //! fields are findings, all of them; a value of the wrong type ends the decoding. Every message names the field.
 
 mod access;
-mod nearest;
+pub mod nearest;
 
 pub(crate) use access::camel_case;
 

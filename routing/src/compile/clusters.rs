@@ -32,6 +32,11 @@ pub(super) fn name(port: u16, subset: &str, host: &str) -> Arc<str> {
 }
 
 impl Clusters {
+    /// One that was made.
+    pub(super) fn get(&self, id: ClusterId) -> Arc<Cluster> {
+        self.all.borrow()[id.0 as usize].clone()
+    }
+
     pub(super) fn into_all(self) -> Vec<Arc<Cluster>> {
         self.all.into_inner()
     }

@@ -22,34 +22,53 @@ pub(super) struct DestinationRules<'a> {
 }
 
 /// One DestinationRule, or several of the same namespace and host.
-pub(super) struct MergedRule<'a> {
+pub struct MergedRule<'a> {
     /// The oldest, which the others are merged into.
-    pub(super) base: &'a Object<DestinationRule>,
+    pub base: &'a Object<DestinationRule>,
     traffic_policy: Option<(&'a Object<DestinationRule>, &'a TrafficPolicy)>,
     subsets: Vec<NamedSubset<'a>>,
 }
 
 /// A subset and where it is written.
-pub(super) struct NamedSubset<'a> {
-    pub(super) object: &'a Object<DestinationRule>,
+pub struct NamedSubset<'a> {
+    /// The rule that names it.
+    pub object: &'a Object<DestinationRule>,
     pub(super) index: usize,
-    pub(super) subset: &'a Subset,
+    /// As written.
+    pub subset: &'a Subset,
+}
+
+/// Why a DestinationRule is the one that holds, the strongest reason first.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum RuleLevel {
+    /// It is of the client's namespace, and its `workloadSelector` picks the client.
+    WorkloadSelector,
+    /// It is of the client's namespace.
+    ClientNamespace,
+    /// It is of the service's namespace.
+    ServiceNamespace,
+    /// It is of the root namespace.
+    RootNamespace,
 }
 
 /// What holds for one subset of one port, after Istio's inheritance.
 #[derive(Default)]
-pub(super) struct Policy<'a> {
+pub struct Policy<'a> {
     pub(super) load_balancer: Option<&'a LoadBalancer>,
     pub(super) connection_pool: Option<&'a ConnectionPool>,
-    pub(super) tls: Option<TlsPolicy<'a>>,
+    /// `None`: nobody says, so it is mutual TLS with endpoints that have a sidecar.
+    pub tls: Option<TlsPolicy<'a>>,
 }
 
 /// TLS settings and where they are written.
 #[derive(Clone)]
-pub(super) struct TlsPolicy<'a> {
-    pub(super) object: &'a Object<DestinationRule>,
-    pub(super) field: String,
-    pub(super) tls: &'a ClientTls,
+pub struct TlsPolicy<'a> {
+    /// The rule that says it.
+    pub object: &'a Object<DestinationRule>,
+    /// Where, as `spec.trafficPolicy.tls`.
+    pub field: String,
+    /// As written.
+    pub tls: &'a ClientTls,
 }
 
 impl<'a> DestinationRules<'a> {
@@ -80,9 +99,20 @@ impl<'a> DestinationRules<'a> {
 
     /// Proxy's namespace, then the service's, then the root's: the first with a rule for the host wins completely.
     pub(super) fn of(&self, host: &str, namespace: &str) -> Option<&MergedRule<'a>> {
-        let level = |namespace: &str| self.by_namespace.get(namespace).and_then(|rules| rules.get(host));
-        let own = || Some(self.own_namespace).filter(|own| *own != self.root_namespace).and_then(level);
-        self.selecting.get(host).or_else(own).or_else(|| level(namespace)).or_else(|| level(self.root_namespace))
+        self.with_level(host, namespace).map(|(_, rule)| rule)
+    }
+
+    /// As [`Self::of`], with the reason. A client of the service's own namespace sees the service's rule.
+    pub(super) fn with_level(&self, host: &str, namespace: &str) -> Option<(RuleLevel, &MergedRule<'a>)> {
+        let find = |namespace: &str| self.by_namespace.get(namespace).and_then(|rules| rules.get(host));
+        let client =
+            if self.own_namespace == namespace { RuleLevel::ServiceNamespace } else { RuleLevel::ClientNamespace };
+        let own = || Some(self.own_namespace).filter(|own| *own != self.root_namespace).and_then(find);
+        let selecting = self.selecting.get(host).map(|rule| (RuleLevel::WorkloadSelector, rule));
+        selecting
+            .or_else(|| Some((client, own()?)))
+            .or_else(|| Some((RuleLevel::ServiceNamespace, find(namespace)?)))
+            .or_else(|| Some((RuleLevel::RootNamespace, find(self.root_namespace)?)))
     }
 }
 
@@ -106,6 +136,23 @@ fn merge<'a>(rules: &mut HostMap<MergedRule<'a>>, host: &HostPattern, object: &'
 }
 
 impl<'a> MergedRule<'a> {
+    /// Its subsets, and those of the rules merged into it, in order.
+    pub fn subsets(&self) -> &[NamedSubset<'a>] {
+        &self.subsets
+    }
+
+    /// The rules merged into the oldest, as far as anything of them counts.
+    pub fn merged(&self) -> Vec<&'a Object<DestinationRule>> {
+        let policy = self.traffic_policy.map(|(object, _)| object);
+        let mut found: Vec<&Object<DestinationRule>> = Vec::new();
+        for object in policy.into_iter().chain(self.subsets.iter().map(|named| named.object)) {
+            if !std::ptr::eq(object, self.base) && !found.iter().any(|known| std::ptr::eq(*known, object)) {
+                found.push(object);
+            }
+        }
+        found
+    }
+
     pub(super) fn subset(&self, name: &str) -> Option<&NamedSubset<'a>> {
         self.subsets.iter().find(|known| known.subset.name == name)
     }
@@ -118,7 +165,7 @@ impl<'a> MergedRule<'a> {
 
     /// A subset's blocks replace the rule's; an entry of `portLevelSettings` replaces all of them, and what it omits falls
     /// back to the defaults.
-    pub(super) fn policy(&self, subset: Option<&NamedSubset<'a>>, port: u16) -> Policy<'a> {
+    pub fn policy(&self, subset: Option<&NamedSubset<'a>>, port: u16) -> Policy<'a> {
         let mut policy = Policy::default();
         if let Some((object, rule)) = self.traffic_policy {
             policy.lay_over(object, rule, "spec.trafficPolicy", port);

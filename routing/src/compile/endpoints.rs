@@ -47,8 +47,13 @@ pub(super) struct Owner {
 impl Owner {
     /// Label of workloads that a sidecar stands beside: they can be spoken to in mesh TLS.
     pub(super) fn has_sidecar(&self) -> bool {
-        self.labels.get("security.istio.io/tlsMode").is_some_and(|mode| mode == "istio")
+        has_sidecar(&self.labels)
     }
+}
+
+/// Whether labels are those of a workload with a sidecar.
+pub fn has_sidecar(labels: &BTreeMap<String, String>) -> bool {
+    labels.get("security.istio.io/tlsMode").is_some_and(|mode| mode == "istio")
 }
 
 /// Indexes over what knows endpoints, and what has been asked before.
@@ -104,7 +109,7 @@ impl<'a> Endpoints<'a> {
 
     fn pod_owner(&self, context: &Context<'a>, pod: &'a Object<Pod>) -> Rc<Owner> {
         let mut pods = self.pods.borrow_mut();
-        let describe = || owner(&workloads::of_pod(context.resources, pod), &context.proxy.trust_domain);
+        let describe = || owner(&workloads::pod_facts(context.resources, pod), &context.proxy.trust_domain);
         pods.entry((pod.namespace(), pod.name())).or_insert_with(|| Rc::new(describe())).clone()
     }
 }
@@ -149,7 +154,7 @@ impl<'a> Search<'_, 'a> {
             None => {
                 for (pod, address) in self.pods(object.namespace(), &spec.selector) {
                     let owner = self.all.pod_owner(self.context, pod);
-                    let facts = workloads::of_pod(self.context.resources, pod);
+                    let facts = workloads::pod_facts(self.context.resources, pod);
                     if let Some(number) = facts.target_port(port.target_port.as_ref(), port.port) {
                         found.push(Instance { address: (address, number).into(), weight: 1, owner });
                     }
@@ -215,7 +220,7 @@ impl<'a> Search<'_, 'a> {
         default: impl Fn(&WorkloadFacts) -> Option<u16>,
     ) {
         for entry in self.context.resources.workload_entries.in_namespace(namespace) {
-            let facts = workloads::of_entry(entry);
+            let facts = workloads::entry_facts(entry);
             if !is_subset(selector, &facts.labels) {
                 continue;
             }

@@ -38,7 +38,7 @@ pub(super) fn compile(context: &Context<'_>, workload: &WorkloadFacts) -> Inboun
 }
 
 /// The port of this workload that a service's port leads to; `None` when the service does not select it.
-fn own_port(workload: &WorkloadFacts, service: &Service<'_>, port: &ServicePort<'_>) -> Option<u16> {
+pub(super) fn own_port(workload: &WorkloadFacts, service: &Service<'_>, port: &ServicePort<'_>) -> Option<u16> {
     if *service.namespace != *workload.namespace {
         return None;
     }

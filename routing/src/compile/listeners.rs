@@ -20,25 +20,34 @@ pub(super) fn compile(context: &Context<'_>) -> Vec<Listener> {
     let bound = virtual_services::visible(context);
     let mut attached = Attached::default();
     let mut listeners: Vec<Listener> = Vec::new();
-    for port in &ports {
-        let bind_port = target_port(context, port.number);
-        let clash = listeners.iter().find(|other| other.bind == port.bind && other.bind_port == bind_port);
-        if let Some(other) = clash {
-            let message = format!(
-                "port {} leads to the proxy's port {bind_port}, which serves port {} already, so it is not opened; give \
-                 them different targetPorts in the gateway's Service",
-                port.number, other.port
-            );
-            let gateway = port.servers[0].gateway;
-            context.report.error(gateway, "port-conflict", "spec.servers", message);
-            continue;
-        }
+    for (port, bind_port) in opened(context, &ports) {
         let routes = Arc::new(virtual_hosts::compile(context, port, &bound, &mut attached));
         let tls = port.tls.then(|| tls_servers(port));
         listeners.push(Listener { bind: port.bind, port: port.number, bind_port, tls, routes });
     }
     report_unattached(context, &ports, &bound, &attached);
     listeners
+}
+
+/// The ports that can be opened, each with the port to bind. Of two that would be the same socket the first has it.
+pub(super) fn opened<'p, 'a>(context: &Context<'a>, ports: &'p [ServedPort<'a>]) -> Vec<(&'p ServedPort<'a>, u16)> {
+    let mut opened: Vec<(&ServedPort<'a>, u16)> = Vec::new();
+    for port in ports {
+        let bind_port = target_port(context, port.number);
+        let clash = opened.iter().find(|(other, bound)| other.bind == port.bind && *bound == bind_port);
+        if let Some((other, _)) = clash {
+            let message = format!(
+                "port {} leads to the proxy's port {bind_port}, which serves port {} already, so it is not opened; give \
+                 them different targetPorts in the gateway's Service",
+                port.number, other.number
+            );
+            let gateway = port.servers[0].gateway;
+            context.report.error(gateway, "port-conflict", "spec.servers", message);
+            continue;
+        }
+        opened.push((port, bind_port));
+    }
+    opened
 }
 
 fn tls_servers(port: &ServedPort<'_>) -> TlsServers {

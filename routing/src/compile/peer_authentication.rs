@@ -12,14 +12,17 @@ use crate::{
 /// All policies by namespace, oldest first.
 pub(super) struct PeerAuthentications<'a> {
     by_namespace: HashMap<&'a str, Vec<&'a Object<PeerAuthentication>>>,
-    mesh: MutualTlsMode,
+    mesh: Option<&'a Object<PeerAuthentication>>,
 }
 
 /// What the policies say about one workload.
-pub(super) struct WorkloadMtls<'a> {
+pub struct WorkloadMtls<'a> {
     /// For ports without a word of their own.
-    pub(super) default: MtlsMode,
-    ports: Option<&'a BTreeMap<u16, crate::api::peer_authentication::MutualTls>>,
+    pub default: MtlsMode,
+    /// The policy that says so; `None`: none does, and it is Istio's default.
+    pub source: Option<&'a Object<PeerAuthentication>>,
+    /// The policy that selects the workload.
+    own: Option<&'a Object<PeerAuthentication>>,
 }
 
 impl<'a> PeerAuthentications<'a> {
@@ -30,7 +33,7 @@ impl<'a> PeerAuthentications<'a> {
         }
         // A policy with a selector in the root namespace is ignored: Istio's mesh level has no selector.
         let root = by_namespace.remove(root_namespace).unwrap_or_default();
-        let mesh = root.into_iter().find(|object| !has_selector(object)).map(mode).unwrap_or_default();
+        let mesh = root.into_iter().find(|object| !has_selector(object));
         Self { by_namespace, mesh }
     }
 
@@ -40,24 +43,34 @@ impl<'a> PeerAuthentications<'a> {
         let selects = |object: &Object<PeerAuthentication>| {
             object.spec.selector.as_ref().is_some_and(|selector| is_subset(&selector.match_labels, labels))
         };
-        let own = policies.iter().find(|object| has_selector(object) && selects(object));
-        let wide = policies.iter().find(|object| !has_selector(object));
-        let levels = [own.map(|object| mode(object)), wide.map(|object| mode(object)), Some(self.mesh)];
-        let default = levels.into_iter().flatten().find_map(effective).unwrap_or_default();
-        WorkloadMtls { default, ports: own.map(|object| &object.spec.port_level_mtls) }
+        let own = policies.iter().copied().find(|object| has_selector(object) && selects(object));
+        let wide = policies.iter().copied().find(|object| !has_selector(object));
+        let mut levels = [own, wide, self.mesh].into_iter().flatten();
+        let found = levels.find_map(|object| Some((effective(mode(object))?, object)));
+        WorkloadMtls {
+            default: found.map(|(mode, _)| mode).unwrap_or_default(),
+            source: found.map(|(_, object)| object),
+            own,
+        }
     }
 }
 
-impl WorkloadMtls<'_> {
+impl<'a> WorkloadMtls<'a> {
     /// The mode of a workload port.
-    pub(super) fn port(&self, port: u16) -> MtlsMode {
-        let own = self.ports.and_then(|ports| ports.get(&port)).and_then(|mtls| effective(mtls.mode));
-        own.unwrap_or(self.default)
+    pub fn port(&self, port: u16) -> MtlsMode {
+        self.at_port(port).0
+    }
+
+    /// The mode of a workload port, and the policy that says so.
+    pub fn at_port(&self, port: u16) -> (MtlsMode, Option<&'a Object<PeerAuthentication>>) {
+        let own = self.own.and_then(|object| Some((object, object.spec.port_level_mtls.get(&port)?)));
+        let own = own.and_then(|(object, mtls)| Some((effective(mtls.mode)?, Some(object))));
+        own.unwrap_or((self.default, self.source))
     }
 
     /// The ports that the policy names.
-    pub(super) fn ports(&self) -> impl Iterator<Item = u16> {
-        self.ports.into_iter().flat_map(BTreeMap::keys).copied()
+    pub fn ports(&self) -> impl Iterator<Item = u16> {
+        self.own.into_iter().flat_map(|object| object.spec.port_level_mtls.keys()).copied()
     }
 }
 

@@ -44,7 +44,23 @@ pub(super) struct ServicePort<'a> {
     pub(super) number: u16,
     /// `None`: nobody said, so it is sniffed (and HTTP/1.1 for a gateway).
     pub(super) protocol: Option<Protocol>,
+    pub(super) chosen_by: ProtocolChoice,
     pub(super) origin: Origin<'a>,
+}
+
+/// What told the protocol of a service's port.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ProtocolChoice {
+    /// Kubernetes `appProtocol`.
+    AppProtocol,
+    /// The port's name: `http`, `grpc-web`, `tcp-db`.
+    PortName,
+    /// Its number, for some that never speak HTTP: 25, 53, 3306, 27017.
+    WellKnown,
+    /// `ServiceEntry.ports[].protocol`.
+    Declared,
+    /// Nothing: it is sniffed.
+    Nothing,
 }
 
 /// The object that a port comes from: two ServiceEntries may share a host.
@@ -166,11 +182,16 @@ fn of_kubernetes<'a>(object: &'a Object<api::Service>, proxy: &Proxy) -> Service
 
 /// Istio's protocol selection: `appProtocol`, then the port's name, then some well-known numbers, else sniffed.
 fn port_of_kubernetes<'a>(object: &'a Object<api::Service>, port: &'a api::service::ServicePort) -> ServicePort<'a> {
-    let named = || Protocol::from_port_name(&port.name);
-    let declared = port.app_protocol.as_deref().and_then(Protocol::from_app_protocol).or_else(named);
-    let well_known = || matches!(port.port, 25 | 53 | 3306 | 27017).then_some(Protocol::Tcp);
-    let origin = Origin::Kubernetes(object, port);
-    ServicePort { number: port.port, protocol: declared.or_else(well_known), origin }
+    let by_application = port.app_protocol.as_deref().and_then(Protocol::from_app_protocol);
+    let by_application = by_application.map(|found| (found, ProtocolChoice::AppProtocol));
+    let by_name = || Some((Protocol::from_port_name(&port.name)?, ProtocolChoice::PortName));
+    let well_known = matches!(port.port, 25 | 53 | 3306 | 27017);
+    let by_number = || well_known.then_some((Protocol::Tcp, ProtocolChoice::WellKnown));
+    let (protocol, chosen_by) = by_application
+        .or_else(by_name)
+        .or_else(by_number)
+        .map_or((None, ProtocolChoice::Nothing), |(protocol, by)| (Some(protocol), by));
+    ServicePort { number: port.port, protocol, chosen_by, origin: Origin::Kubernetes(object, port) }
 }
 
 fn annotated_accounts(object: &Object<api::Service>, proxy: &Proxy) -> Vec<String> {
@@ -188,6 +209,7 @@ fn of_entry<'a>(object: &'a Object<api::ServiceEntry>, host: &str) -> Service<'a
     let ports = spec.ports.iter().filter(|port| port.protocol != Some(Protocol::Udp)).map(|port| ServicePort {
         number: port.number,
         protocol: port.protocol,
+        chosen_by: if port.protocol.is_some() { ProtocolChoice::Declared } else { ProtocolChoice::Nothing },
         origin: Origin::Entry(object, port),
     });
     Service {

@@ -7,7 +7,7 @@ use super::{
     proxy::{Proxy, is_subset, spiffe_id},
 };
 use crate::{
-    api::{Pod, WorkloadEntry, pod::PodSpec, service::TargetPort},
+    api::{Deployment, Pod, WorkloadEntry, pod::PodSpec, service::TargetPort},
     problem::Severity,
     resources::{Object, Resources},
     snapshot::Workload,
@@ -43,24 +43,28 @@ pub struct WorkloadPort {
 /// those of its pods). `None` when there is no such object.
 pub fn workload(resources: &Resources, namespace: &str, name: &str) -> Option<WorkloadFacts> {
     if let Some(pod) = resources.pods.get(namespace, name) {
-        return Some(of_pod(resources, pod));
+        return Some(pod_facts(resources, pod));
     }
     if let Some(entry) = resources.workload_entries.get(namespace, name) {
-        return Some(of_entry(entry));
+        return Some(entry_facts(entry));
     }
-    let deployment = resources.deployments.get(namespace, name)?;
+    resources.deployments.get(namespace, name).map(|deployment| template_facts(resources, deployment))
+}
+
+/// What a Deployment, StatefulSet or DaemonSet says about its pods; its addresses are theirs.
+pub fn template_facts(resources: &Resources, deployment: &Object<Deployment>) -> WorkloadFacts {
     let template = &deployment.spec.spec.template;
     let labels = &template.metadata.labels;
-    let pods = resources.pods.in_namespace(namespace).iter();
+    let pods = resources.pods.in_namespace(deployment.namespace()).iter();
     let own = pods.filter(|pod| !labels.is_empty() && is_subset(labels, &pod.meta.labels));
-    Some(WorkloadFacts {
-        name: name.to_owned(),
-        namespace: namespace.to_owned(),
+    WorkloadFacts {
+        name: deployment.name().to_owned(),
+        namespace: deployment.namespace().to_owned(),
         labels: labels.clone(),
         service_account: template.spec.account().to_owned(),
         addresses: own.filter_map(|pod| pod.spec.status.pod_ip.parse().ok()).collect(),
         ports: container_ports(&template.spec),
-    })
+    }
 }
 
 /// The sidecar's own workload; an unknown one is reported and has no labels and no ports.
@@ -94,7 +98,7 @@ pub(super) fn of_gateway(proxy: &Proxy) -> Workload {
 }
 
 /// A pod tells about itself. One that was written by hand, without containers or account, has its owner's.
-pub(super) fn of_pod(resources: &Resources, pod: &Object<Pod>) -> WorkloadFacts {
+pub fn pod_facts(resources: &Resources, pod: &Object<Pod>) -> WorkloadFacts {
     let name = owner_of(resources, pod);
     let owner = resources.deployments.get(pod.namespace(), &name).map(|owner| &owner.spec.spec.template.spec);
     let own = &pod.spec.spec;
@@ -111,7 +115,8 @@ pub(super) fn of_pod(resources: &Resources, pod: &Object<Pod>) -> WorkloadFacts 
     }
 }
 
-pub(super) fn of_entry(entry: &Object<WorkloadEntry>) -> WorkloadFacts {
+/// What a WorkloadEntry says about its workload.
+pub fn entry_facts(entry: &Object<WorkloadEntry>) -> WorkloadFacts {
     let ports = entry.spec.ports.iter().map(|(name, &number)| WorkloadPort { name: name.clone(), number });
     let mut labels = entry.meta.labels.clone();
     labels.extend(entry.spec.labels.clone());

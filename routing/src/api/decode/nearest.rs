@@ -11,7 +11,7 @@ pub(super) fn sentence(name: &str, known: &[&str]) -> String {
 }
 
 /// At most two names that differ in few letters, the nearest first.
-fn nearest<'k>(name: &str, known: &[&'k str]) -> Vec<&'k str> {
+pub fn nearest<'k>(name: &str, known: &[&'k str]) -> Vec<&'k str> {
     const MOST: usize = 2;
     /// Longer names cannot be misspellings, and comparing costs their product.
     const LONGEST: usize = 64;

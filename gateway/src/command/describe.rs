@@ -1,0 +1,132 @@
+//! `sluice describe`: what applies to one service or workload. It asks the compiler, as each of the clients in question
+//! would, and puts the answers together.
+//!
+//! ```text
+//! load --> Resources, Problems --> service, workload --> Description --> print (text) or JSON
+//! ```
+
+mod backends;
+mod clients;
+mod missing;
+mod mutual_tls;
+mod policies;
+mod print;
+mod report;
+mod routes;
+mod service;
+mod workload;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeSet,
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use routing::{
+    compile::{Proxy, compile},
+    problem::{ObjectRef, Problem, Problems},
+    resources::Resources,
+};
+
+use crate::{
+    cli::{DescribeFlags, DescribeKind, DescribeOutput},
+    settings::SourceSettings,
+    source,
+};
+
+pub(crate) use report::Description;
+
+/// Describes and prints. Exit code 1 when there is no such object, 2 when the configuration cannot be read, else 0.
+pub(crate) fn run(flags: &DescribeFlags, settings: &SourceSettings) -> ExitCode {
+    let (resources, problems) = match source::once(settings) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            eprintln!("sluice: {error:#} (try `sluice help describe`)");
+            return ExitCode::from(2);
+        }
+    };
+    let (namespace, name) = (&flags.object.namespace, &flags.object.name);
+    let mut description = match describe(flags.kind, (namespace, name), &resources, problems) {
+        Ok(description) => description,
+        Err(sentence) => {
+            eprintln!("sluice: {sentence}");
+            return ExitCode::FAILURE;
+        }
+    };
+    if matches!(settings, SourceSettings::Kubernetes(_)) {
+        // Secrets were not read, so nobody knows whether one is missing.
+        description.problems.retain(|problem| problem.code != "missing-secret");
+    }
+    let out = io::stdout().lock();
+    // A reader that went away (`| head`) has seen enough.
+    let _ = match flags.output {
+        DescribeOutput::Text => print::text(out, &description),
+        DescribeOutput::Json => json(out, &description),
+    };
+    ExitCode::SUCCESS
+}
+
+/// Everything about one object; `problems` are those of loading.
+///
+/// # Errors
+/// A sentence: there is no such object. It names near ones.
+pub(crate) fn describe(
+    kind: DescribeKind,
+    (namespace, name): (&str, &str),
+    resources: &Resources,
+    problems: Vec<Problem>,
+) -> Result<Description, String> {
+    let mut concerned = Concerned::default();
+    let (workload, services) = match kind {
+        DescribeKind::Service => {
+            let found = resources.services.get(namespace, name);
+            let object = found.ok_or_else(|| missing::service(resources, &problems, namespace, name))?;
+            (None, vec![service::describe(resources, object, &mut concerned)])
+        }
+        DescribeKind::Pod => {
+            let found = backends::named(resources, namespace, name);
+            let backend = found.ok_or_else(|| missing::workload(resources, &problems, namespace, name))?;
+            let (workload, services) = workload::describe(resources, &backend, &mut concerned);
+            (Some(workload), services)
+        }
+    };
+    let problems = concerned.problems(resources, problems);
+    Ok(Description { workload, services, problems })
+}
+
+/// Which objects a description names, and for which proxies they were looked at.
+#[derive(Debug, Default)]
+struct Concerned {
+    objects: BTreeSet<ObjectRef>,
+    proxies: Vec<Proxy>,
+}
+
+impl Concerned {
+    fn name(&mut self, kind: &str, namespace: &str, name: &str) {
+        self.objects.insert(ObjectRef::new(kind, namespace, name));
+    }
+
+    fn looked_as(&mut self, proxy: &Proxy) {
+        if !self.proxies.contains(proxy) {
+            self.proxies.push(proxy.clone());
+        }
+    }
+
+    /// What loading (given) and compiling say about these objects, by place.
+    fn problems(&self, resources: &Resources, loading: Vec<Problem>) -> Vec<Problem> {
+        let mut all = Problems::from(loading);
+        for proxy in &self.proxies {
+            all.extend(compile(resources, proxy).problems);
+        }
+        all.into_sorted().into_iter().filter(|problem| self.objects.contains(&problem.object)).collect()
+    }
+}
+
+fn json(mut out: impl Write, description: &Description) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut out, description)?;
+    out.write_all(b"\n")?;
+    out.flush()
+}

@@ -1,0 +1,267 @@
+//! A description for people: short blocks of aligned lines.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+};
+
+use super::{
+    clients::words,
+    report::{
+        Description, Destination, Exposure, Finding, Mesh, MutualTls, Policies, Policy, PortPolicy, Route, Service,
+        Subset, Workload,
+    },
+};
+
+/// Prints all of it.
+pub(super) fn text(mut out: impl Write, description: &Description) -> io::Result<()> {
+    let mut page = Page::default();
+    if let Some(found) = &description.workload {
+        workload(&mut page, found);
+    }
+    for found in &description.services {
+        service(&mut page, found);
+    }
+    if !description.problems.is_empty() {
+        page.title("Problems of these objects");
+        for problem in &description.problems {
+            page.line(1, &problem.to_string());
+        }
+    }
+    out.write_all(page.text.as_bytes())?;
+    out.flush()
+}
+
+/// Lines so far.
+#[derive(Default)]
+struct Page {
+    text: String,
+}
+
+impl Page {
+    /// Begins a block.
+    fn title(&mut self, title: &str) {
+        if !self.text.is_empty() {
+            self.text.push('\n');
+        }
+        self.line(0, title);
+    }
+
+    /// A line, two spaces deeper for each level.
+    fn line(&mut self, level: usize, line: &str) {
+        let text = format!("{:indent$}{line}", "", indent = level * 2);
+        self.text.push_str(text.trim_end());
+        self.text.push('\n');
+    }
+
+    /// `name  value`, values below each other; several values take a line each.
+    fn rows<V: AsRef<str>>(&mut self, name: &str, values: impl IntoIterator<Item = V>) {
+        for (index, value) in values.into_iter().enumerate() {
+            let name = if index == 0 { name } else { "" };
+            self.line(1, &format!("{name:<12} {}", value.as_ref()));
+        }
+    }
+
+    fn row(&mut self, name: &str, value: &str) {
+        self.rows(name, [value]);
+    }
+
+    fn findings(&mut self, findings: &[Finding]) {
+        for finding in findings {
+            self.row(finding.severity, &finding.message);
+        }
+    }
+}
+
+fn workload(page: &mut Page, found: &Workload) {
+    page.title(&format!("{} {}/{}", found.kind, found.namespace, found.name));
+    if found.owner != found.name {
+        page.row("owner", &found.owner);
+    }
+    page.row("labels", &labels(&found.labels));
+    page.row("account", &found.service_account);
+    page.row("address", &some(&found.addresses, "not known"));
+    let sidecar = match found.sidecar {
+        Some(true) => "yes",
+        Some(false) => "no",
+        None => "not known: the pods would tell",
+    };
+    page.row("sidecar", sidecar);
+    let ports = found.ports.iter().map(|port| {
+        let name = if port.name.is_empty() { String::new() } else { format!(" {}", port.name) };
+        format!("{}{name}, {}, for {}", port.number, port.mutual_tls, some(&port.services, "no Service"))
+    });
+    page.rows("port", ports);
+    accepts(page, std::slice::from_ref(&found.mutual_tls));
+    page.findings(&found.findings);
+}
+
+fn service(page: &mut Page, found: &Service) {
+    page.title(&format!("Service {}/{}", found.namespace, found.name));
+    page.row("host", &found.host);
+    if found.kind != "ClusterIP" {
+        page.row("type", &found.kind);
+    }
+    page.row("selector", &labels(&found.selector));
+    let ports = found.ports.iter().map(|port| {
+        let protocol = port.protocol.as_ref().map(|it| format!("{it} ")).unwrap_or_default();
+        let name = if port.name.is_empty() { String::new() } else { format!(" {}", port.name) };
+        format!(
+            "{}{name} -> {}, {protocol}({}), {}",
+            port.number,
+            port.target,
+            port.chosen_by,
+            endpoints(port.endpoints)
+        )
+    });
+    page.rows("port", ports);
+    let workloads = found.workloads.iter().map(|it| {
+        let sidecar = match (it.sidecar, it.kind) {
+            (Some(true), _) => "",
+            (Some(false), _) => ", no sidecar",
+            (None, _) => ", no pod known",
+        };
+        format!("{} {} ({}){sidecar}", it.kind, it.name, words(&it.labels))
+    });
+    page.rows("workload", workloads);
+    accepts(page, &found.mutual_tls);
+    page.findings(&found.findings);
+    found.policies.iter().for_each(|it| policies(page, it));
+    gateways(page, &found.gateways);
+    found.mesh.iter().for_each(|it| mesh(page, it));
+}
+
+/// What workloads accept.
+fn accepts(page: &mut Page, all: &[MutualTls]) {
+    for found in all {
+        let who = if found.workloads.is_empty() { String::new() } else { format!(": {}", found.workloads.join(", ")) };
+        page.row("accepts", &format!("{} ({}){who}", found.mode, found.set_by));
+        let ports = found.ports.iter();
+        page.rows("", ports.map(|it| format!("port {}: {} ({})", it.workload_port, it.mode, it.set_by)));
+    }
+}
+
+fn endpoints(count: usize) -> String {
+    match count {
+        0 => "no endpoint ready".to_owned(),
+        1 => "1 endpoint ready".to_owned(),
+        many => format!("{many} endpoints ready"),
+    }
+}
+
+fn policies(page: &mut Page, found: &Policies) {
+    match &found.destination_rule {
+        Some(rule) => {
+            page.title(&format!("DestinationRule {}/{}", rule.namespace, rule.name));
+            page.row("why", &format!("host {}: {}", rule.host, rule.why));
+            if !rule.merged.is_empty() {
+                page.row("merged with", &rule.merged.join(", "));
+            }
+        }
+        None => page.title("No DestinationRule"),
+    }
+    page.rows("for", &found.clients);
+    port_policies(page, &found.ports);
+    for it in &found.subsets {
+        subset(page, it);
+    }
+}
+
+/// Once for all ports when they have the same.
+fn port_policies(page: &mut Page, ports: &[PortPolicy]) {
+    match ports {
+        [] => {}
+        [first, rest @ ..] if rest.iter().all(|it| it.policy == first.policy) => policy(page, "", &first.policy),
+        all => all.iter().for_each(|it| policy(page, &format!("port {}: ", it.port), &it.policy)),
+    }
+}
+
+fn policy(page: &mut Page, prefix: &str, policy: &Policy) {
+    let tls = match policy.tls {
+        "AUTOMATIC" => "automatic: mutual TLS with endpoints that have a sidecar, else plain text",
+        "DISABLE" => "DISABLE: plain text",
+        other => other,
+    };
+    let details: String = policy.tls_details.iter().map(|detail| format!(", {detail}")).collect();
+    page.row("TLS", &format!("{prefix}{tls}{details}"));
+    let pool: String = policy.connection_pool.iter().map(|detail| format!(", {detail}")).collect();
+    page.row("balancing", &format!("{prefix}{}{pool}", policy.load_balancer));
+}
+
+fn subset(page: &mut Page, found: &Subset) {
+    let members = some(&found.workloads, "no workload");
+    page.row("subset", &format!("{} ({}): {members}", found.name, labels(&found.labels)));
+    for it in &found.ports {
+        policy(page, &format!("subset {}, port {}: ", found.name, it.port), &it.policy);
+    }
+}
+
+fn gateways(page: &mut Page, all: &[Exposure]) {
+    if all.is_empty() {
+        page.title("Exposed on no Gateway");
+    }
+    for found in all {
+        page.title(&format!("Exposed on Gateway {}", found.gateway));
+        let tls = found.tls.as_ref().map(|mode| format!(", TLS {mode}")).unwrap_or_default();
+        let secret = match found.credentials.as_slice() {
+            [] => String::new(),
+            names => format!(", credentialName {}", names.join(" and ")),
+        };
+        page.row("server", &format!("{} {}{tls}{secret}", found.port, found.protocol));
+        page.row("hosts", &found.hosts.join(", "));
+        if found.redirects_to_https {
+            page.row("redirects", "every request, to https (httpsRedirect)");
+            continue;
+        }
+        found.routes.iter().for_each(|it| route(page, it));
+    }
+}
+
+fn mesh(page: &mut Page, found: &Mesh) {
+    page.title("Inside of the mesh");
+    page.rows("for", &found.clients);
+    for host in &found.hosts {
+        let straight = if host.routes.is_empty() { ": straight to its endpoints, no VirtualService" } else { "" };
+        page.line(1, &format!("{}:{}{straight}", host.host, host.port));
+        host.routes.iter().for_each(|it| route(page, it));
+    }
+    if found.hosts.is_empty() {
+        page.line(1, "no HTTP port: connections are passed on as they are");
+    }
+}
+
+fn route(page: &mut Page, found: &Route) {
+    let name = if found.name == "default" { String::new() } else { format!(", route {}", found.name) };
+    let via = format!("VirtualService {}{name}", found.virtual_service);
+    match &found.url {
+        Some(url) => page.line(2, &format!("{url}  ({via})")),
+        None => page.line(2, &via),
+    }
+    let when = if found.when.is_empty() { "every request".to_owned() } else { found.when.join(", ") };
+    let rewrite: String = found.rewrite.iter().map(|it| format!(", {it}")).collect();
+    page.line(3, &format!("{when}{rewrite}"));
+    for to in &found.destinations {
+        page.line(3, &format!("-> {}", destination(to)));
+    }
+    if let Some(answer) = &found.answer {
+        page.line(3, &format!("-> {answer}"));
+    }
+}
+
+fn destination(to: &Destination) -> String {
+    let share = if to.percent == "100" { String::new() } else { format!(" {} %", to.percent) };
+    let subset = to.subset.as_ref().map(|name| format!(" subset {name}")).unwrap_or_default();
+    let exists = if to.exists { "" } else { ": there is no such thing, so these requests get 503" };
+    if to.host.is_empty() {
+        return format!("nowhere{share}{exists}");
+    }
+    format!("{}:{}{subset}{share}{exists}", to.host, to.port)
+}
+
+fn labels(labels: &BTreeMap<String, String>) -> String {
+    if labels.is_empty() { "none".to_owned() } else { words(labels) }
+}
+
+fn some(words: &[String], none: &str) -> String {
+    if words.is_empty() { none.to_owned() } else { words.join(", ") }
+}

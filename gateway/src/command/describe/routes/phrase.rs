@@ -1,0 +1,188 @@
+//! One route in words.
+
+use routing::{
+    compile::{GatewayPort, GatewayServer},
+    host::HostPattern,
+    pattern::{HeaderField, PathKind, PathPattern, RouteMatch, StringPattern},
+    rule::{Action, Destinations, PathRewrite, Redirect, RedirectPath, Rewrite},
+    table,
+};
+
+use crate::command::describe::report::{Destination, Route};
+
+/// How clients begin a URL.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Address<'d> {
+    scheme: &'static str,
+    domain: &'d HostPattern,
+    port: u16,
+}
+
+impl<'d> Address<'d> {
+    /// At a gateway.
+    pub(super) fn of(port: &GatewayPort<'_>, server: &GatewayServer<'_>, domain: &'d HostPattern) -> Self {
+        let scheme = if super::is_tls(server) { "https" } else { "http" };
+        Self { scheme, domain, port: port.number }
+    }
+
+    /// From a workload of the mesh.
+    pub(super) fn in_mesh(domain: &'d HostPattern, port: u16) -> Self {
+        Self { scheme: "http", domain, port }
+    }
+
+    /// A URL that the path condition fits; `None` when it cannot be told.
+    fn url(self, path: &PathPattern) -> Option<String> {
+        let host = match self.domain {
+            HostPattern::Exact(host) => host.to_string(),
+            HostPattern::Suffix(rest) if rest.starts_with('.') => format!("any{rest}"),
+            HostPattern::Suffix(_) | HostPattern::Any => return None,
+        };
+        let path = match &path.kind {
+            PathKind::Any => "/",
+            PathKind::Exact(path) | PathKind::Prefix(path) if path.starts_with('/') => path,
+            PathKind::Prefix(prefix) if prefix.is_empty() => "/",
+            _ => return None,
+        };
+        let default = matches!((self.scheme, self.port), ("http", 80) | ("https", 443));
+        let port = if default { String::new() } else { format!(":{}", self.port) };
+        Some(format!("{}://{host}{port}{path}", self.scheme))
+    }
+}
+
+/// A destination as its cluster is named: `outbound|8080|v1|host`.
+#[derive(Debug, Default)]
+pub(super) struct Target<'n> {
+    /// Fully qualified; empty when the route names none.
+    pub(super) host: &'n str,
+    port: u16,
+    subset: &'n str,
+}
+
+impl<'n> Target<'n> {
+    pub(super) fn of(cluster: &'n str) -> Self {
+        let mut parts = cluster.splitn(4, '|').skip(1);
+        let (Some(port), Some(subset), Some(host)) = (parts.next(), parts.next(), parts.next()) else {
+            return Self::default();
+        };
+        Self { host, port: port.parse().unwrap_or(0), subset }
+    }
+}
+
+/// All of a route.
+pub(super) fn route(route: &table::Route, address: Address<'_>) -> Route {
+    let rule = &route.rule;
+    let mut rewrite = rule.rewrite.as_ref().map(rewrite).unwrap_or_default();
+    rewrite.extend(rule.timeout.map(|timeout| format!("timeout {timeout:?}")));
+    let (destinations, answer) = match &rule.action {
+        Action::Route(to) => (destinations(to), None),
+        Action::Redirect(redirect) => (Vec::new(), Some(redirection(redirect))),
+        Action::Direct(direct) => (Vec::new(), Some(format!("answer {}", direct.status))),
+    };
+    Route {
+        virtual_service: rule.source.to_string(),
+        name: rule.name.to_string(),
+        url: address.url(&route.when.path),
+        when: when(&route.when),
+        rewrite,
+        destinations,
+        answer,
+    }
+}
+
+fn destinations(to: &Destinations) -> Vec<Destination> {
+    let each = to.all.iter().map(|it| {
+        let target = Target::of(&it.cluster_name);
+        Destination {
+            host: target.host.to_owned(),
+            port: target.port,
+            subset: (!target.subset.is_empty()).then(|| target.subset.to_owned()),
+            percent: percent(it.weight, to.total),
+            exists: it.cluster.is_some(),
+        }
+    });
+    each.collect()
+}
+
+/// With one decimal when it needs one.
+fn percent(weight: u32, total: u32) -> String {
+    let share = f64::from(weight) * 100.0 / f64::from(total.max(1));
+    let text = format!("{share:.1}");
+    text.strip_suffix(".0").map(str::to_owned).unwrap_or(text)
+}
+
+/// Every condition, in words.
+fn when(when: &RouteMatch) -> Vec<String> {
+    let mut words: Vec<String> = path(&when.path).into_iter().collect();
+    let Some(conditions) = &when.conditions else { return words };
+    let pseudo = [("scheme", &conditions.scheme), ("method", &conditions.method), ("authority", &conditions.authority)];
+    words.extend(pseudo.iter().filter_map(|(name, given)| Some(format!("{name} {}", pattern(given.as_ref()?)))));
+    words.extend(conditions.port.map(|port| format!("port is {port}")));
+    for header in &conditions.headers {
+        let name = match &header.field {
+            HeaderField::Name(name) => name.as_str(),
+            HeaderField::Method => ":method",
+            HeaderField::Scheme => ":scheme",
+            HeaderField::Authority => ":authority",
+            HeaderField::Path => ":path",
+        };
+        let not = if header.inverted { "not: " } else { "" };
+        words.push(format!("{not}header {name} {}", pattern(&header.pattern)));
+    }
+    words.extend(conditions.query.iter().map(|it| format!("query {} {}", it.name, pattern(&it.pattern))));
+    words
+}
+
+fn path(path: &PathPattern) -> Option<String> {
+    let text = match &path.kind {
+        PathKind::Any => return None,
+        PathKind::Prefix(prefix) if matches!(&**prefix, "" | "/") => return None,
+        PathKind::Exact(exact) => format!("path is {exact}"),
+        PathKind::Prefix(prefix) => format!("path begins with {prefix}"),
+        PathKind::Regex(regex) => format!("path matches {}", expression(regex.as_str())),
+    };
+    Some(if path.ignore_case { format!("{text} in any case") } else { text })
+}
+
+fn pattern(pattern: &StringPattern) -> String {
+    match pattern {
+        StringPattern::Present => "is there".to_owned(),
+        StringPattern::Exact(exact) => format!("is {exact}"),
+        StringPattern::Prefix(prefix) => format!("begins with {prefix}"),
+        StringPattern::Regex(regex) => format!("matches {}", expression(regex.as_str())),
+    }
+}
+
+/// A regular expression as it was written, without the anchors it is compiled with.
+fn expression(compiled: &str) -> &str {
+    compiled.strip_prefix(r"\A(?:").and_then(|rest| rest.strip_suffix(r")\z")).unwrap_or(compiled)
+}
+
+fn rewrite(rewrite: &Rewrite) -> Vec<String> {
+    let path = rewrite.path.as_ref().map(|path| match path {
+        PathRewrite::Prefix { with, .. } => format!("prefix becomes {with}"),
+        PathRewrite::Full(with) => format!("path becomes {with}"),
+        PathRewrite::Regex { pattern, with } => format!("path: {pattern} becomes {with}"),
+    });
+    let authority =
+        rewrite.authority.as_ref().map(|it| format!("Host becomes {}", String::from_utf8_lossy(it.as_bytes())));
+    path.into_iter().chain(authority).collect()
+}
+
+fn redirection(redirect: &Redirect) -> String {
+    let mut text = format!("redirect {}", redirect.code);
+    let path = redirect.path.as_ref().map(|path| match path {
+        RedirectPath::Full(path) => format!("path {path}"),
+        RedirectPath::Prefix { with, .. } => format!("prefix {with}"),
+    });
+    let parts = [
+        redirect.scheme.as_ref().map(|it| format!("scheme {it}")),
+        redirect.authority.as_ref().map(|it| format!("host {it}")),
+        path,
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    if !parts.is_empty() {
+        text.push_str(" to ");
+        text.push_str(&parts.join(", "));
+    }
+    text
+}
