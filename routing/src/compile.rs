@@ -32,7 +32,7 @@ pub use peer_authentication::WorkloadMtls;
 pub use proxy::{Proxy, Role};
 pub use secrets::named_secrets;
 pub use services::ProtocolChoice;
-pub use view::{GatewayPort, GatewayServer, View, ViewedPort, ViewedService, selects};
+pub use view::{GatewayPort, GatewayServer, LeadingPort, View, ViewedPort, ViewedService, selects};
 pub use workloads::{WorkloadFacts, WorkloadPort, entry_facts, pod_facts, template_facts, workload};
 
 use context::Context;

@@ -4,6 +4,7 @@ mod architecture;
 mod charts;
 mod check;
 mod demo;
+mod describe;
 mod edge;
 mod envoy;
 mod gateway_tls;

@@ -158,3 +158,17 @@ fn echo_has_its_flags() {
     };
     assert_eq!((flags.ports.as_slice(), flags.service.as_str(), flags.pod.as_str()), (&[8080, 80][..], "s", "p"));
 }
+
+#[test]
+fn describe_wants_a_kind_an_object_and_a_source() {
+    let command = run("describe service shop/cart --config src Cargo.toml --output json");
+    let Command::Describe(flags) = command.unwrap() else { panic!("a description") };
+    assert_eq!(flags.kind, DescribeKind::Service);
+    assert_eq!((flags.object.namespace.as_str(), flags.object.name.as_str()), ("shop", "cart"));
+    assert_eq!(flags.source.config.len(), 2);
+    assert_eq!(flags.output, DescribeOutput::Json);
+    assert!(mistake("describe node a/b --config src").contains("it can be service, pod"));
+    assert!(mistake("describe pod cart --config src").contains("the namespace, a slash and the name"));
+    assert!(mistake("describe pod shop/cart --config /no/such").contains("does not exist"));
+    assert!(mistake("describe pod shop/cart").contains("is missing"));
+}

@@ -27,7 +27,7 @@ use std::{
 
 use routing::{
     compile::{Proxy, compile},
-    problem::{ObjectRef, Problem, Problems},
+    problem::{ObjectRef, Problem, Problems, Severity},
     resources::Resources,
 };
 
@@ -93,8 +93,25 @@ pub(crate) fn describe(
             (Some(workload), services)
         }
     };
+    let unread = problems.iter().filter(|problem| is_unread(resources, problem)).cloned().collect();
     let problems = concerned.problems(resources, problems);
-    Ok(Description { workload, services, problems })
+    Ok(Description { workload, services, problems, unread })
+}
+
+/// Whether a problem of loading kept back something that could have mattered.
+fn is_unread(resources: &Resources, problem: &Problem) -> bool {
+    let object = &problem.object;
+    let (namespace, name) = (object.namespace.as_str(), object.name.as_str());
+    problem.severity == Severity::Error
+        && match object.kind.as_str() {
+            "VirtualService" => resources.virtual_services.get(namespace, name).is_none(),
+            "DestinationRule" => resources.destination_rules.get(namespace, name).is_none(),
+            "PeerAuthentication" => resources.peer_authentications.get(namespace, name).is_none(),
+            "Gateway" => resources.gateways.get(namespace, name).is_none(),
+            "Pod" => resources.pods.get(namespace, name).is_none(),
+            "" => true,
+            _ => false,
+        }
 }
 
 /// Which objects a description names, and for which proxies they were looked at.

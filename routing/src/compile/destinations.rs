@@ -99,6 +99,9 @@ fn resolve(context: &Context<'_>, entry: &Entry<'_, '_>, to: &api::Destination, 
         }
         None => {
             let known = match rule {
+                Some(rule) if rule.subsets().is_empty() => {
+                    format!("DestinationRule {}/{} has no subsets", rule.base.namespace(), rule.base.name())
+                }
                 Some(rule) => format!(
                     "DestinationRule {}/{} has the subsets {}",
                     rule.base.namespace(),

@@ -11,7 +11,7 @@ use super::{
     inbound, listeners, outbound,
     peer_authentication::WorkloadMtls,
     proxy::{Proxy, is_subset},
-    services::{Origin, ProtocolChoice, Service},
+    services::{Origin, ProtocolChoice},
     virtual_hosts::{self, Attached},
     virtual_services::{self, Bound},
     workloads::WorkloadFacts,
@@ -53,6 +53,17 @@ pub struct ViewedPort {
     pub chosen_by: ProtocolChoice,
     /// Ready endpoints.
     pub endpoints: Vec<SocketAddr>,
+}
+
+/// A service's port of which a workload is an endpoint.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LeadingPort {
+    /// The service, in full.
+    pub host: Arc<str>,
+    /// Its port.
+    pub port: u16,
+    /// The workload's.
+    pub workload_port: u16,
 }
 
 /// A port that the gateway opens.
@@ -128,14 +139,16 @@ impl<'a> View<'a> {
         self.context.peer_authentications.of(namespace, labels)
     }
 
-    /// The hosts of services that a workload is an endpoint of, each with (service port, workload port).
-    pub fn services_of(&self, workload: &WorkloadFacts) -> Vec<(Arc<str>, Vec<(u16, u16)>)> {
-        let ports = |service: &Service<'a>| -> Vec<(u16, u16)> {
-            let own = service.ports.iter();
-            own.filter_map(|port| Some((port.number, inbound::own_port(workload, service, port)?))).collect()
-        };
-        let all = self.context.services.iter().map(|service| (service.host.clone(), ports(service)));
-        all.filter(|(_, ports)| !ports.is_empty()).collect()
+    /// The ports of services that lead to a workload.
+    pub fn leading_to(&self, workload: &WorkloadFacts) -> Vec<LeadingPort> {
+        let mut found = Vec::new();
+        for service in self.context.services.iter() {
+            let targets = service.ports.iter();
+            let targets = targets.filter_map(|port| Some((port.number, inbound::own_port(workload, service, port)?)));
+            let leading = |(port, workload_port)| LeadingPort { host: service.host.clone(), port, workload_port };
+            found.extend(targets.map(leading));
+        }
+        found
     }
 
     /// The workload port behind a service's port: what `targetPort` means for this workload.

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use routing::{
-    compile::{Proxy, Role, View},
+    compile::{Proxy, Role, View, workload},
     host::HostPattern,
     resources::Resources,
 };
@@ -46,7 +46,15 @@ pub(super) fn of(resources: &Resources, host: &str, namespace: &str) -> Vec<Clie
 /// Every gateway that the configuration speaks of.
 pub(super) fn gateways(resources: &Resources) -> Vec<Client> {
     let all = proxies::of(resources).into_iter().map(|candidate| candidate.proxy).filter(Proxy::is_gateway);
-    all.map(|proxy| Client { name: format!("gateway {}/{}", proxy.namespace, proxy.name), proxy }).collect()
+    all.map(|proxy| Client { name: gateway_name(resources, &proxy), proxy }).collect()
+}
+
+/// By its workload when the configuration has it, else by the labels that Gateways select it by.
+fn gateway_name(resources: &Resources, proxy: &Proxy) -> String {
+    match workload(resources, &proxy.namespace, &proxy.name) {
+        Some(_) => format!("gateway {}/{}", proxy.namespace, proxy.name),
+        None => format!("gateways with {}", words(&proxy.labels)),
+    }
 }
 
 /// Namespaces, or workloads of them, that a DestinationRule or VirtualService for this host treats differently.

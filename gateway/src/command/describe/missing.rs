@@ -40,24 +40,24 @@ fn sentence(
     format!("there is no {kind} {namespace}/{name}{hint}")
 }
 
-/// The same name elsewhere, else misspelt ones here, else both misspelt.
+/// The same name elsewhere and longer names here (`reviews-v1-7f9c` for `reviews`), else misspelt ones here, else both
+/// parts misspelt.
 fn near((namespace, name): (&str, &str), known: &[(&str, &str)]) -> Vec<String> {
     const MOST: usize = 3;
-    let mut found: Vec<String> =
-        known.iter().filter(|(_, other)| *other == name).map(|(other, _)| format!("`{other}/{name}`")).collect();
     let here: Vec<&str> = known.iter().filter(|(other, _)| *other == namespace).map(|(_, name)| *name).collect();
-    found.extend(nearest(name, &here).iter().map(|other| format!("`{namespace}/{other}`")));
+    let elsewhere = known.iter().filter(|(_, other)| *other == name).map(|(other, _)| format!("{other}/{name}"));
+    let longer = here.iter().filter(|other| other.starts_with(name)).map(|other| format!("{namespace}/{other}"));
+    let mut found: Vec<String> = elsewhere.chain(longer).collect();
+    if found.is_empty() {
+        found.extend(nearest(name, &here).iter().map(|other| format!("{namespace}/{other}")));
+    }
     if found.is_empty() {
         let all: Vec<String> = known.iter().map(|(namespace, name)| format!("{namespace}/{name}")).collect();
         let all: Vec<&str> = all.iter().map(String::as_str).collect();
-        found.extend(nearest(&format!("{namespace}/{name}"), &all).iter().map(|other| format!("`{other}`")));
-    }
-    if found.is_empty() {
-        // Part of a name: `reviews` for `reviews-v1-7f9c`.
-        found.extend(here.iter().filter(|other| other.contains(name)).map(|other| format!("`{namespace}/{other}`")));
+        found.extend(nearest(&format!("{namespace}/{name}"), &all).iter().map(|&other| other.to_owned()));
     }
     found.sort_unstable();
     found.dedup();
     found.truncate(MOST);
-    found
+    found.iter().map(|title| format!("`{title}`")).collect()
 }

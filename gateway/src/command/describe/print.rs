@@ -5,6 +5,8 @@ use std::{
     io::{self, Write},
 };
 
+use routing::problem::Problem;
+
 use super::{
     clients::words,
     report::{
@@ -22,14 +24,17 @@ pub(super) fn text(mut out: impl Write, description: &Description) -> io::Result
     for found in &description.services {
         service(&mut page, found);
     }
-    if !description.problems.is_empty() {
-        page.title("Problems of these objects");
-        for problem in &description.problems {
-            page.line(1, &problem.to_string());
-        }
-    }
+    problems(&mut page, "Problems of these objects", &description.problems);
+    problems(&mut page, "Not read, so missing above", &description.unread);
     out.write_all(page.text.as_bytes())?;
     out.flush()
+}
+
+fn problems(page: &mut Page, title: &str, problems: &[Problem]) {
+    if !problems.is_empty() {
+        page.title(title);
+        problems.iter().for_each(|problem| page.line(1, &problem.to_string()));
+    }
 }
 
 /// Lines so far.
@@ -106,13 +111,8 @@ fn service(page: &mut Page, found: &Service) {
     let ports = found.ports.iter().map(|port| {
         let protocol = port.protocol.as_ref().map(|it| format!("{it} ")).unwrap_or_default();
         let name = if port.name.is_empty() { String::new() } else { format!(" {}", port.name) };
-        format!(
-            "{}{name} -> {}, {protocol}({}), {}",
-            port.number,
-            port.target,
-            port.chosen_by,
-            endpoints(port.endpoints)
-        )
+        let endpoints = if port.is_proxied { format!(", {}", endpoints(port.endpoints)) } else { String::new() };
+        format!("{}{name} -> {}, {protocol}({}){endpoints}", port.number, port.target, port.chosen_by)
     });
     page.rows("port", ports);
     let workloads = found.workloads.iter().map(|it| {
@@ -163,7 +163,7 @@ fn policies(page: &mut Page, found: &Policies) {
     page.rows("for", &found.clients);
     port_policies(page, &found.ports);
     for it in &found.subsets {
-        subset(page, it);
+        subset(page, it, &found.ports);
     }
 }
 
@@ -171,28 +171,45 @@ fn policies(page: &mut Page, found: &Policies) {
 fn port_policies(page: &mut Page, ports: &[PortPolicy]) {
     match ports {
         [] => {}
-        [first, rest @ ..] if rest.iter().all(|it| it.policy == first.policy) => policy(page, "", &first.policy),
-        all => all.iter().for_each(|it| policy(page, &format!("port {}: ", it.port), &it.policy)),
+        [first, rest @ ..] if rest.iter().all(|it| it.policy == first.policy) => {
+            page.row("TLS", &tls(&first.policy));
+            page.row("balancing", &balancing(&first.policy));
+        }
+        all => {
+            page.rows("TLS", all.iter().map(|it| format!("port {}: {}", it.port, tls(&it.policy))));
+            page.rows("balancing", all.iter().map(|it| format!("port {}: {}", it.port, balancing(&it.policy))));
+        }
     }
 }
 
-fn policy(page: &mut Page, prefix: &str, policy: &Policy) {
-    let tls = match policy.tls {
-        "AUTOMATIC" => "automatic: mutual TLS with endpoints that have a sidecar, else plain text",
-        "DISABLE" => "DISABLE: plain text",
+fn tls(policy: &Policy) -> String {
+    let mode = match policy.tls {
+        "AUTOMATIC" => "automatic, mutual TLS with endpoints that have a sidecar, else plain text",
+        "DISABLE" => "DISABLE, plain text",
         other => other,
     };
     let details: String = policy.tls_details.iter().map(|detail| format!(", {detail}")).collect();
-    page.row("TLS", &format!("{prefix}{tls}{details}"));
-    let pool: String = policy.connection_pool.iter().map(|detail| format!(", {detail}")).collect();
-    page.row("balancing", &format!("{prefix}{}{pool}", policy.load_balancer));
+    format!("{mode}{details}")
 }
 
-fn subset(page: &mut Page, found: &Subset) {
+fn balancing(policy: &Policy) -> String {
+    let pool: String = policy.connection_pool.iter().map(|detail| format!(", {detail}")).collect();
+    format!("{}{pool}", policy.load_balancer)
+}
+
+/// A subset, with what is not as in the whole service.
+fn subset(page: &mut Page, found: &Subset, whole: &[PortPolicy]) {
     let members = some(&found.workloads, "no workload");
     page.row("subset", &format!("{} ({}): {members}", found.name, labels(&found.labels)));
-    for it in &found.ports {
-        policy(page, &format!("subset {}, port {}: ", found.name, it.port), &it.policy);
+    for own in &found.ports {
+        let whole = whole.iter().find(|it| it.port == own.port).map(|it| &it.policy);
+        let differs = |say: fn(&Policy) -> String| whole.is_none_or(|whole| say(whole) != say(&own.policy));
+        if differs(tls) {
+            page.row("", &format!("port {}: TLS {}", own.port, tls(&own.policy)));
+        }
+        if differs(balancing) {
+            page.row("", &format!("port {}: {}", own.port, balancing(&own.policy)));
+        }
     }
 }
 
@@ -222,7 +239,8 @@ fn mesh(page: &mut Page, found: &Mesh) {
     page.rows("for", &found.clients);
     for host in &found.hosts {
         let straight = if host.routes.is_empty() { ": straight to its endpoints, no VirtualService" } else { "" };
-        page.line(1, &format!("{}:{}{straight}", host.host, host.port));
+        let ports: Vec<String> = host.ports.iter().map(u16::to_string).collect();
+        page.line(1, &format!("{} port {}{straight}", host.host, ports.join(", ")));
         host.routes.iter().for_each(|it| route(page, it));
     }
     if found.hosts.is_empty() {
@@ -237,7 +255,11 @@ fn route(page: &mut Page, found: &Route) {
         Some(url) => page.line(2, &format!("{url}  ({via})")),
         None => page.line(2, &via),
     }
-    let when = if found.when.is_empty() { "every request".to_owned() } else { found.when.join(", ") };
+    let when = match (found.when.as_slice(), found.position) {
+        ([], 0) => "every request".to_owned(),
+        ([], _) => "every request that no earlier route takes".to_owned(),
+        (when, _) => when.join(", "),
+    };
     let rewrite: String = found.rewrite.iter().map(|it| format!(", {it}")).collect();
     page.line(3, &format!("{when}{rewrite}"));
     for to in &found.destinations {
@@ -249,7 +271,7 @@ fn route(page: &mut Page, found: &Route) {
 }
 
 fn destination(to: &Destination) -> String {
-    let share = if to.percent == "100" { String::new() } else { format!(" {} %", to.percent) };
+    let share = if to.percent >= 100.0 { String::new() } else { format!(" {} %", to.percent) };
     let subset = to.subset.as_ref().map(|name| format!(" subset {name}")).unwrap_or_default();
     let exists = if to.exists { "" } else { ": there is no such thing, so these requests get 503" };
     if to.host.is_empty() {

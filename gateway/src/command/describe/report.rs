@@ -15,6 +15,8 @@ pub(crate) struct Description {
     pub(super) services: Vec<Service>,
     /// What loading and compiling said about the objects named above.
     pub(super) problems: Vec<Problem>,
+    /// Documents that cannot be read: what is in them is missing above.
+    pub(super) unread: Vec<Problem>,
 }
 
 /// A remark of the description itself.
@@ -61,7 +63,7 @@ pub(super) struct WorkloadPort {
     pub(super) number: u16,
     /// The container port's name; may be empty.
     pub(super) name: String,
-    /// `namespace/name:port` of the services that lead here.
+    /// `host:port` of the services that lead here, hosts in full.
     pub(super) services: Vec<String>,
     /// STRICT, PERMISSIVE or DISABLE.
     pub(super) mutual_tls: &'static str,
@@ -102,6 +104,8 @@ pub(super) struct Port {
     pub(super) protocol: Option<String>,
     /// What told the protocol, in words.
     pub(super) chosen_by: &'static str,
+    /// False for UDP and SCTP.
+    pub(super) is_proxied: bool,
     /// How many are ready.
     pub(super) endpoints: usize,
 }
@@ -198,7 +202,7 @@ pub(super) struct MutualTlsPort {
 }
 
 /// A Gateway's server that the service is reached through.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Exposure {
     /// `namespace/name` of the Gateway.
     pub(super) gateway: String,
@@ -216,31 +220,34 @@ pub(super) struct Exposure {
 }
 
 /// Routes for some clients inside of the mesh.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Mesh {
     /// Which clients, in words; empty: all.
     pub(super) clients: Vec<String>,
     pub(super) hosts: Vec<MeshHost>,
 }
 
-/// Routes of one host and port inside of the mesh.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+/// Routes of one host inside of the mesh.
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct MeshHost {
     /// What clients ask for.
     pub(super) host: String,
-    pub(super) port: u16,
+    /// Ports with these routes.
+    pub(super) ports: Vec<u16>,
     /// Empty: straight to the endpoints.
     pub(super) routes: Vec<Route>,
 }
 
 /// One route.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Route {
     /// `namespace/name`.
     pub(super) virtual_service: String,
+    /// Its place among the routes of its host, from 0: the first that fits wins.
+    pub(super) position: usize,
     /// Its name, `default` when it has none.
     pub(super) name: String,
-    /// To try it; `None`: no address can be told, as for a regular expression.
+    /// To try it at a gateway, whose address stands for `<gateway>`; `None`: no address can be told, as for a regular expression, or it is for the mesh.
     pub(super) url: Option<String>,
     /// What a request must be, in words; empty: every request.
     pub(super) when: Vec<String>,
@@ -253,14 +260,14 @@ pub(super) struct Route {
 }
 
 /// Where a route leads.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Destination {
     /// Fully qualified.
     pub(super) host: String,
     pub(super) port: u16,
     pub(super) subset: Option<String>,
-    /// Share of the requests, 0 to 100.
-    pub(super) percent: String,
+    /// Share of the requests, 0 to 100, with one decimal.
+    pub(super) percent: f64,
     /// False: there is no such service, port or subset, and its requests get 503.
     pub(super) exists: bool,
 }

@@ -19,14 +19,15 @@ pub(super) fn exposures(view: &View<'_>, host: &str) -> Vec<Exposure> {
     let mut found: Vec<Exposure> = Vec::new();
     for port in view.gateway_ports() {
         for (domain, virtual_host) in port.routes.hosts.iter() {
-            for route in virtual_host.routes.routes().iter().filter(|route| leads_to(&route.rule, host)) {
+            let routes = virtual_host.routes.routes().iter().enumerate();
+            for (position, route) in routes.filter(|(_, route)| leads_to(&route.rule, host)) {
                 for server in view.servers_of(&port, &route.rule.source, domain) {
                     let exposure = exposure(&port, server);
                     let at = found.iter().position(|known| is_same(known, &exposure)).unwrap_or_else(|| {
                         found.push(exposure);
                         found.len() - 1
                     });
-                    let described = phrase::route(route, phrase::Address::of(&port, server, domain));
+                    let described = phrase::route((position, route), Some(phrase::Address::of(&port, server, domain)));
                     found[at].routes.push(described);
                 }
             }
@@ -87,33 +88,29 @@ pub(super) fn mesh(view: &View<'_>, service: &ViewedService) -> Mesh {
         Some((port.number, list.clone()))
     });
     let own: Vec<(u16, Arc<RouteList>)> = own.collect();
-    let mut hosts: Vec<MeshHost> = own
-        .iter()
-        .map(|(port, list)| MeshHost {
-            host: service.host.to_string(),
-            port: *port,
-            routes: all(list, &service.host, *port),
-        })
-        .collect();
+    let mut hosts: Vec<MeshHost> = Vec::new();
+    for (port, list) in &own {
+        let written = list.routes().iter().enumerate().filter(|(_, route)| !route.rule.source.is_empty());
+        add(&mut hosts, service.host.to_string(), *port, written.map(|it| phrase::route(it, None)).collect());
+    }
     for port in numbers {
         for (domain, list) in others(view, &outbound.by_port[&port], service) {
             if !own.iter().any(|(number, known)| *number == port && Arc::ptr_eq(known, &list)) {
-                let host = domain.to_string();
-                let leading = list.routes().iter().filter(|route| leads_to(&route.rule, &service.host));
-                let routes =
-                    leading.map(|route| phrase::route(route, phrase::Address::in_mesh(&domain, port))).collect();
-                hosts.push(MeshHost { host, port, routes });
+                let leading =
+                    list.routes().iter().enumerate().filter(|(_, route)| leads_to(&route.rule, &service.host));
+                add(&mut hosts, domain.to_string(), port, leading.map(|it| phrase::route(it, None)).collect());
             }
         }
     }
     Mesh { clients: Vec::new(), hosts }
 }
 
-/// Routes of a VirtualService; none when requests go straight to the endpoints.
-fn all(list: &RouteList, host: &str, port: u16) -> Vec<Route> {
-    let domain = HostPattern::Exact(host.into());
-    let written = list.routes().iter().filter(|route| !route.rule.source.is_empty());
-    written.map(|route| phrase::route(route, phrase::Address::in_mesh(&domain, port))).collect()
+/// Ports of a host with the same routes stand together.
+fn add(hosts: &mut Vec<MeshHost>, host: String, port: u16, routes: Vec<Route>) {
+    match hosts.iter_mut().find(|known| known.host == host && known.routes == routes) {
+        Some(known) => known.ports.push(port),
+        None => hosts.push(MeshHost { host, ports: vec![port], routes }),
+    }
 }
 
 /// Hosts of a port, other than the service's own, that a VirtualService leads to it; of a service's many names the full one.

@@ -101,6 +101,7 @@ fn describe_port(port: &ServicePort, service: Option<&ViewedService>) -> Port {
     };
     let viewed = viewed(port, service);
     let chosen_by = match viewed.map(|viewed| viewed.chosen_by) {
+        None if is_tcp(port) => "not exported, so nobody sees it",
         None => "not TCP, so it is not proxied",
         Some(ProtocolChoice::AppProtocol) => "by appProtocol",
         Some(ProtocolChoice::PortName) => "by the port's name",
@@ -108,21 +109,25 @@ fn describe_port(port: &ServicePort, service: Option<&ViewedService>) -> Port {
         Some(ProtocolChoice::Declared) => "as declared",
         Some(ProtocolChoice::Nothing) => "sniffed: nothing tells the protocol",
     };
-    let other = || Some(port.protocol.clone()).filter(|_| viewed.is_none());
+    let other = || Some(port.protocol.clone()).filter(|_| !is_tcp(port));
     Port {
         number: port.port,
         name: port.name.clone(),
         target,
         protocol: viewed.and_then(|viewed| viewed.protocol).map(|it| it.to_string()).or_else(other),
         chosen_by,
+        is_proxied: viewed.is_some(),
         endpoints: viewed.map_or(0, |viewed| viewed.endpoints.len()),
     }
 }
 
 /// The compiler's view of a port; it knows TCP ports only.
 fn viewed<'v>(port: &ServicePort, service: Option<&'v ViewedService>) -> Option<&'v routing::compile::ViewedPort> {
-    let tcp = matches!(port.protocol.as_str(), "" | "TCP");
-    service?.ports.iter().find(|viewed| tcp && viewed.number == port.port)
+    service?.ports.iter().find(|viewed| is_tcp(port) && viewed.number == port.port)
+}
+
+fn is_tcp(port: &ServicePort) -> bool {
+    matches!(port.protocol.as_str(), "" | "TCP")
 }
 
 fn about_ports(object: &Object<api::Service>, service: Option<&ViewedService>) -> Vec<Finding> {
@@ -198,6 +203,9 @@ impl Scope<'_, '_> {
         let exposed = service.gateways.iter().flat_map(|exposure| &exposure.routes);
         let inside = service.mesh.iter().flat_map(|mesh| &mesh.hosts).flat_map(|host| &host.routes);
         let routes: Vec<&Route> = exposed.chain(inside).collect();
+        for (namespace, name) in service.gateways.iter().filter_map(|exposure| exposure.gateway.split_once('/')) {
+            self.concerned.name("Gateway", namespace, name);
+        }
         let mut idle = Vec::new();
         for object in &self.resources.virtual_services {
             let title = format!("{}/{}", object.namespace(), object.name());

@@ -1,9 +1,9 @@
 //! Everything about one workload: a Pod, or what stands for pods.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use routing::{
-    compile::{Proxy, Role, View},
+    compile::{LeadingPort, Proxy, Role, View},
     resources::Resources,
 };
 
@@ -33,7 +33,7 @@ pub(super) fn describe(
     concerned.looked_as(&proxy);
     concerned.name(backend.kind, &facts.namespace, &backend.name);
     let view = View::new(resources, &proxy);
-    let leading = view.services_of(facts);
+    let leading = view.leading_to(facts);
     let ports = ports(&view, backend, &leading);
     let policies = view.mutual_tls(&facts.namespace, &facts.labels);
     let sources = policies.ports().filter_map(|port| policies.at_port(port).1).chain(policies.source);
@@ -42,7 +42,7 @@ pub(super) fn describe(
     let mut services = Vec::new();
     for object in resources.services.in_namespace(&facts.namespace) {
         let host = view.full_host(object.name(), object.namespace());
-        if leading.iter().any(|(known, _)| **known == *host) {
+        if leading.iter().any(|known| *known.host == *host) {
             services.push(service::describe(resources, object, concerned));
         }
     }
@@ -63,23 +63,22 @@ pub(super) fn describe(
 }
 
 /// The ports that it declares, and those that services lead to.
-fn ports(view: &View<'_>, backend: &Backend, leading: &[(Arc<str>, Vec<(u16, u16)>)]) -> Vec<WorkloadPort> {
+fn ports(view: &View<'_>, backend: &Backend, leading: &[LeadingPort]) -> Vec<WorkloadPort> {
     let facts = &backend.facts;
     let mut names: BTreeMap<u16, &str> = BTreeMap::new();
     for port in &facts.ports {
         names.entry(port.number).or_insert(&port.name);
     }
-    for (_, target) in leading.iter().flat_map(|(_, ports)| ports) {
-        names.entry(*target).or_default();
+    for port in leading {
+        names.entry(port.workload_port).or_default();
     }
     let policies = view.mutual_tls(&facts.namespace, &facts.labels);
     let ports = names.into_iter().map(|(number, name)| {
-        let own = leading.iter().flat_map(|(host, ports)| ports.iter().map(move |port| (host, port)));
-        let own = own.filter(|(_, (_, target))| *target == number).map(|(host, (port, _))| format!("{host}:{port}"));
+        let own = leading.iter().filter(|port| port.workload_port == number);
         WorkloadPort {
             number,
             name: name.to_owned(),
-            services: own.collect(),
+            services: own.map(|port| format!("{}:{}", port.host, port.port)).collect(),
             mutual_tls: mutual_tls::mode(policies.port(number)),
         }
     });

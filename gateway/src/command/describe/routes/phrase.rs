@@ -25,17 +25,12 @@ impl<'d> Address<'d> {
         Self { scheme, domain, port: port.number }
     }
 
-    /// From a workload of the mesh.
-    pub(super) fn in_mesh(domain: &'d HostPattern, port: u16) -> Self {
-        Self { scheme: "http", domain, port }
-    }
-
     /// A URL that the path condition fits; `None` when it cannot be told.
     fn url(self, path: &PathPattern) -> Option<String> {
         let host = match self.domain {
             HostPattern::Exact(host) => host.to_string(),
-            HostPattern::Suffix(rest) if rest.starts_with('.') => format!("any{rest}"),
-            HostPattern::Suffix(_) | HostPattern::Any => return None,
+            HostPattern::Suffix(rest) => format!("any{rest}"),
+            HostPattern::Any => "<gateway>".to_owned(),
         };
         let path = match &path.kind {
             PathKind::Any => "/",
@@ -68,8 +63,8 @@ impl<'n> Target<'n> {
     }
 }
 
-/// All of a route.
-pub(super) fn route(route: &table::Route, address: Address<'_>) -> Route {
+/// All of a route, by its place in its list; the address is that of a gateway.
+pub(super) fn route((position, route): (usize, &table::Route), address: Option<Address<'_>>) -> Route {
     let rule = &route.rule;
     let mut rewrite = rule.rewrite.as_ref().map(rewrite).unwrap_or_default();
     rewrite.extend(rule.timeout.map(|timeout| format!("timeout {timeout:?}")));
@@ -79,9 +74,10 @@ pub(super) fn route(route: &table::Route, address: Address<'_>) -> Route {
         Action::Direct(direct) => (Vec::new(), Some(format!("answer {}", direct.status))),
     };
     Route {
+        position,
         virtual_service: rule.source.to_string(),
         name: rule.name.to_string(),
-        url: address.url(&route.when.path),
+        url: address.and_then(|address| address.url(&route.when.path)),
         when: when(&route.when),
         rewrite,
         destinations,
@@ -103,11 +99,8 @@ fn destinations(to: &Destinations) -> Vec<Destination> {
     each.collect()
 }
 
-/// With one decimal when it needs one.
-fn percent(weight: u32, total: u32) -> String {
-    let share = f64::from(weight) * 100.0 / f64::from(total.max(1));
-    let text = format!("{share:.1}");
-    text.strip_suffix(".0").map(str::to_owned).unwrap_or(text)
+fn percent(weight: u32, total: u32) -> f64 {
+    (f64::from(weight) * 1000.0 / f64::from(total.max(1))).round() / 10.0
 }
 
 /// Every condition, in words.
