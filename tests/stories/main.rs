@@ -10,6 +10,7 @@ mod envoy;
 mod gateway_tls;
 mod hardening;
 mod kubernetes;
+mod kubernetes_objects;
 mod mesh;
 mod operations;
 mod original_dst;

@@ -1,0 +1,145 @@
+//! Objects in an API server come, go and come back in any order; and a copy of them in files is the same configuration.
+
+use harness::{
+    client::get,
+    config_dir::ConfigDir,
+    eventually::eventually,
+    load::Load,
+    mesh::{Mesh, SHOP},
+    yaml,
+};
+use serde_json::Value;
+
+use crate::shop::Shop;
+
+/// The second host, whose objects come and go.
+const LATE: &str = "late.example.org";
+
+/// Every order of four things.
+fn orders() -> Vec<[usize; 4]> {
+    let mut orders = Vec::new();
+    for code in 0..256_usize {
+        let order = [code & 3, (code >> 2) & 3, (code >> 4) & 3, code >> 6];
+        if (0..4).all(|thing| order.contains(&thing)) {
+            orders.push(order);
+        }
+    }
+    orders
+}
+
+/// The four objects that serve the second host.
+fn objects(mesh: &Mesh, edition: usize) -> [(&'static str, String); 4] {
+    let gateway = serde_json::json!({
+        "apiVersion": "networking.istio.io/v1", "kind": "Gateway",
+        "metadata": {"name": "late", "namespace": "istio-system"},
+        "spec": {
+            "selector": {"istio": "ingressgateway"},
+            "servers": [{
+                "port": {"number": 443, "name": "https", "protocol": "HTTPS"},
+                "hosts": [LATE],
+                "tls": {"mode": "SIMPLE", "credentialName": "late-cert"},
+            }],
+        },
+    });
+    let routes = format!(
+        "- headers: {{response: {{set: {{x-edition: '{edition}'}}}}}}\n  \
+         route: [{{destination: {{host: reviews, port: {{number: 8080}}}}}}]"
+    );
+    let routes = yaml::virtual_service("late", LATE, &routes).replace("istio-system/edge", "istio-system/late");
+    [
+        ("gateway", format!("{gateway}\n---\n")),
+        ("secret", yaml::tls_secret("istio-system", "late-cert", &mesh.pki.server(&[LATE]))),
+        ("routes", routes),
+        ("rule", yaml::destination_rule("reviews", "trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}")),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn objects_deleted_and_created_in_every_order_disturb_no_other_host_and_serve_again() {
+    let shop = Shop::in_cluster().await;
+    let load = Load::start(&shop.mesh.browser(), 2, SHOP);
+    let late = format!("https://{LATE}");
+    for (edition, order) in orders().into_iter().enumerate() {
+        let objects = objects(&shop.mesh, edition);
+        for thing in order {
+            let (name, text) = &objects[thing];
+            shop.mesh.write(name, text);
+        }
+        eventually(&format!("{LATE} is served after {order:?}"), async || {
+            let reply = shop.mesh.browser().send(get(&late)).await;
+            reply.is_ok_and(|reply| reply.code() == 200 && reply.header("x-edition") == edition.to_string())
+        })
+        .await;
+        for thing in order {
+            shop.mesh.remove(objects[thing].0);
+        }
+    }
+    let result = load.stop().await;
+    assert_eq!(result.failed, 0, "{result:?}");
+    assert!(result.sent > 100, "{result:?}");
+}
+
+#[tokio::test]
+async fn an_object_that_breaks_keeps_its_last_good_version_serving() {
+    let shop = Shop::in_cluster().await;
+    shop.mesh.api().patch(
+        "VirtualService",
+        ["shop", "routes"],
+        &serde_json::json!({"spec": {"http": [{"timeout": 7}]}}),
+    );
+    eventually("the mistake is told", async || {
+        let dump = shop.gateway.admin("/config_dump").await.text();
+        dump.contains("the last good version keeps serving") && dump.contains("spec.http[0].timeout")
+    })
+    .await;
+    assert_eq!(shop.mesh.browser().get(SHOP).await.code(), 200);
+}
+
+/// What an API server holds, as a folder of files.
+fn copied(mesh: &Mesh) -> ConfigDir {
+    let folder = ConfigDir::new();
+    for kind in [
+        "Gateway",
+        "VirtualService",
+        "DestinationRule",
+        "ServiceEntry",
+        "WorkloadEntry",
+        "PeerAuthentication",
+        "Secret",
+        "Service",
+        "EndpointSlice",
+        "Pod",
+        "Deployment",
+    ] {
+        for (index, object) in mesh.api().list(kind).into_iter().enumerate() {
+            folder.write(&format!("{kind}-{index}.json"), &object.to_string());
+        }
+    }
+    folder
+}
+
+#[tokio::test]
+async fn a_copy_of_the_cluster_in_files_is_the_same_snapshot() {
+    let mut shop = Shop::in_cluster().await;
+    // Neither is read from a cluster, so neither may make a difference.
+    let unused = yaml::tls_secret("istio-system", "unused", &shop.mesh.pki.server(&["unused.example.com"]));
+    shop.mesh.write("unused", &unused);
+    shop.mesh.write(
+        "deployment",
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: reviews, namespace: shop}\nspec: {selector: {matchLabels: \
+         {app: reviews}}, template: {metadata: {labels: {app: reviews}}, spec: {containers: [{name: app, image: echo}]}}}\n",
+    );
+    let digest = |dump: Value| dump["digest"].as_str().unwrap_or_default().to_owned();
+    let from_cluster = digest(shop.gateway.admin_json("/config_dump").await);
+    assert_eq!(from_cluster.len(), 16, "a digest");
+
+    shop.gateway.sigterm();
+    shop.gateway.wait_exit(std::time::Duration::from_secs(60)).await;
+    shop.mesh.config = copied(&shop.mesh);
+    let cluster = shop.mesh.cluster.take();
+    let gateway = shop.mesh.gateway().await;
+    assert_eq!(digest(gateway.admin_json("/config_dump").await), from_cluster);
+    let metrics = gateway.metrics().await;
+    assert_eq!(metrics.sum("sluice_snapshot_info", &[("digest", &from_cluster)]), 1.0);
+    drop(cluster);
+}
