@@ -28,6 +28,7 @@ pub mod pki;
 pub mod process;
 pub mod raw;
 pub mod reply;
+pub mod rest;
 pub mod scripted;
 pub mod tls_peer;
 pub mod websocket;

@@ -1,5 +1,6 @@
 //! What Sluice promises, shown with the real executable: each story is a sentence that stays true.
 
+mod apiserver;
 mod architecture;
 mod charts;
 mod check;
@@ -9,6 +10,7 @@ mod edge;
 mod envoy;
 mod gateway_tls;
 mod hardening;
+mod kubectl;
 mod kubernetes;
 mod kubernetes_objects;
 mod mesh;
