@@ -8,7 +8,8 @@
 //!
 //! It differs from the real one where no story can tell: objects are not checked against schemas and nothing is pruned;
 //! strategic merge patches know the merge keys of `fields::list_kind` only; a deleted Namespace takes its objects with it,
-//! as the namespace controller would do; roles are not checked for escalation; tables are answered as plain objects.
+//! as the namespace controller would do; bodies in protobuf get 415 (kubectl's `create namespace`, `create secret` and
+//! `auth can-i` send them; `apply` and `create -f` do not); there is no subresource `scale`; roles are not checked for escalation; tables are answered as plain objects.
 
 mod call;
 mod defaults;
@@ -36,6 +37,8 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine, prelude::BASE64_STANDARD};
+use rustls::ServerConfig;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{
@@ -56,7 +59,7 @@ pub use self::{
     faults::{Fault, Requests, Seen},
     state::StreamingLists,
 };
-use crate::loopback::Loopback;
+use crate::{loopback::Loopback, pki, tls_peer};
 
 /// A running API server; ends when dropped.
 #[derive(Debug)]
@@ -65,6 +68,7 @@ pub struct ApiServer {
     address: SocketAddr,
     listening: Mutex<Option<(oneshot::Sender<()>, JoinHandle<()>)>>,
     folder: TempDir,
+    root_pem: String,
     _loopback: Loopback,
 }
 
@@ -76,6 +80,7 @@ pub(crate) struct Shared {
     signal: tokio_watch::Sender<u64>,
     faults: Mutex<Faults>,
     seen: Mutex<Vec<Seen>>,
+    tls: Arc<ServerConfig>,
 }
 
 impl Shared {
@@ -122,11 +127,22 @@ impl ApiServer {
         let mut state = State::new(kinds);
         state.access.tokens.insert(ADMIN.to_owned(), User::admin());
         let (signal, _) = tokio_watch::channel(state.revision);
-        let shared = Shared { state: Mutex::new(state), signal, faults: Mutex::default(), seen: Mutex::default() };
         let loopback = Loopback::claim();
+        let address = loopback.at(1, 6443);
+        let authority = pki::authority("CA of a story's API server");
+        let identity = authority.issue_server(&[&address.ip().to_string()], pki::DAY);
+        let identity = identity.expect("a server certificate can be issued");
+        let shared = Shared {
+            state: Mutex::new(state),
+            signal,
+            faults: Mutex::default(),
+            seen: Mutex::default(),
+            tls: tls_peer::server(&identity, None, &["http/1.1"]),
+        };
         let server = Self {
             shared: Arc::new(shared),
-            address: loopback.at(1, 6443),
+            address,
+            root_pem: authority.root_pem().to_owned(),
             listening: Mutex::new(None),
             folder: TempDir::with_prefix("sluice-apiserver-").expect("a temporary folder can be made"),
             _loopback: loopback,
@@ -140,7 +156,7 @@ impl ApiServer {
         self.address
     }
 
-    /// `http://ADDRESS`.
+    /// `http://ADDRESS`; `https` is served there, too.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
@@ -168,11 +184,18 @@ impl ApiServer {
         self.listening.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A kubeconfig file with this bearer token.
+    /// What clients over TLS have to trust.
+    pub fn root_pem(&self) -> &str {
+        &self.root_pem
+    }
+
+    /// A kubeconfig file with this bearer token, for TLS: kubectl sends no token over plain HTTP.
     pub fn kubeconfig(&self, token: &str) -> PathBuf {
+        let authority = BASE64_STANDARD.encode(&self.root_pem);
+        let url = format!("https://{}", self.address);
         let config = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "story",
-            "clusters": [{"name": "story", "cluster": {"server": self.url()}}],
+            "clusters": [{"name": "story", "cluster": {"server": url, "certificate-authority-data": authority}}],
             "users": [{"name": "story", "user": {"token": token}}],
             "contexts": [{"name": "story", "context": {"cluster": "story", "user": "story", "namespace": "default"}}],
         });

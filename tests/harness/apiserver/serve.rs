@@ -19,6 +19,7 @@ use tokio::{
     task::JoinSet,
     time::sleep,
 };
+use tokio_rustls::TlsAcceptor;
 
 use super::{
     Shared,
@@ -30,6 +31,7 @@ use super::{
     verbs,
     watch::Watcher,
 };
+use crate::tls_peer::Stream;
 
 pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
 
@@ -59,8 +61,22 @@ pub(crate) async fn listen(listener: TcpListener, shared: Arc<Shared>, mut stop:
     connections.shutdown().await;
 }
 
+/// TLS when the first byte says so, else plain: kubectl sends its token over TLS only.
 async fn connection(stream: TcpStream, shared: Arc<Shared>) {
     stream.set_nodelay(true).ok();
+    let mut first = [0];
+    if stream.peek(&mut first).await.is_err() {
+        return;
+    }
+    if first != [TLS_HANDSHAKE] {
+        return serve(stream, shared).await;
+    }
+    if let Ok(stream) = TlsAcceptor::from(Arc::clone(&shared.tls)).accept(stream).await {
+        serve(stream, shared).await;
+    }
+}
+
+async fn serve(stream: impl Stream, shared: Arc<Shared>) {
     let service = service_fn(|request| answer(request, Arc::clone(&shared)));
     // A client that goes away is no fault of the server.
     http1::Builder::new().serve_connection(TokioIo::new(stream), service).await.ok();
@@ -224,5 +240,8 @@ pub(crate) fn parse_body(body: &[u8]) -> Result<Value, Refusal> {
 fn unreadable(why: &str) -> Refusal {
     Refusal::bad_request(format!("the body is neither JSON nor YAML: {why}"))
 }
+
+/// The type of the first record of a TLS connection.
+const TLS_HANDSHAKE: u8 = 0x16;
 
 const JSON: &str = "application/json";
