@@ -32,7 +32,7 @@ mod write;
 use std::{
     fs,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -113,9 +113,7 @@ pub const ADMIN: &str = "admin-token";
 impl ApiServer {
     /// Starts one with the built-in kinds and Istio's.
     pub async fn start() -> Self {
-        let mut kinds = kinds::built_in();
-        kinds.extend(kinds::istio());
-        Self::with(kinds).await
+        Self::with(every_kind()).await
     }
 
     /// Starts one that knows no kind of Istio until a CustomResourceDefinition is applied.
@@ -191,17 +189,7 @@ impl ApiServer {
 
     /// A kubeconfig file with this bearer token, for TLS: kubectl sends no token over plain HTTP.
     pub fn kubeconfig(&self, token: &str) -> PathBuf {
-        let authority = BASE64_STANDARD.encode(&self.root_pem);
-        let url = format!("https://{}", self.address);
-        let config = json!({
-            "apiVersion": "v1", "kind": "Config", "current-context": "story",
-            "clusters": [{"name": "story", "cluster": {"server": url, "certificate-authority-data": authority}}],
-            "users": [{"name": "story", "user": {"token": token}}],
-            "contexts": [{"name": "story", "context": {"cluster": "story", "user": "story", "namespace": "default"}}],
-        });
-        let path = self.folder.path().join(format!("kubeconfig-{:016x}", fastrand::u64(..)));
-        fs::write(&path, config.to_string()).expect("the file can be written");
-        path
+        write_kubeconfig(self.folder.path(), (self.address, &self.root_pem), token)
     }
 
     /// A new token of a service account; the account needs no object.
@@ -362,6 +350,41 @@ impl Drop for ApiServer {
             task.abort();
         }
     }
+}
+
+/// Writes a kubeconfig for a server with TLS into a folder; gives its path.
+pub(crate) fn write_kubeconfig(folder: &Path, (address, root_pem): (SocketAddr, &str), token: &str) -> PathBuf {
+    let authority = BASE64_STANDARD.encode(root_pem);
+    let cluster = json!({"server": format!("https://{address}"), "certificate-authority-data": authority});
+    let config = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "story",
+        "clusters": [{"name": "story", "cluster": cluster}],
+        "users": [{"name": "story", "user": {"token": token}}],
+        "contexts": [{"name": "story", "context": {"cluster": "story", "user": "story", "namespace": "default"}}],
+    });
+    let path = folder.join(format!("kubeconfig-{:016x}", fastrand::u64(..)));
+    fs::write(&path, config.to_string()).expect("the file can be written");
+    path
+}
+
+/// The path of an object that a server without extra definitions has; all of its kind when the name is empty.
+pub(crate) fn path_of(object: &Value, namespace: &str, name: &str) -> String {
+    let state = State::new(every_kind());
+    let (kind, _) = state.kind_of(object).unwrap_or_else(|| panic!("{} is no known kind", object["kind"]));
+    kind.path(namespace, name)
+}
+
+/// As [`path_of`], by the name of the kind.
+pub(crate) fn path_named(kind: &str, namespace: &str, name: &str) -> String {
+    let kinds = every_kind();
+    let kind = kinds.iter().find(|it| it.is_called(kind)).unwrap_or_else(|| panic!("{kind} is no known kind"));
+    kind.path(namespace, name)
+}
+
+fn every_kind() -> Vec<Arc<Kind>> {
+    let mut kinds = kinds::built_in();
+    kinds.extend(kinds::istio());
+    kinds
 }
 
 /// The objects of a text with YAML documents; panics on what is not YAML.

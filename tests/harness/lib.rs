@@ -3,7 +3,7 @@
 //! ```text
 //! Mesh ── Loopback (an address block of its own)      clients: Client, Connection, Raw, Grpc, websocket, Load
 //!   ├──── ConfigDir (YAML that the binary watches)    peers:   Origin, Scripted, Echo, Envoy
-//!   ├──── or Cluster (the same in an ApiServer)
+//!   ├──── or ClusterConfig (in a Cluster: ApiServer or Envtest)
 //!   ├──── Pki (edge CA, mesh CA)                      waiting: eventually
 //!   └──── Workload, Gateway, Sidecar (processes)
 //! ```
@@ -12,8 +12,10 @@ pub mod apiserver;
 pub mod binary;
 pub mod client;
 pub mod cluster;
+pub mod cluster_config;
 pub mod config_dir;
 pub mod envoy;
+pub mod envtest;
 pub mod eventually;
 pub mod gateway;
 pub mod grpc;

@@ -12,6 +12,7 @@ use crate::{
     apiserver::ApiServer,
     client::Client,
     cluster::Cluster,
+    cluster_config::ClusterConfig,
     config_dir::ConfigDir,
     gateway::{Addresses, Proxy},
     loopback::Loopback,
@@ -27,7 +28,7 @@ pub struct Mesh {
     /// What every proxy in it reads, unless there is a `cluster`.
     pub config: ConfigDir,
     /// An API server that every proxy reads instead.
-    pub cluster: Option<Cluster>,
+    pub cluster: Option<ClusterConfig>,
     /// Its authorities.
     pub pki: Pki,
     identities: TempDir,
@@ -54,7 +55,7 @@ impl Mesh {
 
     /// An empty mesh whose configuration is in an API server.
     pub async fn in_cluster() -> Self {
-        Self { cluster: Some(Cluster::start().await), ..Self::new() }
+        Self { cluster: Some(ClusterConfig::start().await), ..Self::new() }
     }
 
     /// As [`Mesh::with_edge`], its configuration in an API server.
@@ -69,9 +70,15 @@ impl Mesh {
         self
     }
 
-    /// The API server; panics when there is none.
-    pub fn api(&self) -> &ApiServer {
-        &self.cluster.as_ref().expect("this mesh has an API server").api
+    /// The API server; panics when this mesh has none.
+    pub fn api(&self) -> &Cluster {
+        &self.cluster.as_ref().expect("this mesh has an API server").cluster
+    }
+
+    /// The in-process API server, for what a real one cannot do (count, fail, forget); `None` = the story is skipped from
+    /// here on, and that is said loudly.
+    pub fn fake_api(&self) -> Option<&ApiServer> {
+        self.cluster.as_ref().and_then(ClusterConfig::in_process)
     }
 
     /// Writes or replaces a file of the configuration, or what it holds in the API server.

@@ -27,6 +27,16 @@ impl Rest {
         Self { client, url: url.to_owned(), token: token.to_owned() }
     }
 
+    /// The connection's side of it.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Scheme, host and port.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
     /// Sends a request with JSON (or, for patches, what `media` says).
     ///
     /// # Errors

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use harness::{
     apiserver::{ADMIN, ApiServer, Fault, StreamingLists},
     client::Client,
+    cluster::Cluster,
     eventually::eventually,
     rest::Rest,
 };
@@ -234,4 +235,32 @@ async fn fifteen_thousand_objects_are_no_trouble() {
     println!("15,000 objects in {inserted:?}, 5,000 listed in {listed:?}");
     assert_eq!((items, server.requests().count("list", "gateways")), (5_000, 10));
     assert!(inserted + listed < Duration::from_secs(10), "{inserted:?} and {listed:?}");
+}
+
+#[tokio::test]
+async fn stories_run_against_whatever_cluster_there_is() {
+    let cluster = Cluster::from_env().await;
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "shop"},
+        "spec": {"containers": [{"name": "app", "image": "echo", "ports": [{"containerPort": 80}]}]},
+        "status": {"phase": "Running", "podIP": "10.0.0.9"},
+    });
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "s", "namespace": "shop"},
+        "spec": {"ports": [{"port": 80}]},
+    });
+    for _ in ["made", "replaced"] {
+        cluster.insert(vec![pod.clone(), service.clone()]).await;
+    }
+    let pod = cluster.get("Pod", "shop", "p").await.expect("the pod is there");
+    assert_eq!((&pod["status"]["podIP"], &pod["spec"]["serviceAccountName"]), (&json!("10.0.0.9"), &json!("default")));
+    assert_eq!(cluster.get("Service", "shop", "s").await.expect("it is there")["spec"]["ports"][0]["targetPort"], 80);
+
+    let token = cluster.token("shop", "nobody").await;
+    let gateways = Rest::new(cluster.rest().client().clone(), cluster.rest().url(), &token).get(GATEWAYS).await;
+    assert_eq!((gateways.code(), gateways.json()["reason"].as_str()), (403, Some("Forbidden")));
+    cluster.stop().await;
+    cluster.start_again().await;
+    assert!(cluster.delete("Pod", "shop", "p").await);
+    assert_eq!(cluster.get("Gateway", "shop", "none").await, None);
 }

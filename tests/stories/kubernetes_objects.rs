@@ -82,11 +82,8 @@ async fn objects_deleted_and_created_in_every_order_disturb_no_other_host_and_se
 #[tokio::test]
 async fn an_object_that_breaks_keeps_its_last_good_version_serving() {
     let shop = Shop::in_cluster().await;
-    shop.mesh.api().patch(
-        "VirtualService",
-        ["shop", "routes"],
-        &serde_json::json!({"spec": {"http": [{"timeout": 7}]}}),
-    );
+    let patch = serde_json::json!({"spec": {"http": [{"timeout": "7 seconds"}]}});
+    shop.mesh.api().patch("VirtualService", ["shop", "routes"], &patch).await;
     eventually("the mistake is told", async || {
         let dump = shop.gateway.admin("/config_dump").await.text();
         dump.contains("the last good version keeps serving") && dump.contains("spec.http[0].timeout")
@@ -96,7 +93,7 @@ async fn an_object_that_breaks_keeps_its_last_good_version_serving() {
 }
 
 /// What an API server holds, as a folder of files.
-fn copied(mesh: &Mesh) -> ConfigDir {
+async fn copied(mesh: &Mesh) -> ConfigDir {
     let folder = ConfigDir::new();
     for kind in [
         "Gateway",
@@ -111,7 +108,7 @@ fn copied(mesh: &Mesh) -> ConfigDir {
         "Pod",
         "Deployment",
     ] {
-        for (index, object) in mesh.api().list(kind).into_iter().enumerate() {
+        for (index, object) in mesh.api().list(kind).await.into_iter().enumerate() {
             folder.write(&format!("{kind}-{index}.json"), &object.to_string());
         }
     }
@@ -135,7 +132,7 @@ async fn a_copy_of_the_cluster_in_files_is_the_same_snapshot() {
 
     shop.gateway.sigterm();
     shop.gateway.wait_exit(std::time::Duration::from_secs(60)).await;
-    shop.mesh.config = copied(&shop.mesh);
+    shop.mesh.config = copied(&shop.mesh).await;
     let cluster = shop.mesh.cluster.take();
     let gateway = shop.mesh.gateway().await;
     assert_eq!(digest(gateway.admin_json("/config_dump").await), from_cluster);

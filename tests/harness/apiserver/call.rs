@@ -4,7 +4,14 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use http::{HeaderMap, Method, header, request::Parts};
 
-use super::{kinds::Kind, rbac::Attributes, refusal::Refusal, selector::Selector, state::State, store::Form};
+use super::{
+    kinds::Kind,
+    rbac::Attributes,
+    refusal::Refusal,
+    selector::Selector,
+    state::State,
+    store::{Form, View},
+};
 
 /// What is asked of which resource.
 #[derive(Clone, Debug)]
@@ -117,6 +124,11 @@ impl Call {
     /// Plural, with `/status` where it is about the subresource.
     pub(crate) fn resource(&self) -> String {
         if self.sub.is_empty() { self.kind.plural.clone() } else { format!("{}/{}", self.kind.plural, self.sub) }
+    }
+
+    /// How objects are to be shown.
+    pub(crate) fn view(&self) -> View<'_> {
+        View { kind: &self.kind, version: &self.version, form: self.form }
     }
 
     /// The selectors.

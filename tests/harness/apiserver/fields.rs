@@ -183,7 +183,8 @@ pub(crate) fn value_at<'a>(kind: &Kind, object: &'a Value, path: &[String]) -> O
             let ListKind::Map(keys) = list_kind(kind, &names) else { return None };
             value = value.as_array()?.iter().find(|item| item_key(&keys, item) == *step)?;
         } else if let Some(text) = step.strip_prefix("v:") {
-            value = value.as_array()?.iter().find(|item| item.to_string() == text)?;
+            let wanted: Value = serde_json::from_str(text).ok()?;
+            value = value.as_array()?.iter().find(|item| **item == wanted)?;
         } else {
             return Some(&Value::Null);
         }
@@ -217,8 +218,8 @@ pub(crate) fn remove_at(kind: &Kind, object: &mut Value, path: &[String]) {
             }
             value = &mut items[found];
         } else if let Some(text) = step.strip_prefix("v:") {
-            if let Some(items) = value.as_array_mut() {
-                items.retain(|item| item.to_string() != text);
+            if let (Some(items), Ok(gone)) = (value.as_array_mut(), serde_json::from_str::<Value>(text)) {
+                items.retain(|item| *item != gone);
             }
             return;
         } else {

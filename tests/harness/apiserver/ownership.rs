@@ -44,7 +44,7 @@ pub(crate) fn applied(write: &Write, live: &Value, config: &Value, force: bool) 
     let wanted = fields_of(kind, config);
     let mut entries = live["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
     let differs = |path: &[String]| {
-        !path.last().is_some_and(|it| it == ".") && value_at(kind, live, path) != value_at(kind, config, path)
+        path.last().is_none_or(|it| it != ".") && value_at(kind, live, path) != value_at(kind, config, path)
     };
     let taken: Vec<Vec<String>> = leaves(&wanted).into_iter().filter(|path| differs(path)).collect();
     let mut conflicts = Vec::new();

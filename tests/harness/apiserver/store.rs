@@ -37,6 +37,16 @@ pub(crate) enum Form {
     Metadata,
 }
 
+/// What a reader asked for: objects of this kind, in this version and form.
+pub(crate) struct View<'a> {
+    /// The kind.
+    pub(crate) kind: &'a Kind,
+    /// One of its versions.
+    pub(crate) version: &'a str,
+    /// All or metadata only.
+    pub(crate) form: Form,
+}
+
 impl Stored {
     pub(crate) fn new(value: Value, revision: u64) -> Self {
         Self { value, revision, tail: OnceLock::new() }
@@ -51,7 +61,8 @@ impl Stored {
     }
 
     /// Appends its JSON; `typed` = with `apiVersion` and `kind`.
-    pub(crate) fn write(&self, out: &mut Vec<u8>, kind: &Kind, version: &str, form: Form, typed: bool) {
+    pub(crate) fn write(&self, out: &mut Vec<u8>, view: &View<'_>, typed: bool) {
+        let View { kind, version, form } = *view;
         if form == Form::Metadata {
             let partial = json!({
                 "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": self.value["metadata"],

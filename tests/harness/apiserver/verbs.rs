@@ -72,7 +72,7 @@ fn existing(state: &State, call: &Call) -> Result<Arc<Stored>, Refusal> {
 
 fn shown(call: &Call, object: &Stored, status: u16) -> Answer {
     let mut bytes = Vec::new();
-    object.write(&mut bytes, &call.kind, &call.version, call.form, true);
+    object.write(&mut bytes, &call.view(), true);
     Answer::Json(status, bytes)
 }
 
@@ -154,7 +154,7 @@ fn list_body(call: &Call, objects: &[Arc<Stored>], revision: u64, left: Option<u
             bytes.push(b',');
         }
         // As the real server: items of built-in lists do not repeat their kind.
-        object.write(&mut bytes, &call.kind, &call.version, call.form, call.kind.custom);
+        object.write(&mut bytes, &call.view(), call.kind.custom);
     }
     bytes.extend_from_slice(b"]}");
     bytes

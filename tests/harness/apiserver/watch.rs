@@ -182,7 +182,7 @@ impl Watcher {
 
     fn event(&mut self, what: &str, object: &Stored) {
         self.ready.extend_from_slice(format!("{{\"type\":\"{what}\",\"object\":").as_bytes());
-        object.write(&mut self.ready, &self.call.kind, &self.call.version, self.call.form, true);
+        object.write(&mut self.ready, &self.call.view(), true);
         self.ready.extend_from_slice(b"}\n");
     }
 
