@@ -135,7 +135,7 @@ async fn respond(shared: &Arc<Shared>, head: Parts, body: Incoming, seen: &mut S
     }
     let call = Call::parse(&shared.state(), &head)?;
     describe(seen, &call);
-    permit(&shared.state(), &user, &call)?;
+    permit(&shared.state(), &user, (&call, &head.headers))?;
     let body = body.collect().await.map_err(|error| Refusal::bad_request(format!("no body: {error}")))?.to_bytes();
     let mut state = shared.state();
     let before = state.revision;
@@ -168,10 +168,11 @@ fn about_the_server(state: &State, user: &User, path: &str) -> Option<Result<Ans
     Some(Ok(Answer::Json(200, found.to_string().into_bytes())))
 }
 
-fn permit(state: &State, user: &User, call: &Call) -> Result<(), Refusal> {
+fn permit(state: &State, user: &User, (call, headers): (&Call, &HeaderMap)) -> Result<(), Refusal> {
     let mut asked = vec![call.attributes()];
     // An apply may create what it patches.
-    let applies = call.verb == "patch" && call.sub.is_empty() && !call.query.text("fieldManager").is_empty();
+    let media = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let applies = call.verb == "patch" && call.sub.is_empty() && media.starts_with("application/apply-patch");
     let key = (call.namespace.clone(), call.name.clone());
     if applies && state.find(&call.kind, &key).is_none() {
         asked.push(Attributes { verb: "create".to_owned(), name: String::new(), ..call.attributes() });
