@@ -101,7 +101,8 @@ impl ClusterConfig {
 /// making each of them wait.
 fn apart<T: Send>(work: impl Future<Output = T> + Send) -> T {
     std::thread::scope(|scope| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
         scope.spawn(move || runtime.block_on(work)).join().expect("the API server took it")
     })
 }

@@ -162,10 +162,10 @@ fn echo_has_its_flags() {
 #[test]
 fn describe_wants_a_kind_an_object_and_a_source() {
     let command = run("describe service shop/cart --config src Cargo.toml --output json");
-    let Command::Describe(flags) = command.unwrap() else { panic!("a description") };
+    let Command::Describe(flags, source) = command.unwrap() else { panic!("a description") };
     assert_eq!(flags.kind, DescribeKind::Service);
     assert_eq!((flags.object.namespace.as_str(), flags.object.name.as_str()), ("shop", "cart"));
-    assert_eq!(flags.source.config.len(), 2);
+    assert_eq!(source, SourceSettings::Files(vec!["src".into(), "Cargo.toml".into()]));
     assert_eq!(flags.output, DescribeOutput::Json);
     assert!(mistake("describe node a/b --config src").contains("it can be service, pod"));
     assert!(mistake("describe pod cart --config src").contains("the namespace, a slash and the name"));
