@@ -57,3 +57,26 @@ async fn the_url_that_describe_prints_is_one_that_the_gateway_serves() {
     let reply = mesh.browser().get(url).await;
     assert_eq!((reply.code(), reply.echoed("service").as_str()), (200, "reviews"));
 }
+
+#[tokio::test]
+async fn describe_tells_the_same_of_a_cluster_and_reads_no_secret() {
+    let mesh = Mesh::with_edge_in_cluster().await;
+    mesh.workload("reviews").declare();
+    mesh.route_all_to("reviews");
+    let kubeconfig = mesh.cluster.as_ref().expect("an API server").kubeconfig().display().to_string();
+
+    let describe = move || {
+        run(&["describe", "service", "shop/reviews", "--kubernetes", "--kubeconfig", &kubeconfig, "--output", "json"])
+    };
+    let output = tokio::task::spawn_blocking(describe).await.expect("it runs to its end");
+
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let description: Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
+    let service = &description["services"][0];
+    assert_eq!(service["ports"][0]["endpoints"], 1, "{service:#}");
+    assert_eq!(service["gateways"][0]["gateway"], "istio-system/edge");
+    assert_eq!(description["problems"].as_array().map(Vec::len), Some(0), "{description:#}");
+    let counts = mesh.api().requests().counts();
+    assert!(counts.keys().any(|(_, resource)| resource == "services"), "{counts:?}");
+    assert!(counts.keys().all(|(_, resource)| resource != "secrets"), "{counts:?}");
+}
