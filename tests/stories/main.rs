@@ -10,6 +10,7 @@ mod edge;
 mod envoy;
 mod gateway_tls;
 mod hardening;
+mod install;
 mod kubectl;
 mod kubernetes;
 mod kubernetes_objects;
