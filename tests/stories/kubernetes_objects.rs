@@ -118,7 +118,7 @@ async fn copied(mesh: &Mesh) -> ConfigDir {
 
 #[tokio::test]
 async fn a_copy_of_the_cluster_in_files_is_the_same_snapshot() {
-    let mut shop = Shop::in_cluster().await;
+    let shop = Shop::in_cluster().await;
     // Neither is read from a cluster, so neither may make a difference.
     let unused = yaml::tls_secret("istio-system", "unused", &shop.mesh.pki.server(&["unused.example.com"]));
     shop.mesh.write("unused", &unused);
@@ -131,13 +131,13 @@ async fn a_copy_of_the_cluster_in_files_is_the_same_snapshot() {
     let from_cluster = digest(shop.gateway.admin_json("/config_dump").await);
     assert_eq!(from_cluster.len(), 16, "a digest");
 
-    shop.gateway.sigterm();
-    shop.gateway.wait_exit(std::time::Duration::from_secs(60)).await;
-    shop.mesh.config = copied(&shop.mesh).await;
-    let cluster = shop.mesh.cluster.take();
-    let gateway = shop.mesh.gateway().await;
+    let Shop { mut mesh, gateway, reviews } = shop;
+    drop(gateway);
+    mesh.config = copied(&mesh).await;
+    let cluster = mesh.cluster.take();
+    let gateway = mesh.gateway().await;
     assert_eq!(digest(gateway.admin_json("/config_dump").await), from_cluster);
     let metrics = gateway.metrics().await;
     assert_eq!(metrics.sum("sluice_snapshot_info", &[("digest", &from_cluster)]), 1.0);
-    drop(cluster);
+    drop((cluster, reviews));
 }
