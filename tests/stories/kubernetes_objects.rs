@@ -3,7 +3,7 @@
 use harness::{
     client::get,
     config_dir::ConfigDir,
-    eventually::eventually,
+    eventually::{self, eventually},
     load::Load,
     mesh::{Mesh, SHOP},
     yaml,
@@ -118,26 +118,29 @@ async fn copied(mesh: &Mesh) -> ConfigDir {
 
 #[tokio::test]
 async fn a_copy_of_the_cluster_in_files_is_the_same_snapshot() {
-    let shop = Shop::in_cluster().await;
+    let mut mesh = Mesh::with_edge_in_cluster().await;
+    mesh.workload("reviews").sidecar().declare();
+    mesh.route_all_to("reviews");
     // Neither is read from a cluster, so neither may make a difference.
-    let unused = yaml::tls_secret("istio-system", "unused", &shop.mesh.pki.server(&["unused.example.com"]));
-    shop.mesh.write("unused", &unused);
-    shop.mesh.write(
+    let unused = yaml::tls_secret("istio-system", "unused", &mesh.pki.server(&["unused.example.com"]));
+    mesh.write("unused", &unused);
+    mesh.write(
         "deployment",
         "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: reviews, namespace: shop}\nspec: {selector: {matchLabels: \
          {app: reviews}}, template: {metadata: {labels: {app: reviews}}, spec: {containers: [{name: app, image: echo}]}}}\n",
     );
+    let mut gateway = mesh.gateway_with(&["--drain-time", "1s"]).await;
     let digest = |dump: Value| dump["digest"].as_str().unwrap_or_default().to_owned();
-    let from_cluster = digest(shop.gateway.admin_json("/config_dump").await);
+    let from_cluster = digest(gateway.admin_json("/config_dump").await);
     assert_eq!(from_cluster.len(), 16, "a digest");
 
-    let Shop { mut mesh, gateway, reviews } = shop;
-    drop(gateway);
+    gateway.sigterm();
+    gateway.wait_exit(eventually::SOON).await;
     mesh.config = copied(&mesh).await;
     let cluster = mesh.cluster.take();
     let gateway = mesh.gateway().await;
     assert_eq!(digest(gateway.admin_json("/config_dump").await), from_cluster);
     let metrics = gateway.metrics().await;
     assert_eq!(metrics.sum("sluice_snapshot_info", &[("digest", &from_cluster)]), 1.0);
-    drop((cluster, reviews));
+    drop(cluster);
 }
