@@ -20,6 +20,7 @@ mod original_dst;
 mod reload;
 mod rollout;
 mod routing;
+mod scale;
 mod shop;
 mod sidecar;
 mod source;

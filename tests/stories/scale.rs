@@ -1,0 +1,94 @@
+//! A cluster with thousands of Gateways: what a start costs, and what one change costs then.
+
+use std::time::{Duration, Instant};
+
+use harness::{
+    client::{Client, get},
+    eventually::within,
+    mesh::Mesh,
+    yaml::tls_secret,
+};
+use serde_json::{Value, json};
+
+const GATEWAYS: usize = 5_000;
+/// Long enough for an unoptimised build on a busy machine.
+const LONG: Duration = Duration::from_secs(120);
+
+fn host(number: usize) -> String {
+    format!("host-{number}.example.com")
+}
+
+fn gateway(number: usize) -> Value {
+    json!({
+        "apiVersion": "networking.istio.io/v1", "kind": "Gateway",
+        "metadata": {"name": format!("gateway-{number}"), "namespace": "istio-system"},
+        "spec": {
+            "selector": {"istio": "ingressgateway"},
+            "servers": [{
+                "port": {"number": 443, "name": format!("https-{number}"), "protocol": "HTTPS"},
+                "hosts": [host(number)],
+                "tls": {"mode": "SIMPLE", "credentialName": format!("cert-{number}")},
+            }],
+        },
+    })
+}
+
+/// Answers by itself, so that no workload is needed; `status` is the edition.
+fn routes(number: usize, status: u16) -> Value {
+    json!({
+        "apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
+        "metadata": {"name": format!("routes-{number}"), "namespace": "shop"},
+        "spec": {
+            "hosts": [host(number)], "gateways": [format!("istio-system/gateway-{number}")],
+            "http": [{"directResponse": {"status": status}}],
+        },
+    })
+}
+
+fn secret(mesh: &Mesh, number: usize) -> Value {
+    let text = tls_secret("istio-system", &format!("cert-{number}"), &mesh.pki.server(&[&host(number)]));
+    serde_json::from_str(text.trim_end_matches("---\n")).expect("one JSON object")
+}
+
+async fn answers(mesh: &Mesh, number: usize, status: u16) -> bool {
+    let client: Client = mesh.browser();
+    let reply = client.send(get(&format!("https://{}/", host(number)))).await;
+    reply.is_ok_and(|reply| reply.code() == status)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_thousand_gateways_routes_and_secrets_start_soon_and_change_at_once() {
+    let mesh = Mesh::in_cluster().await;
+    let Some(api) = mesh.fake_api() else { return };
+    api.insert((0..GATEWAYS).map(gateway).chain((0..GATEWAYS).map(|number| routes(number, 201))).collect());
+    api.insert((0..GATEWAYS).map(|number| secret(&mesh, number)).collect());
+
+    let started = Instant::now();
+    let gateway = mesh.launch_gateway(&["--access-log", "off"]);
+    within(LONG, "the gateway is ready", async || gateway.readiness().await.is_some_and(|it| it.code() == 200)).await;
+    let start = started.elapsed();
+    assert!(answers(&mesh, GATEWAYS - 1, 201).await);
+    let asked = api.requests();
+    let memory = gateway.metrics().await.sum("process_resident_memory_bytes", &[]) / 1024.0;
+
+    let changed = Instant::now();
+    api.insert(vec![routes(7, 202)]);
+    within(LONG, "the change is live", async || answers(&mesh, 7, 202).await).await;
+    let change = changed.elapsed();
+
+    let rotated = Instant::now();
+    let before = asked.0.len();
+    api.insert(vec![secret(&mesh, 8)]);
+    within(LONG, "the Secret is read", async || api.requests().0.len() > before).await;
+    let rotation = rotated.elapsed();
+
+    let reads = asked.count("get", "secrets");
+    let others = asked.0.len() - reads;
+    eprintln!(
+        "{GATEWAYS} Gateways, VirtualServices and Secrets: ready after {start:?}, {memory:.0} KiB resident, one route live after \
+         {change:?}, one rotated Secret read after {rotation:?}, {reads} Secrets read, {others} other requests: {:?}",
+        asked.counts()
+    );
+    assert_eq!(reads, GATEWAYS, "each Secret is read once");
+    assert!(others < 200, "{:?}", asked.counts());
+}
