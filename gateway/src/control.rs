@@ -26,8 +26,11 @@ use crate::{
     settings::Settings,
     source::{Source, audit::Audit, identity::FileWatch},
     status::Status,
-    telemetry::{Telemetry, metrics::Reload},
-    trust::{Complaint, Trust},
+    telemetry::{
+        Telemetry,
+        metrics::{CertificateValue, Reload},
+    },
+    trust::{Complaint, Served, Trust},
     upstream::names,
     worker::{Listen, Shared},
 };
@@ -220,7 +223,7 @@ impl Control {
         &self,
         workload: &routing::snapshot::Workload,
         problems: &[Problem],
-        certificates: &[(String, i64)],
+        certificates: &[Served],
         digest: u64,
     ) {
         let telemetry: &Telemetry = &self.shared.telemetry;
@@ -234,7 +237,13 @@ impl Control {
             ("warning", count(Severity::Warning)),
             ("info", count(Severity::Info)),
         ]);
-        metrics.set_certificates(certificates.iter().map(|(name, end)| (name.as_str(), *end)));
+        metrics.set_certificates(certificates.iter().map(|it| CertificateValue {
+            server: &it.server,
+            hosts: &it.hosts,
+            secret: &it.secret,
+            not_after: it.not_after,
+            kept: it.kept.is_some(),
+        }));
     }
 
     /// Says every problem once: when it appears.

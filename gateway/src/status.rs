@@ -12,6 +12,7 @@ use crate::{
     admin::{Readiness, View, clusters_text, snapshot_json},
     drain::Drain,
     live::Live,
+    trust::Served,
 };
 
 /// See the module.
@@ -30,7 +31,7 @@ pub(crate) struct Status {
 #[derive(Default)]
 struct Told {
     problems: Vec<Problem>,
-    certificates: Vec<(String, i64)>,
+    certificates: Vec<Served>,
     bind_failures: Vec<String>,
     /// What the first configuration waits for.
     awaited: Option<String>,
@@ -64,8 +65,8 @@ impl Status {
         self.told().problems = problems;
     }
 
-    /// The certificates in use, with their ends in seconds since 1970.
-    pub(crate) fn set_certificates(&self, certificates: Vec<(String, i64)>) {
+    /// The certificates in use.
+    pub(crate) fn set_certificates(&self, certificates: Vec<Served>) {
         self.told().certificates = certificates;
     }
 
@@ -107,9 +108,11 @@ impl View for Status {
 
     fn certificates(&self) -> serde_json::Value {
         let told = self.told();
-        let one = |(name, not_after): &(String, i64)| {
-            let end = jiff::Timestamp::from_second(*not_after).map(|end| end.to_string()).unwrap_or_default();
-            serde_json::json!({ "name": name, "notAfter": end })
+        let one = |it: &Served| {
+            let end = jiff::Timestamp::from_second(it.not_after).map(|end| end.to_string()).unwrap_or_default();
+            serde_json::json!({
+                "name": it.server, "hosts": it.hosts, "secret": it.secret, "notAfter": end, "kept": it.kept,
+            })
         };
         told.certificates.iter().map(one).collect()
     }

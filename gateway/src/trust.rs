@@ -30,8 +30,16 @@ pub(crate) struct Trust {
     identity: Option<Arc<WorkloadIdentity>>,
     servers: HashMap<(u64, ServerSpec), Server>,
     clients: HashMap<(u64, ClientSpec), Result<ClientTls, Arc<str>>>,
-    last_good: HashMap<Arc<str>, (snapshot::ClientAuth, ServerTls)>,
+    last_good: HashMap<Arc<str>, Good>,
     round: Round,
+}
+
+/// The last good configuration of a server.
+struct Good {
+    client: snapshot::ClientAuth,
+    server: ServerTls,
+    /// Where its certificate came from.
+    secret: String,
 }
 
 /// What one install has used.
@@ -41,7 +49,7 @@ struct Round {
     clients: HashMap<(u64, ClientSpec), Result<ClientTls, Arc<str>>>,
     files: BTreeSet<PathBuf>,
     complaints: Vec<Complaint>,
-    certificates: Vec<(String, i64)>,
+    certificates: Vec<Served>,
 }
 
 /// Something about certificates that an operator has to know.
@@ -53,6 +61,21 @@ pub(crate) struct Complaint {
     pub(crate) message: String,
 }
 
+/// A certificate that is served.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Served {
+    /// `namespace/gateway/port name`, or `workload`.
+    pub(crate) server: String,
+    /// Hosts that it is served for, as the Gateway names them, sorted; empty for the workload's own.
+    pub(crate) hosts: Vec<String>,
+    /// `namespace/name` of its Secret (two of different key types: joined by a comma), a file, or `workload`.
+    pub(crate) secret: String,
+    /// Its end, seconds since 1970.
+    pub(crate) not_after: i64,
+    /// Why it is the last good one that serves, and not what is asked for; `None` = it is what is asked for.
+    pub(crate) kept: Option<Arc<str>>,
+}
+
 /// What came of one install.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
@@ -60,8 +83,8 @@ pub(crate) struct Findings {
     pub(crate) files: Vec<PathBuf>,
     /// For the operator.
     pub(crate) complaints: Vec<Complaint>,
-    /// Name and expiry (seconds since 1970) of each certificate served.
-    pub(crate) certificates: Vec<(String, i64)>,
+    /// Each certificate that is served.
+    pub(crate) certificates: Vec<Served>,
 }
 
 impl Trust {
@@ -78,26 +101,49 @@ impl Trust {
     /// The servers of a listener, in order.
     pub(crate) fn listener(&mut self, listener: &Listener) -> Vec<Server> {
         let Some(tls) = &listener.tls else { return Vec::new() };
-        tls.servers.iter().map(|server| self.server(&server.name, &server.settings)).collect()
+        let mut hosts = vec![Vec::new(); tls.servers.len()];
+        for (host, server) in tls.by_sni.iter() {
+            if let Some(hosts) = hosts.get_mut(*server) {
+                hosts.push(host.to_string());
+            }
+        }
+        let servers = tls.servers.iter().zip(hosts);
+        servers.map(|(server, hosts)| self.server(&server.name, hosts, &server.settings)).collect()
     }
 
-    fn server(&mut self, name: &Arc<str>, settings: &snapshot::ServerTls) -> Server {
+    fn server(&mut self, name: &Arc<str>, mut hosts: Vec<String>, settings: &snapshot::ServerTls) -> Server {
+        hosts.sort_unstable();
         let built = self.server_spec(settings).and_then(|spec| self.build_server(spec));
         match built {
             Ok(server) => {
-                self.round.certificates.push((name.to_string(), server.not_after()));
-                self.last_good.insert(Arc::clone(name), (settings.client.clone(), server.clone()));
+                let secret = secret_name(&settings.certificate);
+                self.round.certificates.push(Served {
+                    server: name.to_string(),
+                    hosts,
+                    secret: secret.clone(),
+                    not_after: server.not_after(),
+                    kept: None,
+                });
+                let client = settings.client.clone();
+                self.last_good.insert(Arc::clone(name), Good { client, server: server.clone(), secret });
                 Ok(server)
             }
             Err(why) => {
-                let kept = self.last_good.get(name).filter(|(client, _)| *client == settings.client);
-                let meanwhile = match kept {
-                    Some(_) => "the last good certificate keeps serving",
-                    None => "handshakes are refused until it is right",
+                let kept = self.last_good.get(name).filter(|good| good.client == settings.client);
+                let Some(good) = kept else {
+                    self.complain(name, &format!("{why}; handshakes are refused until it is right"));
+                    return Err(why);
                 };
-                let result = kept.map(|(_, server)| server.clone()).ok_or_else(|| Arc::clone(&why));
-                self.complain(name, &format!("{why}; {meanwhile}"));
-                result
+                let server = good.server.clone();
+                self.round.certificates.push(Served {
+                    server: name.to_string(),
+                    hosts,
+                    secret: good.secret.clone(),
+                    not_after: server.not_after(),
+                    kept: Some(Arc::clone(&why)),
+                });
+                self.complain(name, &format!("{why}; the last good certificate keeps serving"));
+                Ok(server)
             }
         }
     }
@@ -267,7 +313,9 @@ impl Trust {
         self.clients = round.clients;
         let mut certificates = round.certificates;
         if let Some(identity) = &self.identity {
-            certificates.push(("workload".to_owned(), identity.not_after));
+            let workload = || "workload".to_owned();
+            let not_after = identity.not_after;
+            certificates.push(Served { server: workload(), secret: workload(), not_after, ..Served::default() });
         }
         Findings { files: round.files.into_iter().collect(), complaints: round.complaints, certificates }
     }
@@ -283,6 +331,18 @@ impl Trust {
 
 fn uses_identity(settings: &upstream::ClientTls) -> bool {
     matches!(settings.roots, ClientRoots::Mesh) || matches!(settings.certificate, ClientCertificate::Workload)
+}
+
+/// As in [`Served::secret`].
+fn secret_name(source: &CertificateSource) -> String {
+    match source {
+        CertificateSource::Secrets(secrets) => {
+            secrets.iter().map(|secret| secret.name.as_str()).collect::<Vec<_>>().join(",")
+        }
+        CertificateSource::Files { certificate, .. } => certificate.clone(),
+        CertificateSource::Workload => "workload".to_owned(),
+        CertificateSource::Missing(name) => name.clone(),
+    }
 }
 
 /// An error with its causes, as one sentence.

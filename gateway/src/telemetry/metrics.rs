@@ -60,8 +60,18 @@ const CONNECTIONS: Definition =
     row("sluice_downstream_connections_active", "gauge", &[], "Open connections from clients.");
 const HANDSHAKES: Definition =
     row("sluice_tls_handshakes_total", "counter", &["result"], "TLS handshakes with clients.");
-const CERTIFICATES: Definition =
-    row("sluice_certificate_not_after_seconds", "gauge", &["name"], "When a certificate expires, seconds since 1970.");
+const CERTIFICATES: Definition = row(
+    "sluice_certificate_not_after_seconds",
+    "gauge",
+    &["server", "hosts", "secret"],
+    "When a served certificate expires, seconds since 1970.",
+);
+const KEPT: Definition = row(
+    "sluice_certificates_kept",
+    "gauge",
+    &[],
+    "Servers whose last good certificate serves because the one asked for cannot.",
+);
 const UPSTREAMS: Definition =
     row("sluice_upstream_connections_total", "counter", &["result"], "Connections opened to endpoints.");
 const DROPPED: Definition =
@@ -73,7 +83,7 @@ const FILES: Definition = row("process_open_fds", "gauge", &[], "Open file descr
 const THREADS: Definition = row("process_threads", "gauge", &[], "Threads.");
 
 /// Every metric, in the order of the documentation.
-pub(crate) const TABLE: [Definition; 17] = [
+pub(crate) const TABLE: [Definition; 18] = [
     REQUESTS,
     DURATION,
     BUILD,
@@ -84,6 +94,7 @@ pub(crate) const TABLE: [Definition; 17] = [
     CONNECTIONS,
     HANDSHAKES,
     CERTIFICATES,
+    KEPT,
     UPSTREAMS,
     DROPPED,
     CPU,
@@ -140,6 +151,33 @@ pub(crate) enum Reload {
     Unchanged,
 }
 
+/// A certificate that is served.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CertificateValue<'a> {
+    /// `namespace/gateway/port name`, or `workload`.
+    pub(crate) server: &'a str,
+    /// Hosts that it is served for.
+    pub(crate) hosts: &'a [String],
+    /// Where it comes from: `namespace/name`, a file, `workload`.
+    pub(crate) secret: &'a str,
+    /// Its end, seconds since 1970.
+    pub(crate) not_after: i64,
+    /// It is the last good one, and another is asked for.
+    pub(crate) kept: bool,
+}
+
+/// Hosts that a label names; servers with hundreds of them would make lines that nobody can read.
+const MOST_HOSTS: usize = 5;
+
+/// `a,b,c`, with the number of those that are left out.
+fn few(hosts: &[String]) -> String {
+    let named = hosts.get(..MOST_HOSTS).unwrap_or(hosts);
+    match hosts.len() - named.len() {
+        0 => named.join(","),
+        more => format!("{},+{more}", named.join(",")),
+    }
+}
+
 /// All metrics of the process, in an own registry.
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -154,6 +192,7 @@ pub(crate) struct Metrics {
     /// Indexed by [`Handshake`].
     handshakes: [IntCounter; 4],
     certificates: IntGaugeVec,
+    kept: IntGauge,
     /// Indexed by [`Connect`].
     upstreams: [IntCounter; 4],
     dropped: IntCounter,
@@ -216,6 +255,7 @@ impl Metrics {
             connections: register(&registry, IntGauge::with_opts(options(&CONNECTIONS))),
             handshakes: ["ok", "failed", "refused", "timeout"].map(|it| handshakes.with_label_values(&[it])),
             certificates: register(&registry, IntGaugeVec::new(options(&CERTIFICATES), CERTIFICATES.labels)),
+            kept: register(&registry, IntGauge::with_opts(options(&KEPT))),
             upstreams: ["ok", "failed", "timeout", "tls_failed"].map(|it| upstreams.with_label_values(&[it])),
             dropped: register(&registry, IntCounter::with_opts(options(&DROPPED))),
             cpu: register(&registry, Seconds::with_opts(options(&CPU))),
@@ -308,12 +348,16 @@ impl Metrics {
         }
     }
 
-    /// All certificates in use, by name (`namespace/secret`, a file, `workload`), with their ends in seconds since 1970.
-    pub(crate) fn set_certificates<'a>(&self, certificates: impl IntoIterator<Item = (&'a str, i64)>) {
+    /// All certificates that are served.
+    pub(crate) fn set_certificates<'a>(&self, certificates: impl IntoIterator<Item = CertificateValue<'a>>) {
         self.certificates.reset();
-        for (name, not_after) in certificates {
-            self.certificates.with_label_values(&[name]).set(not_after);
+        let mut kept = 0;
+        for it in certificates {
+            let hosts = few(it.hosts);
+            self.certificates.with_label_values(&[it.server, &hosts, it.secret]).set(it.not_after);
+            kept += i64::from(it.kept);
         }
+        self.kept.set(kept);
     }
 
     /// The counter of access log lines that were dropped.

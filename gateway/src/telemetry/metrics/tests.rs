@@ -4,6 +4,10 @@ fn values(code: &'static str) -> Values<'static> {
     NAMES.map(|name| if name == "response_code" { code.into() } else { "x".into() })
 }
 
+fn certificate(secret: &str) -> CertificateValue<'_> {
+    CertificateValue { server: "istio-system/edge/https", hosts: &[], secret, not_after: 1_900_000_000, kept: false }
+}
+
 #[test]
 fn every_metric_of_the_table_is_rendered_once_it_has_a_value() {
     let metrics = Metrics::new();
@@ -11,7 +15,8 @@ fn every_metric_of_the_table_is_rendered_once_it_has_a_value() {
     metrics.set_problems(&[("error", 2)]);
     metrics.set_snapshot(3, 0xabc);
     metrics.reload(Reload::Installed);
-    metrics.set_certificates([("istio-system/cert", 1_900_000_000)]);
+    let hosts: Vec<String> = (1..=7).map(|number| format!("{number}.example.com")).collect();
+    metrics.set_certificates([CertificateValue { hosts: &hosts, kept: true, ..certificate("istio-system/cert") }]);
     metrics.handshake(Handshake::Refused);
     metrics.connect(Connect::TlsFailed);
     let text = metrics.render();
@@ -28,7 +33,11 @@ fn every_metric_of_the_table_is_rendered_once_it_has_a_value() {
         "sluice_snapshot_generation 3",
         "sluice_snapshot_info{digest=\"0000000000000abc\"} 1",
         "sluice_reloads_total{result=\"installed\"} 1",
-        "sluice_certificate_not_after_seconds{name=\"istio-system/cert\"} 1900000000",
+        concat!(
+            "sluice_certificate_not_after_seconds{server=\"istio-system/edge/https\",hosts=\"1.example.com,2.example.com,",
+            "3.example.com,4.example.com,5.example.com,+2\",secret=\"istio-system/cert\"} 1900000000"
+        ),
+        "sluice_certificates_kept 1",
         "sluice_tls_handshakes_total{result=\"refused\"} 1",
         "sluice_upstream_connections_total{result=\"tls_failed\"} 1",
         concat!("istio_build{component=\"proxy\",tag=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
@@ -125,12 +134,12 @@ async fn a_series_without_requests_for_an_hour_goes() {
 fn old_snapshots_and_certificates_are_not_told_any_more() {
     let metrics = Metrics::new();
     metrics.set_snapshot(1, 1);
-    metrics.set_certificates([("a", 1)]);
+    metrics.set_certificates([certificate("a")]);
     metrics.set_snapshot(2, 2);
-    metrics.set_certificates([("b", 1)]);
+    metrics.set_certificates([certificate("b")]);
     let text = metrics.render();
     assert_eq!(text.matches("sluice_snapshot_info{").count(), 1);
-    assert!(!text.contains("name=\"a\""));
+    assert!(!text.contains("secret=\"a\"") && text.contains("secret=\"b\""));
 }
 
 #[test]
