@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use routing::{
-    compile::compile,
+    compile::{Proxy, compile},
     problem::{Problem, Severity},
     resources::Resources,
 };
@@ -21,9 +21,10 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
+    applied::{self, Applied},
     assembly,
     net::listen::{Door, bind},
-    settings::Settings,
+    settings::{Settings, SourceSettings},
     source::{Source, audit::Audit, identity::FileWatch},
     status::Status,
     telemetry::{
@@ -67,6 +68,8 @@ pub(crate) struct Control {
     digest: Option<(u64, u64, u64)>,
     open: BTreeMap<SocketAddr, Open>,
     complaints: Vec<Complaint>,
+    certificates: Vec<Served>,
+    applied: watch::Sender<applied::Latest>,
     bind_failures: BTreeMap<SocketAddr, String>,
     identity_error: Option<String>,
 }
@@ -101,6 +104,8 @@ impl Control {
             digest: None,
             open: BTreeMap::new(),
             complaints: Vec::new(),
+            certificates: Vec::new(),
+            applied: watch::Sender::default(),
             bind_failures: BTreeMap::new(),
             identity_error: None,
         })
@@ -199,6 +204,7 @@ impl Control {
         self.report(&problems);
         if self.digest == Some(digest) && !trust_changed {
             self.shared.telemetry.metrics().reload(Reload::Unchanged);
+            self.tell(&proxy, &problems);
             self.status.set_problems(problems);
             return Ok(());
         }
@@ -212,11 +218,31 @@ impl Control {
         self.identity_watch.set_paths(watched);
         self.complain(findings.complaints);
         self.tell_metrics(&workload, &problems, &findings.certificates, digest.0);
+        self.certificates = findings.certificates;
+        self.tell(&proxy, &problems);
         self.status.set_problems(problems);
-        self.status.set_certificates(findings.certificates);
+        self.status.set_certificates(self.certificates.clone());
         self.follow_sockets().await?;
         info!(snapshot = self.generation, duration_ms = started.elapsed().as_millis() as u64, "snapshot installed");
         Ok(())
+    }
+
+    /// What is in force, for whoever reports it to an API server.
+    pub(crate) fn applied(&self) -> watch::Receiver<applied::Latest> {
+        self.applied.subscribe()
+    }
+
+    fn tell(&self, proxy: &Proxy, problems: &[Problem]) {
+        if let SourceSettings::Kubernetes(_) = self.settings.source {
+            self.applied.send_replace(Some(Arc::new(Applied {
+                content: proxy.content(&self.resources),
+                snapshot: self.shared.live.pin().snapshot.digest,
+                proxy: proxy.clone(),
+                resources: self.resources.clone(),
+                problems: problems.to_vec(),
+                certificates: self.certificates.clone(),
+            })));
+        }
     }
 
     fn tell_metrics(

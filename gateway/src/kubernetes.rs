@@ -3,11 +3,22 @@
 //! ```text
 //! client ── reflect (one watch per kind) ──┐
 //!       └── secrets (names; then one by one) ┴─> objects ── source (the same two functions as the files')
+//!
+//! applied ── report (a thread) ─┬ replicas: a Lease of each ─┐
+//!                               ├ lease: who leads            │ who is alive, with what
+//!                               └ the leader: conditions ── publish, events
 //! ```
 
 pub(crate) mod client;
+mod conditions;
+mod events;
+mod lease;
 mod objects;
 pub(crate) mod once;
+mod pace;
+mod publish;
 mod reflect;
+mod replicas;
+pub(crate) mod report;
 mod secrets;
 pub(crate) mod source;

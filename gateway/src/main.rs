@@ -11,6 +11,7 @@
 //! Imports go one way: `command > control, assembly > http, tcp, admin, source > upstream, net > live, telemetry, drain`.
 
 mod admin;
+mod applied;
 mod assembly;
 mod cli;
 mod command;

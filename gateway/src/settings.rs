@@ -56,6 +56,8 @@ pub(crate) struct Settings {
     pub(crate) drain_time: Duration,
     /// Name of this process among its replicas. Default: `POD_NAME`, else one that no other process has.
     pub(crate) replica: String,
+    /// `POD_UID`, so that what belongs to this process alone is deleted with its pod.
+    pub(crate) pod_uid: Option<String>,
 }
 
 /// Where configuration is read from.
@@ -201,6 +203,7 @@ impl Settings {
             workers: flags.workers.unwrap_or_else(cores),
             access_log: flags.access_log,
             drain_time: flags.drain_time,
+            pod_uid: pod.uid.filter(|_| pod.name.is_some()),
             replica: pod.name.unwrap_or_else(|| format!("sluice-{:016x}", fastrand::u64(..))),
         })
     }

@@ -19,7 +19,7 @@ mod yaml;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use crate::api::{
     Deployment, DestinationRule, EndpointSlice, Gateway, ObjectMeta, PeerAuthentication, Pod, Secret, Service,
@@ -185,6 +185,7 @@ pub struct Resources {
     pub deployments: Table<Deployment>,
     digest: u64,
     order: u64,
+    kept: BTreeSet<ObjectRef>,
 }
 
 impl Resources {
@@ -242,6 +243,11 @@ impl Resources {
     /// [`Self::digest`]: files have no age, and a copy of a cluster in files is the same configuration.
     pub fn order(&self) -> u64 {
         self.order
+    }
+
+    /// Objects whose newest version is broken, so that it is their last good one which is here.
+    pub fn kept(&self) -> &BTreeSet<ObjectRef> {
+        &self.kept
     }
 
     /// Reads files once, as (name, text): for `check` and for tests. Problems come sorted by place.

@@ -15,6 +15,7 @@ use crate::{
     assembly,
     control::Control,
     drain::Drain,
+    kubernetes::report::Reporting,
     live::Live,
     settings::Settings,
     status::Status,
@@ -59,18 +60,24 @@ async fn serve(settings: Settings, log: LogLevel) -> Result<ExitCode> {
         workers.push(worker::start(index, shared.clone()).await?);
     }
     let limit = settings.drain_time;
-    let mut control = Control::new(settings, shared, Arc::clone(&status), workers).await?;
+    let mut control = Control::new(settings.clone(), shared, Arc::clone(&status), workers).await?;
+    let reporting = Reporting::start(&settings, control.applied())?;
     tokio::select! {
         failed = control.run() => failed?,
         () = ends.first(&status, &drain) => {}
     }
     control.close();
+    // Another replica should lead at once; connections drain meanwhile.
+    let handed_over = reporting.map(|reporting| tokio::spawn(reporting.end()));
     info!(connections = drain.connections(), limit_s = limit.as_secs(), "draining");
     tokio::select! {
         left = drain.finished(limit) => if left > 0 {
             warn!(connections = left, "the drain limit has passed, these are cut");
         },
         () = ends.second() => warn!("told twice, ending at once"),
+    }
+    if let Some(handed_over) = handed_over {
+        handed_over.await.context("handing the leadership over")?;
     }
     stop_admin.send_replace(true);
     telemetry.flush(LAST_LINES);

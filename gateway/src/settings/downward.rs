@@ -12,6 +12,8 @@ const NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace
 pub(crate) struct Downward {
     /// `POD_NAME`.
     pub(crate) name: Option<String>,
+    /// `POD_UID`.
+    pub(crate) uid: Option<String>,
     /// `POD_NAMESPACE`, else the namespace of the service account's token.
     pub(crate) namespace: Option<String>,
     /// `SERVICE_ACCOUNT`.
@@ -32,6 +34,7 @@ impl Downward {
         let file = variable("POD_LABELS_FILE").unwrap_or_else(|| LABELS.to_owned());
         Ok(Self {
             name: variable("POD_NAME"),
+            uid: variable("POD_UID"),
             namespace: variable("POD_NAMESPACE").or_else(|| text(Path::new(NAMESPACE))),
             service_account: variable("SERVICE_ACCOUNT"),
             workload: variable("WORKLOAD_NAME"),

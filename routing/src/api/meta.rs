@@ -21,6 +21,8 @@ pub struct ObjectMeta {
     pub creation_timestamp: Option<String>,
     /// `metadata.generation`; 0 when unset.
     pub generation: i64,
+    /// `metadata.uid`: tells an object from a later one of the same name. Not kept of Pods and EndpointSlices.
+    pub uid: Option<String>,
     /// `metadata.resourceVersion`.
     pub resource_version: Option<String>,
 }

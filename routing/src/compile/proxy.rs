@@ -78,7 +78,7 @@ impl Proxy {
     }
 
     /// Whether a selector holds for this proxy's labels.
-    pub(super) fn selected_by(&self, selector: &BTreeMap<String, String>) -> bool {
+    pub fn selected_by(&self, selector: &BTreeMap<String, String>) -> bool {
         is_subset(selector, &self.labels)
     }
 

@@ -226,15 +226,16 @@ fn metadata(kind: Kind, object: &Value, findings: &mut Findings) -> Option<Objec
         DEFAULT_NAMESPACE.clone_into(&mut meta.namespace);
     }
     meta.check(kind == Kind::Gateway, findings);
-    keep_annotations(kind, &mut meta);
+    keep_what_is_read(kind, &mut meta);
     Some(meta)
 }
 
-/// Forgets annotations that nobody reads: those that hold the whole object again, and, of kinds that come by the
-/// thousand, all that are neither Istio's nor ours (an EndpointSlice carries the time of its last change there).
-fn keep_annotations(kind: Kind, meta: &mut ObjectMeta) {
+/// Forgets what nobody reads: annotations that hold the whole object again, and, of kinds that come by the thousand,
+/// the uid and all annotations that are neither Istio's nor ours (an EndpointSlice carries the time of its last change there).
+fn keep_what_is_read(kind: Kind, meta: &mut ObjectMeta) {
     const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
     let many = matches!(kind, Kind::Pod | Kind::EndpointSlice);
+    meta.uid = meta.uid.take().filter(|_| !many);
     meta.annotations.retain(|key, _| match many {
         true => key.contains("istio.io/") || key.contains("sluice.dev/"),
         false => key != LAST_APPLIED,

@@ -28,7 +28,8 @@ impl Store {
             next.tell(parsed.problems, &kept);
         }
         self.good.clone_from(&next.objects);
-        (Resources::collect(next.objects.into_values()), next.problems)
+        let resources = Resources { kept: next.kept, ..Resources::collect(next.objects.into_values()) };
+        (resources, next.problems)
     }
 
     /// Keeps what a file broke, as far as a good version is known.
