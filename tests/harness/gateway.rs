@@ -110,6 +110,11 @@ impl Proxy {
         self.process.sigterm();
     }
 
+    /// Sends SIGKILL: the process has no chance to say goodbye.
+    pub fn kill(&self) {
+        self.process.signal("KILL");
+    }
+
     /// Waits for the end of the process.
     pub async fn wait_exit(&mut self, deadline: Duration) -> ExitStatus {
         self.process.wait_exit(deadline).await

@@ -18,6 +18,7 @@ mod mesh;
 mod operations;
 mod original_dst;
 mod reload;
+mod replicas;
 mod rollout;
 mod routing;
 mod scale;

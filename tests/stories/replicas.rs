@@ -1,0 +1,211 @@
+//! Several replicas of one gateway: who leads, and what the leader tells about objects.
+
+use std::{ffi::OsString, time::Duration};
+
+use harness::{
+    cluster::Cluster,
+    eventually::{eventually, within},
+    gateway::{Addresses, Proxy},
+    mesh::{HOST, Mesh, SHOP},
+    yaml::{edge_gateway, virtual_service},
+};
+use serde_json::Value;
+
+const OURS: [&str; 2] = ["istio-system", "istio-ingressgateway"];
+const ELECTION: &str = "sluice-istio-ingressgateway";
+
+/// Replica `number` of the gateway, on an address of its own.
+async fn replica(mesh: &Mesh, number: u8) -> Proxy {
+    let at = |port| mesh.block.at(number, port);
+    let addresses =
+        Addresses { main: at(8443), second: at(8080), admin: at(15_000), status: at(15_021), stats: at(15_090) };
+    let identity = mesh.identity(OURS[0], OURS[1], &format!("replica-{number}"));
+    let config = mesh.cluster.as_ref().expect("an API server").kubeconfig();
+    let mut arguments: Vec<OsString> = vec!["gateway".into(), "--kubernetes".into(), "--kubeconfig".into()];
+    arguments.extend([config.into(), "--identity-dir".into(), identity.into()]);
+    let bind = mesh.block.ip(number).to_string();
+    let flags = ["--bind", &bind, "--port-map", "443=8443,80=8080", "--workers", "1"];
+    arguments.extend(flags.map(OsString::from));
+    arguments.extend(addresses.flags());
+    Proxy::launch(&format!("replica-{number}"), arguments, addresses).ready().await
+}
+
+/// The condition of this type, as `kubectl wait` looks at it: with the generation that it is about.
+async fn condition(api: &Cluster, kind: &str, [namespace, name]: [&str; 2], wanted: &str) -> Option<(String, Value)> {
+    let object = api.get(kind, namespace, name).await?;
+    let status = &object["status"];
+    if status["observedGeneration"].as_i64() < object["metadata"]["generation"].as_i64() {
+        return None;
+    }
+    let conditions = status["conditions"].as_array()?;
+    let found = conditions.iter().find(|it| it["type"] == wanted)?;
+    Some((found["status"].as_str()?.to_owned(), found.clone()))
+}
+
+/// Waits until a condition is `status`; gives its reason and message.
+async fn wait(api: &Cluster, kind: &str, object: [&str; 2], wanted: &str, status: &str) -> (String, String) {
+    let mut last = Value::Null;
+    eventually(&format!("{kind} {object:?} has {wanted}={status}"), async || {
+        match condition(api, kind, object, wanted).await {
+            Some((now, found)) => {
+                last = found;
+                now == status
+            }
+            None => false,
+        }
+    })
+    .await;
+    let text = |field: &str| last[field].as_str().unwrap_or_default().to_owned();
+    (text("reason"), text("message"))
+}
+
+async fn holder(api: &Cluster) -> String {
+    let lease = api.get("Lease", OURS[0], ELECTION).await.unwrap_or_default();
+    lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned()
+}
+
+async fn replicas(api: &Cluster) -> Vec<Value> {
+    let leases = api.list("Lease").await;
+    leases.into_iter().filter(|it| it["metadata"]["labels"]["sluice.dev/replica-of"] == OURS[1]).collect()
+}
+
+const EDGE: [&str; 2] = ["istio-system", "edge"];
+const ROUTES: [&str; 2] = ["shop", "routes"];
+
+async fn scene() -> Mesh {
+    let mesh = Mesh::with_edge_in_cluster().await;
+    mesh.routes("- directResponse: {status: 200, body: {string: \"here\"}}");
+    mesh
+}
+
+#[tokio::test]
+async fn conditions_say_what_an_object_is_worth() {
+    let mesh = scene().await;
+    let api = mesh.api();
+    let _gateway = replica(&mesh, 1).await;
+
+    let (reason, message) = wait(api, "Gateway", EDGE, "Programmed", "True").await;
+    assert_eq!((reason.as_str(), message.as_str()), ("Programmed", "1 of 1 replica at generation 1"));
+    wait(api, "Gateway", EDGE, "Accepted", "True").await;
+    wait(api, "Gateway", EDGE, "ResolvedRefs", "True").await;
+    wait(api, "Gateway", EDGE, "Conflicted", "False").await;
+    wait(api, "VirtualService", ROUTES, "Programmed", "True").await;
+
+    mesh.write("second.yaml", &edge_gateway("gone-cert", &["*.example.com"]).replace("name: edge", "name: second"));
+    let (reason, message) = wait(api, "Gateway", ["istio-system", "second"], "Conflicted", "True").await;
+    assert_eq!(reason, "DuplicateHost");
+    assert!(message.contains("older Gateway istio-system/edge"), "{message}");
+    let (reason, message) = wait(api, "Gateway", ["istio-system", "second"], "ResolvedRefs", "False").await;
+    assert_eq!(reason, "MissingSecret");
+    assert!(message.contains("there is no Secret `istio-system/gone-cert`"), "{message}");
+
+    mesh.route_all_to("nowhere");
+    let (reason, message) = wait(api, "VirtualService", ROUTES, "ResolvedRefs", "False").await;
+    assert_eq!(reason, "UnknownHost", "{message}");
+    let (_, message) = wait(api, "VirtualService", ROUTES, "Programmed", "True").await;
+    assert_eq!(message, "1 of 1 replica at generation 2");
+}
+
+#[tokio::test]
+async fn a_rejected_version_is_told_and_its_last_good_one_keeps_serving() {
+    let mesh = scene().await;
+    let api = mesh.api();
+    let _gateway = replica(&mesh, 1).await;
+    wait(api, "VirtualService", ROUTES, "Programmed", "True").await;
+    let foreign = serde_json::json!({"validationMessages": [{"level": "INFO"}]});
+    api.patch_status("VirtualService", ROUTES, &foreign).await;
+
+    mesh.write("routes.yaml", &virtual_service("routes", HOST, "- {retries: {attempts: some}}"));
+    let (_, message) = wait(api, "VirtualService", ROUTES, "Accepted", "False").await;
+    assert!(message.contains("the last good version keeps serving"), "{message}");
+    let (reason, _) = wait(api, "VirtualService", ROUTES, "Programmed", "False").await;
+    assert_eq!(reason, "NotAccepted");
+    assert_eq!(mesh.browser().get(SHOP).await.text(), "here");
+    eventually("an event tells it", async || {
+        let events = api.list("events.events.k8s.io").await;
+        events.iter().any(|it| it["reason"] == "Rejected" && it["regarding"]["name"] == "routes")
+    })
+    .await;
+
+    mesh.routes("- directResponse: {status: 200, body: {string: \"mended\"}}");
+    wait(api, "VirtualService", ROUTES, "Programmed", "True").await;
+    wait(api, "VirtualService", ROUTES, "Accepted", "True").await;
+    let object = api.get("VirtualService", ROUTES[0], ROUTES[1]).await.expect("it is there");
+    assert_eq!(object["status"]["validationMessages"], foreign["validationMessages"], "what others wrote stays");
+}
+
+#[tokio::test]
+async fn a_deleted_secret_is_told_by_an_event_and_counted() {
+    let mesh = scene().await;
+    let api = mesh.api();
+    let gateway = replica(&mesh, 1).await;
+    wait(api, "Gateway", EDGE, "Programmed", "True").await;
+    mesh.remove("edge-cert.yaml");
+    wait(api, "Gateway", EDGE, "ResolvedRefs", "False").await;
+    eventually("an event tells it", async || {
+        let events = api.list("events.events.k8s.io").await;
+        let kept = |it: &Value| it["reason"] == "CertificateKept" && it["regarding"]["name"] == "edge";
+        events.iter().any(|it| kept(it) && it["type"] == "Warning" && it["regarding"]["uid"].is_string())
+    })
+    .await;
+    let metrics = gateway.metrics().await;
+    assert_eq!(metrics.sum("sluice_certificates_kept", &[]), 1.0);
+    let labels =
+        [("server", "istio-system/edge/https"), ("hosts", "*.example.com"), ("secret", "istio-system/edge-cert")];
+    assert!(metrics.sum("sluice_certificate_not_after_seconds", &labels) > 1.7e9);
+    assert_eq!(mesh.browser().get(SHOP).await.text(), "here");
+}
+
+#[tokio::test]
+async fn of_two_replicas_the_other_leads_in_less_than_twenty_seconds_after_a_kill() {
+    let mesh = scene().await;
+    let api = mesh.api();
+    let mut first = replica(&mesh, 1).await;
+    eventually("the first leads", async || !holder(api).await.is_empty()).await;
+    let leader = holder(api).await;
+    let second = replica(&mesh, 2).await;
+    eventually("both tell what they have", async || replicas(api).await.len() == 2).await;
+    mesh.routes("- directResponse: {status: 200, body: {string: \"twice\"}}");
+    let (_, message) = wait(api, "VirtualService", ROUTES, "Programmed", "True").await;
+    assert_eq!(message, "2 of 2 replicas at generation 2");
+    for proxy in [&first, &second] {
+        let browser = harness::client::Client::https(proxy.addresses().main, mesh.edge_trust());
+        assert_eq!(browser.get(SHOP).await.text(), "twice");
+    }
+    assert_eq!(holder(api).await, leader, "the leader stays while it lives");
+
+    let before = api.requests();
+    first.kill();
+    first.wait_exit(Duration::from_secs(5)).await;
+    let took = within(Duration::from_secs(20), "the second leads", async || holder(api).await != leader).await;
+    eprintln!("taken over after {:.1} s", took.as_secs_f64());
+    // The new leader has looked at everything once it tells of something new.
+    mesh.routes("- directResponse: {status: 200, body: {string: \"later\"}}");
+    let told = async || condition(api, "VirtualService", ROUTES, "Accepted").await.is_some();
+    eventually("the new leader writes", told).await;
+    if let (Some(before), Some(after)) = (before, api.requests()) {
+        let since = after.0[before.0.len()..].iter().filter(|it| it.user != "story");
+        let written: Vec<&str> = since
+            .filter(|it| it.verb == "patch" && it.resource.ends_with("/status"))
+            .map(|it| it.resource.as_str())
+            .collect();
+        assert_eq!(written, ["virtualservices/status"], "what was right is not written again");
+    }
+}
+
+#[tokio::test]
+async fn a_replica_that_ends_hands_the_leadership_over_at_once() {
+    let mesh = scene().await;
+    let api = mesh.api();
+    let mut first = replica(&mesh, 1).await;
+    eventually("the first leads", async || !holder(api).await.is_empty()).await;
+    let leader = holder(api).await;
+    let _second = replica(&mesh, 2).await;
+    eventually("both tell what they have", async || replicas(api).await.len() == 2).await;
+
+    first.sigterm();
+    let other = async || !holder(api).await.is_empty() && holder(api).await != leader;
+    within(Duration::from_secs(5), "the other leads", other).await;
+    first.wait_exit(Duration::from_secs(15)).await;
+    assert_eq!(replicas(api).await.len(), 1, "the Lease of the replica that ended is gone");
+}
