@@ -3,6 +3,7 @@
 use std::{ffi::OsString, time::Duration};
 
 use harness::{
+    apiserver::documents,
     cluster::Cluster,
     eventually::{eventually, within},
     gateway::{Addresses, Proxy},
@@ -91,7 +92,9 @@ async fn conditions_say_what_an_object_is_worth() {
     wait(api, "Gateway", EDGE, "Conflicted", "False").await;
     wait(api, "VirtualService", ROUTES, "Programmed", "True").await;
 
-    mesh.write("second.yaml", &edge_gateway("gone-cert", &["*.example.com"]).replace("name: edge", "name: second"));
+    let mut second = documents(&edge_gateway("gone-cert", &["*.example.com"])).remove(0);
+    second["metadata"]["name"] = "second".into();
+    mesh.write("second.yaml", &second.to_string());
     let (reason, message) = wait(api, "Gateway", ["istio-system", "second"], "Conflicted", "True").await;
     assert_eq!(reason, "DuplicateHost");
     assert!(message.contains("older Gateway istio-system/edge"), "{message}");
