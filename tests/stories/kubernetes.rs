@@ -159,7 +159,8 @@ async fn a_server_that_refuses_streaming_lists_inside_the_stream_gets_plain_list
     let counts = api.requests().counts();
     for resource in ["gateways", "virtualservices", "pods", "secrets"] {
         let of = |verb: &str| counts.get(&(verb.to_owned(), resource.to_owned())).copied().unwrap_or_default();
-        assert_eq!(of("list"), 1, "{resource}: {counts:?}");
+        // One for the configuration; one by the elected replica, which looks at the status it may have to write.
+        assert!((1..=2).contains(&of("list")), "{resource}: {counts:?}");
         assert!(of("watch") <= 3, "{resource}: {counts:?}");
     }
     drop(gateway);
