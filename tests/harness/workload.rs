@@ -85,6 +85,13 @@ impl<'a> Builder<'a> {
         self
     }
 
+    /// In another namespace than `shop`.
+    #[must_use]
+    pub fn namespace(mut self, namespace: &str) -> Self {
+        self.pod.namespace = namespace.into();
+        self
+    }
+
     /// With a sidecar in front.
     #[must_use]
     pub fn sidecar(mut self) -> Self {

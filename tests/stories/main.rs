@@ -4,6 +4,7 @@ mod apiserver;
 mod architecture;
 mod charts;
 mod check;
+mod cluster_example;
 mod demo;
 mod describe;
 mod edge;
