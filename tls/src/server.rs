@@ -1,11 +1,12 @@
 //! The server side: a description of what a listener wants, and the configuration made from it.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::server::{
-    ClientHello, NoClientAuth, ResolvesServerCert, ServerSessionMemoryCache, VerifierBuilderError, WebPkiClientVerifier,
+    ClientHello, NoClientAuth, ResolvesServerCert, ServerSessionMemoryCache, StoresServerSessions,
+    VerifierBuilderError, WebPkiClientVerifier,
 };
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
@@ -143,9 +144,9 @@ impl ServerTls {
             .map_err(Error::Config)?
             .with_client_cert_verifier(client_verifier(&spec.client, identity)?)
             .with_cert_resolver(Arc::new(ByKey(keys)));
-        // TLS 1.3 and most TLS 1.2 clients resume by ticket, which costs no memory; the cache is for the rest.
+        // TLS 1.3 and most TLS 1.2 clients resume by ticket, which costs no memory; the store is for the rest.
         config.ticketer = Ticketer::new().map_err(Error::Config)?;
-        config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
+        config.session_storage = Arc::new(Sessions::default());
         let plain = Arc::new(config.clone());
         config.alpn_protocols.clone_from(&spec.alpn);
         Ok(Self(Arc::new(Configs { alpn: Arc::new(config), plain, local, not_after })))
@@ -171,6 +172,29 @@ impl ServerTls {
 
 /// Sessions remembered for TLS 1.2 clients that resume by session id.
 const SESSIONS: usize = 1024;
+
+/// A cache of sessions that takes its memory when the first one is put: with thousands of servers few ever meet such a
+/// client.
+#[derive(Debug, Default)]
+struct Sessions(OnceLock<Arc<ServerSessionMemoryCache>>);
+
+impl StoresServerSessions for Sessions {
+    fn put(&self, key: Vec<u8>, value: Vec<u8>) -> bool {
+        self.0.get_or_init(|| ServerSessionMemoryCache::new(SESSIONS)).put(key, value)
+    }
+
+    fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.0.get()?.get(key)
+    }
+
+    fn take(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.0.get()?.take(key)
+    }
+
+    fn can_cache(&self) -> bool {
+        true
+    }
+}
 
 /// The first certificate whose key can sign what the client can verify.
 #[derive(Debug)]
