@@ -27,6 +27,8 @@ pub(crate) enum Command {
     Demo(DemoFlags),
     /// `sluice crds`.
     Crds,
+    /// `sluice status`.
+    Status(StatusFlags),
     /// `sluice echo`, the workload of the demo and of the tests.
     Echo(EchoFlags),
 }
@@ -80,6 +82,9 @@ fn check(verb: Verb) -> Result<Command, String> {
         Verb::Describe(flags) => SourceSettings::new(flags.source.clone()).map(|it| Command::Describe(flags, it)),
         Verb::Demo(flags) => settings::existing_folder("DIR", &flags.directory).map(|()| Command::Demo(flags)),
         Verb::Crds => Ok(Command::Crds),
+        Verb::Status(flags) => {
+            settings::existing("--kubeconfig", flags.kubeconfig.as_slice()).map(|()| Command::Status(flags))
+        }
         Verb::Echo(flags) => Ok(Command::Echo(flags)),
     }
 }
@@ -113,6 +118,8 @@ enum Verb {
     Check(CheckFlags),
     /// Say what applies to a service or pod: policies, TLS, gateways, routes
     Describe(DescribeFlags),
+    /// List the replicas of gateways: versions, what is in force, whether they agree
+    Status(StatusFlags),
     /// Run a folder of YAML as a whole mesh on this machine
     Demo(DemoFlags),
     /// Print the CustomResourceDefinitions of the kinds that are read
@@ -258,6 +265,26 @@ pub(crate) struct DescribeFlags {
     pub(crate) output: DescribeOutput,
 }
 
+/// `sluice status`.
+#[derive(Args, Debug)]
+pub(crate) struct StatusFlags {
+    /// Kubeconfig file to use [that of the pod, of $KUBECONFIG or ~/.kube/config]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig [its current one]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) context: Option<String>,
+    /// Only gateways of this namespace
+    #[arg(long, value_name = "NS", value_parser = settings::parse_name)]
+    pub(crate) namespace: Option<String>,
+    /// Ask the admin pages of these running proxies instead of an API server; may be given several times
+    #[arg(long, value_name = "ADDR:PORT", value_parser = settings::parse_address, conflicts_with_all = ["kubeconfig", "context", "namespace"])]
+    pub(crate) admin: Vec<settings::Address>,
+    /// How replicas are printed
+    #[arg(long, value_name = "FORMAT", default_value = "text", value_enum)]
+    pub(crate) output: CheckOutput,
+}
+
 /// What `sluice describe` can describe.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(crate) enum DescribeKind {
@@ -324,7 +351,7 @@ fn describe(error: &clap::Error) -> String {
             None => format!("`{}` does not belong here", argument.unwrap_or_default()),
         },
         ErrorKind::InvalidSubcommand => format!(
-            "there is no command `{}`; there are gateway, sidecar, check, describe, demo, crds and help",
+            "there is no command `{}`; there are gateway, sidecar, check, describe, status, demo, crds and help",
             text(error, ContextKind::InvalidSubcommand).unwrap_or_default()
         ),
         ErrorKind::MissingRequiredArgument => match argument.unwrap_or_default() {

@@ -22,3 +22,4 @@ mod replicas;
 pub(crate) mod report;
 mod secrets;
 pub(crate) mod source;
+pub(crate) mod told;

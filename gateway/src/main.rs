@@ -62,6 +62,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Check(flags) => Ok(command::check::run(&flags)),
         Command::Describe(flags, source) => Ok(command::describe::run(&flags, &source)),
         Command::Demo(flags) => command::demo::run(flags),
+        Command::Status(flags) => command::proxies_status::run(&flags),
         Command::Crds => command::crds::run().map(|()| ExitCode::SUCCESS),
         Command::Echo(flags) => command::echo::run(flags).map(|()| ExitCode::SUCCESS),
     }

@@ -212,3 +212,69 @@ async fn a_replica_that_ends_hands_the_leadership_over_at_once() {
     first.wait_exit(Duration::from_secs(15)).await;
     assert_eq!(replicas(api).await.len(), 1, "the Lease of the replica that ended is gone");
 }
+
+/// Runs `sluice status`; gives its exit code and what it printed.
+async fn status(arguments: &[&str]) -> (i32, String) {
+    let mut command = tokio::process::Command::new(harness::binary::sluice());
+    let output = command.arg("status").args(arguments).output().await.expect("sluice runs");
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    (output.status.code().unwrap_or(-1), printed)
+}
+
+#[tokio::test]
+async fn status_lists_every_replica_and_fails_when_one_has_something_else() {
+    let mesh = scene().await;
+    let api = mesh.api();
+    let first = replica(&mesh, 1).await;
+    let _second = replica(&mesh, 2).await;
+    eventually("both tell what they have", async || replicas(api).await.len() == 2).await;
+    eventually("somebody leads", async || !holder(api).await.is_empty()).await;
+    let config = api.admin().display().to_string();
+    let arguments = ["--kubeconfig", &config, "--output", "json"];
+    let mut last = (0, String::new());
+    eventually("both are in sync", async || {
+        last = status(&arguments).await;
+        last.0 == 0
+    })
+    .await;
+    let told: Value = serde_json::from_str(&last.1).expect("JSON");
+    assert_eq!(told.as_array().map(Vec::len), Some(2), "{told}");
+    assert_eq!(told.as_array().into_iter().flatten().filter(|it| it["leader"] == true).count(), 1, "{told}");
+    let dump = first.admin_json("/config_dump").await;
+    assert!(
+        told.as_array().into_iter().flatten().all(|it| it["snapshot"] == dump["digest"]),
+        "{told} {}",
+        dump["digest"]
+    );
+    assert_eq!(told[0]["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(told[0]["certificates"]["count"], 2, "the edge's and the workload's: {told}");
+
+    // A replica that is stuck with something older, and one that died.
+    let lease = |name: &str, content: &str, renewed: &str| {
+        serde_json::json!({
+            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            "metadata": {
+                "namespace": OURS[0], "name": format!("sluice-{}-{name}", OURS[1]),
+                "labels": {"sluice.dev/replica-of": OURS[1]}, "annotations": {"sluice.dev/content": content},
+            },
+            "spec": {"holderIdentity": name, "leaseDurationSeconds": 30, "renewTime": renewed},
+        })
+    };
+    api.insert(vec![
+        lease("stuck", "0", "2999-01-01T00:00:00.000000Z"),
+        lease("dead", "0", "2001-01-01T00:00:00.000000Z"),
+    ])
+    .await;
+    let (code, text) = status(&["--kubeconfig", &config, "--namespace", OURS[0]]).await;
+    assert_eq!(code, 1, "{text}");
+    let line = |name: &str| text.lines().find(|it| it.contains(name)).unwrap_or_default().to_owned();
+    assert!(line("/stuck").contains("OUT OF SYNC") && line("/dead").contains("SILENT"), "{text}");
+
+    let admin = first.addresses().admin.to_string();
+    let (code, text) = status(&["--admin", &admin]).await;
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains(&format!("istio-system/istio-ingressgateway/{admin}")) && text.contains("in sync"), "{text}");
+    let (code, text) = status(&["--admin", &mesh.block.at(9, 1).to_string()]).await;
+    assert_eq!(code, 2);
+    assert!(text.contains("name the --admin address of a running proxy"), "{text}");
+}

@@ -5,4 +5,5 @@ pub(crate) mod crds;
 pub(crate) mod demo;
 pub(crate) mod describe;
 pub(crate) mod echo;
+pub(crate) mod proxies_status;
 pub(crate) mod proxy;

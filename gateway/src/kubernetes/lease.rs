@@ -82,6 +82,11 @@ fn held(own: &str, before: Option<&LeaseSpec>, now: Timestamp) -> LeaseSpec {
     }
 }
 
+/// The Lease of a workload's leader.
+pub(super) fn name_of(workload: &str) -> String {
+    format!("sluice-{workload}")
+}
+
 /// One candidate.
 pub(super) struct Election {
     leases: Api<Lease>,

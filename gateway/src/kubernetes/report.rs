@@ -12,7 +12,13 @@ use tokio::{
 };
 use tracing::error;
 
-use super::{client, events::Events, lease::Election, publish::Publisher, replicas};
+use super::{
+    client,
+    events::Events,
+    lease::{self, Election},
+    publish::Publisher,
+    replicas,
+};
 use crate::{
     applied::Latest,
     settings::{KubernetesSettings, RoleSettings, Settings, SourceSettings},
@@ -66,7 +72,7 @@ async fn run(
     stopped: oneshot::Receiver<()>,
 ) -> Result<()> {
     let client = client::connect(kubernetes).await?;
-    let name = format!("sluice-{}", settings.name);
+    let name = lease::name_of(&settings.name);
     let mut election = Election::new(client.clone(), &settings.namespace, name, settings.replica.clone());
     let own = replicas::Own::new(client.clone(), settings);
     let (mut told, leading) = (applied.clone(), election.leading());
