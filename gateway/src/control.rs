@@ -202,6 +202,7 @@ impl Control {
         let mut problems = self.source_problems.clone();
         problems.extend(compiled.problems);
         self.report(&problems);
+        self.count(&problems);
         if self.digest == Some(digest) && !trust_changed {
             self.shared.telemetry.metrics().reload(Reload::Unchanged);
             self.tell(&proxy, &problems);
@@ -217,7 +218,7 @@ impl Control {
         let watched: Vec<PathBuf> = self.settings.identity_dir.iter().cloned().chain(findings.files).collect();
         self.identity_watch.set_paths(watched);
         self.complain(findings.complaints);
-        self.tell_metrics(&workload, &problems, &findings.certificates, digest.0);
+        self.tell_metrics(&workload, &findings.certificates, digest.0);
         self.certificates = findings.certificates;
         self.tell(&proxy, &problems);
         self.status.set_problems(problems);
@@ -245,24 +246,12 @@ impl Control {
         }
     }
 
-    fn tell_metrics(
-        &self,
-        workload: &routing::snapshot::Workload,
-        problems: &[Problem],
-        certificates: &[Served],
-        digest: u64,
-    ) {
+    fn tell_metrics(&self, workload: &routing::snapshot::Workload, certificates: &[Served], digest: u64) {
         let telemetry: &Telemetry = &self.shared.telemetry;
         telemetry.installed(workload);
         let metrics = telemetry.metrics();
         metrics.reload(Reload::Installed);
         metrics.set_snapshot(self.generation, digest);
-        let count = |severity| problems.iter().filter(|problem| problem.severity == severity).count();
-        metrics.set_problems(&[
-            ("error", count(Severity::Error)),
-            ("warning", count(Severity::Warning)),
-            ("info", count(Severity::Info)),
-        ]);
         metrics.set_certificates(certificates.iter().map(|it| CertificateValue {
             server: &it.server,
             hosts: &it.hosts,
@@ -270,6 +259,16 @@ impl Control {
             not_after: it.not_after,
             kept: it.kept.is_some(),
         }));
+    }
+
+    /// Problems come and go without a new snapshot too, as when the API server is away.
+    fn count(&self, problems: &[Problem]) {
+        let count = |severity| problems.iter().filter(|problem| problem.severity == severity).count();
+        self.shared.telemetry.metrics().set_problems(&[
+            ("error", count(Severity::Error)),
+            ("warning", count(Severity::Warning)),
+            ("info", count(Severity::Info)),
+        ]);
     }
 
     /// Says every problem once: when it appears.
