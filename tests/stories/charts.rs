@@ -205,15 +205,16 @@ fn requests_may_finish_before_the_pod_is_killed() {
     }
 }
 
-const READ: [&str; 4] = [
-    "networking.istio.io/gateways,virtualservices,destinationrules,serviceentries,workloadentries: get,list,watch",
-    "security.istio.io/peerauthentications: get,list,watch",
-    "/services,pods: get,list,watch",
-    "discovery.k8s.io/endpointslices: get,list,watch",
+const READ: [&str; 5] = [
+    "networking.istio.io/gateways,virtualservices,destinationrules,serviceentries: get,list,watch",
+    "networking.istio.io/workloadentries: list,watch",
+    "security.istio.io/peerauthentications: list,watch",
+    "/services,pods: list,watch",
+    "discovery.k8s.io/endpointslices: list,watch",
 ];
 const WRITE_STATUS: &str = "networking.istio.io/gateways/status,virtualservices/status,destinationrules/status,\
                             serviceentries/status: patch";
-const EVENTS: &str = "events.k8s.io/events: create,patch";
+const EVENTS: &str = "events.k8s.io/events: create";
 
 #[test]
 fn the_rights_are_exactly_these() {
