@@ -26,6 +26,14 @@ pub fn template(chart: &str, args: &[&str]) -> Vec<Value> {
     try_template(chart, args).unwrap_or_else(|refusal| panic!("helm template {chart} {args:?}: {refusal}"))
 }
 
+/// The roles of the gateway's chart and their bindings.
+pub fn roles() -> Vec<Value> {
+    let mut objects = template("sluice-gateway", &[]);
+    objects.retain(|object| object["kind"].as_str().is_some_and(|kind| kind.contains("Role")));
+    assert_eq!(objects.len(), 4, "two roles and two bindings");
+    objects
+}
+
 /// As [`template`].
 ///
 /// # Errors

@@ -6,6 +6,7 @@ use std::{
     sync::atomic::{AtomicU8, Ordering},
 };
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
@@ -79,6 +80,20 @@ impl Mesh {
     /// here on, and that is said loudly.
     pub fn fake_api(&self) -> Option<&ApiServer> {
         self.cluster.as_ref().and_then(ClusterConfig::in_process)
+    }
+
+    /// Puts these roles into the API server; gateways that start from now on are the chart's service account.
+    pub async fn obey(&self, roles: Vec<Value>) {
+        self.api().insert(roles).await;
+        let token = self.api().token("istio-system", "istio-ingressgateway").await;
+        self.cluster.as_ref().expect("this mesh has an API server").use_token(&token);
+    }
+
+    /// What the API server refused so far, as verb, resource and namespace. Of a real one nothing is known: there a
+    /// missing right shows in what is served alone.
+    pub fn refusals(&self) -> Vec<String> {
+        let requests = self.api().requests().unwrap_or_default().0.into_iter().filter(|seen| seen.status == 403);
+        requests.map(|seen| format!("{} {} {}", seen.verb, seen.resource, seen.namespace)).collect()
     }
 
     /// Writes or replaces a file of the configuration, or what it holds in the API server.

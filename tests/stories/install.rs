@@ -71,46 +71,30 @@ async fn kubectl_applies_the_definitions_the_gateway_and_the_example_in_this_ord
     assert!(again.lines().all(|line| line.ends_with("unchanged")), "{again}");
 }
 
-/// The roles of the chart and their bindings.
-fn roles() -> Vec<Value> {
-    let mut objects = helm::template("sluice-gateway", &[]);
-    objects.retain(|object| object["kind"].as_str().is_some_and(|kind| kind.contains("Role")));
-    assert_eq!(objects.len(), 4);
-    objects
-}
-
-/// A mesh whose API server obeys roles; its proxies use the chart's service account.
+/// A mesh whose API server obeys these roles; its proxies use the chart's service account.
 async fn guarded(roles: Vec<Value>) -> Mesh {
     let mesh = Mesh::with_edge_in_cluster().await;
-    mesh.api().insert(roles).await;
-    let token = mesh.api().token("istio-system", "istio-ingressgateway").await;
-    mesh.cluster.as_ref().expect("in a cluster").use_token(&token);
+    mesh.obey(roles).await;
     mesh
-}
-
-/// What was refused; of a real API server nothing is known, and a missing right shows in what is served alone.
-fn refusals(mesh: &Mesh) -> Vec<String> {
-    let requests = mesh.api().requests().unwrap_or_default().0.into_iter().filter(|seen| seen.status == 403);
-    requests.map(|seen| format!("{} {} {}", seen.verb, seen.resource, seen.namespace)).collect()
 }
 
 #[tokio::test]
 async fn the_rights_of_the_chart_are_enough_to_serve() {
     let Some(_) = helm::executable("the_rights_of_the_chart_are_enough_to_serve") else { return };
-    let mesh = guarded(roles()).await;
+    let mesh = guarded(helm::roles()).await;
     let gateway = mesh.gateway().await;
     eventually("the certificate of the Secret is served", async || {
         mesh.edge_trust().connect(gateway.addresses().main, HOST).await.is_ok()
     })
     .await;
-    assert_eq!(refusals(&mesh), Vec::<String>::new());
+    assert_eq!(mesh.refusals(), Vec::<String>::new());
 }
 
 #[tokio::test]
 async fn a_gateway_needs_every_resource_that_the_chart_lets_it_read() {
     let Some(_) = helm::executable("a_gateway_needs_every_resource_that_the_chart_lets_it_read") else { return };
     let mut readable = Vec::new();
-    for rule in roles().iter().flat_map(|role| role["rules"].as_array().cloned().unwrap_or_default()) {
+    for rule in helm::roles().iter().flat_map(|role| role["rules"].as_array().cloned().unwrap_or_default()) {
         if rule["resources"] != json!(["leases"])
             && rule["verbs"].as_array().is_some_and(|it| it.contains(&json!("watch")))
         {
@@ -119,7 +103,7 @@ async fn a_gateway_needs_every_resource_that_the_chart_lets_it_read() {
     }
     assert!(readable.len() >= 10, "{readable:?}");
     for resource in readable {
-        let mut roles = roles();
+        let mut roles = helm::roles();
         for rule in roles.iter_mut().filter_map(|role| role["rules"].as_array_mut()).flatten() {
             if let Some(resources) = rule["resources"].as_array_mut() {
                 resources.retain(|it| *it != resource);
@@ -131,7 +115,7 @@ async fn a_gateway_needs_every_resource_that_the_chart_lets_it_read() {
         }
         let _gateway = mesh.launch_gateway(&[]);
         eventually(&format!("{resource} is asked for and refused"), async || {
-            refusals(&mesh).iter().any(|refusal| resource.as_str().is_some_and(|name| refusal.contains(name)))
+            mesh.refusals().iter().any(|refusal| resource.as_str().is_some_and(|name| refusal.contains(name)))
         })
         .await;
     }

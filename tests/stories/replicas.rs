@@ -7,6 +7,7 @@ use harness::{
     cluster::Cluster,
     eventually::{eventually, within},
     gateway::{Addresses, Proxy},
+    helm,
     mesh::{HOST, Mesh, SHOP},
     yaml::{edge_gateway, virtual_service},
 };
@@ -73,8 +74,12 @@ async fn replicas(api: &Cluster) -> Vec<Value> {
 const EDGE: [&str; 2] = ["istio-system", "edge"];
 const ROUTES: [&str; 2] = ["shop", "routes"];
 
+/// Replicas have the rights of the chart, where Helm can tell them.
 async fn scene() -> Mesh {
     let mesh = Mesh::with_edge_in_cluster().await;
+    if helm::executable("that replicas need no more rights than the chart's").is_some() {
+        mesh.obey(helm::roles()).await;
+    }
     mesh.routes("- directResponse: {status: 200, body: {string: \"here\"}}");
     mesh
 }
@@ -157,6 +162,7 @@ async fn a_deleted_secret_is_told_by_an_event_and_counted() {
         [("server", "istio-system/edge/https"), ("hosts", "*.example.com"), ("secret", "istio-system/edge-cert")];
     assert!(metrics.sum("sluice_certificate_not_after_seconds", &labels) > 1.7e9);
     assert_eq!(mesh.browser().get(SHOP).await.text(), "here");
+    assert_eq!(mesh.refusals(), Vec::<String>::new());
 }
 
 #[tokio::test]
