@@ -10,10 +10,14 @@ use kube::{
 };
 use routing::resources::Kind;
 
+use super::reflect;
 use crate::settings::KubernetesSettings;
 
 /// Longest wait for a connection to the API server.
 const CONNECT: Duration = Duration::from_secs(5);
+
+/// Longest silence of the API server, in an answer or before it. Longer than a watch, which may have nothing to tell.
+const SILENCE: Duration = Duration::from_secs(reflect::WATCH_SECONDS as u64 + 15);
 
 /// A client for the API server that the settings name. Does not talk to it yet.
 ///
@@ -36,6 +40,7 @@ pub(crate) async fn connect(settings: &KubernetesSettings) -> Result<Client> {
             .context("finding the API server; run in a pod, set KUBECONFIG, or name a file with --kubeconfig")?,
     };
     config.connect_timeout = Some(CONNECT);
+    config.read_timeout = Some(SILENCE);
     Client::try_from(config).context("preparing the connection to the API server")
 }
 

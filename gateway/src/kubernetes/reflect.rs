@@ -36,6 +36,11 @@ const LIVING_PODS: &str = "status.phase!=Succeeded,status.phase!=Failed";
 /// Waits between tries: doubled each time, half of it by chance so that replicas do not come together.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// How long one watch lasts; then it is asked for again from where it ended. A connection that died in silence is noticed
+/// 5 s later.
+pub(super) const WATCH_SECONDS: u32 = 120;
+/// Longest wait for the API server's version.
+const VERSION: Duration = Duration::from_secs(5);
 /// Longer than the longest wait and a connection that cannot be made.
 const SETTLED: Duration = Duration::from_secs(20);
 /// A timer that only ends waits which nobody needs to end.
@@ -43,9 +48,9 @@ const FOREVER: Duration = Duration::from_secs(3600);
 /// Kubernetes 1.32 is the first that offers streaming lists without being asked to.
 const STREAMING_SINCE: u32 = 32;
 
-/// Whether the API server offers streaming lists, by its version.
+/// Whether the API server offers streaming lists, by its version; no answer means no.
 pub(super) async fn streams_lists(client: &Client) -> bool {
-    let Ok(version) = client.apiserver_version().await else { return false };
+    let Ok(Ok(version)) = timeout(VERSION, client.apiserver_version()).await else { return false };
     let number = |text: &str| text.trim_end_matches(|one: char| !one.is_ascii_digit()).parse::<u32>().unwrap_or(0);
     number(&version.major) > 1 || number(&version.minor) >= STREAMING_SINCE
 }
@@ -69,14 +74,24 @@ where
 {
     let mut wait = Wait::default();
     let mut strategy = if streaming { InitialListStrategy::StreamingList } else { InitialListStrategy::ListWatch };
-    let mut version = 0;
+    let (mut version, mut unknown) = (0, 0);
+    let versions = sink.kind().group_versions().1.len();
     loop {
-        let config = Config { initial_list_strategy: strategy.clone(), ..Config::default() };
-        match drain(watch(version, config), &sink, &mut wait).await {
-            Stop::Version => version += 1,
+        let config =
+            Config { initial_list_strategy: strategy.clone(), timeout: Some(WATCH_SECONDS), ..Config::default() };
+        let stop = drain(watch(version, config), &sink, &mut wait).await;
+        unknown = if matches!(stop, Stop::Version) { unknown + 1 } else { 0 };
+        match stop {
+            Stop::Version if unknown % versions == 0 => sink.unknown(unknown_kind(sink.kind())),
+            // An older cluster may know an older version: that is asked for at once.
+            Stop::Version => {
+                version += 1;
+                continue;
+            }
             Stop::Streaming => strategy = InitialListStrategy::ListWatch,
             Stop::Gone => {}
         }
+        version += usize::from(matches!(stop, Stop::Version));
         wait.pause().await;
     }
 }
@@ -93,7 +108,7 @@ enum Stop {
 
 async fn drain<K>(events: impl Stream<Item = watcher::Result<Event<K>>>, sink: &impl Sink<K>, wait: &mut Wait) -> Stop {
     let mut events = pin!(events);
-    let (mut listing, mut errors) = (true, 0);
+    let (mut listing, mut begun, mut errors) = (true, false, 0);
     loop {
         // A watch that was resumed and has nothing to tell is silent: no error for a while means that it works.
         let next = match timeout(if errors > 0 { SETTLED } else { FOREVER }, events.next()).await {
@@ -107,6 +122,8 @@ async fn drain<K>(events: impl Stream<Item = watcher::Result<Event<K>>>, sink: &
             Err(_) => continue,
         };
         match next {
+            // A streaming list that ends before it is complete begins again by itself, at full speed.
+            Some(Ok(Event::Init)) if std::mem::replace(&mut begun, true) && listing => return Stop::Streaming,
             Some(Ok(event)) => {
                 listing = matches!(event, Event::Init | Event::InitApply(_));
                 if !listing {
@@ -121,8 +138,7 @@ async fn drain<K>(events: impl Stream<Item = watcher::Result<Event<K>>>, sink: &
             Some(Err(error)) => {
                 errors += 1;
                 debug!(kind = sink.kind().name(), %error, errors, "watch");
-                if let Some(failure) = unknown(&error, sink.kind()) {
-                    sink.unknown(failure);
+                if is_unknown(&error) {
                     return Stop::Version;
                 }
                 let failure = failure(&error, sink.kind().name());
@@ -212,14 +228,14 @@ fn is_gone(error: &Error) -> bool {
     }
 }
 
-/// That the cluster does not have the kind; `None` for every other error.
-fn unknown(error: &Error, kind: Kind) -> Option<Failure> {
-    let (Error::InitialListFailed(kube::Error::Api(status)) | Error::WatchStartFailed(kube::Error::Api(status))) =
-        error
-    else {
-        return None;
-    };
-    (status.code == 404).then(|| unknown_kind(kind))
+/// 404: the API server does not know the kind in this version.
+fn is_unknown(error: &Error) -> bool {
+    match error {
+        Error::InitialListFailed(kube::Error::Api(status)) | Error::WatchStartFailed(kube::Error::Api(status)) => {
+            status.code == 404
+        }
+        _ => false,
+    }
 }
 
 /// That the cluster does not have the kind.

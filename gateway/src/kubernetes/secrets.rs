@@ -10,17 +10,17 @@ use kube::{
     runtime::watcher::{Config, Event, watcher},
 };
 use routing::resources::{Kind, Parsed};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     client::resource,
-    objects::{Failure, Objects},
+    objects::{Failure, Objects, Secrets},
     reflect::{self, Sink},
 };
 
 /// Secrets read at the same time.
 const AT_ONCE: usize = 16;
-/// Longest wait for one.
+/// Longest wait for those that are read in one go; what is missing then is tried again.
 const READ: Duration = Duration::from_secs(3);
 
 /// Follows the names and versions of a namespace's Secrets, for ever.
@@ -87,8 +87,11 @@ impl Sink<PartialObjectMeta<DynamicObject>> for Names {
     }
 
     fn failed(&self, failure: Option<Failure>) {
-        self.objects.secrets().failure = failure;
-        self.objects.changed.notify_one();
+        let mut secrets = self.objects.secrets();
+        if secrets.failure != failure {
+            secrets.failure = failure;
+            self.objects.changed.notify_one();
+        }
     }
 }
 
@@ -101,40 +104,50 @@ pub(super) async fn read_wanted(client: &Client, namespace: &str, wanted: BTreeS
         let secrets = &mut *secrets;
         secrets.read.retain(|name, _| wanted.contains(name) && secrets.versions.contains_key(name));
         secrets.unread.retain(|name, _| wanted.contains(name) && secrets.versions.contains_key(name));
-        let stale = |name: &&String| {
-            secrets.versions.get(*name).is_some_and(|version| secrets.read.get(*name).is_none_or(|it| it.0 != *version))
+        let stale = |name: &String| {
+            let version = secrets.versions.get(name)?;
+            let known = secrets.read.get(name).is_some_and(|(read, _)| read == version);
+            (!known).then(|| (name.clone(), version.clone()))
         };
-        let unread: Vec<String> = wanted.iter().filter(stale).cloned().collect();
+        let unread: Vec<(String, String)> = wanted.iter().filter_map(stale).collect();
         let changed = before != secrets.read.len();
         secrets.wanted = wanted;
         (unread, changed)
     };
     let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource(Kind::Secret, 0));
+    // All of them together, since whatever else has changed waits for it.
+    let end = Instant::now() + READ;
     let mut answers = stream::iter(unread)
-        .map(|name| {
+        .map(|(name, version)| {
             let api = api.clone();
-            async move { (read_one(&api, &name).await, name) }
+            async move { (read_one(&api, &name, end).await, name, version) }
         })
         .buffer_unordered(AT_ONCE);
-    while let Some((answer, name)) = answers.next().await {
-        let mut secrets = objects.secrets();
-        match answer {
-            Ok(Some((version, parsed))) => {
-                secrets.unread.remove(&name);
-                // What is read may be newer than what the watch has told; it must not be read again for that.
-                secrets.versions.insert(name.clone(), version.clone());
-                secrets.read.insert(name, (version, parsed));
-                changed = true;
-            }
-            // Deleted meanwhile; the watch will say so too.
-            Ok(None) => {
-                secrets.versions.remove(&name);
-                changed |= secrets.read.remove(&name).is_some();
-            }
-            Err(failure) => changed |= secrets.unread.insert(name, failure.clone()) != Some(failure),
-        }
+    while let Some((answer, name, version)) = answers.next().await {
+        changed |= take(&mut objects.secrets(), answer, name, version);
     }
     changed
+}
+
+/// Keeps what a request has brought, under the version that was known when it was made: the watch alone tells versions, so
+/// a Secret that has changed meanwhile is read once more. True when anything changed.
+fn take(secrets: &mut Secrets, answer: Result<Option<Parsed>, Failure>, name: String, asked: String) -> bool {
+    match answer {
+        Ok(Some(parsed)) => {
+            secrets.unread.remove(&name);
+            secrets.read.insert(name, (asked, parsed));
+            true
+        }
+        // Deleted; when it is there again, the watch has told a newer version.
+        Ok(None) => {
+            if secrets.versions.get(&name) == Some(&asked) {
+                secrets.versions.remove(&name);
+            }
+            secrets.unread.remove(&name);
+            secrets.read.remove(&name).is_some()
+        }
+        Err(failure) => secrets.unread.insert(name, failure.clone()) != Some(failure),
+    }
 }
 
 /// Whether a Secret that is wanted could not be read, so that it should be tried again.
@@ -142,15 +155,39 @@ pub(super) fn some_unread(objects: &Objects) -> bool {
     !objects.secrets().unread.is_empty()
 }
 
-async fn read_one(api: &Api<DynamicObject>, name: &str) -> Result<Option<(String, Parsed)>, Failure> {
+async fn read_one(api: &Api<DynamicObject>, name: &str, end: Instant) -> Result<Option<Parsed>, Failure> {
     let what = format!("Secret `{name}`");
-    match timeout(READ, api.get_opt(name)).await {
-        Ok(Ok(Some(object))) => {
-            let version = object.metadata.resource_version.clone().unwrap_or_default();
-            Ok(Some((version, reflect::read(Kind::Secret, object))))
-        }
-        Ok(Ok(None)) => Ok(None),
+    match timeout_at(end, api.get_opt(name)).await {
+        Ok(Ok(object)) => Ok(object.map(|object| reflect::read(Kind::Secret, object))),
         Ok(Err(error)) => Err(reflect::api_failure(&error, &what)),
         Err(_) => Err(reflect::silence(&what, READ)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secrets(version: &str) -> Secrets {
+        let mut secrets = Secrets::default();
+        secrets.versions.insert("cert".to_owned(), version.to_owned());
+        secrets
+    }
+
+    #[test]
+    fn a_secret_that_changes_while_it_is_read_stays_stale() {
+        let mut newer = secrets("6");
+        assert!(take(&mut newer, Ok(Some(Parsed::default())), "cert".to_owned(), "5".to_owned()));
+        assert_eq!((newer.versions["cert"].as_str(), newer.read["cert"].0.as_str()), ("6", "5"));
+    }
+
+    #[test]
+    fn a_secret_that_comes_back_while_it_is_read_is_not_forgotten() {
+        let mut back = secrets("6");
+        assert!(!take(&mut back, Ok(None), "cert".to_owned(), "5".to_owned()));
+        assert!(back.versions.contains_key("cert"));
+        let mut gone = secrets("5");
+        take(&mut gone, Ok(None), "cert".to_owned(), "5".to_owned());
+        assert!(gone.versions.is_empty());
     }
 }
