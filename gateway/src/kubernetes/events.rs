@@ -141,11 +141,18 @@ impl Events {
 
     async fn tell(&self, note: &Note) -> kube::Result<()> {
         let Some(kind) = KINDS.into_iter().find(|kind| kind.name() == note.about.kind) else { return Ok(()) };
-        let resource = resource(kind, 0);
-        let objects: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &note.about.namespace, &resource);
+        let mut found = None;
+        for version in 0..kind.group_versions().1.len() {
+            let resource = resource(kind, version);
+            let objects: Api<DynamicObject> =
+                Api::namespaced_with(self.client.clone(), &note.about.namespace, &resource);
+            found = objects.get_opt(&note.about.name).await?.map(|object| (resource, object.metadata.uid));
+            if found.is_some() {
+                break;
+            }
+        }
         // `kubectl describe` finds events by the uid of their object.
-        let Some(object) = objects.get_opt(&note.about.name).await? else { return Ok(()) };
-        let uid = object.metadata.uid;
+        let Some((resource, uid)) = found else { return Ok(()) };
         let mut hasher = DefaultHasher::new();
         (note, &uid).hash(&mut hasher);
         let event = Event {

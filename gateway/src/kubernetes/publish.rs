@@ -3,6 +3,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     time::Duration,
 };
 
@@ -15,7 +16,7 @@ use routing::resources::Kind;
 use serde_json::{Value, json};
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep_until, timeout},
 };
 use tracing::{debug, warn};
 
@@ -90,11 +91,11 @@ enum Written {
 }
 
 impl Publisher {
-    /// For the gateways of this workload.
-    pub(super) fn new(client: Client, workload: &str) -> Self {
+    /// For the gateways of this workload of a namespace.
+    pub(super) fn new(client: Client, namespace: &str, workload: &str) -> Self {
         Self {
             client,
-            manager: format!("{MANAGER}{workload}"),
+            manager: manager(namespace, workload),
             entries: HashMap::new(),
             history: VecDeque::new(),
             number: 0,
@@ -252,12 +253,14 @@ impl Publisher {
         alive: &watch::Receiver<Option<Alive>>,
     ) -> Option<Instant> {
         let (mut due, mut next) = self.due(index, replicas);
+        let mut began = false;
         while let Some(key) = due.pop() {
-            sleep_until(self.pace.next()).await;
-            // What is newer is more urgent than the rest of this.
-            if applied.has_changed().unwrap_or(true) || alive.has_changed().unwrap_or(true) {
+            // What is newer is more urgent than the rest of this; but one is written each time, however fast it changes.
+            if began && (applied.has_changed().unwrap_or(true) || alive.has_changed().unwrap_or(true)) {
                 return Some(Instant::now());
             }
+            began = true;
+            sleep_until(self.pace.next()).await;
             let written = match timeout(ANSWER, self.write(index, replicas, &key)).await {
                 Ok(written) => written.map_err(|error| (error.to_string(), refused(&error))),
                 Err(_) => Err(("no answer".to_owned(), false)),
@@ -276,8 +279,7 @@ impl Publisher {
                         key.1,
                         key.2
                     ));
-                    sleep(self.wait.next()).await;
-                    Instant::now() + if refused { REFUSED } else { Duration::ZERO }
+                    Instant::now() + if refused { REFUSED } else { self.wait.next() }
                 }
             };
             if let Some(entry) = self.entries.get_mut(&key) {
@@ -362,6 +364,11 @@ impl Publisher {
                     generation = object.metadata.generation.unwrap_or_default();
                 }
                 let status = object.data["status"].clone();
+                if wanted.is_none() && !status_managers(&object).any(|manager| manager == self.manager) {
+                    // None of our gateways serves it, and none of them wrote these conditions.
+                    self.settle(key, told, &[], 0);
+                    return Ok(Written::Done);
+                }
                 if of_another(&object, &self.manager) {
                     let observed = conditions::read(&status).1;
                     if observed >= generation || wanted.is_none() {
@@ -408,11 +415,24 @@ fn entry_generation(wanted: Option<&Wanted>) -> i64 {
 
 /// Whether the status was written last by the gateways of another workload.
 fn of_another(object: &DynamicObject, own: &str) -> bool {
+    let mut sluices = status_managers(object).filter(|manager| manager.starts_with(MANAGER)).peekable();
+    sluices.peek().is_some() && sluices.all(|manager| manager != own)
+}
+
+/// Who has written the status.
+fn status_managers(object: &DynamicObject) -> impl Iterator<Item = &str> {
     let fields = object.metadata.managed_fields.as_deref().unwrap_or_default();
     let of_status = |it: &&ManagedFieldsEntry| it.subresource.as_deref() == Some("status");
-    let managers = fields.iter().filter(of_status).filter_map(|it| it.manager.as_deref());
-    let mut sluices = managers.filter(|manager| manager.starts_with(MANAGER)).peekable();
-    sluices.peek().is_some() && sluices.all(|manager| manager != own)
+    fields.iter().filter(of_status).filter_map(|it| it.manager.as_deref())
+}
+
+/// The field manager of a workload's gateways. Workloads of two namespaces may share a name, and Kubernetes allows 128
+/// bytes, which two names can exceed.
+fn manager(namespace: &str, workload: &str) -> String {
+    let mut hasher = DefaultHasher::new();
+    (namespace, workload).hash(&mut hasher);
+    let short: String = workload.chars().take(64).collect();
+    format!("{MANAGER}{short}-{:016x}", hasher.finish())
 }
 
 fn refused(error: &kube::Error) -> bool {

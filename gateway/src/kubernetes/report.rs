@@ -96,7 +96,7 @@ async fn lead(
     let leases = Api::namespaced(client.clone(), &settings.namespace);
     while leading.wait_for(|it| *it).await.is_ok() {
         let alive = watch::Sender::new(None);
-        let mut publisher = Publisher::new(client.clone(), &settings.name);
+        let mut publisher = Publisher::new(client.clone(), &settings.namespace, &settings.name);
         let mut events = Events::new(client.clone(), settings);
         tokio::select! {
             () = replicas::follow(&leases, &settings.name, &alive) => {}
