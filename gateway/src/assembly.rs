@@ -7,16 +7,15 @@ use std::{
 };
 
 use routing::{
-    api::{Pod, Service, service::TargetPort},
     compile::{Proxy, Role, workload},
-    resources::{Object, Resources},
+    resources::Resources,
     snapshot::Snapshot,
 };
 
 use crate::{
     live::{Front, Installed, Live},
     net::listen::Door,
-    settings::{RoleSettings, Settings, SourceSettings},
+    settings::{RoleSettings, Settings},
     trust::Trust,
     upstream::dial::{Dial, Dials},
 };
@@ -80,63 +79,14 @@ pub(crate) fn app_source(settings: &Settings) -> Option<IpAddr> {
     }
 }
 
-/// The port to bind for each port that a Gateway names, where they differ: `--port-map`, and in Kubernetes what the
-/// Services that select this gateway translate, as Istio does (443 arrives at targetPort 8443).
-pub(crate) fn ports(settings: &Settings, resources: &Resources) -> BTreeMap<u16, u16> {
-    let mut ports = match settings.source {
-        SourceSettings::Files(_) => BTreeMap::new(),
-        SourceSettings::Kubernetes(_) => {
-            let pod = resources.pods.get(&settings.namespace, &settings.replica);
-            translated_ports(
-                resources.services.in_namespace(&settings.namespace),
-                &settings.labels,
-                pod.map(|it| &it.spec),
-            )
-        }
-    };
-    ports.extend(&settings.port_map);
-    ports
-}
-
-/// Of two Services that disagree, the first by name holds. A targetPort that is a name is looked up in the pod.
-fn translated_ports(
-    services: &[Arc<Object<Service>>],
-    labels: &BTreeMap<String, String>,
-    pod: Option<&Pod>,
-) -> BTreeMap<u16, u16> {
-    let selects = |selector: &BTreeMap<String, String>| {
-        !selector.is_empty() && selector.iter().all(|(key, value)| labels.get(key) == Some(value))
-    };
-    let named = |name: &str| {
-        let ports = pod.iter().flat_map(|pod| &pod.spec.containers).flat_map(|container| &container.ports);
-        ports.filter(|port| port.name == name).map(|port| port.container_port).next()
-    };
-    let mut ports = BTreeMap::new();
-    for service in services.iter().filter(|service| selects(&service.spec.spec.selector)) {
-        for port in &service.spec.spec.ports {
-            let target = match &port.target_port {
-                Some(TargetPort::Number(number)) => Some(*number),
-                Some(TargetPort::Name(name)) => named(name),
-                None => None,
-            };
-            ports.entry(port.port).or_insert(target.unwrap_or(port.port));
-        }
-    }
-    ports
-}
-
-/// The sockets a snapshot asks for, its ports translated.
-pub(crate) fn doors(
-    settings: &Settings,
-    snapshot: &Snapshot,
-    ports: &BTreeMap<u16, u16>,
-) -> BTreeMap<SocketAddr, Door> {
+/// The sockets a snapshot asks for.
+pub(crate) fn doors(settings: &Settings, snapshot: &Snapshot) -> BTreeMap<SocketAddr, Door> {
     match &settings.role {
         RoleSettings::Gateway => snapshot
             .listeners
             .iter()
             .map(|listener| {
-                let port = ports.get(&listener.port).copied().unwrap_or(listener.bind_port);
+                let port = settings.port_map.get(&listener.port).copied().unwrap_or(listener.bind_port);
                 let address = SocketAddr::new(listener.bind.unwrap_or(settings.bind), port);
                 (address, Door::Gateway { bind: listener.bind, port: listener.port })
             })
@@ -190,49 +140,4 @@ pub(crate) fn install(settings: &Settings, live: &Live, trust: &mut Trust, gener
         application: direct(app_source(settings)),
         snapshot,
     });
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_services_that_select_a_gateway_translate_its_ports() {
-        let text = "\
-apiVersion: v1
-kind: Service
-metadata: {name: edge, namespace: istio-system}
-spec:
-  selector: {istio: ingressgateway}
-  ports: [{port: 443, targetPort: 8443}, {port: 80, targetPort: http2}, {port: 15021}, {port: 9000, targetPort: gone}]
----
-apiVersion: v1
-kind: Service
-metadata: {name: other, namespace: istio-system}
-spec: {selector: {istio: egressgateway}, ports: [{port: 444, targetPort: 1}]}
----
-apiVersion: v1
-kind: Service
-metadata: {name: without-selector, namespace: istio-system}
-spec: {ports: [{port: 445, targetPort: 1}]}
----
-apiVersion: v1
-kind: Service
-metadata: {name: z-later, namespace: istio-system}
-spec: {selector: {istio: ingressgateway}, ports: [{port: 443, targetPort: 1}]}
----
-apiVersion: v1
-kind: Pod
-metadata: {name: edge-0, namespace: istio-system}
-spec: {containers: [{name: proxy, ports: [{name: http2, containerPort: 8080}]}]}
-";
-        let (resources, problems) = Resources::read([("a.yaml", text)]);
-        assert_eq!(problems, []);
-        let labels =
-            BTreeMap::from([("istio", "ingressgateway"), ("app", "x")].map(|(k, v)| (k.to_owned(), v.to_owned())));
-        let services = resources.services.in_namespace("istio-system");
-        let pod = resources.pods.get("istio-system", "edge-0").map(|pod| &pod.spec);
-        let ports = translated_ports(services, &labels, pod);
-        assert_eq!(ports, BTreeMap::from([(80, 8080), (443, 8443), (9000, 9000), (15021, 15021)]));
-    }
 }

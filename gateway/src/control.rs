@@ -1,12 +1,6 @@
 //! The control loop: a change arrives, is compiled, joined with certificates, and put in force; sockets follow.
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use routing::{
@@ -32,7 +26,7 @@ use crate::{
         metrics::{CertificateValue, Reload},
     },
     trust::{Complaint, Served, Trust},
-    upstream::names,
+    upstream::names::{Resolved, Resolver},
     worker::{Listen, Shared},
 };
 
@@ -61,10 +55,9 @@ pub(crate) struct Control {
     trust: Trust,
     resources: Resources,
     source_problems: Vec<Problem>,
-    resolved: Arc<BTreeMap<String, Vec<IpAddr>>>,
+    resolver: Resolver,
+    resolved: Resolved,
     generation: u64,
-    /// The port to bind for each port that a Gateway names, where they differ.
-    ports: BTreeMap<u16, u16>,
     digest: Option<(u64, u64, u64)>,
     open: BTreeMap<SocketAddr, Open>,
     complaints: Vec<Complaint>,
@@ -98,9 +91,9 @@ impl Control {
             trust: Trust::default(),
             resources: Resources::default(),
             source_problems: Vec::new(),
-            resolved: Arc::default(),
+            resolver: Resolver::start(),
+            resolved: Resolved::default(),
             generation: 0,
-            ports: BTreeMap::new(),
             digest: None,
             open: BTreeMap::new(),
             complaints: Vec::new(),
@@ -121,9 +114,10 @@ impl Control {
         self.load().await;
         self.load_identity();
         self.apply(true).await?;
-        let (mut refresh, mut look) = (Instant::now(), Instant::now() + LOOK_AGAIN);
+        let mut look = Instant::now() + LOOK_AGAIN;
+        // Points in time and not pauses, which other changes would begin anew.
+        let (mut bind_at, mut identity_at) = (Instant::now() + BIND_AGAIN, Instant::now() + IDENTITY_AGAIN);
         loop {
-            let names = self.shared.live.pin().snapshot.names.clone();
             let retry_bind = !self.bind_failures.is_empty();
             let retry_identity = self.identity_error.is_some();
             tokio::select! {
@@ -135,26 +129,24 @@ impl Control {
                     self.load_identity();
                     self.apply(true).await?;
                 }
-                () = sleep_until(Instant::now() + IDENTITY_AGAIN), if retry_identity => {
+                () = sleep_until(identity_at), if retry_identity => {
+                    identity_at = Instant::now() + IDENTITY_AGAIN;
                     if self.load_identity() {
                         self.apply(true).await?;
                     }
                 }
-                () = sleep_until(Instant::now() + BIND_AGAIN), if retry_bind => self.follow_sockets().await?,
+                () = sleep_until(bind_at), if retry_bind => {
+                    bind_at = Instant::now() + BIND_AGAIN;
+                    self.follow_sockets().await?;
+                }
                 () = sleep_until(look) => {
                     look = Instant::now() + LOOK_AGAIN;
                     self.load().await;
                     self.apply(false).await?;
                 }
-                resolved = async {
-                    sleep_until(refresh).await;
-                    names::resolve(&names, &self.resolved).await
-                }, if !names.is_empty() => {
-                    refresh = Instant::now() + names::REFRESH;
-                    if resolved != self.resolved {
-                        self.resolved = resolved;
-                        self.apply(false).await?;
-                    }
+                resolved = self.resolver.changed() => {
+                    self.resolved = resolved;
+                    self.apply(false).await?;
                 }
             }
         }
@@ -210,9 +202,9 @@ impl Control {
             return Ok(());
         }
         self.digest = Some(digest);
-        self.ports = assembly::ports(&self.settings, &self.resources);
         self.generation += 1;
         let workload = compiled.snapshot.workload.clone();
+        self.resolver.want(&compiled.snapshot.names);
         assembly::install(&self.settings, &self.shared.live, &mut self.trust, self.generation, compiled.snapshot);
         let findings = self.trust.finish();
         let watched: Vec<PathBuf> = self.settings.identity_dir.iter().cloned().chain(findings.files).collect();
@@ -291,7 +283,7 @@ impl Control {
 
     /// Opens the sockets that the snapshot asks for and closes the others.
     async fn follow_sockets(&mut self) -> Result<()> {
-        let wanted = assembly::doors(&self.settings, &self.shared.live.pin().snapshot, &self.ports);
+        let wanted = assembly::doors(&self.settings, &self.shared.live.pin().snapshot);
         self.open.retain(|address, open| {
             let stays = wanted.get(address) == Some(&open.door);
             if !stays {

@@ -2,19 +2,86 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
-use tokio::{net::lookup_host, task::JoinSet, time::timeout};
+use tokio::{
+    net::lookup_host,
+    sync::watch,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 use tracing::warn;
 
 /// Between look-ups: the system's resolver does not tell how long an answer holds.
-pub(crate) const REFRESH: Duration = Duration::from_secs(5);
+const REFRESH: Duration = Duration::from_secs(5);
 /// Longest wait for one answer.
 const ANSWER: Duration = Duration::from_secs(5);
 
+/// Addresses by name.
+pub(crate) type Resolved = Arc<BTreeMap<String, Vec<IpAddr>>>;
+
+/// Looks names up again and again, in a task of its own: other changes, however many, neither delay it nor start it anew.
+/// Ends when dropped.
+pub(crate) struct Resolver {
+    wanted: watch::Sender<Vec<String>>,
+    resolved: watch::Receiver<Resolved>,
+}
+
+impl Resolver {
+    /// Looks nothing up yet.
+    pub(crate) fn start() -> Self {
+        let (wanted, names) = watch::channel(Vec::new());
+        let (tell, resolved) = watch::channel(Resolved::default());
+        tokio::spawn(look_up(names, tell));
+        Self { wanted, resolved }
+    }
+
+    /// From now on these names are looked up.
+    pub(crate) fn want(&self, names: &[String]) {
+        self.wanted.send_if_modified(|wanted| {
+            let other = wanted.as_slice() != names;
+            if other {
+                *wanted = names.to_vec();
+            }
+            other
+        });
+    }
+
+    /// Other addresses than before, as soon as there are any. Cancel safe.
+    pub(crate) async fn changed(&mut self) -> Resolved {
+        if self.resolved.changed().await.is_err() {
+            // The task lives as long as this does.
+            std::future::pending::<()>().await;
+        }
+        Arc::clone(&self.resolved.borrow_and_update())
+    }
+}
+
+async fn look_up(mut wanted: watch::Receiver<Vec<String>>, tell: watch::Sender<Resolved>) {
+    loop {
+        let names = wanted.borrow_and_update().clone();
+        let last = Arc::clone(&tell.borrow());
+        let found = resolve(&names, &last).await;
+        tell.send_if_modified(|told| {
+            let other = *told != found;
+            *told = found;
+            other
+        });
+        let pause = async {
+            match names.is_empty() {
+                true => std::future::pending().await,
+                false => sleep(REFRESH).await,
+            }
+        };
+        tokio::select! {
+            () = pause => {}
+            changed = wanted.changed() => if changed.is_err() {
+                return;
+            },
+        }
+    }
+}
+
 /// Looks up every name. One that cannot be resolved now keeps its last addresses.
-pub(crate) async fn resolve(
-    names: &[String],
-    last: &BTreeMap<String, Vec<IpAddr>>,
-) -> Arc<BTreeMap<String, Vec<IpAddr>>> {
+async fn resolve(names: &[String], last: &BTreeMap<String, Vec<IpAddr>>) -> Resolved {
     let mut asked = JoinSet::new();
     for name in names.iter().cloned() {
         asked.spawn(async move {

@@ -8,9 +8,10 @@ use super::{
     proxy::is_subset,
     virtual_hosts::{self, Attached},
     virtual_services::{self, Bound, MESH},
-    workloads::WorkloadFacts,
+    workloads::{WorkloadFacts, pod_facts},
 };
 use crate::{
+    api::service::ServicePort,
     host::HostMap,
     snapshot::{Listener, TlsServer, TlsServers},
 };
@@ -74,13 +75,22 @@ fn target_port(context: &Context<'_>, port: u16) -> u16 {
             && is_subset(selector, &proxy.labels)
             && !service.meta.labels.contains_key("experimental.istio.io/disable-gateway-port-translation")
     });
-    let mut declared = own.flat_map(|service| &service.spec.spec.ports).filter(|declared| declared.port == port);
+    // Over UDP, HTTP/3 has the same number.
+    let tcp = |declared: &&ServicePort| matches!(declared.protocol.as_str(), "" | "TCP");
+    let ports = own.flat_map(|service| &service.spec.spec.ports).filter(tcp);
+    let mut declared = ports.filter(|declared| declared.port == port);
     declared.find_map(|declared| own_facts(context).target_port(declared.target_port.as_ref(), port)).unwrap_or(port)
 }
 
-/// The gateway's own container ports, by which a Service may name them.
+/// The gateway's own container ports, by which a Service may name them: those of its workload, or, where only pods are
+/// known, of a pod with its labels.
 fn own_facts(context: &Context<'_>) -> WorkloadFacts {
-    super::workload(context.resources, &context.proxy.namespace, &context.proxy.name).unwrap_or_default()
+    let proxy = context.proxy;
+    super::workload(context.resources, &proxy.namespace, &proxy.name).unwrap_or_else(|| {
+        let pods = context.resources.pods.in_namespace(&proxy.namespace);
+        let own = pods.iter().find(|pod| !proxy.labels.is_empty() && is_subset(&proxy.labels, &pod.meta.labels));
+        own.map(|pod| pod_facts(context.resources, pod)).unwrap_or_default()
+    })
 }
 
 /// VirtualServices that name a gateway that does not exist, or hosts that none of their gateways here serves.
