@@ -9,7 +9,7 @@ use crate::trust::Served;
 /// One configuration in force, with all that was found on the way to it.
 #[derive(Debug)]
 pub(crate) struct Applied {
-    /// Hash of what was read: the same in every replica that has read the same, see [`Proxy::content`].
+    /// Hash of what was read: the same in every replica that has read the same, see [`Proxy::configuration`].
     pub(crate) content: u64,
     /// The snapshot's digest, which also covers addresses of names as this process resolved them.
     pub(crate) snapshot: u64,

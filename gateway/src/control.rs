@@ -228,7 +228,7 @@ impl Control {
     fn tell(&self, proxy: &Proxy, problems: &[Problem]) {
         if let SourceSettings::Kubernetes(_) = self.settings.source {
             self.applied.send_replace(Some(Arc::new(Applied {
-                content: proxy.content(&self.resources),
+                content: proxy.configuration(&self.resources),
                 snapshot: self.shared.live.pin().snapshot.digest,
                 proxy: proxy.clone(),
                 resources: self.resources.clone(),

@@ -105,6 +105,7 @@ impl Own {
                 Ok(result) => result.map_err(|error| error.to_string()),
                 Err(_) => Err("no answer".to_owned()),
             };
+            let told = latest.content;
             drop(latest);
             if let Err(error) = result {
                 if !failing {
@@ -120,9 +121,12 @@ impl Own {
             sleep(LEAST).await;
             tokio::select! {
                 () = sleep_until(again) => {}
-                changed = applied.changed() => if changed.is_err() {
-                    return;
-                },
+                // Endpoints change all the time, and nobody waits for them.
+                changed = applied.wait_for(|latest| latest.as_ref().is_none_or(|it| it.content != told)) => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
             }
         }
     }

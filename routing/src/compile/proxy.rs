@@ -103,6 +103,14 @@ impl Proxy {
         secrets.chain(deployments).fold(resources.digest(), u64::wrapping_sub)
     }
 
+    /// As [`Self::content`] without endpoints, which come and go all the time and which no two proxies see at the same
+    /// moment: what people write. Two replicas with the same number have the same configuration in force.
+    pub fn configuration(&self, resources: &Resources) -> u64 {
+        let pods = resources.pods.iter().map(|object| object.digest);
+        let slices = resources.endpoint_slices.iter().map(|object| object.digest);
+        pods.chain(slices).fold(self.content(resources), u64::wrapping_sub)
+    }
+
     /// The content hash of a snapshot: same resources and same proxy, same number.
     pub(super) fn digest(&self, resources: &Resources) -> u64 {
         let mut hasher = DefaultHasher::new();

@@ -65,6 +65,17 @@ fn read(text: &str) -> Resources {
 }
 
 #[test]
+fn endpoints_are_no_part_of_the_configuration() {
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {ports: [{port: 80}]}\n";
+    let pod = "---\napiVersion: v1\nkind: Pod\nmetadata: {name: web-0}\nstatus: {podIP: 10.0.0.1}\n";
+    let proxy = Proxy::default();
+    let (bare, peopled) = (read(service), read(&format!("{service}{pod}")));
+    assert_eq!(proxy.configuration(&bare), proxy.configuration(&peopled));
+    assert_ne!(proxy.content(&bare), proxy.content(&peopled));
+    assert_ne!(proxy.configuration(&bare), proxy.configuration(&read(&service.replace("80", "81"))));
+}
+
+#[test]
 fn the_digest_tells_content_and_proxy_apart() {
     let service = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{port: 80}]}\n";
     let digest = |text: &str, proxy: &Proxy| compile(&read(text), proxy).snapshot.digest;

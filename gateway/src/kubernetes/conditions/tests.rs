@@ -31,7 +31,7 @@ fn index(texts: &[&str]) -> Index {
     let (resources, mut problems) = read;
     let proxy = Proxy::default();
     problems.extend(compile(&resources, &proxy).problems);
-    let (content, certificates) = (proxy.content(&resources), Vec::new());
+    let (content, certificates) = (proxy.configuration(&resources), Vec::new());
     Index::new(Arc::new(Applied { content, snapshot: 0, proxy, resources, problems, certificates }))
 }
 
