@@ -21,7 +21,7 @@ use super::{
 /// Secrets read at the same time.
 const AT_ONCE: usize = 16;
 /// Longest wait for those that are read in one go; what is missing then is tried again.
-const READ: Duration = Duration::from_secs(3);
+const READ: Duration = Duration::from_secs(5);
 
 /// Follows the names and versions of a namespace's Secrets, for ever.
 pub(super) async fn follow_names(client: Client, namespace: String, objects: Arc<Objects>, streaming: bool) {
@@ -157,6 +157,10 @@ pub(super) fn some_unread(objects: &Objects) -> bool {
 
 async fn read_one(api: &Api<DynamicObject>, name: &str, end: Instant) -> Result<Option<Parsed>, Failure> {
     let what = format!("Secret `{name}`");
+    if Instant::now() >= end {
+        // Not even begun, which would be a request for nothing.
+        return Err(reflect::silence(&what, READ));
+    }
     match timeout_at(end, api.get_opt(name)).await {
         Ok(Ok(object)) => Ok(object.map(|object| reflect::read(Kind::Secret, object))),
         Ok(Err(error)) => Err(reflect::api_failure(&error, &what)),
