@@ -16,6 +16,7 @@ pub mod resources;
 pub mod compile;
 pub mod snapshot;
 
+pub mod acme;
 pub mod balance;
 pub mod host;
 pub mod inbound;

@@ -1,0 +1,210 @@
+//! Certificates that the gateway orders by itself (ACME, RFC 8555): which, from whom, and how a CA may check that the
+//! hosts are ours. Decided here; ordered by whoever may wait.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use crate::{problem::ObjectRef, snapshot::CertificateSecret};
+
+/// One certificate to order: it is stored in the Secret that `credentialName` names, from where it is served.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Ordered {
+    /// Name of the Secret, in the proxy's own namespace.
+    pub secret: String,
+    /// The names it has to have: lower case, sorted, wildcards as `*.example.com`, without those that such a wildcard of
+    /// the same certificate covers. Never empty.
+    pub hosts: Vec<String>,
+    /// Who is asked for it.
+    pub issuer: Arc<Issuer>,
+    /// The Gateways that ask for it, in the order of the configuration. Never empty.
+    pub gateways: Vec<ObjectRef>,
+    /// What the CA can reach of this proxy.
+    pub reach: Reach,
+    /// Whether a self-signed certificate serves until the first ordered one is there.
+    pub placeholder: bool,
+    /// What the Secret holds now.
+    pub current: Current,
+}
+
+/// What is in the Secret of an ordered certificate.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Current {
+    /// There is no such Secret, or no certificate in it.
+    Nothing,
+    /// A certificate that was ordered: the Secret carries the annotation [`ISSUER`].
+    Ordered(CertificateSecret),
+    /// A certificate that somebody else put there. It is served and never overwritten.
+    Foreign(CertificateSecret),
+}
+
+/// What a CA can reach of a proxy, as far as the configuration tells.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Reach {
+    /// A plain HTTP server listens on port 80 (RFC 8555 section 8.3).
+    pub http: bool,
+    /// A server that terminates TLS listens on port 443 (RFC 8737 section 3).
+    pub tls: bool,
+}
+
+/// A CA and how to talk to it: an Issuer object, or one of the built-in ones, with its Secrets looked up.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Issuer {
+    /// As the annotation [`ISSUER`] names it.
+    pub name: String,
+    /// URL of the directory (RFC 8555 section 7.1.1).
+    pub server: String,
+    /// Where the CA may write to.
+    pub email: Option<String>,
+    /// PEM: what the CA's own HTTPS certificate has to chain to; `None` = what the system trusts.
+    pub ca_bundle: Option<Arc<[u8]>>,
+    /// An account that exists at the CA outside of ACME (RFC 8555 section 7.3.4).
+    pub external_account: Option<ExternalAccount>,
+    /// Certificate profile, as the CA calls it.
+    pub profile: Option<String>,
+    /// Challenges allowed, in order of preference; empty = all, chosen by what is reachable.
+    pub challenges: Vec<Challenge>,
+    /// How TXT records are published.
+    pub dns01: Option<Dns01>,
+    /// Kind of the certificate's key.
+    pub key_type: KeyType,
+}
+
+/// `spec.externalAccount` with its Secret read.
+#[derive(Clone, Eq, PartialEq)]
+pub struct ExternalAccount {
+    /// The CA's name for the account.
+    pub key_id: String,
+    /// The MAC key, decoded.
+    pub key: Arc<[u8]>,
+}
+
+impl fmt::Debug for ExternalAccount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExternalAccount").field("key_id", &self.key_id).finish_non_exhaustive()
+    }
+}
+
+/// How a CA checks that a host is ours.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Challenge {
+    /// A file on port 80 (RFC 8555 section 8.3).
+    Http01,
+    /// A certificate on port 443 under an ALPN of its own (RFC 8737).
+    TlsAlpn01,
+    /// A TXT record (RFC 8555 section 8.4).
+    Dns01,
+}
+
+impl Challenge {
+    /// As in RFC 8555: `http-01`, `tls-alpn-01`, `dns-01`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Http01 => "http-01",
+            Self::TlsAlpn01 => "tls-alpn-01",
+            Self::Dns01 => "dns-01",
+        }
+    }
+}
+
+/// `spec.dns01`: who publishes TXT records, and how long they need to be seen everywhere.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Dns01 {
+    /// How they are published.
+    pub publisher: Publisher,
+    /// Wait after publishing, before the CA is told to look.
+    pub propagation: Duration,
+}
+
+/// Publishes and withdraws TXT records.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Publisher {
+    /// Dynamic update (RFC 2136).
+    Rfc2136(Rfc2136),
+    /// A program of the folder that the gateway was started with, run as lego runs its exec provider.
+    Exec(Exec),
+}
+
+/// `spec.dns01.rfc2136`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Rfc2136 {
+    /// `host:port` of the primary name server; port 53 when none was written.
+    pub nameserver: String,
+    /// The zone, without a dot at its end; `None` = asked of the name server (SOA).
+    pub zone: Option<String>,
+    /// Key that updates are signed with (RFC 8945).
+    pub tsig: Option<Tsig>,
+}
+
+/// `spec.dns01.rfc2136.tsig*` with its Secret read.
+#[derive(Clone, Eq, PartialEq)]
+pub struct Tsig {
+    /// The key's name, as the name server knows it.
+    pub key_name: String,
+    /// The MAC.
+    pub algorithm: TsigAlgorithm,
+    /// The key, decoded.
+    pub key: Arc<[u8]>,
+}
+
+impl fmt::Debug for Tsig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key_name, algorithm, key: _ } = self;
+        f.debug_struct("Tsig").field("key_name", key_name).field("algorithm", algorithm).finish_non_exhaustive()
+    }
+}
+
+/// RFC 8945 section 6, as far as it is not obsolete.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum TsigAlgorithm {
+    /// `hmac-sha256`.
+    #[default]
+    HmacSha256,
+    /// `hmac-sha384`.
+    HmacSha384,
+    /// `hmac-sha512`.
+    HmacSha512,
+}
+
+/// `spec.dns01.exec`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Exec {
+    /// File name in the folder of hooks; never a path.
+    pub command: String,
+    /// It is ended after this time.
+    pub timeout: Duration,
+}
+
+/// Kind of a certificate's key.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub enum KeyType {
+    /// `ECDSA-P256`.
+    #[default]
+    EcdsaP256,
+    /// `ECDSA-P384`.
+    EcdsaP384,
+    /// `RSA-2048`.
+    Rsa2048,
+    /// `RSA-3072`.
+    Rsa3072,
+    /// `RSA-4096`.
+    Rsa4096,
+}
+
+impl KeyType {
+    /// As in `spec.keyType`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::EcdsaP256 => "ECDSA-P256",
+            Self::EcdsaP384 => "ECDSA-P384",
+            Self::Rsa2048 => "RSA-2048",
+            Self::Rsa3072 => "RSA-3072",
+            Self::Rsa4096 => "RSA-4096",
+        }
+    }
+}
+
+/// Annotation of a Gateway: the issuer to order its certificates from. Also of the Secrets that hold them.
+pub const ISSUER: &str = "acme.sluice.dev/issuer";
+/// Annotation of a Gateway: `"true"` agrees to the terms of service of a built-in issuer.
+pub const TERMS_AGREED: &str = "acme.sluice.dev/terms-of-service-agreed";
+/// Annotation of a Gateway: `"true"` serves a self-signed certificate until the first ordered one is there.
+pub const PLACEHOLDER: &str = "acme.sluice.dev/placeholder";
