@@ -211,6 +211,9 @@ impl Trust {
                 Ok(vec![CertifiedPem { chain: self.file(certificate)?, key: self.file(key)?, ocsp: None }])
             }
             CertificateSource::Missing(name) => Err(format!("the certificate of Secret {name} is missing").into()),
+            CertificateSource::Pending { secret, issuer, .. } => {
+                Err(format!("waiting for the first certificate from issuer `{issuer}` (Secret {secret})").into())
+            }
             CertificateSource::Workload => Err("the workload's own certificate cannot stand here".into()),
         }
     }
@@ -341,7 +344,7 @@ fn secret_name(source: &CertificateSource) -> String {
         }
         CertificateSource::Files { certificate, .. } => certificate.clone(),
         CertificateSource::Workload => "workload".to_owned(),
-        CertificateSource::Missing(name) => name.clone(),
+        CertificateSource::Missing(name) | CertificateSource::Pending { secret: name, .. } => name.clone(),
     }
 }
 
