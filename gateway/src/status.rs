@@ -9,6 +9,7 @@ use routing::problem::Problem;
 use tokio::sync::Notify;
 
 use crate::{
+    acme,
     admin::{Readiness, View, clusters_text, snapshot_json},
     drain::Drain,
     live::Live,
@@ -32,6 +33,8 @@ pub(crate) struct Status {
 struct Told {
     problems: Vec<Problem>,
     certificates: Vec<Served>,
+    ordered: acme::Wanted,
+    orders: acme::Progress,
     bind_failures: Vec<String>,
     /// What the first configuration waits for.
     awaited: Option<String>,
@@ -68,6 +71,12 @@ impl Status {
     /// The certificates in use.
     pub(crate) fn set_certificates(&self, certificates: Vec<Served>) {
         self.told().certificates = certificates;
+    }
+
+    /// The certificates that are ordered, and how that is doing.
+    pub(crate) fn set_orders(&self, ordered: acme::Wanted, orders: acme::Progress) {
+        let mut told = self.told();
+        (told.ordered, told.orders) = (ordered, orders);
     }
 
     /// What the first configuration waits for, as a sentence.
