@@ -254,7 +254,7 @@ impl Control {
         self.report(&problems);
         self.count(&problems);
         self.shared.telemetry.metrics().set_acme_failing(acme::report::failing(ordered, &progress.borrow()));
-        self.status.set_orders(ordered.clone(), progress.borrow().clone());
+        self.status.set_orders(acme::report::told(&proxy.namespace, ordered, &progress.borrow()));
         self.tell(proxy, &problems);
         self.status.set_problems(problems);
     }

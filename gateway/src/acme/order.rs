@@ -142,7 +142,8 @@ impl Work<'_> {
                     wait(&order, &mut pause, end).await?;
                 }
                 OrderStatus::Ready => {
-                    let csr = signing_request(&self.order().key, &self.ordered.hosts)?;
+                    let hosts = &self.ordered.hosts;
+                    let csr = signing_request(&self.order().key, hosts)?;
                     order.finalize(&csr).await?;
                     pause = LOOK;
                     continue;

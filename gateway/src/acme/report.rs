@@ -1,5 +1,7 @@
 //! How orders are doing, for people: problems at the Gateways that ask, and one line per certificate.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use routing::{
     acme::{Current, ISSUER, Ordered},
@@ -44,23 +46,56 @@ pub(crate) fn failing(wanted: &Wanted, progress: &Progress) -> usize {
     wanted.iter().filter(|ordered| failed(ordered)).count()
 }
 
-/// How the order of a certificate is doing, for programs. Never holds keys or tokens.
-pub(crate) fn json(ordered: &Ordered, record: Option<&Record>) -> Value {
-    let empty = Record::default();
-    let record = record.unwrap_or(&empty);
+/// How the order of a certificate is doing, for the admin pages.
+#[derive(Clone, Debug)]
+pub(crate) struct Told {
+    /// `namespace/name` of the Secret.
+    pub(crate) secret: String,
+    /// The Gateways that ask, `namespace/name`, joined by commas.
+    pub(crate) gateways: String,
+    /// Names that it has to have.
+    pub(crate) hosts: Vec<String>,
+    /// As [`json`] gives it.
+    pub(crate) json: Value,
+}
+
+/// All of them.
+pub(crate) fn told(namespace: &str, wanted: &Wanted, progress: &Progress) -> Vec<Told> {
+    let one = |ordered: &Arc<Ordered>| {
+        let gateways: Vec<String> = ordered.gateways.iter().map(|it| format!("{}/{}", it.namespace, it.name)).collect();
+        let empty = Record::default();
+        let record = progress.get(&ordered.secret).unwrap_or(&empty);
+        let foreign = matches!(ordered.current, Current::Foreign(_));
+        let there = !matches!(ordered.current, Current::Nothing);
+        let mut json = json(record, there);
+        json["issuer"] = ordered.issuer.name.as_str().into();
+        json["server"] = ordered.issuer.server.as_str().into();
+        if foreign {
+            json["state"] = "foreign".into();
+        }
+        Told {
+            secret: format!("{namespace}/{}", ordered.secret),
+            gateways: gateways.join(","),
+            hosts: ordered.hosts.clone(),
+            json,
+        }
+    };
+    wanted.iter().map(one).collect()
+}
+
+/// How the order of a certificate is doing, for programs; `there`: a certificate is in its Secret. Never holds keys or
+/// tokens.
+pub(crate) fn json(record: &Record, there: bool) -> Value {
     let time = |at: i64| Timestamp::from_second(at).ok().map(|at| at.to_string());
     let plan = record.renewal.as_ref();
-    let state = match (&record.order, &ordered.current) {
-        (_, Current::Foreign(_)) => "foreign",
+    let state = match &record.order {
         _ if record.next_attempt > now() => "waiting",
-        (Some(_), _) => "ordering",
-        (None, Current::Nothing) => "pending",
-        (None, Current::Ordered(_)) => "issued",
+        Some(_) => "ordering",
+        None if there => "issued",
+        None => "pending",
     };
     json!({
-        "issuer": ordered.issuer.name,
-        "server": ordered.issuer.server,
-        "hosts": ordered.hosts,
+        "issuer": record.issuer,
         "state": state,
         "nextRenewal": plan.and_then(|plan| time(plan.at)),
         "renewalBecause": plan.map(|plan| plan.why.as_str()),

@@ -91,7 +91,7 @@ const FILES: Definition = row("process_open_fds", "gauge", &[], "Open file descr
 const THREADS: Definition = row("process_threads", "gauge", &[], "Threads.");
 
 /// Every metric, in the order of the documentation.
-pub(crate) const TABLE: [Definition; 18] = [
+pub(crate) const TABLE: [Definition; 20] = [
     REQUESTS,
     DURATION,
     BUILD,
