@@ -3,6 +3,9 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use schemars::JsonSchema;
+use serde::Deserialize;
+
 use crate::{problem::ObjectRef, snapshot::CertificateSecret};
 
 /// One certificate to order: it is stored in the Secret that `credentialName` names, from where it is served.
@@ -119,13 +122,16 @@ impl fmt::Debug for ExternalAccount {
 }
 
 /// How a CA checks that a host is ours.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Deserialize, JsonSchema)]
 pub enum Challenge {
     /// A file on port 80 (RFC 8555 section 8.3).
+    #[serde(rename = "http-01")]
     Http01,
     /// A certificate on port 443 under an ALPN of its own (RFC 8737).
+    #[serde(rename = "tls-alpn-01")]
     TlsAlpn01,
     /// A TXT record (RFC 8555 section 8.4).
+    #[serde(rename = "dns-01")]
     Dns01,
 }
 
@@ -209,18 +215,23 @@ pub struct Exec {
 }
 
 /// Kind of a certificate's key.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq, Deserialize, JsonSchema)]
 pub enum KeyType {
-    /// `ECDSA-P256`.
+    /// ECDSA with the curve P-256: small, fast, understood everywhere.
     #[default]
+    #[serde(rename = "ECDSA-P256")]
     EcdsaP256,
-    /// `ECDSA-P384`.
+    /// ECDSA with the curve P-384.
+    #[serde(rename = "ECDSA-P384")]
     EcdsaP384,
-    /// `RSA-2048`.
+    /// RSA with 2048 bits, for clients that know no ECDSA.
+    #[serde(rename = "RSA-2048")]
     Rsa2048,
-    /// `RSA-3072`.
+    /// RSA with 3072 bits.
+    #[serde(rename = "RSA-3072")]
     Rsa3072,
-    /// `RSA-4096`.
+    /// RSA with 4096 bits: each handshake costs many times more.
+    #[serde(rename = "RSA-4096")]
     Rsa4096,
 }
 
