@@ -12,10 +12,12 @@ mod serve;
 mod step;
 
 use std::{
+    collections::HashSet,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use bytes::Bytes;
 use rustls::ServerConfig;
 use serde_json::Value;
 use tls::authority::Authority;
@@ -27,7 +29,12 @@ pub use self::{
     step::Step,
 };
 use self::{hold::Hold, renewal::Renewals};
-use crate::{client::Client, listening::Listening, pebble::Pebble, pki, tls_peer};
+use crate::{
+    client::Client,
+    listening::Listening,
+    pebble::{Pebble, plain_serial},
+    pki, tls_peer,
+};
 
 /// A running proxy; ends when dropped.
 pub struct CaProxy {
@@ -58,13 +65,15 @@ pub struct Seen {
     pub problem: String,
     /// True when the CA itself answered.
     pub reached: bool,
+    /// Body of the answer.
+    pub body: Bytes,
 }
 
 impl Seen {
-    fn new(step: Step, status: u16, body: &[u8], reached: bool) -> Self {
-        let body: Value = serde_json::from_slice(body).unwrap_or_default();
-        let problem = body["type"].as_str().and_then(|urn| urn.rsplit(':').next()).unwrap_or_default().to_owned();
-        Self { step, status, problem, reached }
+    fn new(step: Step, status: u16, body: Bytes, reached: bool) -> Self {
+        let json: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let problem = json["type"].as_str().and_then(|urn| urn.rsplit(':').next()).unwrap_or_default().to_owned();
+        Self { step, status, problem, reached, body }
     }
 }
 
@@ -147,6 +156,19 @@ impl CaProxy {
         self.shared.seen().iter().filter(accepted).count()
     }
 
+    /// Tokens of the challenges of this kind (`http-01`) that the CA has offered, in order, each once.
+    pub fn tokens(&self, kind: &str) -> Vec<String> {
+        let mut tokens = Vec::new();
+        for seen in self.shared.seen().iter().filter(|seen| seen.step == Step::Authorization) {
+            let body: Value = serde_json::from_slice(&seen.body).unwrap_or_default();
+            let offered = body["challenges"].as_array().into_iter().flatten().filter(|it| it["type"] == kind);
+            tokens.extend(offered.filter_map(|it| it["token"].as_str().map(str::to_owned)));
+        }
+        let mut known = HashSet::new();
+        tokens.retain(|token| known.insert(token.clone()));
+        tokens
+    }
+
     /// Offers renewal information (RFC 9773), this for every certificate; `None` = no more. Clients learn it from the
     /// directory.
     pub fn offer_ari(&self, usual: Option<Ari>) {
@@ -155,17 +177,16 @@ impl CaProxy {
 
     /// Suggests this for the certificate of a serial (hexadecimal) instead.
     pub fn suggest(&self, serial: &str, ari: Ari) {
-        self.shared.renewals().suggested.insert(renewal::plain(serial), ari);
+        self.shared.renewals().suggested.insert(plain_serial(serial), ari);
     }
 
-    /// Serials (lower-case hexadecimal, without zeros in front) of the certificates that renewal information was asked
-    /// for, in order.
+    /// Serials of the certificates that renewal information was asked for, in order, as [`tls::facts::Facts::serial`]
+    /// writes them.
     pub fn asked_to_renew(&self) -> Vec<String> {
         self.shared.renewals().asked.clone()
     }
 
-    /// Serials of the certificates that orders said to replace, in order; written as those of
-    /// [`CaProxy::asked_to_renew`].
+    /// Serials of the certificates that orders said to replace, in order, written the same way.
     pub fn replaced(&self) -> Vec<String> {
         self.shared.renewals().replaced.clone()
     }

@@ -1,7 +1,9 @@
 //! Debian's `pebble-challtestsrv` as the DNS that a CA asks.
 
 use std::{
+    fs::{self, Permissions},
     net::{IpAddr, SocketAddr},
+    os::unix::fs::PermissionsExt,
     path::Path,
 };
 
@@ -78,6 +80,12 @@ impl Challtest {
         self.call(if broken { "set-servfail" } else { "clear-servfail" }, &json!({"host": full(host)})).await;
     }
 
+    /// Writes a program for `dns01.exec` that publishes and withdraws TXT records here, run as lego runs its own.
+    pub fn write_hook(&self, path: &Path) {
+        fs::write(path, HOOK.replace("URL", &self.url(""))).expect("the hook can be written");
+        fs::set_permissions(path, Permissions::from_mode(0o755)).expect("the hook can be made executable");
+    }
+
     /// How often somebody asked about this name, whatever the record type.
     pub async fn questions(&self, host: &str) -> usize {
         let history = self.call("dns-request-history", &json!({"host": full(host)})).await;
@@ -101,6 +109,15 @@ impl Challtest {
 fn full(host: &str) -> String {
     format!("{}.", host.trim_end_matches('.'))
 }
+
+/// The server forgets every value of a name at once.
+const HOOK: &str = r#"#!/bin/sh
+set -eu
+case "$1" in
+present) curl -fsS -d "{\"host\":\"$2\",\"value\":\"$3\"}" "URLset-txt" ;;
+cleanup) curl -fsS -d "{\"host\":\"$2\"}" "URLclear-txt" ;;
+esac
+"#;
 
 const DNS_PORT: u16 = 8053;
 const MANAGEMENT_PORT: u16 = 8055;

@@ -5,9 +5,13 @@
 //!   ├──── ConfigDir (YAML that the binary watches)    peers:   Origin, Scripted, Echo, Envoy, Balancer
 //!   ├──── or ClusterConfig (in a Cluster: ApiServer or Envtest)
 //!   ├──── Pki (edge CA, mesh CA)                      waiting: eventually
-//!   └──── Workload, Gateway, Sidecar (processes)      the CA:  CaProxy -> Pebble -> Challtest (its DNS)
+//!   └──── Workload, Gateway, Sidecar (processes)
+//!
+//! AcmeMesh ── Mesh, an Issuer, a Gateway that orders from it
+//!   └──────── CaProxy ──> Pebble ──> Challtest (the DNS it asks)
 //! ```
 
+pub mod acme;
 pub mod apiserver;
 pub mod balancer;
 pub mod binary;

@@ -101,6 +101,7 @@ pub struct Pebble {
     authority: Authority,
     folder: TempDir,
     process: Option<Process>,
+    roots: String,
 }
 
 impl Pebble {
@@ -115,6 +116,7 @@ impl Pebble {
             authority: pki::authority("CA of a story's pebble"),
             folder: TempDir::with_prefix("sluice-pebble-").expect("a temporary folder can be made"),
             process: None,
+            roots: String::new(),
         };
         this.write_files();
         this.start_again().await;
@@ -135,6 +137,7 @@ impl Pebble {
         })
         .await;
         self.process = Some(process);
+        self.roots += &self.manage("roots/0").await.text();
     }
 
     /// Kills it; connections are refused until it is started again.
@@ -166,10 +169,10 @@ impl Pebble {
         self.authority.root_pem().to_owned()
     }
 
-    /// PEM: the root of the certificates it issues. Intermediates are left out on purpose: who trusts them does not
-    /// notice when a server forgets to send them.
-    pub async fn roots(&self) -> String {
-        self.manage("roots/0").await.text()
+    /// PEM: the root of the certificates it issues, and those of before it was started again. Intermediates are left out
+    /// on purpose: who trusts them does not notice when a server forgets to send them.
+    pub fn roots(&self) -> &str {
+        &self.roots
     }
 
     /// PEM: the intermediate it issues with.
@@ -186,11 +189,11 @@ impl Pebble {
         reply.json()["Status"].as_str().unwrap_or_default().to_owned()
     }
 
-    /// Serials (lower-case hexadecimal) of what it issued since it was started, in order.
+    /// Serials of what it issued since it was started, in order, as [`tls::facts::Facts::serial`] writes them.
     pub fn issued(&self) -> Vec<String> {
         let log = self.log();
         let after = log.lines().filter_map(|line| line.split_once(ISSUED)?.1.split_whitespace().next());
-        after.map(|serial| serial.to_lowercase()).collect()
+        after.map(plain_serial).collect()
     }
 
     /// Its log since it was started.
@@ -246,6 +249,12 @@ impl Pebble {
         });
         variables
     }
+}
+
+/// A serial in lower-case hexadecimal, without zero bytes in front.
+pub(crate) fn plain_serial(serial: &str) -> String {
+    let digits = serial.trim_start_matches('0').to_lowercase();
+    if digits.len().is_multiple_of(2) { digits } else { format!("0{digits}") }
 }
 
 /// What its log says before a serial.

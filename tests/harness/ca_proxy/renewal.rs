@@ -6,6 +6,7 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
 use super::canned::Canned;
+use crate::pebble::plain_serial;
 
 /// What the CA suggests for a certificate.
 #[derive(Clone, Debug)]
@@ -20,7 +21,7 @@ pub struct Ari {
     pub retry_after: Duration,
 }
 
-/// What is suggested, asked and replaced. Certificates are told apart by serial: lower-case hexadecimal.
+/// What is suggested, asked and replaced. Certificates are told apart by [`plain_serial`].
 #[derive(Debug, Default)]
 pub(crate) struct Renewals {
     /// For every certificate without a suggestion of its own; `None` = the CA has no ARI.
@@ -65,15 +66,10 @@ impl Renewals {
     }
 }
 
-/// A serial as the maps have it.
-pub(crate) fn plain(serial: &str) -> String {
-    serial.trim_start_matches('0').to_lowercase()
-}
-
 /// The serial in a certificate's id, which is `AKI.SERIAL` in base64url (RFC 9773 section 4.1).
 fn serial(id: &str) -> Option<String> {
     let bytes = BASE64_URL_SAFE_NO_PAD.decode(id.split_once('.')?.1).ok()?;
-    Some(plain(&bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()))
+    Some(plain_serial(&bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()))
 }
 
 fn payload(jws: &[u8]) -> Option<Value> {

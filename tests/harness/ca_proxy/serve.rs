@@ -41,7 +41,7 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> io::Result<R
     let step = Step::of(head.uri.path());
     shared.hold((step, Moment::Before)).await?;
     if let Some(canned) = own_answer(&shared, step, &head) {
-        shared.seen().push(Seen::new(step, canned.status, canned.body.as_bytes(), false));
+        shared.seen().push(Seen::new(step, canned.status, canned.body.clone().into(), false));
         return Ok(rendered(canned));
     }
     // A request on its way to the CA arrives there and is counted, even if its client dies meanwhile.
@@ -78,7 +78,7 @@ async fn ask(shared: &Shared, step: Step, (head, body): (Parts, Bytes)) -> io::R
     }
     let sent = shared.upstream.1.send(with_body(request, body.clone())).await;
     let mut reply = sent.map_err(io::Error::other)?;
-    shared.seen().push(Seen::new(step, reply.code(), &reply.body, true));
+    shared.seen().push(Seen::new(step, reply.code(), reply.body.clone(), true));
     extend(shared, step, (&host, head.uri.path(), &body), &mut reply);
     reply.headers = end_to_end(reply.headers);
     Ok(reply)
