@@ -28,7 +28,7 @@ pub use self::{
     renewal::Ari,
     step::Step,
 };
-use self::{hold::Hold, renewal::Renewals};
+use self::{canned::PROBLEM, hold::Hold, renewal::Renewals};
 use crate::{
     client::Client,
     listening::Listening,
@@ -72,7 +72,7 @@ pub struct Seen {
 impl Seen {
     fn new(step: Step, status: u16, body: Bytes, reached: bool) -> Self {
         let json: Value = serde_json::from_slice(&body).unwrap_or_default();
-        let problem = json["type"].as_str().and_then(|urn| urn.rsplit(':').next()).unwrap_or_default().to_owned();
+        let problem = json["type"].as_str().and_then(|urn| urn.strip_prefix(PROBLEM)).unwrap_or_default().to_owned();
         Self { step, status, problem, reached, body }
     }
 }

@@ -18,7 +18,7 @@ pub struct Canned {
 impl Canned {
     /// A problem document (RFC 8555 section 6.7); `kind` is the last part of its URN.
     pub fn problem(status: u16, kind: &str, detail: &str) -> Self {
-        let kind = format!("urn:ietf:params:acme:error:{kind}");
+        let kind = format!("{PROBLEM}{kind}");
         let body = json!({"type": kind, "detail": detail, "status": status}).to_string();
         Self { status, headers: vec![("content-type", "application/problem+json".to_owned())], body }
     }
@@ -47,3 +47,6 @@ impl Canned {
         self
     }
 }
+
+/// What the types of ACME's problems begin with (RFC 8555 section 6.7).
+pub(crate) const PROBLEM: &str = "urn:ietf:params:acme:error:";
