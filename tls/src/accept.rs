@@ -12,6 +12,7 @@ use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 
+use crate::challenge::{self, ChallengeTls};
 use crate::identity::PeerIdentity;
 use crate::server::ServerTls;
 use crate::{Error, cipher};
@@ -53,6 +54,20 @@ where
     /// The protocols offered, best first.
     pub fn alpn(&self) -> impl Iterator<Item = &[u8]> {
         self.start.client_hello().alpn().into_iter().flatten()
+    }
+
+    /// The client is an ACME validator: `acme-tls/1` is the only protocol it offers (RFC 8737 section 3).
+    pub fn is_challenge(&self) -> bool {
+        let mut offered = self.alpn();
+        offered.next() == Some(challenge::ALPN) && offered.next().is_none()
+    }
+
+    /// Complete the handshake with the challenge's certificate, and close: nothing is said under `acme-tls/1`.
+    ///
+    /// Without a deadline of its own.
+    pub async fn answer_challenge(self, challenge: &ChallengeTls) -> Result<(), Error> {
+        let mut stream = self.start.into_stream(Arc::clone(&challenge.0)).await.map_err(Error::from_io)?;
+        stream.shutdown().await.map_err(Error::from_io)
     }
 
     /// Complete the handshake.

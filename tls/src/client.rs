@@ -159,7 +159,7 @@ fn own_certificate(
 }
 
 /// Read on first use: parsing some 140 certificates takes milliseconds, and most meshes never need them.
-fn system_roots() -> Result<Arc<RootCertStore>, Error> {
+pub(crate) fn system_roots() -> Result<Arc<RootCertStore>, Error> {
     static SYSTEM: OnceLock<Arc<RootCertStore>> = OnceLock::new();
     if let Some(roots) = SYSTEM.get() {
         return Ok(Arc::clone(roots));

@@ -169,7 +169,7 @@ pub(crate) fn not_after(der: &[u8]) -> Result<i64, Error> {
 pub(crate) const SCHEME: &str = "spiffe://";
 const LONGEST: usize = 2048;
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len() * 2);
     for byte in bytes {
         let _ = write!(text, "{byte:02x}");

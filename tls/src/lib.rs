@@ -8,20 +8,29 @@
 //!  downstream --accept::hello--> ClientHello --accept--> ServerStream     data: microseconds
 //!  upstream   <--ClientTls::connect-- ClientStream
 //!                 `-- verify: chain, then identity (SPIFFE URI SAN)
+//!
+//!  key --request--> CSR --acme::Client--> CA --> chain --facts--> Secret  certificates by ACME: minutes
+//!                          `-- challenge: the certificate that proves a host is ours
+//!                              placeholder: what serves until the first chain is there
 //! ```
 //!
 //! This is the only crate that names rustls. The crypto provider is aws-lc-rs, passed to every
 //! configuration explicitly: another library that installs its own provider changes nothing here.
 
 pub mod accept;
+pub mod acme;
 pub mod authority;
+pub mod challenge;
 mod cipher;
 pub mod client;
 pub mod client_hello;
 mod error;
+pub mod facts;
 pub mod identity;
 pub mod pem;
+pub mod placeholder;
 pub mod provider;
+pub mod request;
 mod san;
 pub mod server;
 mod subject;

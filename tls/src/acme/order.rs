@@ -1,0 +1,361 @@
+//! One order: what the CA wants to be proved, and the certificate in the end.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use instant_acme::{AuthorizationState, Challenge, ChallengeStatus, ChallengeType, Identifier};
+
+use super::error::{Error, Problem};
+use super::transport::Attempts;
+use crate::pem;
+
+/// An order at a CA, as the last answer told it (RFC 8555 section 7.1.3).
+pub struct Order {
+    inner: instant_acme::Order,
+    host: Arc<str>,
+    /// Of the account's key: half of each key authorization.
+    thumbprint: Arc<str>,
+    status: OrderStatus,
+    error: Option<Problem>,
+    retry_after: Option<Duration>,
+    /// The authorizations have been read since the order was: a new look at them starts with the order.
+    looked: bool,
+}
+
+/// RFC 8555 section 7.1.6.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum OrderStatus {
+    /// Hosts are to be proved.
+    Pending,
+    /// All hosts are proved: to be finalized.
+    Ready,
+    /// The CA issues the certificate.
+    Processing,
+    /// The certificate is there.
+    Valid,
+    /// The order failed or ran out of time.
+    Invalid,
+}
+
+impl OrderStatus {
+    /// As in RFC 8555: `pending`, `ready`, `processing`, `valid`, `invalid`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Ready => "ready",
+            Self::Processing => "processing",
+            Self::Valid => "valid",
+            Self::Invalid => "invalid",
+        }
+    }
+}
+
+/// One host that an order is to prove.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Authorization {
+    /// The host, without `*.`.
+    pub host: String,
+    /// The order is for `*.` and the host.
+    pub wildcard: bool,
+    /// How far it is.
+    pub status: AuthorizationStatus,
+    /// The ways to prove it that we know.
+    pub offers: Vec<Offer>,
+    /// Why its challenge failed.
+    pub error: Option<Problem>,
+}
+
+/// RFC 8555 section 7.1.6.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum AuthorizationStatus {
+    /// To be proved.
+    Pending,
+    /// Proved.
+    Valid,
+    /// Failed.
+    Invalid,
+    /// Expired, revoked or given up.
+    Other,
+}
+
+/// One way to prove a host.
+#[derive(Clone, Eq, PartialEq)]
+pub struct Offer {
+    /// Which.
+    pub kind: ChallengeKind,
+    /// The challenge's name, the last part of the path in http-01.
+    pub token: String,
+    /// What proves it in http-01 and tls-alpn-01 (RFC 8555 section 8.1).
+    pub key_authorization: String,
+    /// What proves it in dns-01: the TXT record's value.
+    pub dns_value: String,
+}
+
+impl Authorization {
+    fn new(state: &AuthorizationState, thumbprint: &str) -> Self {
+        let (host, wildcard) = name(state);
+        Self {
+            host,
+            wildcard,
+            status: match state.status {
+                instant_acme::AuthorizationStatus::Pending => AuthorizationStatus::Pending,
+                instant_acme::AuthorizationStatus::Valid => AuthorizationStatus::Valid,
+                instant_acme::AuthorizationStatus::Invalid => AuthorizationStatus::Invalid,
+                _ => AuthorizationStatus::Other,
+            },
+            offers: state.challenges.iter().filter_map(|challenge| Offer::new(challenge, thumbprint)).collect(),
+            error: state.challenges.iter().find_map(|challenge| challenge.error.as_ref()).map(Problem::from),
+        }
+    }
+}
+
+impl Offer {
+    /// RFC 8555 section 8.1 and 8.4; `None` for a kind we do not know.
+    fn new(challenge: &Challenge, thumbprint: &str) -> Option<Self> {
+        let kind = ChallengeKind::from_acme(&challenge.r#type)?;
+        let key_authorization = format!("{}.{thumbprint}", challenge.token);
+        let dns_value = URL_SAFE_NO_PAD.encode(digest(&SHA256, key_authorization.as_bytes()));
+        Some(Self { kind, token: challenge.token.clone(), key_authorization, dns_value })
+    }
+}
+
+impl fmt::Debug for Offer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Offer").field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+/// How a CA checks that a host is ours.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum ChallengeKind {
+    /// A file on port 80 (RFC 8555 section 8.3).
+    Http01,
+    /// A certificate on port 443 (RFC 8737).
+    TlsAlpn01,
+    /// A TXT record (RFC 8555 section 8.4).
+    Dns01,
+}
+
+impl ChallengeKind {
+    /// As in RFC 8555: `http-01`, `tls-alpn-01`, `dns-01`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Http01 => "http-01",
+            Self::TlsAlpn01 => "tls-alpn-01",
+            Self::Dns01 => "dns-01",
+        }
+    }
+
+    fn from_acme(kind: &ChallengeType) -> Option<Self> {
+        match kind {
+            ChallengeType::Http01 => Some(Self::Http01),
+            ChallengeType::TlsAlpn01 => Some(Self::TlsAlpn01),
+            ChallengeType::Dns01 => Some(Self::Dns01),
+            _ => None,
+        }
+    }
+
+    fn to_acme(self) -> ChallengeType {
+        match self {
+            Self::Http01 => ChallengeType::Http01,
+            Self::TlsAlpn01 => ChallengeType::TlsAlpn01,
+            Self::Dns01 => ChallengeType::Dns01,
+        }
+    }
+}
+
+impl Order {
+    pub(super) fn new(
+        inner: instant_acme::Order,
+        host: &Arc<str>,
+        thumbprint: &str,
+        retry_after: Option<Duration>,
+    ) -> Self {
+        let mut order = Self {
+            inner,
+            host: Arc::clone(host),
+            thumbprint: thumbprint.into(),
+            status: OrderStatus::Pending,
+            error: None,
+            retry_after: None,
+            looked: false,
+        };
+        order.told(retry_after);
+        order
+    }
+
+    /// The order's URL at the CA: what [`Account::resume`](super::Account::resume) takes.
+    pub fn url(&self) -> &str {
+        self.inner.url()
+    }
+
+    /// How far it was when the CA was last asked.
+    pub fn status(&self) -> OrderStatus {
+        self.status
+    }
+
+    /// What the CA's last answer about the order asked to wait before the next look.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
+    /// Why the order is invalid, as a sentence. Failed challenges have reasons of their own:
+    /// [`Authorization::error`].
+    pub fn error(&self) -> Option<String> {
+        self.error.as_ref().map(Problem::to_string)
+    }
+
+    /// Asks the CA how far the order is.
+    pub async fn refresh(&mut self) -> Result<OrderStatus, Error> {
+        let mut attempts = Attempts::at(&self.host);
+        let ((), wait) = loop {
+            if let Some(done) = attempts.make(async { self.inner.refresh().await.map(drop) }).await? {
+                break done;
+            }
+        };
+        Ok(self.told(wait))
+    }
+
+    /// What is to be proved, and how far that is: asked of the CA at each call. Refreshes the order, too.
+    pub async fn authorizations(&mut self) -> Result<Vec<Authorization>, Error> {
+        if self.looked {
+            self.refresh().await?;
+        }
+        self.look().await?;
+        let mut found = Vec::new();
+        let mut all = self.inner.authorizations();
+        while let Some(next) = all.next().await {
+            let state = next.map_err(|error| Error::from_acme(error, &self.host, None))?;
+            found.push(Authorization::new(&state, &self.thumbprint));
+        }
+        Ok(found)
+    }
+
+    /// Tells the CA that this host's challenge can be looked at. Does nothing when it was told before.
+    pub async fn begin(&mut self, host: &str, wildcard: bool, challenge: ChallengeKind) -> Result<(), Error> {
+        self.look().await?;
+        let mut attempts = Attempts::at(&self.host);
+        loop {
+            match attempts.make(set_ready(&mut self.inner, host, wildcard, challenge)).await? {
+                Some((true, _)) => return Ok(()),
+                Some((false, _)) => {
+                    let host = if wildcard { format!("*.{host}") } else { host.to_owned() };
+                    return Err(Error::NotOffered { host, challenge });
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Reads the authorizations that were not read since the order was; instant-acme keeps them with it.
+    async fn look(&mut self) -> Result<(), Error> {
+        self.looked = true;
+        for position in 0..self.inner.state().authorizations.len() {
+            let mut attempts = Attempts::at(&self.host);
+            let ((), wait) = loop {
+                if let Some(done) = attempts.make(read_until(&mut self.inner, position)).await? {
+                    break done;
+                }
+            };
+            self.retry_after = self.retry_after.max(wait);
+        }
+        Ok(())
+    }
+
+    /// Sends the request for the certificate (DER of a CSR with the order's hosts). The order must be
+    /// [`Ready`](OrderStatus::Ready).
+    pub async fn finalize(&mut self, csr_der: &[u8]) -> Result<OrderStatus, Error> {
+        let mut attempts = Attempts::at(&self.host);
+        let ((), wait) = loop {
+            if let Some(done) = attempts.make(self.inner.finalize_csr(csr_der)).await? {
+                break done;
+            }
+        };
+        Ok(self.told(wait))
+    }
+
+    /// The certificate of a [`Valid`](OrderStatus::Valid) order: PEM, the server's own first, then its issuers.
+    pub async fn certificate(&mut self) -> Result<String, Error> {
+        if self.status != OrderStatus::Valid {
+            return Err(Error::NoCertificate(self.status));
+        }
+        let mut attempts = Attempts::at(&self.host);
+        let chain = loop {
+            if let Some((chain, _)) = attempts.make(self.inner.certificate()).await? {
+                break chain;
+            }
+        };
+        let protocol = |what: String| Error::Protocol { host: self.host.to_string(), what };
+        let chain = chain.ok_or_else(|| protocol("it takes back that the certificate is there".to_owned()))?;
+        match pem::certificates(chain.as_bytes()) {
+            Ok(_) => Ok(chain),
+            Err(error) => Err(protocol(format!("what it gives as certificate cannot be read: {error}"))),
+        }
+    }
+
+    /// Takes over what an answer about the order said.
+    fn told(&mut self, retry_after: Option<Duration>) -> OrderStatus {
+        let state = self.inner.state();
+        self.status = match state.status {
+            instant_acme::OrderStatus::Pending => OrderStatus::Pending,
+            instant_acme::OrderStatus::Ready => OrderStatus::Ready,
+            instant_acme::OrderStatus::Processing => OrderStatus::Processing,
+            instant_acme::OrderStatus::Valid => OrderStatus::Valid,
+            instant_acme::OrderStatus::Invalid => OrderStatus::Invalid,
+        };
+        self.error = state.error.as_ref().map(Problem::from);
+        self.retry_after = retry_after;
+        self.looked = false;
+        self.status
+    }
+}
+
+impl fmt::Debug for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Order").field("url", &self.url()).field("status", &self.status).finish_non_exhaustive()
+    }
+}
+
+/// Reads the authorizations up to this one, as far as they have not been.
+async fn read_until(order: &mut instant_acme::Order, position: usize) -> Result<(), instant_acme::Error> {
+    let mut all = order.authorizations();
+    for _ in 0..=position {
+        all.next().await.transpose()?;
+    }
+    Ok(())
+}
+
+/// Sets the challenge ready, unless it is past that; `false` when there is none. The authorizations have been read.
+async fn set_ready(
+    order: &mut instant_acme::Order,
+    host: &str,
+    wildcard: bool,
+    challenge: ChallengeKind,
+) -> Result<bool, instant_acme::Error> {
+    let mut all = order.authorizations();
+    while let Some(next) = all.next().await {
+        let mut handle = next?;
+        let (its_host, its_wildcard) = name(&handle);
+        if its_host != host || its_wildcard != wildcard {
+            continue;
+        }
+        return match handle.challenge(challenge.to_acme()) {
+            Some(mut offer) if offer.status == ChallengeStatus::Pending => offer.set_ready().await.map(|()| true),
+            offer => Ok(offer.is_some()),
+        };
+    }
+    Ok(false)
+}
+
+/// The host without `*.`, and whether the order is for the wildcard.
+fn name(state: &AuthorizationState) -> (String, bool) {
+    let authorized = state.identifier();
+    match authorized.identifier {
+        Identifier::Dns(host) => (host.clone(), authorized.wildcard),
+        other => (other.authorized(false).to_string(), false),
+    }
+}
