@@ -130,13 +130,13 @@ impl CaProxy {
     }
 
     /// Answers the next `times` requests of this step without asking the CA; `usize::MAX` = until
-    /// [`CaProxy::ask_again`].
+    /// [`CaProxy::answer_nothing`].
     pub fn answer(&self, step: Step, times: usize, canned: Canned) {
         lock(&self.shared.canned).push((step, times, canned));
     }
 
     /// Every step is asked of the CA again.
-    pub fn ask_again(&self) {
+    pub fn answer_nothing(&self) {
         lock(&self.shared.canned).clear();
     }
 

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tls::authority::Authority;
@@ -249,6 +250,11 @@ impl Pebble {
         });
         variables
     }
+}
+
+/// A MAC key of [`Options::external_accounts`] as bytes.
+pub fn mac_key(text: &str) -> Vec<u8> {
+    BASE64_URL_SAFE_NO_PAD.decode(text).expect("the MAC key of a story is base64url")
 }
 
 /// A serial in lower-case hexadecimal, without zero bytes in front.
