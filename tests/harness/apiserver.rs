@@ -41,11 +41,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use rustls::ServerConfig;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::{
-    net::TcpListener,
-    sync::{oneshot, watch as tokio_watch},
-    task::JoinHandle,
-};
+use tokio::sync::watch as tokio_watch;
 
 use self::{
     faults::Faults,
@@ -59,14 +55,14 @@ pub use self::{
     faults::{Fault, Requests, Seen},
     state::StreamingLists,
 };
-use crate::{loopback::Loopback, pki, tls_peer};
+use crate::{listening::Listening, loopback::Loopback, pki, tls_peer};
 
 /// A running API server; ends when dropped.
 #[derive(Debug)]
 pub struct ApiServer {
     shared: Arc<Shared>,
     address: SocketAddr,
-    listening: Mutex<Option<(oneshot::Sender<()>, JoinHandle<()>)>>,
+    listening: Mutex<Option<Listening>>,
     folder: TempDir,
     root_pem: String,
     _loopback: Loopback,
@@ -162,23 +158,21 @@ impl ApiServer {
     /// Stops listening and cuts every connection, as an API server that died. Objects are kept.
     pub async fn stop(&self) {
         let listening = self.listening().take();
-        if let Some((stop, task)) = listening {
-            // Both only fail when the task ended already.
-            stop.send(()).ok();
-            task.await.ok();
+        if let Some(listening) = listening {
+            listening.stop().await;
         }
     }
 
     /// Listens at the same address again, with the same objects.
     pub async fn start_again(&self) {
         self.stop().await;
-        let listener = TcpListener::bind(self.address).await.expect("the address belongs to this server");
-        let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(serve::listen(listener, Arc::clone(&self.shared), stopped));
-        *self.listening() = Some((stop, task));
+        let shared = Arc::clone(&self.shared);
+        let listening =
+            Listening::start(self.address, move |stream| serve::connection(stream, Arc::clone(&shared))).await;
+        *self.listening() = Some(listening);
     }
 
-    fn listening(&self) -> MutexGuard<'_, Option<(oneshot::Sender<()>, JoinHandle<()>)>> {
+    fn listening(&self) -> MutexGuard<'_, Option<Listening>> {
         self.listening.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -341,14 +335,6 @@ impl ApiServer {
     /// How many watches are open.
     pub fn watches(&self) -> usize {
         self.shared.signal.receiver_count()
-    }
-}
-
-impl Drop for ApiServer {
-    fn drop(&mut self) {
-        if let Some((_, task)) = self.listening().take() {
-            task.abort();
-        }
     }
 }
 

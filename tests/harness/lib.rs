@@ -2,14 +2,21 @@
 //!
 //! ```text
 //! Mesh ── Loopback (an address block of its own)      clients: Client, Connection, Raw, Grpc, websocket, Load
-//!   ├──── ConfigDir (YAML that the binary watches)    peers:   Origin, Scripted, Echo, Envoy
+//!   ├──── ConfigDir (YAML that the binary watches)    peers:   Origin, Scripted, Echo, Envoy, Balancer
 //!   ├──── or ClusterConfig (in a Cluster: ApiServer or Envtest)
 //!   ├──── Pki (edge CA, mesh CA)                      waiting: eventually
 //!   └──── Workload, Gateway, Sidecar (processes)
+//!
+//! AcmeMesh ── Mesh, an Issuer, a Gateway that orders from it
+//!   └──────── CaProxy ──> Pebble ──> Challtest (the DNS it asks)
 //! ```
 
+pub mod acme;
 pub mod apiserver;
+pub mod balancer;
 pub mod binary;
+pub mod ca_proxy;
+pub mod challtest;
 pub mod client;
 pub mod cluster;
 pub mod cluster_config;
@@ -21,11 +28,13 @@ pub mod gateway;
 pub mod grpc;
 pub mod helm;
 pub mod kubectl;
+mod listening;
 pub mod load;
 pub mod loopback;
 pub mod mesh;
 pub mod metrics;
 pub mod origin;
+pub mod pebble;
 pub mod pki;
 pub mod process;
 pub mod raw;

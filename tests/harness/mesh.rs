@@ -24,7 +24,7 @@ use crate::{
 
 /// A mesh of one story.
 pub struct Mesh {
-    /// Its addresses: `.1` is the gateway, workloads follow from `.11`.
+    /// Its addresses: `.1` is the gateway, `.2` and so on are its other replicas, workloads follow from `.11`.
     pub block: Loopback,
     /// What every proxy in it reads, unless there is a `cluster`.
     pub config: ConfigDir,
@@ -33,6 +33,7 @@ pub struct Mesh {
     /// Its authorities.
     pub pki: Pki,
     identities: TempDir,
+    state: TempDir,
     slots: AtomicU8,
 }
 
@@ -45,6 +46,7 @@ impl Mesh {
             cluster: None,
             pki: Pki::new(),
             identities: TempDir::with_prefix("sluice-identities-").expect("a temporary folder can be made"),
+            state: TempDir::with_prefix("sluice-state-").expect("a temporary folder can be made"),
             slots: AtomicU8::new(FIRST_SLOT),
         }
     }
@@ -142,6 +144,11 @@ impl Mesh {
         workload::Builder::new(self, app)
     }
 
+    /// The folder where gateways that read files keep what they make: ordered certificates, accounts.
+    pub fn state(&self) -> &Path {
+        self.state.path()
+    }
+
     /// The identity folder `folder` with a certificate for this service account.
     pub fn identity(&self, namespace: &str, account: &str, folder: &str) -> PathBuf {
         let path = self.identities.path().join(folder);
@@ -161,27 +168,39 @@ impl Mesh {
 
     /// The same with this identity folder.
     pub async fn gateway_of(&self, identity: &str, flags: &[&str]) -> Proxy {
-        self.launch(Path::new(identity), flags).ready().await
+        self.launch((1, Path::new(identity)), flags).ready().await
     }
 
     /// Starts the ingress gateway without waiting.
     pub fn launch_gateway(&self, flags: &[&str]) -> Proxy {
-        self.launch(&self.identity("istio-system", "istio-ingressgateway", "gateway"), flags)
+        self.launch_replica(1, flags)
     }
 
-    fn launch(&self, identity: &Path, flags: &[&str]) -> Proxy {
-        let at = |port| self.block.at(1, port);
+    /// Starts replica `number` of the ingress gateway, on address `number` of the block, and waits until it is ready. All
+    /// replicas share configuration and state.
+    pub async fn replica(&self, number: u8, flags: &[&str]) -> Proxy {
+        self.launch_replica(number, flags).ready().await
+    }
+
+    /// The same without waiting.
+    pub fn launch_replica(&self, number: u8, flags: &[&str]) -> Proxy {
+        let folder = if number == 1 { "gateway".to_owned() } else { format!("gateway-{number}") };
+        self.launch((number, &self.identity("istio-system", "istio-ingressgateway", &folder)), flags)
+    }
+
+    fn launch(&self, (number, identity): (u8, &Path), flags: &[&str]) -> Proxy {
+        let at = |port| self.block.at(number, port);
         let addresses =
             Addresses { main: at(8443), second: at(8080), admin: at(15_000), status: at(15_021), stats: at(15_090) };
         let mut arguments = self.arguments("gateway", identity);
-        let bind = self.block.ip(1).to_string();
+        let bind = self.block.ip(number).to_string();
         arguments.extend(["--bind", &bind, "--port-map", "443=8443,80=8080"].map(OsString::from));
         if !flags.contains(&"--workers") {
             arguments.extend(["--workers", "2"].map(OsString::from));
         }
         arguments.extend(addresses.flags());
         arguments.extend(flags.iter().map(Into::into));
-        Proxy::launch("gateway", arguments, addresses)
+        Proxy::launch(&format!("gateway-{number}"), arguments, addresses)
     }
 
     /// An HTTPS client outside that trusts the edge CA.

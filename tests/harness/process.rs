@@ -27,6 +27,15 @@ impl Process {
         I: IntoIterator<Item = S>,
         S: AsRef<OsStr>,
     {
+        Self::start_in(name, program, arguments, &[])
+    }
+
+    /// The same with these variables in its environment, next to those of the story.
+    pub fn start_in<I, S>(name: &str, program: &Path, arguments: I, variables: &[(&str, String)]) -> Self
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<OsStr>,
+    {
         let output = TempDir::with_prefix("sluice-output-").expect("a temporary folder can be made");
         let file = |name: &str| fs::File::create(output.path().join(name)).expect("an output file can be made");
         let child = Command::new(program)
@@ -35,6 +44,7 @@ impl Process {
             .stdout(file("stdout"))
             .stderr(file("stderr"))
             .env("NO_COLOR", "1")
+            .envs(variables.iter().map(|(name, value)| (name, value)))
             .kill_on_drop(true)
             .spawn()
             .unwrap_or_else(|error| panic!("{} cannot be started: {error}", program.display()));

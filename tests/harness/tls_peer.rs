@@ -61,6 +61,13 @@ impl TlsClient {
         this
     }
 
+    /// Trusts whoever holds the key of the certificate that he shows: for certificates that no CA has signed.
+    pub fn blind() -> Self {
+        let mut this = Self::with("", None, rustls::ALL_VERSIONS);
+        Arc::make_mut(&mut this.config).dangerous().set_certificate_verifier(Arc::new(any_name::AnyName::blind()));
+        this
+    }
+
     /// The same, offering these protocols.
     #[must_use]
     pub fn offering(mut self, alpn: &[&str]) -> Self {
@@ -124,7 +131,7 @@ fn provider() -> Arc<CryptoProvider> {
 const HANDSHAKE: Duration = Duration::from_secs(15);
 
 mod any_name {
-    //! Chain and dates are checked, the name is not.
+    //! Chain and dates are checked, the name is not; or not even those.
 
     use std::sync::Arc;
 
@@ -134,17 +141,23 @@ mod any_name {
             WebPkiServerVerifier,
             danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         },
+        crypto::{verify_tls12_signature, verify_tls13_signature},
     };
     use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
+    /// `None` = no chain is checked.
     #[derive(Debug)]
-    pub(super) struct AnyName(Arc<WebPkiServerVerifier>);
+    pub(super) struct AnyName(Option<Arc<WebPkiServerVerifier>>);
 
     impl AnyName {
         pub(super) fn new(root_pem: &str) -> Self {
             let roots = Arc::new(super::roots(root_pem));
             let verifier = WebPkiServerVerifier::builder_with_provider(roots, super::provider()).build();
-            Self(verifier.expect("the root is usable"))
+            Self(Some(verifier.expect("the root is usable")))
+        }
+
+        pub(super) fn blind() -> Self {
+            Self(None)
         }
     }
 
@@ -157,7 +170,8 @@ mod any_name {
             ocsp_response: &[u8],
             now: UnixTime,
         ) -> Result<ServerCertVerified, Error> {
-            match self.0.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+            let Some(verifier) = &self.0 else { return Ok(ServerCertVerified::assertion()) };
+            match verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
                 Err(Error::InvalidCertificate(
                     CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
                 )) => Ok(ServerCertVerified::assertion()),
@@ -171,7 +185,12 @@ mod any_name {
             certificate: &CertificateDer<'_>,
             signature: &DigitallySignedStruct,
         ) -> Result<HandshakeSignatureValid, Error> {
-            self.0.verify_tls12_signature(message, certificate, signature)
+            verify_tls12_signature(
+                message,
+                certificate,
+                signature,
+                &super::provider().signature_verification_algorithms,
+            )
         }
 
         fn verify_tls13_signature(
@@ -180,11 +199,16 @@ mod any_name {
             certificate: &CertificateDer<'_>,
             signature: &DigitallySignedStruct,
         ) -> Result<HandshakeSignatureValid, Error> {
-            self.0.verify_tls13_signature(message, certificate, signature)
+            verify_tls13_signature(
+                message,
+                certificate,
+                signature,
+                &super::provider().signature_verification_algorithms,
+            )
         }
 
         fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-            self.0.supported_verify_schemes()
+            super::provider().signature_verification_algorithms.supported_schemes()
         }
     }
 }

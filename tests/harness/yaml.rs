@@ -101,6 +101,14 @@ impl Pod {
     }
 }
 
+/// PEM of this DER.
+pub fn pem(label: &str, der: &[u8]) -> String {
+    let text = BASE64_STANDARD.encode(der);
+    let lines: Vec<String> =
+        text.as_bytes().chunks(64).map(|line| String::from_utf8_lossy(line).into_owned()).collect();
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
+}
+
 /// Indents every line.
 pub fn indent(text: &str, spaces: usize) -> String {
     let text = text.trim_matches('\n');

@@ -1,12 +1,12 @@
 //! Several replicas of one gateway: who leads, and what the leader tells about objects.
 
-use std::{ffi::OsString, time::Duration};
+use std::time::Duration;
 
 use harness::{
     apiserver::documents,
     cluster::Cluster,
     eventually::{eventually, within},
-    gateway::{Addresses, Proxy},
+    gateway::Proxy,
     helm,
     mesh::{HOST, Mesh, SHOP},
     yaml::{edge_gateway, virtual_service},
@@ -18,18 +18,7 @@ const ELECTION: &str = "sluice-istio-ingressgateway";
 
 /// Replica `number` of the gateway, on an address of its own.
 async fn replica(mesh: &Mesh, number: u8) -> Proxy {
-    let at = |port| mesh.block.at(number, port);
-    let addresses =
-        Addresses { main: at(8443), second: at(8080), admin: at(15_000), status: at(15_021), stats: at(15_090) };
-    let identity = mesh.identity(OURS[0], OURS[1], &format!("replica-{number}"));
-    let config = mesh.cluster.as_ref().expect("an API server").kubeconfig();
-    let mut arguments: Vec<OsString> = vec!["gateway".into(), "--kubernetes".into(), "--kubeconfig".into()];
-    arguments.extend([config.into(), "--identity-dir".into(), identity.into()]);
-    let bind = mesh.block.ip(number).to_string();
-    let flags = ["--bind", &bind, "--port-map", "443=8443,80=8080", "--workers", "1"];
-    arguments.extend(flags.map(OsString::from));
-    arguments.extend(addresses.flags());
-    Proxy::launch(&format!("replica-{number}"), arguments, addresses).ready().await
+    mesh.replica(number, &["--workers", "1"]).await
 }
 
 /// The condition of this type, as `kubectl wait` looks at it: with the generation that it is about.

@@ -133,7 +133,7 @@ pub(crate) fn built_in() -> Vec<Arc<Kind>> {
     BUILT_IN.lines().filter(|line| !line.is_empty()).map(|line| Arc::new(parse(line, false))).collect()
 }
 
-/// Istio's kinds that Sluice reads.
+/// Istio's kinds that Sluice reads, and its own.
 pub(crate) fn istio() -> Vec<Arc<Kind>> {
     ISTIO.lines().filter(|line| !line.is_empty()).map(|line| Arc::new(parse(line, true))).collect()
 }
@@ -203,4 +203,5 @@ networking.istio.io v1,v1beta1,v1alpha3 destinationrules DestinationRule dr nsg
 networking.istio.io v1,v1beta1,v1alpha3 serviceentries ServiceEntry se nsg
 networking.istio.io v1,v1beta1,v1alpha3 workloadentries WorkloadEntry we nsg
 security.istio.io v1,v1beta1 peerauthentications PeerAuthentication pa nsg
+acme.sluice.dev v1alpha1 issuers Issuer - ng
 ";

@@ -13,12 +13,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::oneshot,
-    task::JoinSet,
-    time::sleep,
-};
+use tokio::{net::TcpStream, time::sleep};
 use tokio_rustls::TlsAcceptor;
 
 use super::{
@@ -45,24 +40,8 @@ pub(crate) enum Answer {
     Watch(Box<Watcher>),
 }
 
-/// Accepts until told to stop; then every connection is cut.
-pub(crate) async fn listen(listener: TcpListener, shared: Arc<Shared>, mut stop: oneshot::Receiver<()>) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            _ = &mut stop => break,
-            Some(_) = connections.join_next() => {}
-            accepted = listener.accept() => if let Ok((stream, _)) = accepted {
-                connections.spawn(connection(stream, Arc::clone(&shared)));
-            },
-        }
-    }
-    drop(listener);
-    connections.shutdown().await;
-}
-
 /// TLS when the first byte says so, else plain: kubectl sends its token over TLS only.
-async fn connection(stream: TcpStream, shared: Arc<Shared>) {
+pub(crate) async fn connection(stream: TcpStream, shared: Arc<Shared>) {
     stream.set_nodelay(true).ok();
     let mut first = [0];
     if stream.peek(&mut first).await.is_err() {
