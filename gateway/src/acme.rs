@@ -13,7 +13,7 @@
 //! One replica leads: in Kubernetes by its Lease, with files by a lock. Whatever it reaches is in the vault before the
 //! next step, so that another one goes on from there.
 
-mod accounts;
+pub(crate) mod accounts;
 pub(crate) mod dns;
 mod failure;
 mod follow;
@@ -96,7 +96,9 @@ impl Acme {
     /// Says that nothing can be ordered, once something should be; for ever.
     pub(crate) async fn nowhere(&self) {
         self.something_wanted().await;
-        tracing::warn!("certificates cannot be ordered: no home folder is known to keep them in; name one with --state-dir");
+        tracing::warn!(
+            "certificates cannot be ordered: no home folder is known to keep them in; name one with --state-dir"
+        );
         std::future::pending().await
     }
 

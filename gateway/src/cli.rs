@@ -9,8 +9,11 @@ use clap::{
 
 use crate::settings::{self, AccessLogFormat, Settings, SourceSettings};
 
+pub(crate) mod certs;
 #[cfg(test)]
 mod tests;
+
+use certs::{CertsCommand, CertsFlags};
 
 /// What the user asked for, checked: flags are valid and named files exist.
 #[derive(Debug)]
@@ -29,6 +32,8 @@ pub(crate) enum Command {
     Crds,
     /// `sluice status`.
     Status(StatusFlags),
+    /// `sluice certs`.
+    Certs(CertsCommand),
     /// `sluice echo`, the workload of the demo and of the tests.
     Echo(EchoFlags),
 }
@@ -85,6 +90,7 @@ fn check(verb: Verb) -> Result<Command, String> {
         Verb::Status(flags) => {
             settings::existing("--kubeconfig", flags.kubeconfig.as_slice()).map(|()| Command::Status(flags))
         }
+        Verb::Certs(flags) => flags.check().map(Command::Certs),
         Verb::Echo(flags) => Ok(Command::Echo(flags)),
     }
 }
@@ -120,6 +126,8 @@ enum Verb {
     Describe(DescribeFlags),
     /// List the replicas of gateways: versions, what is in force, whether they agree
     Status(StatusFlags),
+    /// List certificates: where they come from, when they end and are renewed; renew or revoke one
+    Certs(CertsFlags),
     /// Run a folder of YAML as a whole mesh on this machine
     Demo(DemoFlags),
     /// Print the CustomResourceDefinitions of the kinds that are read
@@ -358,7 +366,7 @@ fn describe(error: &clap::Error) -> String {
             None => format!("`{}` does not belong here", argument.unwrap_or_default()),
         },
         ErrorKind::InvalidSubcommand => format!(
-            "there is no command `{}`; there are gateway, sidecar, check, describe, status, demo, crds and help",
+            "there is no command `{}`; there are gateway, sidecar, check, describe, status, certs, demo, crds and help",
             text(error, ContextKind::InvalidSubcommand).unwrap_or_default()
         ),
         ErrorKind::MissingRequiredArgument => match argument.unwrap_or_default() {

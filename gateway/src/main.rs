@@ -65,6 +65,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Describe(flags, source) => Ok(command::describe::run(&flags, &source)),
         Command::Demo(flags) => command::demo::run(flags),
         Command::Status(flags) => command::proxies_status::run(&flags),
+        Command::Certs(command) => Ok(command::certs::run(&command)),
         Command::Crds => command::crds::run().map(|()| ExitCode::SUCCESS),
         Command::Echo(flags) => command::echo::run(flags).map(|()| ExitCode::SUCCESS),
     }

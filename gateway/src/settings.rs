@@ -159,7 +159,8 @@ impl Settings {
             SourceSettings::Kubernetes(kubernetes) => kubernetes.write_status = flags.write_status.unwrap_or(true),
             SourceSettings::Files(paths) => {
                 only_with_kubernetes("--write-status", flags.write_status.is_some())?;
-                settings.state_dir = flags.state_dir.or_else(|| state::default_folder(&settings.namespace, &settings.name, paths));
+                settings.state_dir =
+                    flags.state_dir.or_else(|| state::default_folder(&settings.namespace, &settings.name, paths));
             }
         }
         Ok(settings)
@@ -222,8 +223,12 @@ impl Settings {
     }
 }
 
-/// Clap lets such a flag pass when what it requires is excluded by another one.
-fn only_with_kubernetes(flag: &str, given: bool) -> Result<(), String> {
+/// That a flag which is about an API server is given with --kubernetes only: clap lets such a flag pass when what it
+/// requires is excluded by another one.
+///
+/// # Errors
+/// A sentence that names the flag.
+pub(crate) fn only_with_kubernetes(flag: &str, given: bool) -> Result<(), String> {
     if given { Err(format!("{flag} is about an API server; give --kubernetes instead of --config")) } else { Ok(()) }
 }
 

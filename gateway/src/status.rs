@@ -124,9 +124,9 @@ impl View for Status {
             })
         });
         let missing = told.orders.iter().filter(|it| told.certificates.iter().all(|served| served.secret != it.secret));
-        let missing = missing.map(|it| {
-            serde_json::json!({"name": it.gateways, "hosts": it.hosts, "secret": it.secret, "order": it.json})
-        });
+        let missing = missing.map(
+            |it| serde_json::json!({"name": it.gateways, "hosts": it.hosts, "secret": it.secret, "order": it.json}),
+        );
         served.chain(missing).collect()
     }
 

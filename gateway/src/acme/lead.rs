@@ -137,9 +137,10 @@ impl Plan {
     fn start(&mut self) -> Option<Arc<Ordered>> {
         let now = Instant::now();
         self.resting.retain(|_, until| *until > now);
-        let due = self.certificates.values_mut().filter(|it| {
-            !it.busy && it.at <= now && !self.resting.contains_key(&it.ordered.issuer.name)
-        });
+        let due = self
+            .certificates
+            .values_mut()
+            .filter(|it| !it.busy && it.at <= now && !self.resting.contains_key(&it.ordered.issuer.name));
         let planned = due.min_by_key(|it| it.at)?;
         planned.busy = true;
         planned.again = false;

@@ -188,8 +188,7 @@ impl Work<'_> {
         };
         let ways = self.ordered.ways(&host);
         let offered = |kind| authorization.offers.iter().find(|it| it.kind == challenge_kind(kind));
-        let mut possible: Vec<_> =
-            ways.iter().filter_map(|way| Some((way, offered(way.challenge)?))).collect();
+        let mut possible: Vec<_> = ways.iter().filter_map(|way| Some((way, offered(way.challenge)?))).collect();
         if possible.is_empty() {
             let own: Vec<&str> = ways.iter().map(|way| way.challenge.name()).collect();
             let own = if own.is_empty() { "none".to_owned() } else { own.join(", ") };
@@ -198,7 +197,13 @@ impl Work<'_> {
             )));
         }
         let (way, offer) = possible.remove(self.record.refusals as usize % possible.len());
-        info!(secret = self.ordered.secret, host, challenge = way.challenge.name(), because = way.reason, "challenge chosen");
+        info!(
+            secret = self.ordered.secret,
+            host,
+            challenge = way.challenge.name(),
+            because = way.reason,
+            "challenge chosen"
+        );
         let live = LiveChallenge {
             kind: way.challenge,
             host: authorization.host.clone(),

@@ -67,7 +67,10 @@ impl Replicas {
             }
         };
         if timeout(LONGEST, everywhere).await.is_err() {
-            warn!(waited_s = LONGEST.as_secs(), "not every replica answers the CA's checks yet; the CA is told to look");
+            warn!(
+                waited_s = LONGEST.as_secs(),
+                "not every replica answers the CA's checks yet; the CA is told to look"
+            );
         }
     }
 }

@@ -83,7 +83,13 @@ async fn look(leader: &Leader<'_>, ordered: &Ordered) -> Result<Tended, VaultErr
         Need::Nothing { .. } => watch_over(leader, &mut work, held.as_ref(), secret.as_ref()).await,
         Need::Order { .. } if work.record.next_attempt > now => Ok(Tended::until(work.record.next_attempt)),
         Need::Order { why } => {
-            info!(secret = ordered.secret, hosts = ordered.hosts.join(","), issuer = ordered.issuer.name, because = why, "a certificate is ordered");
+            info!(
+                secret = ordered.secret,
+                hosts = ordered.hosts.join(","),
+                issuer = ordered.issuer.name,
+                because = why,
+                "a certificate is ordered"
+            );
             let obtained = obtain(leader, &mut work, secret.as_ref()).await;
             settle(leader, &mut work, obtained).await
         }
@@ -179,6 +185,10 @@ async fn obtain(leader: &Leader<'_>, work: &mut Work<'_>, secret: Option<&Stored
     }
     let replaces = secret.and_then(|it| it.data.get(CHAIN)).map(Vec::as_slice).filter(|_| same_ca(work, secret));
     let issued = work.finish(&account, replaces).await?;
+    if work.record.last_error.take().is_some() {
+        // Before the certificate is seen: nobody shall read that it could not be had.
+        work.save().await?;
+    }
     store(leader, work, &issued, secret).await?;
     work.record.renewal = None;
     if let Some(held) = held_in(issued.chain.as_bytes(), issued.key.as_bytes(), work.ordered) {
@@ -203,12 +213,7 @@ fn same_ca(work: &Work<'_>, secret: Option<&Stored>) -> bool {
 }
 
 /// Puts a certificate into its Secret, when it is what was ordered.
-async fn store(
-    leader: &Leader<'_>,
-    work: &Work<'_>,
-    issued: &Issued,
-    before: Option<&Stored>,
-) -> Result<(), Failure> {
+async fn store(leader: &Leader<'_>, work: &Work<'_>, issued: &Issued, before: Option<&Stored>) -> Result<(), Failure> {
     let (chain, key) = (issued.chain.as_bytes(), issued.key.as_bytes());
     tls::facts::fits(chain, key)
         .map_err(|error| Failure::refused(format!("the CA gave a certificate that cannot be used: {error}")))?;
@@ -233,11 +238,7 @@ async fn store(
 }
 
 /// Writes down how an order ended.
-async fn settle(
-    leader: &Leader<'_>,
-    work: &mut Work<'_>,
-    obtained: Result<(), Failure>,
-) -> Result<Tended, VaultError> {
+async fn settle(leader: &Leader<'_>, work: &mut Work<'_>, obtained: Result<(), Failure>) -> Result<Tended, VaultError> {
     let Err(failure) = obtained else {
         leader.acme.metrics.acme_order(Order::Issued);
         work.clear().await;

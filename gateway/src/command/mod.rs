@@ -1,5 +1,7 @@
 //! One file per subcommand.
 
+mod admin_page;
+pub(crate) mod certs;
 pub(crate) mod check;
 pub(crate) mod crds;
 pub(crate) mod demo;
@@ -7,3 +9,4 @@ pub(crate) mod describe;
 pub(crate) mod echo;
 pub(crate) mod proxies_status;
 pub(crate) mod proxy;
+mod table;

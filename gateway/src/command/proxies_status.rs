@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use crate::{
     cli::{CheckOutput, StatusFlags},
+    command::table,
     kubernetes::told::{self, Told},
     settings::KubernetesSettings,
 };
@@ -126,12 +127,7 @@ fn text(mut out: impl Write, told: &[Told], healths: &[Health], now: i64) -> io:
     }
     let mut rows = vec![HEADS.map(str::to_owned)];
     rows.extend(told.iter().zip(healths).map(|(it, health)| row(it, *health, now)));
-    let widths: [usize; 8] =
-        std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
-    for row in rows {
-        let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        writeln!(out, "{}", cells.join("  ").trim_end())?;
-    }
+    table::print(&mut out, &rows)?;
     out.flush()
 }
 

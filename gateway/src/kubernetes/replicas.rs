@@ -208,7 +208,8 @@ pub(super) fn content(lease: &Lease) -> Option<u64> {
 
 /// The tokens that a replica's Lease tells that it answers.
 fn answers(lease: &Lease) -> BTreeSet<String> {
-    let told = lease.metadata.annotations.as_ref().and_then(|it| it.get(ANSWERS)).map(String::as_str).unwrap_or_default();
+    let told =
+        lease.metadata.annotations.as_ref().and_then(|it| it.get(ANSWERS)).map(String::as_str).unwrap_or_default();
     told.split(',').filter(|token| !token.is_empty()).map(str::to_owned).collect()
 }
 

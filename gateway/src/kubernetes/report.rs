@@ -40,7 +40,11 @@ impl Reporting {
     ///
     /// # Errors
     /// The thread cannot be started.
-    pub(crate) fn start(settings: &Settings, applied: watch::Receiver<Latest>, acme: Arc<Acme>) -> Result<Option<Self>> {
+    pub(crate) fn start(
+        settings: &Settings,
+        applied: watch::Receiver<Latest>,
+        acme: Arc<Acme>,
+    ) -> Result<Option<Self>> {
         let (SourceSettings::Kubernetes(kubernetes), RoleSettings::Gateway) = (&settings.source, &settings.role) else {
             return Ok(None);
         };

@@ -8,7 +8,7 @@ use std::{
 
 /// `$XDG_STATE_HOME/sluice/...`, else `~/.local/state/sluice/...`: one folder for each configuration, so that gateways
 /// with different ones never meet in it and replicas with the same one do. `None` when no home folder is known.
-pub(super) fn default_folder(namespace: &str, name: &str, config: &[PathBuf]) -> Option<PathBuf> {
+pub(crate) fn default_folder(namespace: &str, name: &str, config: &[PathBuf]) -> Option<PathBuf> {
     folder(|variable| std::env::var_os(variable), namespace, name, config)
 }
 

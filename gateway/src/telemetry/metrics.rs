@@ -74,12 +74,8 @@ const KEPT: Definition = row(
 );
 const ORDERS: Definition =
     row("sluice_acme_orders_total", "counter", &["result"], "Tries to get a certificate from a CA.");
-const FAILING: Definition = row(
-    "sluice_acme_failing_certificates",
-    "gauge",
-    &[],
-    "Certificates to order or renew whose last try failed.",
-);
+const FAILING: Definition =
+    row("sluice_acme_failing_certificates", "gauge", &[], "Certificates to order or renew whose last try failed.");
 const UPSTREAMS: Definition =
     row("sluice_upstream_connections_total", "counter", &["result"], "Connections opened to endpoints.");
 const DROPPED: Definition =

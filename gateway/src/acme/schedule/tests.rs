@@ -120,9 +120,8 @@ fn advice_is_followed_within_reason() {
 
 #[test]
 fn pauses_grow_and_never_undercut_what_the_ca_asks_for() {
-    let seconds = |failed, failures, asked: Option<u64>| {
-        pause(failed, failures, asked.map(Duration::from_secs), 0.0).as_secs()
-    };
+    let seconds =
+        |failed, failures, asked: Option<u64>| pause(failed, failures, asked.map(Duration::from_secs), 0.0).as_secs();
     let transient: Vec<u64> = (1..=9).map(|n| seconds(Failed::Transient, n, None)).collect();
     assert_eq!(transient, [5, 10, 20, 40, 80, 160, 320, 600, 600]);
     let refused: Vec<u64> = (1..=6).map(|n| seconds(Failed::Refused, n, None)).collect();

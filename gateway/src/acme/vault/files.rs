@@ -167,7 +167,8 @@ fn is_manifest(path: &Path) -> bool {
 }
 
 fn read(path: &Path, bytes: &[u8]) -> Result<Stored, VaultError> {
-    let manifest: Value = serde_json::from_slice(bytes).map_err(|error| failed("the file", path, "understood", &error))?;
+    let manifest: Value =
+        serde_json::from_slice(bytes).map_err(|error| failed("the file", path, "understood", &error))?;
     let texts = |value: &Value| -> BTreeMap<String, String> {
         let pairs = value.as_object().into_iter().flatten();
         pairs.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()

@@ -2,21 +2,13 @@
 
 use std::{
     net::SocketAddr,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Context as _, Result, ensure};
-use bytes::Bytes;
-use http::{Request, header};
-use http_body_util::{BodyExt as _, Empty};
-use hyper_util::rt::TokioIo;
+use anyhow::Result;
 use serde_json::Value;
-use tokio::{net::TcpStream, time::timeout};
 
-use crate::{kubernetes::told::Told, settings::Address};
-
-/// Longest wait for a page.
-const ANSWER: Duration = Duration::from_secs(5);
+use crate::{command::admin_page::page, kubernetes::told::Told, settings::Address};
 
 /// Asks every one of these admin addresses.
 ///
@@ -57,23 +49,4 @@ fn told(address: SocketAddr, dump: &Value, certificates: &Value) -> Told {
         told_at: i64::try_from(now.as_secs()).ok(),
         lives: None,
     }
-}
-
-async fn page(address: SocketAddr, path: &str) -> Result<Value> {
-    let what = || format!("asking {address} for {path}; name the --admin address of a running proxy");
-    timeout(ANSWER, fetch(address, path)).await.with_context(what)?.with_context(what)
-}
-
-async fn fetch(address: SocketAddr, path: &str) -> Result<Value> {
-    let stream = TcpStream::connect(address).await?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    // Its errors are those of the request.
-    let driver = tokio::spawn(connection);
-    let request = Request::get(path).header(header::HOST, address.to_string()).body(Empty::<Bytes>::new())?;
-    let reply = sender.send_request(request).await?;
-    let status = reply.status();
-    let body = reply.into_body().collect().await?.to_bytes();
-    driver.abort();
-    ensure!(status.is_success(), "it answers {status}");
-    Ok(serde_json::from_slice(&body)?)
 }
