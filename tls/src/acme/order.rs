@@ -235,20 +235,43 @@ impl Order {
         Ok(found)
     }
 
-    /// Tells the CA that this host's challenge can be looked at. Does nothing when it was told before.
+    /// Tells the CA that this host's challenge can be looked at; nothing happens when it was told before, or
+    /// the host is proved already. Whether the challenge succeeds shows in the [`authorizations`](Self::authorizations).
     pub async fn begin(&mut self, host: &str, wildcard: bool, challenge: ChallengeKind) -> Result<(), Error> {
+        let wanted = Wanted { host, wildcard, challenge };
         self.look().await?;
+        let Err(error) = self.set_ready(&wanted).await else {
+            return Ok(());
+        };
+        if !matches!(error, Error::Refused { .. }) {
+            return Err(error);
+        }
+        // CAs refuse what is no longer pending: told by an earlier call, or by somebody else since we looked.
+        self.refresh().await?;
+        self.look().await?;
+        let begun = self.challenge_status(&wanted).await?.is_some_and(|status| status != ChallengeStatus::Pending);
+        if begun { Ok(()) } else { Err(error) }
+    }
+
+    async fn set_ready(&mut self, wanted: &Wanted<'_>) -> Result<(), Error> {
+        if self.challenge_status(wanted).await?.ok_or_else(|| wanted.not_offered())? != ChallengeStatus::Pending {
+            return Ok(());
+        }
         let mut attempts = Attempts::at(&self.host);
-        loop {
-            match attempts.make(set_ready(&mut self.inner, host, wildcard, challenge)).await? {
-                Some((true, _)) => return Ok(()),
-                Some((false, _)) => {
-                    let host = if wildcard { format!("*.{host}") } else { host.to_owned() };
-                    return Err(Error::NotOffered { host, challenge });
-                }
-                None => {}
+        while attempts.make(wanted.set_ready(&mut self.inner)).await?.is_none() {}
+        Ok(())
+    }
+
+    /// As far as the authorizations have been read.
+    async fn challenge_status(&mut self, wanted: &Wanted<'_>) -> Result<Option<ChallengeStatus>, Error> {
+        let mut all = self.inner.authorizations();
+        while let Some(next) = all.next().await {
+            let handle = next.map_err(|error| Error::from_acme(error, &self.host, None))?;
+            if let Some(status) = wanted.status(&handle) {
+                return Ok(Some(status));
             }
         }
+        Ok(None)
     }
 
     /// Reads the authorizations that were not read since the order was; instant-acme keeps them with it.
@@ -329,26 +352,46 @@ async fn read_until(order: &mut instant_acme::Order, position: usize) -> Result<
     Ok(())
 }
 
-/// Sets the challenge ready, unless it is past that; `false` when there is none. The authorizations have been read.
-async fn set_ready(
-    order: &mut instant_acme::Order,
-    host: &str,
+/// One challenge of an order.
+struct Wanted<'a> {
+    host: &'a str,
     wildcard: bool,
     challenge: ChallengeKind,
-) -> Result<bool, instant_acme::Error> {
-    let mut all = order.authorizations();
-    while let Some(next) = all.next().await {
-        let mut handle = next?;
-        let (its_host, its_wildcard) = name(&handle);
-        if its_host != host || its_wildcard != wildcard {
-            continue;
+}
+
+impl Wanted<'_> {
+    /// `None` when the authorization is another host's, or does not offer it. A host that is proved needs no challenge,
+    /// and CAs then show only the one that proved it.
+    fn status(&self, state: &AuthorizationState) -> Option<ChallengeStatus> {
+        let (host, wildcard) = name(state);
+        if host != self.host || wildcard != self.wildcard {
+            return None;
         }
-        return match handle.challenge(challenge.to_acme()) {
-            Some(mut offer) if offer.status == ChallengeStatus::Pending => offer.set_ready().await.map(|()| true),
-            offer => Ok(offer.is_some()),
-        };
+        if state.status == instant_acme::AuthorizationStatus::Valid {
+            return Some(ChallengeStatus::Valid);
+        }
+        let kind = self.challenge.to_acme();
+        state.challenges.iter().find(|challenge| challenge.r#type == kind).map(|challenge| challenge.status)
     }
-    Ok(false)
+
+    async fn set_ready(&self, order: &mut instant_acme::Order) -> Result<(), instant_acme::Error> {
+        let mut all = order.authorizations();
+        while let Some(next) = all.next().await {
+            let mut handle = next?;
+            if self.status(&handle).is_none() {
+                continue;
+            }
+            if let Some(mut challenge) = handle.challenge(self.challenge.to_acme()) {
+                return challenge.set_ready().await;
+            }
+        }
+        Ok(())
+    }
+
+    fn not_offered(&self) -> Error {
+        let host = if self.wildcard { format!("*.{}", self.host) } else { self.host.to_owned() };
+        Error::NotOffered { host, challenge: self.challenge }
+    }
 }
 
 /// The host without `*.`, and whether the order is for the wildcard.

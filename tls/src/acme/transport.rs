@@ -144,7 +144,7 @@ const CONNECT: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_secs(30);
 const LARGEST: usize = 1024 * 1024;
 /// Of three requests each.
-const ATTEMPTS: u32 = 10;
+const ATTEMPTS: u32 = 16;
 /// Longer waits are an error of the CA, and would overflow times.
 const LONGEST_WAIT: Duration = Duration::from_secs(30 * 86_400);
 /// When a CA does not say how long its renewal information is good for (RFC 9773 section 4.3).
