@@ -11,10 +11,14 @@
 //! instant-acme is named here only. What it leaves out is in `transport` (waits, error answers, limits).
 
 mod account;
+mod authorization;
 mod error;
 mod key;
 mod order;
 mod transport;
+
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::sync::Arc;
@@ -28,9 +32,10 @@ use crate::pem;
 use crate::workload::trust_anchors;
 
 pub use self::account::{Account, OrderRequest, Renewal, RevocationReason};
+pub use self::authorization::{Authorization, AuthorizationStatus, ChallengeKind, Offer};
 pub use self::error::{Error, Problem, Subproblem};
 pub use self::key::AccountKey;
-pub use self::order::{Authorization, AuthorizationStatus, ChallengeKind, Offer, Order, OrderStatus};
+pub use self::order::{Order, OrderStatus};
 
 /// One CA; cheap to clone. Its connections are shared by all accounts made from it.
 #[derive(Clone)]
@@ -64,16 +69,13 @@ impl Client {
             None => system_roots(),
         };
         let roots = roots.map_err(|error| Error::Roots(Box::new(error)))?;
-        Ok(Self {
-            transport: Transport::new(server, roots)?,
-            server: server.into(),
-            host: transport::host(&uri).into(),
-        })
+        Ok(Self { server: server.into(), host: transport::host(&uri).into(), transport: Transport::new(uri, roots)? })
     }
 
     /// Registers an account and agrees to the CA's terms of service; the same key gives the same account again.
     ///
-    /// The key is kept by the caller before this call, so that a crash loses nothing. With `external` the account gets
+    /// The key is kept by the caller before this call, so that a crash loses nothing. The e-mail address follows in a
+    /// second request, which is made again when this is called again. With `external` the account gets
     /// a key of its own, which only the result's [`credentials`](Account::credentials) hold: a crash before they are
     /// kept costs the binding, and a CA that takes each key id once wants a new one then.
     pub async fn register(&self, registration: &Registration<'_>) -> Result<Account, Error> {

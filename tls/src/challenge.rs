@@ -8,10 +8,10 @@ use aws_lc_rs::digest::{SHA256, digest};
 use rcgen::{CustomExtension, KeyPair};
 use rustls::ServerConfig;
 use rustls::server::NoServerSessionStorage;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
 
 use crate::request::unnamed;
-use crate::workload::certified_key;
 use crate::{Error, pem, provider};
 
 /// The protocol that a validator offers, and no other (RFC 8737 section 6.2).
@@ -33,13 +33,16 @@ impl ChallengeTls {
         let key = KeyPair::generate().map_err(Error::Issue)?;
         let certificate = params.self_signed(&key).map_err(Error::Issue)?;
         let key = pem::private_key(key.serialize_pem().as_bytes())?;
-        let certified = certified_key(vec![certificate.der().clone()], key)?;
+        // Not compared with the certificate: rustls reads none with a critical extension that it does not know.
+        let provider = provider::provider();
+        let key = provider.key_provider.load_private_key(key).map_err(Error::UnusableKey)?;
+        let certified = CertifiedKey::new(vec![certificate.der().clone()], key);
 
-        let mut config = ServerConfig::builder_with_provider(Arc::clone(provider::provider()))
+        let mut config = ServerConfig::builder_with_provider(Arc::clone(provider))
             .with_protocol_versions(&[&TLS13, &TLS12])
             .map_err(Error::Config)?
             .with_no_client_auth()
-            .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(certified)));
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
         config.alpn_protocols = vec![ALPN.to_vec()];
         // A validator must see the certificate each time: nothing is resumed.
         config.session_storage = Arc::new(NoServerSessionStorage {});

@@ -1,6 +1,7 @@
 //! Handshakes in memory: both sides real, the network a pipe.
 
 mod certificates;
+mod challenge;
 mod client;
 mod mesh;
 mod server;

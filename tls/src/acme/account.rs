@@ -159,7 +159,7 @@ impl Account {
     /// ones, and the old ones worthless: keep them at once.
     ///
     /// The key is made here. When this fails with [`Error::Unreachable`], the CA may have taken it all the same: the
-    /// account is lost when the next call with it gives `unauthorized` or `accountDoesNotExist`, and is to be
+    /// account is lost when the next call with it gives `unauthorized` or `malformed`, and is to be
     /// registered anew.
     pub async fn change_key(&mut self) -> Result<(), Error> {
         let mut changed = self.inner.clone();

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::order::{ChallengeKind, OrderStatus};
+use super::authorization::ChallengeKind;
+use super::order::OrderStatus;
 
 /// Why a call to a CA gave no result; the message is a sentence that names the CA's host and carries its own words.
 #[derive(Debug, thiserror::Error)]
@@ -36,14 +37,11 @@ pub enum Error {
         why: String,
     },
     /// The CA's HTTPS certificate is not trusted, so nothing was sent.
-    #[error(
-        "the CA at {host} is not trusted: {why}; the issuer's CA bundle must hold the root that its HTTPS certificate \
-         chains to"
-    )]
+    #[error("the CA at {host} is not trusted: {why}")]
     Untrusted {
         /// Host and port of the URL that was asked.
         host: String,
-        /// What is wrong with the certificate.
+        /// What is wrong with the certificate, and what to do.
         why: String,
     },
     /// The CA's answer is not what RFC 8555 says.
@@ -232,7 +230,7 @@ const SERVER_INTERNAL: &str = "serverInternal";
 /// `urn:ietf:params:acme:error:rateLimited` is `rateLimited`; `about:blank` says nothing (RFC 7807 section 4.2).
 fn kind(urn: Option<&str>) -> String {
     let urn = urn.filter(|urn| *urn != "about:blank").unwrap_or_default();
-    clean(urn.rsplit(':').next().unwrap_or_default())
+    clean(urn.rsplit([':', '/']).next().unwrap_or_default())
 }
 
 fn detail(text: Option<&str>) -> String {

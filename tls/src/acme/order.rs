@@ -4,11 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::digest::{SHA256, digest};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use instant_acme::{AuthorizationState, Challenge, ChallengeStatus, ChallengeType, Identifier};
+use instant_acme::{AuthorizationState, ChallengeStatus};
 
+use super::authorization::{Authorization, ChallengeKind, name};
 use super::error::{Error, Problem};
 use super::transport::Attempts;
 use crate::pem;
@@ -50,120 +48,6 @@ impl OrderStatus {
             Self::Processing => "processing",
             Self::Valid => "valid",
             Self::Invalid => "invalid",
-        }
-    }
-}
-
-/// One host that an order is to prove.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Authorization {
-    /// The host, without `*.`.
-    pub host: String,
-    /// The order is for `*.` and the host.
-    pub wildcard: bool,
-    /// How far it is.
-    pub status: AuthorizationStatus,
-    /// The ways to prove it that we know.
-    pub offers: Vec<Offer>,
-    /// Why its challenge failed.
-    pub error: Option<Problem>,
-}
-
-/// RFC 8555 section 7.1.6.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum AuthorizationStatus {
-    /// To be proved.
-    Pending,
-    /// Proved.
-    Valid,
-    /// Failed.
-    Invalid,
-    /// Expired, revoked or given up.
-    Other,
-}
-
-/// One way to prove a host.
-#[derive(Clone, Eq, PartialEq)]
-pub struct Offer {
-    /// Which.
-    pub kind: ChallengeKind,
-    /// The challenge's name, the last part of the path in http-01.
-    pub token: String,
-    /// What proves it in http-01 and tls-alpn-01 (RFC 8555 section 8.1).
-    pub key_authorization: String,
-    /// What proves it in dns-01: the TXT record's value.
-    pub dns_value: String,
-}
-
-impl Authorization {
-    fn new(state: &AuthorizationState, thumbprint: &str) -> Self {
-        let (host, wildcard) = name(state);
-        Self {
-            host,
-            wildcard,
-            status: match state.status {
-                instant_acme::AuthorizationStatus::Pending => AuthorizationStatus::Pending,
-                instant_acme::AuthorizationStatus::Valid => AuthorizationStatus::Valid,
-                instant_acme::AuthorizationStatus::Invalid => AuthorizationStatus::Invalid,
-                _ => AuthorizationStatus::Other,
-            },
-            offers: state.challenges.iter().filter_map(|challenge| Offer::new(challenge, thumbprint)).collect(),
-            error: state.challenges.iter().find_map(|challenge| challenge.error.as_ref()).map(Problem::from),
-        }
-    }
-}
-
-impl Offer {
-    /// RFC 8555 section 8.1 and 8.4; `None` for a kind we do not know.
-    fn new(challenge: &Challenge, thumbprint: &str) -> Option<Self> {
-        let kind = ChallengeKind::from_acme(&challenge.r#type)?;
-        let key_authorization = format!("{}.{thumbprint}", challenge.token);
-        let dns_value = URL_SAFE_NO_PAD.encode(digest(&SHA256, key_authorization.as_bytes()));
-        Some(Self { kind, token: challenge.token.clone(), key_authorization, dns_value })
-    }
-}
-
-impl fmt::Debug for Offer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Offer").field("kind", &self.kind).finish_non_exhaustive()
-    }
-}
-
-/// How a CA checks that a host is ours.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum ChallengeKind {
-    /// A file on port 80 (RFC 8555 section 8.3).
-    Http01,
-    /// A certificate on port 443 (RFC 8737).
-    TlsAlpn01,
-    /// A TXT record (RFC 8555 section 8.4).
-    Dns01,
-}
-
-impl ChallengeKind {
-    /// As in RFC 8555: `http-01`, `tls-alpn-01`, `dns-01`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Http01 => "http-01",
-            Self::TlsAlpn01 => "tls-alpn-01",
-            Self::Dns01 => "dns-01",
-        }
-    }
-
-    fn from_acme(kind: &ChallengeType) -> Option<Self> {
-        match kind {
-            ChallengeType::Http01 => Some(Self::Http01),
-            ChallengeType::TlsAlpn01 => Some(Self::TlsAlpn01),
-            ChallengeType::Dns01 => Some(Self::Dns01),
-            _ => None,
-        }
-    }
-
-    fn to_acme(self) -> ChallengeType {
-        match self {
-            Self::Http01 => ChallengeType::Http01,
-            Self::TlsAlpn01 => ChallengeType::TlsAlpn01,
-            Self::Dns01 => ChallengeType::Dns01,
         }
     }
 }
@@ -235,20 +119,43 @@ impl Order {
         Ok(found)
     }
 
-    /// Tells the CA that this host's challenge can be looked at. Does nothing when it was told before.
+    /// Tells the CA that this host's challenge can be looked at; nothing happens when it was told before, or
+    /// the host is proved already. Whether the challenge succeeds shows in the [`authorizations`](Self::authorizations).
     pub async fn begin(&mut self, host: &str, wildcard: bool, challenge: ChallengeKind) -> Result<(), Error> {
+        let wanted = Wanted { host, wildcard, challenge };
         self.look().await?;
+        let Err(error) = self.set_ready(&wanted).await else {
+            return Ok(());
+        };
+        if !matches!(error, Error::Refused { .. }) {
+            return Err(error);
+        }
+        // CAs refuse what is no longer pending: told by an earlier call, or by somebody else since we looked.
+        self.refresh().await?;
+        self.look().await?;
+        let begun = self.challenge_status(&wanted).await?.is_some_and(|status| status != ChallengeStatus::Pending);
+        if begun { Ok(()) } else { Err(error) }
+    }
+
+    async fn set_ready(&mut self, wanted: &Wanted<'_>) -> Result<(), Error> {
+        if self.challenge_status(wanted).await?.ok_or_else(|| wanted.not_offered())? != ChallengeStatus::Pending {
+            return Ok(());
+        }
         let mut attempts = Attempts::at(&self.host);
-        loop {
-            match attempts.make(set_ready(&mut self.inner, host, wildcard, challenge)).await? {
-                Some((true, _)) => return Ok(()),
-                Some((false, _)) => {
-                    let host = if wildcard { format!("*.{host}") } else { host.to_owned() };
-                    return Err(Error::NotOffered { host, challenge });
-                }
-                None => {}
+        while attempts.make(wanted.set_ready(&mut self.inner)).await?.is_none() {}
+        Ok(())
+    }
+
+    /// As far as the authorizations have been read.
+    async fn challenge_status(&mut self, wanted: &Wanted<'_>) -> Result<Option<ChallengeStatus>, Error> {
+        let mut all = self.inner.authorizations();
+        while let Some(next) = all.next().await {
+            let handle = next.map_err(|error| Error::from_acme(error, &self.host, None))?;
+            if let Some(status) = wanted.status(&handle) {
+                return Ok(Some(status));
             }
         }
+        Ok(None)
     }
 
     /// Reads the authorizations that were not read since the order was; instant-acme keeps them with it.
@@ -329,33 +236,44 @@ async fn read_until(order: &mut instant_acme::Order, position: usize) -> Result<
     Ok(())
 }
 
-/// Sets the challenge ready, unless it is past that; `false` when there is none. The authorizations have been read.
-async fn set_ready(
-    order: &mut instant_acme::Order,
-    host: &str,
+/// One challenge of an order.
+struct Wanted<'a> {
+    host: &'a str,
     wildcard: bool,
     challenge: ChallengeKind,
-) -> Result<bool, instant_acme::Error> {
-    let mut all = order.authorizations();
-    while let Some(next) = all.next().await {
-        let mut handle = next?;
-        let (its_host, its_wildcard) = name(&handle);
-        if its_host != host || its_wildcard != wildcard {
-            continue;
-        }
-        return match handle.challenge(challenge.to_acme()) {
-            Some(mut offer) if offer.status == ChallengeStatus::Pending => offer.set_ready().await.map(|()| true),
-            offer => Ok(offer.is_some()),
-        };
-    }
-    Ok(false)
 }
 
-/// The host without `*.`, and whether the order is for the wildcard.
-fn name(state: &AuthorizationState) -> (String, bool) {
-    let authorized = state.identifier();
-    match authorized.identifier {
-        Identifier::Dns(host) => (host.clone(), authorized.wildcard),
-        other => (other.authorized(false).to_string(), false),
+impl Wanted<'_> {
+    /// `None` when the authorization is another host's, or does not offer it. A host that is proved needs no challenge,
+    /// and CAs then show only the one that proved it.
+    fn status(&self, state: &AuthorizationState) -> Option<ChallengeStatus> {
+        let (host, wildcard) = name(state);
+        if host != self.host || wildcard != self.wildcard {
+            return None;
+        }
+        if state.status == instant_acme::AuthorizationStatus::Valid {
+            return Some(ChallengeStatus::Valid);
+        }
+        let kind = self.challenge.to_acme();
+        state.challenges.iter().find(|challenge| challenge.r#type == kind).map(|challenge| challenge.status)
+    }
+
+    async fn set_ready(&self, order: &mut instant_acme::Order) -> Result<(), instant_acme::Error> {
+        let mut all = order.authorizations();
+        while let Some(next) = all.next().await {
+            let mut handle = next?;
+            if self.status(&handle).is_none() {
+                continue;
+            }
+            if let Some(mut challenge) = handle.challenge(self.challenge.to_acme()) {
+                return challenge.set_ready().await;
+            }
+        }
+        Ok(())
+    }
+
+    fn not_offered(&self) -> Error {
+        let host = if self.wildcard { format!("*.{}", self.host) } else { self.host.to_owned() };
+        Error::NotOffered { host, challenge: self.challenge }
     }
 }

@@ -27,11 +27,11 @@ use crate::provider;
 #[derive(Clone)]
 pub(super) struct Transport {
     client: Client<HttpsConnector<HttpConnector>, BodyWrapper<Bytes>>,
-    directory: Arc<str>,
+    directory: Uri,
 }
 
 impl Transport {
-    pub(super) fn new(directory: &str, roots: Arc<RootCertStore>) -> Result<Self, Error> {
+    pub(super) fn new(directory: Uri, roots: Arc<RootCertStore>) -> Result<Self, Error> {
         let config = ClientConfig::builder_with_provider(Arc::clone(provider::provider()))
             .with_protocol_versions(&[&TLS13, &TLS12])
             .map_err(|error| Error::Roots(Box::new(crate::Error::Config(error))))?
@@ -41,12 +41,13 @@ impl Transport {
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(CONNECT));
-        let https = HttpsConnectorBuilder::new().with_tls_config(config).https_only().enable_http1().enable_http2();
+        // HTTP/1.1 only: a request that ran out of time takes its connection with it, a dead HTTP/2 one would be kept.
+        let https = HttpsConnectorBuilder::new().with_tls_config(config).https_only().enable_http1();
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
             .build(https.wrap_connector(tcp));
-        Ok(Self { client, directory: directory.into() })
+        Ok(Self { client, directory })
     }
 
     async fn exchange(&self, mut request: Request<BodyWrapper<Bytes>>) -> Result<BytesResponse, Error> {
@@ -67,7 +68,7 @@ impl Transport {
             if method == Method::HEAD {
                 parts.status = StatusCode::OK; // newNonce may answer 204 (RFC 8555 section 7.2)
             }
-            if uri == *self.directory {
+            if uri == self.directory {
                 check_directory(&body).map_err(|what| Error::Protocol { host, what })?;
             }
             return Ok(BytesResponse { parts, body: Box::new(body) });
@@ -144,7 +145,7 @@ const CONNECT: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_secs(30);
 const LARGEST: usize = 1024 * 1024;
 /// Of three requests each.
-const ATTEMPTS: u32 = 10;
+const ATTEMPTS: u32 = 16;
 /// Longer waits are an error of the CA, and would overflow times.
 const LONGEST_WAIT: Duration = Duration::from_secs(30 * 86_400);
 /// When a CA does not say how long its renewal information is good for (RFC 9773 section 4.3).
@@ -166,8 +167,11 @@ fn name_ourselves(headers: &mut HeaderMap) {
 /// `Retry-After` in seconds or as a date (RFC 9110 section 10.2.3); `None` when missing or malformed.
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if text.is_empty() {
+        return None;
+    }
     let wait = if text.bytes().all(|byte| byte.is_ascii_digit()) {
-        Duration::from_secs(text.parse().unwrap_or(if text.is_empty() { return None } else { u64::MAX }))
+        Duration::from_secs(text.parse().unwrap_or(u64::MAX))
     } else {
         httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default()
     };
@@ -224,7 +228,11 @@ fn unreachable(error: &(dyn StdError + 'static), host: &str) -> Error {
         let io = innermost.downcast_ref::<io::Error>();
         match io.and_then(crate::Error::of_io) {
             Some(error @ crate::Error::BadPeerCertificate(_)) => {
-                return Error::Untrusted { host, why: error.to_string() };
+                let mut why = error.to_string();
+                if error.reason() == "UnknownCa" {
+                    why.push_str("; the issuer's CA bundle has to hold the root it chains to");
+                }
+                return Error::Untrusted { host, why };
             }
             Some(error) => return Error::Unreachable { host, why: error.to_string() },
             None => {}
