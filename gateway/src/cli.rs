@@ -136,6 +136,13 @@ pub(crate) struct GatewayFlags {
     /// DestinationRules and ServiceEntries; `false` where istiod does [true]
     #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set)]
     pub(crate) write_status: Option<bool>,
+    /// With --config: folder for ordered certificates, accounts and orders; gateways that share it take turns
+    /// [below $XDG_STATE_HOME or ~/.local/state, one for each --config]
+    #[arg(long, value_name = "DIR", conflicts_with = "kubernetes")]
+    pub(crate) state_dir: Option<PathBuf>,
+    /// Folder of programs that an Issuer's spec.dns01.exec may run
+    #[arg(long, value_name = "DIR")]
+    pub(crate) acme_hooks: Option<PathBuf>,
     /// What both roles share.
     #[command(flatten)]
     pub(crate) common: CommonFlags,

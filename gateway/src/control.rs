@@ -15,6 +15,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
+    acme::{self, Acme},
     applied::{self, Applied},
     assembly,
     net::listen::{Door, bind},
@@ -63,6 +64,9 @@ pub(crate) struct Control {
     complaints: Vec<Complaint>,
     certificates: Vec<Served>,
     applied: watch::Sender<applied::Latest>,
+    acme: Arc<Acme>,
+    /// What the configuration in force was compiled for, and what was found on the way: kept to be told again.
+    compiled: (Proxy, Vec<Problem>),
     bind_failures: BTreeMap<SocketAddr, String>,
     identity_error: Option<String>,
 }
@@ -80,6 +84,7 @@ impl Control {
     ) -> Result<Self> {
         let source = Source::new(&settings).await?;
         let identity_watch = FileWatch::new(settings.identity_dir.iter().cloned().collect());
+        let acme = Acme::new(&settings, Arc::clone(&shared.live), Arc::clone(shared.telemetry.metrics()));
         Ok(Self {
             settings,
             shared,
@@ -99,6 +104,8 @@ impl Control {
             complaints: Vec::new(),
             certificates: Vec::new(),
             applied: watch::Sender::default(),
+            acme: Arc::new(acme),
+            compiled: (Proxy::default(), Vec::new()),
             bind_failures: BTreeMap::new(),
             identity_error: None,
         })
@@ -114,6 +121,7 @@ impl Control {
         self.load().await;
         self.load_identity();
         self.apply(true).await?;
+        let mut orders = self.acme.progress();
         let mut look = Instant::now() + LOOK_AGAIN;
         // Points in time and not pauses, which other changes would begin anew.
         let (mut bind_at, mut identity_at) = (Instant::now() + BIND_AGAIN, Instant::now() + IDENTITY_AGAIN);
@@ -143,6 +151,12 @@ impl Control {
                     look = Instant::now() + LOOK_AGAIN;
                     self.load().await;
                     self.apply(false).await?;
+                }
+                changed = orders.changed() => {
+                    // The sender is here.
+                    changed?;
+                    orders.borrow_and_update();
+                    self.tell_all();
                 }
                 resolved = self.resolver.changed() => {
                     self.resolved = resolved;
@@ -193,17 +207,16 @@ impl Control {
         let digest = (compiled.snapshot.digest, self.resources.order(), identity);
         let mut problems = self.source_problems.clone();
         problems.extend(compiled.problems);
-        self.report(&problems);
-        self.count(&problems);
+        self.compiled = (proxy, problems);
         if self.digest == Some(digest) && !trust_changed {
             self.shared.telemetry.metrics().reload(Reload::Unchanged);
-            self.tell(&proxy, &problems);
-            self.status.set_problems(problems);
+            self.tell_all();
             return Ok(());
         }
         self.digest = Some(digest);
         self.generation += 1;
         let workload = compiled.snapshot.workload.clone();
+        let ordered = compiled.snapshot.ordered.clone();
         self.resolver.want(&compiled.snapshot.names);
         assembly::install(&self.settings, &self.shared.live, &mut self.trust, self.generation, compiled.snapshot);
         let findings = self.trust.finish();
@@ -212,10 +225,11 @@ impl Control {
         self.complain(findings.complaints);
         self.tell_metrics(&workload, &findings.certificates, digest.0);
         self.certificates = findings.certificates;
-        self.tell(&proxy, &problems);
-        self.status.set_problems(problems);
         self.status.set_certificates(self.certificates.clone());
+        self.tell_all();
         self.follow_sockets().await?;
+        // Not before: the CA is going to look.
+        self.acme.want(ordered);
         info!(snapshot = self.generation, duration_ms = started.elapsed().as_millis() as u64, "snapshot installed");
         Ok(())
     }
@@ -223,6 +237,26 @@ impl Control {
     /// What is in force, for whoever reports it to an API server.
     pub(crate) fn applied(&self) -> watch::Receiver<applied::Latest> {
         self.applied.subscribe()
+    }
+
+    /// The orders of certificates.
+    pub(crate) fn acme(&self) -> Arc<Acme> {
+        Arc::clone(&self.acme)
+    }
+
+    /// Tells everybody what is wrong now, with the configuration and with the orders of certificates.
+    fn tell_all(&self) {
+        let (proxy, compiled) = &self.compiled;
+        let installed = self.shared.live.pin();
+        let (ordered, progress) = (&installed.snapshot.ordered, self.acme.progress());
+        let mut problems = compiled.clone();
+        problems.extend(acme::report::problems(ordered, &progress.borrow(), &self.resources));
+        self.report(&problems);
+        self.count(&problems);
+        self.shared.telemetry.metrics().set_acme_failing(acme::report::failing(ordered, &progress.borrow()));
+        self.status.set_orders(acme::report::told(&proxy.namespace, ordered, &progress.borrow()));
+        self.tell(proxy, &problems);
+        self.status.set_problems(problems);
     }
 
     fn tell(&self, proxy: &Proxy, problems: &[Problem]) {

@@ -6,7 +6,7 @@
 //!
 //! applied ── report (a thread) ─┬ replicas: a Lease of each ─┐
 //!                               ├ lease: who leads            │ who is alive, with what
-//!                               └ the leader: conditions ── publish, events
+//!                               └ the leader: conditions ── publish, events, certificates (acme) ── vault
 //! ```
 
 pub(crate) mod client;
@@ -18,8 +18,9 @@ pub(crate) mod once;
 mod pace;
 mod publish;
 mod reflect;
-mod replicas;
+pub(crate) mod replicas;
 pub(crate) mod report;
 mod secrets;
 pub(crate) mod source;
 pub(crate) mod told;
+pub(crate) mod vault;

@@ -5,9 +5,12 @@ use std::{collections::HashMap, net::IpAddr, sync::Arc};
 use arc_swap::ArcSwap;
 use routing::snapshot::{ClientAuth, ClusterId, Listener, Snapshot};
 
-use crate::upstream::{
-    dial::{DialBook, Dials},
-    endpoints::{Endpoints, Upstream},
+use crate::{
+    challenges::LiveChallenges,
+    upstream::{
+        dial::{DialBook, Dials},
+        endpoints::{Endpoints, Upstream},
+    },
 };
 
 /// A TLS server's configuration, or why its handshakes are refused.
@@ -96,6 +99,8 @@ pub(crate) struct Live {
     pub(crate) endpoints: Endpoints,
     /// Ways to dial, by key.
     pub(crate) dials: Arc<DialBook>,
+    /// What CAs may check now; changes while certificates are ordered, without a new configuration.
+    pub(crate) challenges: LiveChallenges,
 }
 
 impl Live {

@@ -10,9 +10,11 @@
 //!
 //! Imports go one way: `command > control, assembly > http, tcp, admin, source > upstream, net > live, telemetry, drain`.
 
+mod acme;
 mod admin;
 mod applied;
 mod assembly;
+mod challenges;
 mod cli;
 mod command;
 mod control;

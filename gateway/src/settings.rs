@@ -11,6 +11,7 @@ use crate::cli::{CommonFlags, GatewayFlags, SidecarFlags, SourceFlags};
 
 mod downward;
 mod parse;
+pub(crate) mod state;
 use downward::Downward;
 pub(crate) use parse::{
     Address, LabelList, PortMap, WorkloadName, parse_address, parse_duration, parse_ip, parse_labels, parse_name,
@@ -56,6 +57,10 @@ pub(crate) struct Settings {
     pub(crate) drain_time: Duration,
     /// Name of this process among its replicas. Default: `POD_NAME`, else one that no other process has.
     pub(crate) replica: String,
+    /// Where ordered certificates are kept. A gateway that reads files has one, unless no home folder is known.
+    pub(crate) state_dir: Option<PathBuf>,
+    /// Folder of DNS hooks; exists when given.
+    pub(crate) acme_hooks: Option<PathBuf>,
     /// `POD_UID`, so that what belongs to this process alone is deleted with its pod.
     pub(crate) pod_uid: Option<String>,
 }
@@ -146,10 +151,16 @@ impl Settings {
             labels: BTreeMap::from([("istio".to_owned(), "ingressgateway".to_owned())]),
             service_account: "istio-ingressgateway".to_owned(),
         };
-        let mut settings = Self::new(flags.common, defaults)?;
+        if let Some(hooks) = &flags.acme_hooks {
+            existing_folder("--acme-hooks", hooks)?;
+        }
+        let mut settings = Self { acme_hooks: flags.acme_hooks, ..Self::new(flags.common, defaults)? };
         match &mut settings.source {
             SourceSettings::Kubernetes(kubernetes) => kubernetes.write_status = flags.write_status.unwrap_or(true),
-            SourceSettings::Files(_) => only_with_kubernetes("--write-status", flags.write_status.is_some())?,
+            SourceSettings::Files(paths) => {
+                only_with_kubernetes("--write-status", flags.write_status.is_some())?;
+                settings.state_dir = flags.state_dir.or_else(|| state::default_folder(&settings.namespace, &settings.name, paths));
+            }
         }
         Ok(settings)
     }
@@ -203,6 +214,8 @@ impl Settings {
             workers: flags.workers.unwrap_or_else(cores),
             access_log: flags.access_log,
             drain_time: flags.drain_time,
+            state_dir: None,
+            acme_hooks: None,
             pod_uid: pod.uid.filter(|_| pod.name.is_some()),
             replica: pod.name.unwrap_or_else(|| format!("sluice-{:016x}", fastrand::u64(..))),
         })

@@ -11,6 +11,7 @@ use anyhow::Result;
 use routing::{problem::Problem, resources::Resources};
 
 use crate::{
+    acme::vault::FileVault,
     assembly,
     kubernetes::{client, once, source::KubernetesSource},
     settings::{Settings, SourceSettings},
@@ -47,7 +48,10 @@ impl Source {
     /// The paths cannot be reached, or no API server can be found.
     pub(crate) async fn new(settings: &Settings) -> Result<Self> {
         Ok(match &settings.source {
-            SourceSettings::Files(paths) => Self::Files(Box::new(FileSource::new(paths.clone())?)),
+            SourceSettings::Files(paths) => {
+                let ordered = settings.state_dir.as_deref().map(FileVault::certificates);
+                Self::Files(Box::new(FileSource::new(paths.clone(), ordered)?))
+            }
             SourceSettings::Kubernetes(kubernetes) => {
                 let client = client::connect(kubernetes).await?;
                 Self::Kubernetes(Box::new(KubernetesSource::new(client, assembly::itself(settings))))

@@ -9,6 +9,7 @@ use routing::problem::Problem;
 use tokio::sync::Notify;
 
 use crate::{
+    acme,
     admin::{Readiness, View, clusters_text, snapshot_json},
     drain::Drain,
     live::Live,
@@ -32,6 +33,7 @@ pub(crate) struct Status {
 struct Told {
     problems: Vec<Problem>,
     certificates: Vec<Served>,
+    orders: Vec<acme::report::Told>,
     bind_failures: Vec<String>,
     /// What the first configuration waits for.
     awaited: Option<String>,
@@ -68,6 +70,11 @@ impl Status {
     /// The certificates in use.
     pub(crate) fn set_certificates(&self, certificates: Vec<Served>) {
         self.told().certificates = certificates;
+    }
+
+    /// How the orders of certificates are doing.
+    pub(crate) fn set_orders(&self, orders: Vec<acme::report::Told>) {
+        self.told().orders = orders;
     }
 
     /// What the first configuration waits for, as a sentence.
@@ -108,13 +115,19 @@ impl View for Status {
 
     fn certificates(&self) -> serde_json::Value {
         let told = self.told();
-        let one = |it: &Served| {
+        let order = |secret: &str| told.orders.iter().find(|it| it.secret == secret);
+        let served = told.certificates.iter().map(|it| {
             let end = jiff::Timestamp::from_second(it.not_after).map(|end| end.to_string()).unwrap_or_default();
             serde_json::json!({
-                "name": it.server, "hosts": it.hosts, "secret": it.secret, "notAfter": end, "kept": it.kept,
+                "name": it.server, "hosts": it.hosts, "secret": it.secret, "issuer": it.issuer, "serial": it.serial,
+                "notAfter": end, "kept": it.kept, "order": order(&it.secret).map(|order| &order.json),
             })
-        };
-        told.certificates.iter().map(one).collect()
+        });
+        let missing = told.orders.iter().filter(|it| told.certificates.iter().all(|served| served.secret != it.secret));
+        let missing = missing.map(|it| {
+            serde_json::json!({"name": it.gateways, "hosts": it.hosts, "secret": it.secret, "order": it.json})
+        });
+        served.chain(missing).collect()
     }
 
     fn drain(&self) {

@@ -15,6 +15,7 @@ use routing::{
 };
 use tls::{
     client::{Certificate, ClientSpec, ClientTls, Names, Roots},
+    placeholder::placeholder,
     server::{CertifiedPem, ClientAuth, ServerSpec, ServerTls, Version},
     workload::WorkloadIdentity,
 };
@@ -24,6 +25,9 @@ use crate::{
     upstream::dial::{Dial, DialBook, Dials},
 };
 
+/// What [`Served::secret`] says of a self-signed placeholder.
+pub(crate) const PLACEHOLDER: &str = "placeholder";
+
 /// Built configurations, kept while they are used, and the last good one of each server.
 #[derive(Default)]
 pub(crate) struct Trust {
@@ -31,6 +35,8 @@ pub(crate) struct Trust {
     servers: HashMap<(u64, ServerSpec), Server>,
     clients: HashMap<(u64, ClientSpec), Result<ClientTls, Arc<str>>>,
     last_good: HashMap<Arc<str>, Good>,
+    /// Self-signed certificates by their hosts: the same one until the first ordered one is there.
+    placeholders: HashMap<Vec<String>, CertifiedPem>,
     round: Round,
 }
 
@@ -47,6 +53,7 @@ struct Good {
 struct Round {
     servers: HashMap<(u64, ServerSpec), Server>,
     clients: HashMap<(u64, ClientSpec), Result<ClientTls, Arc<str>>>,
+    placeholders: HashMap<Vec<String>, CertifiedPem>,
     files: BTreeSet<PathBuf>,
     complaints: Vec<Complaint>,
     certificates: Vec<Served>,
@@ -72,6 +79,10 @@ pub(crate) struct Served {
     pub(crate) secret: String,
     /// Its end, seconds since 1970.
     pub(crate) not_after: i64,
+    /// Its serial number in lower-case hex; empty for the workload's own.
+    pub(crate) serial: String,
+    /// Who issued it; empty for the workload's own.
+    pub(crate) issuer: String,
     /// Why it is the last good one that serves, and not what is asked for; `None` = it is what is asked for.
     pub(crate) kept: Option<Arc<str>>,
 }
@@ -117,35 +128,53 @@ impl Trust {
         match built {
             Ok(server) => {
                 let secret = secret_name(&settings.certificate);
-                self.round.certificates.push(Served {
-                    server: name.to_string(),
-                    hosts,
-                    secret: secret.clone(),
-                    not_after: server.not_after(),
-                    kept: None,
-                });
+                self.serves(name, hosts, (&server, &secret), None);
                 let client = settings.client.clone();
                 self.last_good.insert(Arc::clone(name), Good { client, server: server.clone(), secret });
                 Ok(server)
             }
             Err(why) => {
                 let kept = self.last_good.get(name).filter(|good| good.client == settings.client);
-                let Some(good) = kept else {
+                if let Some((server, secret)) = kept.map(|good| (good.server.clone(), good.secret.clone())) {
+                    self.serves(name, hosts, (&server, &secret), Some(&why));
+                    self.complain(name, &format!("{why}; the last good certificate keeps serving"));
+                    return Ok(server);
+                }
+                let placeholder = self.placeholder(settings).transpose();
+                let Some(server) = placeholder.inspect_err(|error| self.complain(name, error)).ok().flatten() else {
                     self.complain(name, &format!("{why}; handshakes are refused until it is right"));
                     return Err(why);
                 };
-                let server = good.server.clone();
-                self.round.certificates.push(Served {
-                    server: name.to_string(),
-                    hosts,
-                    secret: good.secret.clone(),
-                    not_after: server.not_after(),
-                    kept: Some(Arc::clone(&why)),
-                });
-                self.complain(name, &format!("{why}; the last good certificate keeps serving"));
+                self.serves(name, hosts, (&server, PLACEHOLDER), Some(&why));
+                self.complain(name, &format!("{why}; a self-signed placeholder serves, which no client should trust"));
                 Ok(server)
             }
         }
+    }
+
+    /// Notes that a certificate is served, and why it is not the one that is asked for.
+    fn serves(&mut self, name: &str, hosts: Vec<String>, (server, secret): (&ServerTls, &str), why: Option<&Arc<str>>) {
+        self.round.certificates.push(Served {
+            server: name.to_owned(),
+            hosts,
+            secret: secret.to_owned(),
+            not_after: server.not_after(),
+            serial: server.serial().to_owned(),
+            issuer: server.issuer().to_owned(),
+            kept: why.cloned(),
+        });
+    }
+
+    /// A self-signed server, where the Gateway asks for one until the first ordered certificate is there.
+    fn placeholder(&mut self, settings: &snapshot::ServerTls) -> Option<Server> {
+        let CertificateSource::Pending { placeholder: true, hosts, .. } = &settings.certificate else { return None };
+        let known = self.round.placeholders.get(hosts).or_else(|| self.placeholders.get(hosts)).cloned();
+        let made = known.map_or_else(|| placeholder(hosts).map_err(|error| sentence(&error)), Ok);
+        let spec = made.and_then(|certificate| {
+            self.round.placeholders.insert(hosts.clone(), certificate.clone());
+            Ok(ServerSpec { certificates: vec![certificate], ..self.settings_spec(settings)? })
+        });
+        Some(spec.and_then(|spec| self.build_server(spec)))
     }
 
     /// A sidecar's side of mesh TLS; `None` when the workload has no identity.
@@ -164,6 +193,11 @@ impl Trust {
             CertificateSource::Workload => Vec::new(),
             other => self.certificates(other)?,
         };
+        Ok(ServerSpec { certificates, ..self.settings_spec(settings)? })
+    }
+
+    /// All of the settings but the certificates.
+    fn settings_spec(&mut self, settings: &snapshot::ServerTls) -> Result<ServerSpec, Arc<str>> {
         let version = |version: TlsVersion| match version {
             TlsVersion::V1_2 => Version::Tls12,
             TlsVersion::V1_3 => Version::Tls13,
@@ -183,7 +217,7 @@ impl Trust {
             }
         };
         Ok(ServerSpec {
-            certificates,
+            certificates: Vec::new(),
             client,
             min_version: version(settings.min_version),
             max_version: version(settings.max_version),
@@ -211,6 +245,9 @@ impl Trust {
                 Ok(vec![CertifiedPem { chain: self.file(certificate)?, key: self.file(key)?, ocsp: None }])
             }
             CertificateSource::Missing(name) => Err(format!("the certificate of Secret {name} is missing").into()),
+            CertificateSource::Pending { secret, issuer, .. } => {
+                Err(format!("waiting for the first certificate from issuer `{issuer}` (Secret {secret})").into())
+            }
             CertificateSource::Workload => Err("the workload's own certificate cannot stand here".into()),
         }
     }
@@ -311,6 +348,7 @@ impl Trust {
         let round = std::mem::take(&mut self.round);
         self.servers = round.servers;
         self.clients = round.clients;
+        self.placeholders = round.placeholders;
         let mut certificates = round.certificates;
         if let Some(identity) = &self.identity {
             let workload = || "workload".to_owned();
@@ -341,7 +379,7 @@ fn secret_name(source: &CertificateSource) -> String {
         }
         CertificateSource::Files { certificate, .. } => certificate.clone(),
         CertificateSource::Workload => "workload".to_owned(),
-        CertificateSource::Missing(name) => name.clone(),
+        CertificateSource::Missing(name) | CertificateSource::Pending { secret: name, .. } => name.clone(),
     }
 }
 

@@ -3,6 +3,9 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use schemars::JsonSchema;
+use serde::Deserialize;
+
 use crate::{problem::ObjectRef, snapshot::CertificateSecret};
 
 /// One certificate to order: it is stored in the Secret that `credentialName` names, from where it is served.
@@ -45,6 +48,41 @@ pub struct Reach {
     pub tls: bool,
 }
 
+/// A challenge that can work for a host, and why.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Way {
+    /// The challenge.
+    pub challenge: Challenge,
+    /// Why it can work, as a part of a sentence: `port 80 is open here`.
+    pub reason: &'static str,
+}
+
+impl Ordered {
+    /// The challenges that can work for a host of this certificate, best first; empty = none can. The issuer's own order
+    /// holds where it names challenges, else HTTP goes before TLS and both before DNS, which needs somebody else's help.
+    pub fn ways(&self, host: &str) -> Vec<Way> {
+        const ALL: [Challenge; 3] = [Challenge::Http01, Challenge::TlsAlpn01, Challenge::Dns01];
+        let allowed: &[Challenge] = if self.issuer.challenges.is_empty() { &ALL } else { &self.issuer.challenges };
+        let reason = |challenge| Some(Way { challenge, reason: self.reason(challenge, host)? });
+        allowed.iter().filter_map(|challenge| reason(*challenge)).collect()
+    }
+
+    /// Why a challenge can work for a host; `None` = it cannot.
+    fn reason(&self, challenge: Challenge, host: &str) -> Option<&'static str> {
+        let wildcard = host.starts_with("*.");
+        let publisher = self.issuer.dns01.as_ref().map(|dns01| &dns01.publisher);
+        match (challenge, publisher) {
+            (Challenge::Http01, _) => (self.reach.http && !wildcard).then_some("port 80 is open here"),
+            (Challenge::TlsAlpn01, _) => (self.reach.tls && !wildcard).then_some("port 443 terminates TLS here"),
+            // RFC 8555 section 7.1.3 leaves it to the CA; every public one wants DNS.
+            (Challenge::Dns01, Some(_)) if wildcard => Some("only a TXT record proves a wildcard"),
+            (Challenge::Dns01, Some(Publisher::Rfc2136(_))) => Some("a name server takes updates (RFC 2136)"),
+            (Challenge::Dns01, Some(Publisher::Exec(_))) => Some("a hook publishes TXT records"),
+            (Challenge::Dns01, None) => None,
+        }
+    }
+}
+
 /// A CA and how to talk to it: an Issuer object, or one of the built-in ones, with its Secrets looked up.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Issuer {
@@ -84,13 +122,16 @@ impl fmt::Debug for ExternalAccount {
 }
 
 /// How a CA checks that a host is ours.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Deserialize, JsonSchema)]
 pub enum Challenge {
     /// A file on port 80 (RFC 8555 section 8.3).
+    #[serde(rename = "http-01")]
     Http01,
     /// A certificate on port 443 under an ALPN of its own (RFC 8737).
+    #[serde(rename = "tls-alpn-01")]
     TlsAlpn01,
     /// A TXT record (RFC 8555 section 8.4).
+    #[serde(rename = "dns-01")]
     Dns01,
 }
 
@@ -174,18 +215,23 @@ pub struct Exec {
 }
 
 /// Kind of a certificate's key.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq, Deserialize, JsonSchema)]
 pub enum KeyType {
-    /// `ECDSA-P256`.
+    /// ECDSA with the curve P-256: small, fast, understood everywhere.
     #[default]
+    #[serde(rename = "ECDSA-P256")]
     EcdsaP256,
-    /// `ECDSA-P384`.
+    /// ECDSA with the curve P-384.
+    #[serde(rename = "ECDSA-P384")]
     EcdsaP384,
-    /// `RSA-2048`.
+    /// RSA with 2048 bits, for clients that know no ECDSA.
+    #[serde(rename = "RSA-2048")]
     Rsa2048,
-    /// `RSA-3072`.
+    /// RSA with 3072 bits.
+    #[serde(rename = "RSA-3072")]
     Rsa3072,
-    /// `RSA-4096`.
+    /// RSA with 4096 bits: each handshake costs many times more.
+    #[serde(rename = "RSA-4096")]
     Rsa4096,
 }
 
@@ -208,3 +254,6 @@ pub const ISSUER: &str = "acme.sluice.dev/issuer";
 pub const TERMS_AGREED: &str = "acme.sluice.dev/terms-of-service-agreed";
 /// Annotation of a Gateway: `"true"` serves a self-signed certificate until the first ordered one is there.
 pub const PLACEHOLDER: &str = "acme.sluice.dev/placeholder";
+
+#[cfg(test)]
+mod tests;

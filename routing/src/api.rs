@@ -1,6 +1,6 @@
-//! What users write, field for field: Istio's resources and the few Kubernetes objects that routing reads.
+//! What users write, field for field: Istio's resources, our Issuer and the few Kubernetes objects that routing reads.
 //!
-//! One file per kind. Names are Istio's; the types hold what was written, and [`check`] says what in it is wrong.
+//! One file per kind. Names are those of the documents; the types hold what was written, and [`check`] says what in it is wrong.
 //! Values that only mean something together with other objects (hosts, gateway names) stay text here and get their
 //! types in `compile`.
 
@@ -11,6 +11,7 @@ pub mod deployment;
 pub mod destination_rule;
 pub mod endpoint_slice;
 pub mod gateway;
+pub mod issuer;
 pub mod meta;
 pub mod peer_authentication;
 pub mod pod;
@@ -26,6 +27,7 @@ pub use deployment::Deployment;
 pub use destination_rule::DestinationRule;
 pub use endpoint_slice::EndpointSlice;
 pub use gateway::Gateway;
+pub use issuer::Issuer;
 pub use meta::ObjectMeta;
 pub use peer_authentication::PeerAuthentication;
 pub use pod::Pod;

@@ -1,5 +1,6 @@
 //! Resources to snapshot: one pure function that collects every problem and never stops at one.
 
+mod certificates;
 mod clusters;
 mod conditions;
 mod context;
@@ -9,6 +10,7 @@ mod endpoints;
 mod gateways;
 mod header_ops;
 mod inbound;
+mod issuers;
 mod listeners;
 mod outbound;
 mod peer_authentication;
@@ -56,7 +58,7 @@ pub fn compile(resources: &Resources, proxy: &Proxy) -> Compiled {
     let mut snapshot = Snapshot { digest: proxy.digest(resources), ..Snapshot::default() };
     match &proxy.role {
         Role::Gateway => {
-            snapshot.listeners = listeners::compile(&context);
+            (snapshot.listeners, snapshot.ordered) = listeners::compile(&context);
             snapshot.workload = workloads::of_gateway(proxy);
         }
         Role::Sidecar { namespace, workload } => {

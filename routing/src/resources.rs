@@ -22,7 +22,7 @@ mod tests;
 use std::{collections::BTreeSet, sync::Arc};
 
 use crate::api::{
-    Deployment, DestinationRule, EndpointSlice, Gateway, ObjectMeta, PeerAuthentication, Pod, Secret, Service,
+    Deployment, DestinationRule, EndpointSlice, Gateway, Issuer, ObjectMeta, PeerAuthentication, Pod, Secret, Service,
     ServiceEntry, VirtualService, WorkloadEntry,
 };
 use crate::problem::{ObjectRef, Place, Problem, Problems, Severity};
@@ -40,7 +40,7 @@ pub struct Object<T> {
     pub kind: Kind,
     /// `metadata`.
     pub meta: ObjectMeta,
-    /// Istio's `spec`; for Kubernetes' kinds the object without kind and metadata.
+    /// `spec` of Istio's kinds and of ours; for Kubernetes' kinds the object without kind and metadata.
     pub spec: T,
     /// Where it was written.
     pub source: Source,
@@ -99,6 +99,8 @@ pub enum AnyObject {
     WorkloadEntry(Arc<Object<WorkloadEntry>>),
     /// Istio PeerAuthentication.
     PeerAuthentication(Arc<Object<PeerAuthentication>>),
+    /// Our Issuer.
+    Issuer(Arc<Object<Issuer>>),
     /// Kubernetes Secret.
     Secret(Arc<Object<Secret>>),
     /// Kubernetes Service.
@@ -149,6 +151,7 @@ impl AnyObject {
             Self::ServiceEntry(object) => of(object),
             Self::WorkloadEntry(object) => of(object),
             Self::PeerAuthentication(object) => of(object),
+            Self::Issuer(object) => of(object),
             Self::Secret(object) => of(object),
             Self::Service(object) => of(object),
             Self::EndpointSlice(object) => of(object),
@@ -173,6 +176,8 @@ pub struct Resources {
     pub workload_entries: Table<WorkloadEntry>,
     /// Istio PeerAuthentications.
     pub peer_authentications: Table<PeerAuthentication>,
+    /// Our Issuers.
+    pub issuers: Table<Issuer>,
     /// Kubernetes Secrets.
     pub secrets: Table<Secret>,
     /// Kubernetes Services.
@@ -203,6 +208,7 @@ impl Resources {
         all.service_entries.sort();
         all.workload_entries.sort();
         all.peer_authentications.sort();
+        all.issuers.sort();
         all.secrets.sort();
         all.services.sort();
         all.endpoint_slices.sort();
@@ -226,6 +232,7 @@ impl Resources {
             AnyObject::ServiceEntry(object) => self.service_entries.push(object),
             AnyObject::WorkloadEntry(object) => self.workload_entries.push(object),
             AnyObject::PeerAuthentication(object) => self.peer_authentications.push(object),
+            AnyObject::Issuer(object) => self.issuers.push(object),
             AnyObject::Secret(object) => self.secrets.push(object),
             AnyObject::Service(object) => self.services.push(object),
             AnyObject::EndpointSlice(object) => self.endpoint_slices.push(object),

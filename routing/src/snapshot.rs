@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
-use crate::{inbound::Inbound, table::RouteTable, upstream::Cluster};
+use crate::{acme::Ordered, inbound::Inbound, table::RouteTable, upstream::Cluster};
 
 /// One compiled configuration of one proxy.
 #[derive(Debug, Default)]
@@ -19,6 +19,8 @@ pub struct Snapshot {
     pub outbound: Option<Outbound>,
     /// Host names among the endpoints that somebody with a resolver has to turn into addresses (sorted, unique).
     pub names: Vec<String>,
+    /// Gateway role: the certificates to order, sorted by Secret.
+    pub ordered: Vec<Arc<Ordered>>,
     /// How this proxy describes itself in metrics.
     pub workload: Workload,
 }
@@ -98,6 +100,17 @@ pub enum CertificateSource {
     Workload,
     /// The Secret (named here) does not exist or lacks its keys: handshakes are refused until it does.
     Missing(String),
+    /// An issuer will fill the Secret, which is not there yet: see [`Ordered`].
+    Pending {
+        /// `namespace/name`.
+        secret: String,
+        /// Name of the issuer.
+        issuer: String,
+        /// Whether a self-signed certificate serves meanwhile; else handshakes are refused.
+        placeholder: bool,
+        /// The hosts of the certificate, as in [`Ordered::hosts`].
+        hosts: Vec<String>,
+    },
 }
 
 /// Certificate and key out of a Secret.

@@ -26,7 +26,11 @@ pub struct Facts {
 /// Reads the first certificate of PEM text.
 pub fn facts(chain_pem: &[u8]) -> Result<Facts, Error> {
     let chain = pem::certificates(chain_pem)?;
-    let own = chain.first().ok_or(Error::NoCertificate)?;
+    of_der(chain.first().ok_or(Error::NoCertificate)?)
+}
+
+/// The same of DER.
+pub(crate) fn of_der(own: &[u8]) -> Result<Facts, Error> {
     let (_, certificate) = X509Certificate::from_der(own).map_err(|_| Error::BadCertificate(None))?;
     let sans = Sans::of(&certificate).map_err(|_| Error::BadCertificate(None))?;
     let issuer = certificate.issuer();

@@ -14,7 +14,7 @@ use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 
 use crate::verify::{ClientVerifier, Clients};
 use crate::workload::{WorkloadIdentity, certified_key, trust_anchors};
-use crate::{Error, cipher, identity, pem, provider};
+use crate::{Error, cipher, facts, identity, pem, provider};
 
 /// How a server's TLS behaves. Equal specs (and equal identities) give equal servers, so it can key a cache.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -126,6 +126,8 @@ struct Configs {
     plain: Arc<ServerConfig>,
     local: Option<Arc<str>>,
     not_after: i64,
+    /// Serial number and issuer of the first certificate.
+    shown: (Box<str>, Box<str>),
 }
 
 impl ServerTls {
@@ -139,6 +141,9 @@ impl ServerTls {
             _ => (spec.certificates.iter().map(load).collect::<Result<_, _>>()?, None),
         };
         let not_after = earliest_end(&keys)?;
+        let first = keys.first().and_then(|certified| certified.cert.first()).ok_or(Error::NoCertificate)?;
+        let first = facts::of_der(first)?;
+        let shown = (first.serial.into(), first.issuer.into());
         let mut config = ServerConfig::builder_with_provider(cipher::restricted(&spec.cipher_suites))
             .with_protocol_versions(versions(spec)?)
             .map_err(Error::Config)?
@@ -149,12 +154,22 @@ impl ServerTls {
         config.session_storage = Arc::new(Sessions::default());
         let plain = Arc::new(config.clone());
         config.alpn_protocols.clone_from(&spec.alpn);
-        Ok(Self(Arc::new(Configs { alpn: Arc::new(config), plain, local, not_after })))
+        Ok(Self(Arc::new(Configs { alpn: Arc::new(config), plain, local, not_after, shown })))
     }
 
     /// When the first of the certificates ends, in seconds since 1970; in the past, clients will refuse it.
     pub fn not_after(&self) -> i64 {
         self.0.not_after
+    }
+
+    /// Serial number of the first certificate, in lower-case hex.
+    pub fn serial(&self) -> &str {
+        &self.0.shown.0
+    }
+
+    /// Who issued the first certificate: the common name, or the whole name as RFC 2253 writes it.
+    pub fn issuer(&self) -> &str {
+        &self.0.shown.1
     }
 
     /// The own URI SAN, when the certificate is the workload identity's.

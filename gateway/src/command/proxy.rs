@@ -11,13 +11,14 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
+    acme::{Acme, local, vault::FileVault},
     admin::{Admin, Servers},
     assembly,
     control::Control,
     drain::Drain,
     kubernetes::report::Reporting,
     live::Live,
-    settings::Settings,
+    settings::{Settings, SourceSettings},
     status::Status,
     telemetry::{Telemetry, log::LogLevel},
     worker::{self, Shared},
@@ -61,9 +62,11 @@ async fn serve(settings: Settings, log: LogLevel) -> Result<ExitCode> {
     }
     let limit = settings.drain_time;
     let mut control = Control::new(settings.clone(), shared, Arc::clone(&status), workers).await?;
-    let reporting = Reporting::start(&settings, control.applied())?;
+    let acme = control.acme();
+    let reporting = Reporting::start(&settings, control.applied(), Arc::clone(&acme))?;
     tokio::select! {
         failed = control.run() => failed?,
+        () = orders(&settings, &acme) => {}
         () = ends.first(&status, &drain) => {}
     }
     control.close();
@@ -83,6 +86,17 @@ async fn serve(settings: Settings, log: LogLevel) -> Result<ExitCode> {
     telemetry.flush(LAST_LINES);
     info!("ended");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Orders certificates, where that is not the business of whoever reports to an API server.
+async fn orders(settings: &Settings, acme: &Acme) {
+    match (&settings.source, &settings.state_dir) {
+        (SourceSettings::Files(_), Some(folder)) => {
+            local::run(acme, FileVault::new(folder.clone(), settings.namespace.clone())).await;
+        }
+        (SourceSettings::Files(_), None) => acme.nowhere().await,
+        (SourceSettings::Kubernetes(_), _) => std::future::pending().await,
+    }
 }
 
 /// What tells the process to end.

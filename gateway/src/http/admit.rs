@@ -18,6 +18,7 @@ use super::{
     failure::Failure,
 };
 use crate::{
+    challenges::LiveChallenges,
     live::Installed,
     net::facts::{Arrival, Facts},
     upstream::endpoints::NoEndpoint,
@@ -30,6 +31,8 @@ const HEADERS: usize = 100;
 
 /// What becomes of an admitted request.
 pub(crate) enum Admitted {
+    /// It is a CA's check of a host (RFC 8555 section 8.3): this is the answer.
+    Challenge(Arc<str>),
     /// It goes to [`Exchange::target`].
     Forward,
     /// Istio `Server.tls.httpsRedirect`: to the same address by https.
@@ -155,6 +158,19 @@ pub(crate) fn normalise_path(session: &mut Session) -> Result<(), Failure> {
     let uri = http::Uri::from_parts(parts).map_err(|_| Failure::BadPath)?;
     session.req_header_mut().set_uri(uri);
     Ok(())
+}
+
+/// The answer to a CA's check, which comes before redirects and routes: a plain GET of a live token at a gateway, at the
+/// token's own host.
+pub(crate) fn challenge(exchange: &Exchange, session: &Session, live: &LiveChallenges) -> Option<Arc<str>> {
+    let request = session.req_header();
+    let uri = &request.uri;
+    if !uri.path().starts_with("/.well-known/") || uri.query().is_some() || request.method != http::Method::GET {
+        return None;
+    }
+    let facts = exchange.facts.as_ref()?;
+    let plain_gateway = matches!(facts.arrival, Arrival::Gateway { .. }) && facts.tls.is_none();
+    if plain_gateway { live.http(strip_port(authority(request)), uri.path()) } else { None }
 }
 
 /// Decides where an admitted head goes, and fills the exchange.

@@ -41,8 +41,12 @@ impl SluiceProxy {
     async fn admit(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
         let admitted = admit::check_head(exchange, session)
             .and_then(|()| admit::normalise_path(session))
-            .and_then(|()| admit::route(exchange, session));
+            .and_then(|()| match admit::challenge(exchange, session, &self.live.challenges) {
+                Some(answer) => Ok(Admitted::Challenge(answer)),
+                None => admit::route(exchange, session),
+            });
         match admitted {
+            Ok(Admitted::Challenge(answer)) => reply::challenge(exchange, session, &answer).await?,
             Ok(Admitted::Forward) => return Ok(false),
             Ok(Admitted::ToHttps) => reply::to_https(exchange, session).await?,
             Ok(Admitted::Answer(rule)) => reply::rule(exchange, session, &rule).await?,

@@ -55,6 +55,17 @@ pub(crate) async fn to_https(exchange: &mut Exchange, session: &mut Session) -> 
     redirect(exchange, session, 301, location).await
 }
 
+/// Answers a CA's check with a key authorization (RFC 8555 section 8.3).
+///
+/// # Errors
+/// When the client is gone.
+pub(crate) async fn challenge(exchange: &mut Exchange, session: &mut Session, answer: &str) -> Result<()> {
+    exchange.local = Some("acme_challenge");
+    let mut head = ResponseHeader::build(200, Some(8))?;
+    head.insert_header(header::CONTENT_TYPE, "application/octet-stream")?;
+    send(exchange, session, head, Bytes::copy_from_slice(answer.as_bytes())).await
+}
+
 /// Answers with what the rule says: a redirect or a direct response.
 ///
 /// # Errors

@@ -332,7 +332,7 @@ impl Publisher {
         let all = replicas.len();
         // A replica that comes later starts with it, so what was once true stays.
         let before = !wanted.rejected && entry.programmed == Some(wanted.generation);
-        let ready = if before { all } else { replicas.values().filter(|it| self.has(**it, entry.since)).count() };
+        let ready = if before { all } else { replicas.values().filter(|it| self.has(it.content, entry.since)).count() };
         let told = conditions::programmed(wanted, ready.max(usize::from(before)), all.max(usize::from(before)));
         let lagging = !told.status && !wanted.rejected;
         target.push(told);

@@ -1,7 +1,7 @@
 //! What each replica of a gateway has in force, told in a Lease of its own: read by the leader and by `sluice status`.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     pin::pin,
     time::Duration,
 };
@@ -44,6 +44,8 @@ pub(super) const SNAPSHOT: &str = "sluice.dev/snapshot";
 pub(super) const VERSION: &str = "sluice.dev/version";
 /// Annotation: JSON, `count`, `kept` and `next` (when the first one ends).
 pub(super) const CERTIFICATES: &str = "sluice.dev/certificates";
+/// Annotation: tokens of CAs that it answers, shortened, joined by commas.
+const ANSWERS: &str = "sluice.dev/answers";
 /// Annotation: JSON, `errors`, `warnings` and `infos`.
 pub(super) const PROBLEMS: &str = "sluice.dev/problems";
 
@@ -91,8 +93,12 @@ impl Own {
         format!("sluice-{}-{}", self.workload, self.replica)
     }
 
-    /// Tells what is in force, at every change of it and every few seconds, until dropped.
-    pub(super) async fn publish(&self, applied: &mut watch::Receiver<Latest>) {
+    /// Tells what is in force and which tokens are answered, at every change of it and every few seconds, until dropped.
+    pub(super) async fn publish(
+        &self,
+        applied: &mut watch::Receiver<Latest>,
+        answers: &mut watch::Receiver<BTreeSet<String>>,
+    ) {
         let (mut wait, mut failing) = (Wait::default(), false);
         loop {
             let Some(latest) = applied.borrow_and_update().clone() else {
@@ -101,7 +107,8 @@ impl Own {
                 }
                 continue;
             };
-            let result = match timeout(ANSWER, self.write(&latest)).await {
+            let answered = answers.borrow_and_update().iter().cloned().collect::<Vec<_>>().join(",");
+            let result = match timeout(ANSWER, self.write(&latest, answered)).await {
                 Ok(result) => result.map_err(|error| error.to_string()),
                 Err(_) => Err("no answer".to_owned()),
             };
@@ -121,6 +128,9 @@ impl Own {
             sleep(LEAST).await;
             tokio::select! {
                 () = sleep_until(again) => {}
+                changed = answers.changed() => if changed.is_err() {
+                    return;
+                },
                 // Endpoints change all the time, and nobody waits for them.
                 changed = applied.wait_for(|latest| latest.as_ref().is_none_or(|it| it.content != told)) => {
                     if changed.is_err() {
@@ -131,7 +141,7 @@ impl Own {
         }
     }
 
-    async fn write(&self, applied: &Applied) -> kube::Result<()> {
+    async fn write(&self, applied: &Applied, answers: String) -> kube::Result<()> {
         let owner = self.pod_uid.as_ref().map(|uid| OwnerReference {
             api_version: "v1".to_owned(),
             kind: "Pod".to_owned(),
@@ -143,7 +153,7 @@ impl Own {
             metadata: ObjectMeta {
                 name: Some(self.name()),
                 labels: Some(BTreeMap::from([(REPLICA_OF.to_owned(), label(&self.workload).to_owned())])),
-                annotations: Some(annotations(applied)),
+                annotations: Some(annotations(applied, answers)),
                 owner_references: owner.map(|owner| vec![owner]),
                 ..ObjectMeta::default()
             },
@@ -167,7 +177,7 @@ impl Own {
 }
 
 /// What a replica tells of its configuration.
-fn annotations(applied: &Applied) -> BTreeMap<String, String> {
+fn annotations(applied: &Applied, answers: String) -> BTreeMap<String, String> {
     let count = |severity| applied.problems.iter().filter(|problem| problem.severity == severity).count();
     let problems = json!({
         "errors": count(Severity::Error), "warnings": count(Severity::Warning), "infos": count(Severity::Info),
@@ -184,6 +194,7 @@ fn annotations(applied: &Applied) -> BTreeMap<String, String> {
         (VERSION, env!("CARGO_PKG_VERSION").to_owned()),
         (CERTIFICATES, certificates.to_string()),
         (PROBLEMS, problems.to_string()),
+        (ANSWERS, answers),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into()
@@ -195,19 +206,34 @@ pub(super) fn content(lease: &Lease) -> Option<u64> {
     u64::from_str_radix(text, 16).ok()
 }
 
-/// Replicas that are alive, by the name of their Lease, with the hash of what they have read.
-pub(super) type Alive = BTreeMap<String, Option<u64>>;
+/// The tokens that a replica's Lease tells that it answers.
+fn answers(lease: &Lease) -> BTreeSet<String> {
+    let told = lease.metadata.annotations.as_ref().and_then(|it| it.get(ANSWERS)).map(String::as_str).unwrap_or_default();
+    told.split(',').filter(|token| !token.is_empty()).map(str::to_owned).collect()
+}
+
+/// Replicas that are alive, by the name of their Lease.
+pub(crate) type Alive = BTreeMap<String, Replica>;
+
+/// What a replica that is alive tells.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Replica {
+    /// Hash of what it has read.
+    pub(crate) content: Option<u64>,
+    /// Tokens that it answers, shortened.
+    pub(crate) answers: BTreeSet<String>,
+}
 
 /// All replicas that have a Lease, as the leader sees them.
 #[derive(Debug, Default)]
 struct Replicas {
-    known: HashMap<String, Replica>,
-    listing: HashMap<String, Replica>,
+    known: HashMap<String, Known>,
+    listing: HashMap<String, Known>,
 }
 
 #[derive(Clone, Debug)]
-struct Replica {
-    content: Option<u64>,
+struct Known {
+    replica: Replica,
     renewed: Option<MicroTime>,
     duration: Duration,
     /// When it was seen to tell something, by the own clock.
@@ -234,19 +260,20 @@ impl Replicas {
         }
     }
 
-    fn read(&self, lease: &Lease, now: Instant) -> (String, Replica) {
+    fn read(&self, lease: &Lease, now: Instant) -> (String, Known) {
         let name = lease.metadata.name.clone().unwrap_or_default();
         let spec = lease.spec.clone().unwrap_or_default();
         let duration =
             spec.lease_duration_seconds.and_then(|it| it.try_into().ok()).map_or(DURATION, Duration::from_secs);
         let before = self.known.get(&name).filter(|it| it.renewed == spec.renew_time);
         let since = before.map_or(now, |it| it.since);
-        (name, Replica { content: content(lease), renewed: spec.renew_time, duration, since })
+        let replica = Replica { content: content(lease), answers: answers(lease) };
+        (name, Known { replica, renewed: spec.renew_time, duration, since })
     }
 
     fn alive(&self, now: Instant) -> Alive {
         let alive = self.known.iter().filter(|(_, it)| now < it.since + it.duration);
-        alive.map(|(name, it)| (name.clone(), it.content)).collect()
+        alive.map(|(name, it)| (name.clone(), it.replica.clone())).collect()
     }
 
     fn forgotten(&self, now: Instant) -> Vec<String> {
@@ -295,7 +322,10 @@ mod tests {
         Lease {
             metadata: ObjectMeta {
                 name: Some(name.to_owned()),
-                annotations: Some(BTreeMap::from([(CONTENT.to_owned(), format!("{content:016x}"))])),
+                annotations: Some(BTreeMap::from([
+                    (CONTENT.to_owned(), format!("{content:016x}")),
+                    (ANSWERS.to_owned(), "token-a,token-b".to_owned()),
+                ])),
                 ..ObjectMeta::default()
             },
             spec: Some(LeaseSpec {
@@ -308,6 +338,10 @@ mod tests {
 
     #[test]
     fn a_replica_lives_as_long_as_it_tells_something() {
+        let told = |content| Replica {
+            content: Some(content),
+            answers: BTreeSet::from(["token-a".to_owned(), "token-b".to_owned()]),
+        };
         let start = Instant::now();
         let later = |seconds| start + Duration::from_secs(seconds);
         let mut replicas = Replicas::default();
@@ -316,12 +350,12 @@ mod tests {
         replicas.take(Event::InitApply(lease("b", 8, 1)), start);
         assert_eq!(replicas.alive(start), Alive::new(), "a list counts when it is complete");
         replicas.take(Event::InitDone, start);
-        assert_eq!(replicas.alive(start), Alive::from([("a".to_owned(), Some(7)), ("b".to_owned(), Some(8))]));
+        assert_eq!(replicas.alive(start), Alive::from([("a".to_owned(), told(7)), ("b".to_owned(), told(8))]));
 
         replicas.take(Event::Apply(lease("a", 9, 11)), later(20));
         // Seen again, but nothing new in it.
         replicas.take(Event::Apply(lease("b", 8, 1)), later(20));
-        assert_eq!(replicas.alive(later(31)), Alive::from([("a".to_owned(), Some(9))]));
+        assert_eq!(replicas.alive(later(31)), Alive::from([("a".to_owned(), told(9))]));
         assert_eq!(replicas.forgotten(later(299)), Vec::<String>::new());
         assert_eq!(replicas.forgotten(later(301)), ["b"]);
         replicas.take(Event::Delete(lease("a", 9, 11)), later(32));

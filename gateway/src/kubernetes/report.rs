@@ -1,7 +1,7 @@
 //! Tells the API server how this proxy is doing: a Lease of each replica, and conditions and events by the one that leads.
 //! On a thread of its own, so that a long compilation never costs the leadership, and telling never delays a change.
 
-use std::{thread, time::Duration};
+use std::{sync::Arc, thread, time::Duration};
 
 use anyhow::{Context as _, Result};
 use kube::{Api, Client};
@@ -18,8 +18,10 @@ use super::{
     lease::{self, Election},
     publish::Publisher,
     replicas,
+    vault::SecretVault,
 };
 use crate::{
+    acme::{Acme, replicas::Replicas, vault::Vault},
     applied::Latest,
     settings::{KubernetesSettings, RoleSettings, Settings, SourceSettings},
 };
@@ -38,7 +40,7 @@ impl Reporting {
     ///
     /// # Errors
     /// The thread cannot be started.
-    pub(crate) fn start(settings: &Settings, applied: watch::Receiver<Latest>) -> Result<Option<Self>> {
+    pub(crate) fn start(settings: &Settings, applied: watch::Receiver<Latest>, acme: Arc<Acme>) -> Result<Option<Self>> {
         let (SourceSettings::Kubernetes(kubernetes), RoleSettings::Gateway) = (&settings.source, &settings.role) else {
             return Ok(None);
         };
@@ -47,7 +49,8 @@ impl Reporting {
         let (tell, done) = oneshot::channel();
         let (settings, kubernetes) = (settings.clone(), kubernetes.clone());
         let work = move || {
-            if let Err(error) = runtime.block_on(run(&settings, &kubernetes, applied, stopped)) {
+            let desk = Desk { settings, write_status: kubernetes.write_status, applied, acme };
+            if let Err(error) = runtime.block_on(run(&desk, &kubernetes, stopped)) {
                 error!(error = format!("{error:#}"), "nothing is reported to the API server");
             }
             // Nobody waits when the process ends at once.
@@ -65,21 +68,27 @@ impl Reporting {
     }
 }
 
-async fn run(
-    settings: &Settings,
-    kubernetes: &KubernetesSettings,
+/// What is told, and what about.
+struct Desk {
+    settings: Settings,
+    write_status: bool,
     applied: watch::Receiver<Latest>,
-    stopped: oneshot::Receiver<()>,
-) -> Result<()> {
+    acme: Arc<Acme>,
+}
+
+async fn run(desk: &Desk, kubernetes: &KubernetesSettings, stopped: oneshot::Receiver<()>) -> Result<()> {
     let client = client::connect(kubernetes).await?;
+    let settings = &desk.settings;
     let name = lease::name_of(&settings.name);
     let mut election = Election::new(client.clone(), &settings.namespace, name, settings.replica.clone());
     let own = replicas::Own::new(client.clone(), settings);
-    let (mut told, leading) = (applied.clone(), election.leading());
+    let (mut told, mut answered, leading) = (desk.applied.clone(), desk.acme.answered(), election.leading());
+    let vault = Vault::Kubernetes(SecretVault::new(client.clone(), &settings.namespace));
     tokio::select! {
-        () = own.publish(&mut told) => {}
+        () = own.publish(&mut told, &mut answered) => {}
         () = election.run() => {}
-        () = lead(&client, settings, (kubernetes.write_status, applied), leading) => {}
+        () = desk.acme.follow(&vault) => {}
+        () = lead(&client, desk, &vault, leading) => {}
         _ = stopped => {}
     }
     tokio::join!(election.release(), own.delete());
@@ -87,21 +96,19 @@ async fn run(
 }
 
 /// Does what only the leader does, whenever this replica is it.
-async fn lead(
-    client: &Client,
-    settings: &Settings,
-    (write_status, applied): (bool, watch::Receiver<Latest>),
-    mut leading: watch::Receiver<bool>,
-) {
+async fn lead(client: &Client, desk: &Desk, vault: &Vault, mut leading: watch::Receiver<bool>) {
+    let Desk { settings, write_status, applied, acme } = desk;
     let leases = Api::namespaced(client.clone(), &settings.namespace);
     while leading.wait_for(|it| *it).await.is_ok() {
         let alive = watch::Sender::new(None);
         let mut publisher = Publisher::new(client.clone(), &settings.namespace, &settings.name);
         let mut events = Events::new(client.clone(), settings);
+        let answering = Replicas::by_leases(acme.answered(), alive.subscribe());
         tokio::select! {
             () = replicas::follow(&leases, &settings.name, &alive) => {}
-            () = publisher.run(applied.clone(), alive.subscribe()), if write_status => {}
+            () = publisher.run(applied.clone(), alive.subscribe()), if *write_status => {}
             () = events.run(applied.clone()) => {}
+            () = acme.lead(vault, answering) => {}
             _ = leading.wait_for(|it| !*it) => {}
         }
     }

@@ -100,6 +100,9 @@ impl Reception {
     ) -> Option<tls::accept::ServerStream<BufferedTcp>> {
         let work = async {
             let hello = hello(plain).await?;
+            if hello.is_challenge() {
+                return self.answer_challenge(hello).await.map(|()| None);
+            }
             match choose(hello.sni()) {
                 Some(Ok(server)) => hello.accept(server).await.map(Some),
                 Some(Err(why)) => {
@@ -126,6 +129,20 @@ impl Reception {
         };
         self.metrics.handshake(result);
         None
+    }
+
+    /// A CA's check: the certificate of a live challenge, and nothing of what this port serves otherwise.
+    async fn answer_challenge(&self, hello: tls::accept::ClientHello<BufferedTcp>) -> Result<(), tls::Error> {
+        match hello.sni().and_then(|sni| self.live.challenges.tls(sni)) {
+            Some(challenge) => {
+                info!(sni = hello.sni(), "tls-alpn-01 challenge answered");
+                hello.answer_challenge(&challenge).await
+            }
+            None => {
+                debug!(sni = hello.sni(), "handshake refused: no tls-alpn-01 challenge is live for this name");
+                hello.refuse(Refusal::UnrecognizedName).await
+            }
+        }
     }
 
     async fn inbound(

@@ -28,6 +28,8 @@ pub(crate) struct FileSource {
     store: Store,
     /// What each file held when it was last read, so that only changed files are parsed again.
     known: BTreeMap<PathBuf, Known>,
+    /// A folder that need not be there.
+    optional: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug)]
@@ -46,12 +48,17 @@ pub(crate) struct Unreachable {
 }
 
 impl FileSource {
-    /// Watches these paths.
+    /// Watches these paths, and a folder that need not be there yet.
     ///
     /// # Errors
-    /// One of them cannot be reached now. (Later that is a problem, and the last good version keeps serving.)
-    pub(crate) fn new(paths: Vec<PathBuf>) -> Result<Self, Unreachable> {
-        Self::over(paths, |paths| Watch::new(paths, is_configuration))
+    /// One of the paths cannot be reached now. (Later that is a problem, and the last good version keeps serving.)
+    pub(crate) fn new(paths: Vec<PathBuf>, optional: Option<PathBuf>) -> Result<Self, Unreachable> {
+        let mut source = Self::over(paths, |paths| Watch::new(paths, is_configuration))?;
+        if let Some(folder) = &optional {
+            let roots = source.watch.roots().iter().chain([folder]).cloned().collect();
+            source.watch.set_roots(roots);
+        }
+        Ok(Self { optional, ..source })
     }
 
     /// Reads these paths without ever looking at them again.
@@ -66,7 +73,7 @@ impl FileSource {
         for path in &paths {
             std::fs::metadata(path).map_err(|source| Unreachable { path: path.clone(), source })?;
         }
-        Ok(Self { watch: watch(paths), store: Store::default(), known: BTreeMap::new() })
+        Ok(Self { watch: watch(paths), store: Store::default(), known: BTreeMap::new(), optional: None })
     }
 
     /// Reads what is there now. Whatever is broken or cannot be read is a problem, and its last good version stays among
@@ -84,7 +91,10 @@ impl FileSource {
             }
         }
         let mut problems = Vec::new();
-        for (path, error) in &survey.failures {
+        let is_missing = |path: &PathBuf, error: &io::Error| {
+            error.kind() == io::ErrorKind::NotFound && self.optional.as_ref() == Some(path)
+        };
+        for (path, error) in survey.failures.iter().filter(|(path, error)| !is_missing(path, error)) {
             problems.push(unlisted(path, error));
             // Nothing is known of what is below, so what was there stays.
             for (file, known) in before.iter().filter(|(file, _)| file.starts_with(path)) {

@@ -72,6 +72,14 @@ const KEPT: Definition = row(
     &[],
     "Servers whose last good certificate serves because the one asked for cannot.",
 );
+const ORDERS: Definition =
+    row("sluice_acme_orders_total", "counter", &["result"], "Tries to get a certificate from a CA.");
+const FAILING: Definition = row(
+    "sluice_acme_failing_certificates",
+    "gauge",
+    &[],
+    "Certificates to order or renew whose last try failed.",
+);
 const UPSTREAMS: Definition =
     row("sluice_upstream_connections_total", "counter", &["result"], "Connections opened to endpoints.");
 const DROPPED: Definition =
@@ -83,7 +91,7 @@ const FILES: Definition = row("process_open_fds", "gauge", &[], "Open file descr
 const THREADS: Definition = row("process_threads", "gauge", &[], "Threads.");
 
 /// Every metric, in the order of the documentation.
-pub(crate) const TABLE: [Definition; 18] = [
+pub(crate) const TABLE: [Definition; 20] = [
     REQUESTS,
     DURATION,
     BUILD,
@@ -95,6 +103,8 @@ pub(crate) const TABLE: [Definition; 18] = [
     HANDSHAKES,
     CERTIFICATES,
     KEPT,
+    ORDERS,
+    FAILING,
     UPSTREAMS,
     DROPPED,
     CPU,
@@ -140,6 +150,15 @@ pub(crate) enum Connect {
     TimedOut,
     /// TCP was there, TLS failed.
     TlsFailed,
+}
+
+/// What came of ordering a certificate.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Order {
+    /// It is stored.
+    Issued,
+    /// It is tried again.
+    Failed,
 }
 
 /// What came of reading the configuration again.
@@ -193,6 +212,9 @@ pub(crate) struct Metrics {
     handshakes: [IntCounter; 4],
     certificates: IntGaugeVec,
     kept: IntGauge,
+    /// Indexed by [`Order`].
+    orders: [IntCounter; 2],
+    failing: IntGauge,
     /// Indexed by [`Connect`].
     upstreams: [IntCounter; 4],
     dropped: IntCounter,
@@ -244,6 +266,7 @@ impl Metrics {
         build.with_label_values(&["proxy", env!("CARGO_PKG_VERSION")]).set(1);
         let handshakes = register(&registry, IntCounterVec::new(options(&HANDSHAKES), HANDSHAKES.labels));
         let upstreams = register(&registry, IntCounterVec::new(options(&UPSTREAMS), UPSTREAMS.labels));
+        let orders = register(&registry, IntCounterVec::new(options(&ORDERS), ORDERS.labels));
         let buckets = HistogramOpts { common_opts: options(&DURATION), buckets: BUCKETS.to_vec() };
         Self {
             requests: register(&registry, IntCounterVec::new(options(&REQUESTS), REQUESTS.labels)),
@@ -256,6 +279,8 @@ impl Metrics {
             handshakes: ["ok", "failed", "refused", "timeout"].map(|it| handshakes.with_label_values(&[it])),
             certificates: register(&registry, IntGaugeVec::new(options(&CERTIFICATES), CERTIFICATES.labels)),
             kept: register(&registry, IntGauge::with_opts(options(&KEPT))),
+            orders: ["issued", "failed"].map(|it| orders.with_label_values(&[it])),
+            failing: register(&registry, IntGauge::with_opts(options(&FAILING))),
             upstreams: ["ok", "failed", "timeout", "tls_failed"].map(|it| upstreams.with_label_values(&[it])),
             dropped: register(&registry, IntCounter::with_opts(options(&DROPPED))),
             cpu: register(&registry, Seconds::with_opts(options(&CPU))),
@@ -358,6 +383,16 @@ impl Metrics {
             kept += i64::from(it.kept);
         }
         self.kept.set(kept);
+    }
+
+    /// Ordering a certificate ended.
+    pub(crate) fn acme_order(&self, result: Order) {
+        self.orders[result as usize].inc();
+    }
+
+    /// How many certificates to order or renew were tried without success the last time.
+    pub(crate) fn set_acme_failing(&self, count: usize) {
+        self.failing.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// The counter of access log lines that were dropped.

@@ -1,6 +1,6 @@
 //! What is wrong inside one object: findings with the path of their field.
 //!
-//! The rules are those of Istio's validation webhook; there is one file of them per kind.
+//! For Istio's kinds the rules are those of its validation webhook; there is one file of them per kind.
 
 mod destination_rule;
 mod fault;
@@ -8,6 +8,7 @@ mod gateway;
 mod headers;
 mod http_match;
 mod http_route;
+mod issuer;
 mod load_balancer;
 mod names;
 mod peer_authentication;
@@ -15,6 +16,8 @@ mod service_entry;
 mod virtual_service;
 
 use std::fmt::{self, Write as _};
+
+pub(crate) use names::{is_host_name, is_object_name};
 
 use super::scalar::{Percent, ProtoDuration};
 use crate::problem::Severity;

@@ -1,6 +1,6 @@
 //! The CustomResourceDefinitions of the kinds that routing reads, made from the types that it reads them with.
 //!
-//! Names, versions and columns are Istio's, so that either side's definitions serve both. The schemas refuse nothing
+//! Names, versions and columns of Istio's kinds are Istio's, so that either side's definitions serve both. The schemas refuse nothing
 //! that Istio's accept: what they let through and [`super::check`] does not is named by it, with its reason.
 
 mod scalar;
@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
 
-use super::{DestinationRule, Gateway, PeerAuthentication, ServiceEntry, VirtualService, WorkloadEntry};
+use super::{DestinationRule, Gateway, Issuer, PeerAuthentication, ServiceEntry, VirtualService, WorkloadEntry};
 
 /// One kind, as the API server has to know it.
 struct Definition {
@@ -30,6 +30,7 @@ struct Definition {
 /// A column of `kubectl get`: title, path below the object, what it says.
 struct Column(&'static str, &'static str, &'static str);
 
+const ACME: &str = "acme.sluice.dev";
 const NETWORKING: &str = "networking.istio.io";
 const SECURITY: &str = "security.istio.io";
 const VERSIONS: &[&str] = &["v1", "v1beta1", "v1alpha3"];
@@ -38,7 +39,7 @@ const ACCEPTED: Column =
     Column("Accepted", r#".status.conditions[?(@.type=="Accepted")].status"#, "Whether the gateways take it over");
 const HOSTS: Column = Column("Hosts", ".spec.hosts", "The hosts that it is about");
 
-const DEFINITIONS: [Definition; 6] = [
+const DEFINITIONS: [Definition; 7] = [
     Definition {
         group: NETWORKING,
         kind: "DestinationRule",
@@ -102,9 +103,18 @@ const DEFINITIONS: [Definition; 6] = [
         columns: &[Column("Address", ".spec.address", "The address of the workload")],
         spec: spec::<WorkloadEntry>,
     },
+    Definition {
+        group: ACME,
+        kind: "Issuer",
+        plural: "issuers",
+        short: "acme",
+        versions: &["v1alpha1"],
+        columns: &[Column("Server", ".spec.server", "The CA's directory")],
+        spec: spec::<Issuer>,
+    },
 ];
 
-/// Every definition, sorted by kind, ready for `apiextensions.k8s.io/v1`.
+/// Every definition, Istio's kinds and then ours, each sorted by kind; ready for `apiextensions.k8s.io/v1`.
 pub fn all() -> Vec<Value> {
     DEFINITIONS.iter().map(Definition::render).collect()
 }
@@ -125,7 +135,9 @@ pub fn yaml() -> Result<String, serde_saphyr::ser::Error> {
 impl Definition {
     fn render(&self) -> Value {
         let Self { group, kind, plural, short, .. } = *self;
-        let category = group.replace('.', "-").trim_end_matches("-io").to_owned() + "-io";
+        // As Istio does it: `networking.istio.io` is in `istio-io` and in `networking-istio-io`.
+        let category = group.replace('.', "-");
+        let family = category.split_once('-').map_or("", |(_, family)| family);
         json!({
             "apiVersion": "apiextensions.k8s.io/v1",
             "kind": "CustomResourceDefinition",
@@ -138,7 +150,7 @@ impl Definition {
             "spec": {
                 "group": group,
                 "names": {
-                    "categories": ["istio-io", category],
+                    "categories": [family, category],
                     "kind": kind,
                     "listKind": format!("{kind}List"),
                     "plural": plural,

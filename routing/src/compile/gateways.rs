@@ -40,6 +40,8 @@ pub(super) struct Served<'a> {
     /// `namespace/name`.
     pub(super) gateway_name: String,
     pub(super) server: &'a Server,
+    /// Of the server in its Gateway.
+    pub(super) index: usize,
     pub(super) tls: Option<ServerTls>,
     pub(super) hosts: Vec<ServerHost>,
 }
@@ -54,6 +56,8 @@ impl Served<'_> {
 /// `[namespace/]host` of a server.
 pub(super) struct ServerHost {
     pub(super) pattern: HostPattern,
+    /// Of the host in its server, as written.
+    pub(super) index: usize,
     /// Only VirtualServices of this namespace attach; `None` = of any.
     pub(super) namespace: Option<String>,
 }
@@ -120,7 +124,7 @@ impl<'a> Place<'_, 'a> {
         };
         let hosts = server.hosts.iter().enumerate().filter_map(|(index, host)| self.host(index, host)).collect();
         let gateway_name = format!("{}/{}", self.gateway.namespace(), self.gateway.name());
-        Some((bind, Served { gateway: self.gateway, gateway_name, server, tls, hosts }))
+        Some((bind, Served { gateway: self.gateway, gateway_name, server, index: self.index, tls, hosts }))
     }
 
     fn terminate(&self, server: &'a Server) -> Option<ServerTls> {
@@ -145,7 +149,7 @@ impl<'a> Place<'_, 'a> {
             name => Some(name.to_owned()),
         };
         match host.parse() {
-            Ok(pattern) => Some(ServerHost { pattern, namespace }),
+            Ok(pattern) => Some(ServerHost { pattern, index, namespace }),
             Err(wrong) => {
                 self.error(BAD_VALUE, &format!("hosts[{index}]"), format!("`{text}` is no host: {wrong}"));
                 None

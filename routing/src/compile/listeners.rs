@@ -3,6 +3,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use super::{
+    certificates,
     context::Context,
     gateways::{self, ServedPort},
     proxy::is_subset,
@@ -11,23 +12,27 @@ use super::{
     workloads::{WorkloadFacts, pod_facts},
 };
 use crate::{
+    acme::Ordered,
     api::service::ServicePort,
     host::HostMap,
     snapshot::{Listener, TlsServer, TlsServers},
 };
 
-pub(super) fn compile(context: &Context<'_>) -> Vec<Listener> {
+/// The listeners, and the certificates to order for them.
+pub(super) fn compile(context: &Context<'_>) -> (Vec<Listener>, Vec<Arc<Ordered>>) {
     let ports = gateways::select(context);
+    let opened = opened(context, &ports);
+    let ordered = certificates::compile(context, &opened);
     let bound = virtual_services::visible(context);
     let mut attached = Attached::default();
     let mut listeners: Vec<Listener> = Vec::new();
-    for (port, bind_port) in opened(context, &ports) {
+    for (port, bind_port) in opened {
         let routes = Arc::new(virtual_hosts::compile(context, port, &bound, &mut attached));
-        let tls = port.tls.then(|| tls_servers(port));
+        let tls = port.tls.then(|| tls_servers(context, port, &ordered));
         listeners.push(Listener { bind: port.bind, port: port.number, bind_port, tls, routes });
     }
     report_unattached(context, &ports, &bound, &attached);
-    listeners
+    (listeners, ordered)
 }
 
 /// The ports that can be opened, each with the port to bind. Of two that would be the same socket the first has it.
@@ -51,11 +56,14 @@ pub(super) fn opened<'p, 'a>(context: &Context<'a>, ports: &'p [ServedPort<'a>])
     opened
 }
 
-fn tls_servers(port: &ServedPort<'_>) -> TlsServers {
+fn tls_servers(context: &Context<'_>, port: &ServedPort<'_>, ordered: &[Arc<Ordered>]) -> TlsServers {
     let mut servers = Vec::new();
     let mut by_sni = HostMap::default();
     for served in &port.servers {
-        let Some(settings) = served.tls.clone() else { continue };
+        let Some(mut settings) = served.tls.clone() else { continue };
+        if let Some(pending) = certificates::pending(context, served, ordered) {
+            settings.certificate = pending;
+        }
         for host in &served.hosts {
             by_sni.insert(&host.pattern, servers.len());
         }

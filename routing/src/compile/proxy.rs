@@ -94,13 +94,14 @@ impl Proxy {
     }
 
     /// Hash of what this proxy may read: it is the same for a folder that also holds Deployments and Secrets which nothing
-    /// names, and for a cluster, of which neither is read.
+    /// names, and for a cluster, of which neither is read. Issuers are for gateways only.
     pub fn content(&self, resources: &Resources) -> u64 {
         let named = super::named_secrets(resources, self);
         let read = |secret: &Object<Secret>| secret.namespace() == self.namespace && named.contains(secret.name());
         let secrets = resources.secrets.iter().filter(|secret| !read(secret)).map(|secret| secret.digest);
         let deployments = resources.deployments.iter().filter(|_| self.is_gateway()).map(|object| object.digest);
-        secrets.chain(deployments).fold(resources.digest(), u64::wrapping_sub)
+        let issuers = resources.issuers.iter().filter(|_| !self.is_gateway()).map(|object| object.digest);
+        secrets.chain(deployments).chain(issuers).fold(resources.digest(), u64::wrapping_sub)
     }
 
     /// As [`Self::content`] without endpoints, which come and go all the time and which no two proxies see at the same

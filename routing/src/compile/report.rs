@@ -52,6 +52,11 @@ impl Report {
         self.add(at, (Severity::Warning, code), field, message.into());
     }
 
+    /// Worth knowing.
+    pub(super) fn info<T>(&self, at: &Object<T>, code: &'static str, field: &str, message: impl Into<String>) {
+        self.add(at, (Severity::Info, code), field, message.into());
+    }
+
     /// A problem of no object in particular.
     pub(super) fn general(&self, severity: Severity, code: &'static str, message: String) {
         let object = ObjectRef::default();

@@ -8,7 +8,8 @@ use super::{
     report::{MISSING_SECRET, UNSUPPORTED},
 };
 use crate::{
-    api::Secret,
+    acme::ISSUER,
+    api::{Secret, check::is_object_name},
     resources::{Object, Resources},
     snapshot::{CertificateSecret, CertificateSource, RootsSource},
 };
@@ -34,7 +35,7 @@ pub fn named_secrets(resources: &Resources, proxy: &Proxy) -> BTreeSet<String> {
         let ports = policy.port_level_settings.iter().filter_map(|settings| settings.tls.as_ref());
         policy.tls.iter().chain(ports).filter_map(|tls| tls.credential_name.as_ref())
     });
-    let mut names = BTreeSet::new();
+    let mut names: BTreeSet<String> = issuer_secrets(resources, proxy).map(str::to_owned).collect();
     for name in edge.chain(upstream) {
         let name = match target(&proxy.namespace, name) {
             Target::Secret(name) if !name.is_empty() => name,
@@ -46,11 +47,51 @@ pub fn named_secrets(resources: &Resources, proxy: &Proxy) -> BTreeSet<String> {
     names
 }
 
+/// The Secrets of the issuers that Gateways served by this proxy name.
+fn issuer_secrets<'a>(resources: &'a Resources, proxy: &'a Proxy) -> impl Iterator<Item = &'a str> {
+    let gateways = resources.gateways.iter();
+    let own = gateways.filter(|gateway| proxy.is_gateway() && proxy.selected_by(&gateway.spec.selector));
+    let names = own.filter_map(|gateway| gateway.meta.annotations.get(ISSUER));
+    let issuers = names.filter_map(|name| resources.issuers.get(&proxy.namespace, name));
+    issuers.flat_map(|issuer| issuer.spec.secret_names()).filter(|name| !name.is_empty())
+}
+
 /// A `credentialName` and where it is written, for problems.
 pub(super) struct Credential<'a, 'o, T> {
     pub(super) name: &'a str,
     pub(super) object: &'o Object<T>,
     pub(super) field: &'a str,
+    /// It is a Secret to order a certificate for; see `certificates`, which says what is wrong with it.
+    pub(super) ordered: bool,
+}
+
+/// What a Secret has that a certificate can be ordered for.
+pub(super) enum Held {
+    /// It is not there, or empty.
+    Nothing,
+    /// A certificate, and whether it was ordered.
+    Certificate(CertificateSecret, bool),
+    /// Something else.
+    Other,
+}
+
+/// What is in a Secret of the proxy's namespace.
+pub(super) fn held(context: &Context<'_>, name: &str) -> Held {
+    let Some(secret) = context.resources.secrets.get(&context.proxy.namespace, name) else { return Held::Nothing };
+    let ours = secret.meta.annotations.contains_key(ISSUER);
+    match pair(secret) {
+        Some(found) => Held::Certificate(found, ours),
+        None if ours || secret.spec.data.values().all(Vec::is_empty) => Held::Nothing,
+        None => Held::Other,
+    }
+}
+
+/// The Secret that a `credentialName` means, when it is one of the proxy's own namespace.
+pub(super) fn own_name<'n>(context: &Context<'_>, credential: &'n str) -> Option<&'n str> {
+    match target(&context.proxy.namespace, credential) {
+        Target::Secret(name) => Some(name).filter(|name| is_object_name(name)),
+        Target::Workload | Target::Never(_) => None,
+    }
 }
 
 /// What a `credentialName` points to.
@@ -93,13 +134,18 @@ pub(super) fn certificate<T>(context: &Context<'_>, credential: &Credential<'_, 
 }
 
 fn missing<T>(context: &Context<'_>, credential: &Credential<'_, '_, T>, message: String) -> CertificateSource {
-    context.report.error(credential.object, MISSING_SECRET, credential.field, message);
+    if !credential.ordered {
+        context.report.error(credential.object, MISSING_SECRET, credential.field, message);
+    }
     CertificateSource::Missing(secret_name(context, credential.name))
 }
 
-/// `namespace/name` of a plain name; other forms as they are written.
+/// `namespace/name` of a Secret of the proxy's namespace; what is none as it is written.
 fn secret_name(context: &Context<'_>, name: &str) -> String {
-    if name.contains("://") { name.to_owned() } else { format!("{}/{name}", context.proxy.namespace) }
+    match target(&context.proxy.namespace, name) {
+        Target::Secret(name) => format!("{}/{name}", context.proxy.namespace),
+        Target::Workload | Target::Never(_) => name.to_owned(),
+    }
 }
 
 /// CA and revocation list of a credential: Secret `<name>-cacert`, else the Secret itself. `None` when neither holds a CA.
@@ -122,6 +168,10 @@ pub(super) fn required_authority<T>(
     authority(context, name).unwrap_or_else(|| {
         let message = match target(&context.proxy.namespace, name) {
             Target::Never(why) => why,
+            Target::Secret(name) if credential.ordered => format!(
+                "no CA certificates for client certificates: Secret `{namespace}/{name}` holds an ordered certificate and no \
+                 CA, so put cacert or ca.crt into Secret `{namespace}/{name}-cacert`"
+            ),
             _ => format!(
                 "no CA certificates in namespace `{namespace}`; Secret `{name}-cacert` or `{name}` needs cacert or ca.crt"
             ),

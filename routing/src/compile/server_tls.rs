@@ -1,6 +1,7 @@
 //! `ServerTLSSettings` of a server that terminates TLS.
 
 use super::{
+    certificates,
     context::Context,
     report::UNSUPPORTED,
     secrets::{self, Credential},
@@ -46,7 +47,9 @@ impl<'s> Server<'s, '_> {
     }
 
     fn credential<'n>(&'n self, name: &'n str, field: &'n str) -> Credential<'n, 's, Gateway> {
-        Credential { name, object: self.gateway, field }
+        // One that is named in `credentialNames` is not.
+        let ordered = self.tls.credential_names.is_empty() && certificates::are_ordered(self.gateway);
+        Credential { name, object: self.gateway, field, ordered }
     }
 
     /// Whether nothing that restricts clients would be left out. Each thing that would is an error.

@@ -121,3 +121,43 @@ fn many_problems_in_one_object_are_summed_up() {
     assert_eq!(problems.len(), 21);
     assert!(problems.iter().any(|problem| problem.message == "and 180 more of this kind in this object"));
 }
+
+const ORDERING: &str = "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: g, namespace: istio-system, \
+                        annotations: {acme.sluice.dev/issuer: ca}}\nspec:\n  selector: {istio: ingressgateway}\n  servers: \
+                        [{port: {number: 443, name: https, protocol: HTTPS}, hosts: [a.example.com], tls: {mode: SIMPLE, \
+                        credentialName: cert}}]\n---\napiVersion: acme.sluice.dev/v1alpha1\nkind: Issuer\nmetadata: {name: \
+                        ca, namespace: istio-system}\nspec: {server: 'https://ca.example.com/', termsOfServiceAgreed: true, \
+                        externalAccount: {keyID: one, secretName: account}, dns01: {rfc2136: {nameserver: ns1, tsigKeyName: \
+                        k, tsigSecretName: tsig}}}\n";
+
+#[test]
+fn the_secrets_of_an_issuer_that_a_gateway_names_are_read() {
+    let proxy = Proxy::default();
+    let named: Vec<String> = named_secrets(&read(ORDERING), &proxy).into_iter().collect();
+    assert_eq!(named, ["account", "cert", "cert-cacert", "tsig"]);
+    let unused = read(&ORDERING.replace("issuer: ca", "issuer: other"));
+    assert_eq!(named_secrets(&unused, &proxy).into_iter().collect::<Vec<_>>(), ["cert", "cert-cacert"]);
+    let elsewhere = Proxy { namespace: "shop".to_owned(), ..Proxy::default() };
+    assert!(!named_secrets(&read(ORDERING), &elsewhere).contains("account"));
+}
+
+#[test]
+fn an_issuer_is_part_of_a_gateways_configuration_and_of_no_sidecars() {
+    let (one, other) = (read(ORDERING), read(&ORDERING.replace("keyID: one", "keyID: two")));
+    let sidecar = Role::Sidecar { namespace: "shop".to_owned(), workload: "cart".to_owned() };
+    let (gateway, sidecar) = (Proxy::default(), Proxy { role: sidecar, ..Proxy::default() });
+    assert_ne!(gateway.configuration(&one), gateway.configuration(&other));
+    assert_eq!(sidecar.configuration(&one), sidecar.configuration(&other));
+}
+
+#[test]
+fn a_certificate_is_ordered_with_keys_that_nobody_prints() {
+    let secrets = "---\n{apiVersion: v1, kind: Secret, metadata: {name: account, namespace: istio-system}, stringData: {key: \
+                   AQID}}\n---\n{apiVersion: v1, kind: Secret, metadata: {name: tsig, namespace: istio-system}, stringData: \
+                   {key: BAUG}}\n";
+    let compiled = compile(&read(&format!("{ORDERING}{secrets}")), &Proxy::default());
+    let issuer = &compiled.snapshot.ordered[0].issuer;
+    assert_eq!(&*issuer.external_account.as_ref().unwrap().key, [1, 2, 3]);
+    let text = format!("{:?}", compiled.snapshot.ordered);
+    assert!(!text.contains("[1, 2, 3]") && !text.contains("[4, 5, 6]"), "{text}");
+}

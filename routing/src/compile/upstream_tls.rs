@@ -131,7 +131,7 @@ fn roots(context: &Context<'_>, policy: &TlsPolicy<'_>) -> ClientRoots {
         (Some(file), _) => ClientRoots::Given(RootsSource::File(file.to_owned())),
         (None, Some(name)) if tls.mode == ClientTlsMode::Simple => {
             let field = format!("{}.credentialName", policy.field);
-            let credential = Credential { name, object: policy.object, field: &field };
+            let credential = Credential { name, object: policy.object, field: &field, ordered: false };
             ClientRoots::Given(secrets::required_authority(context, &credential).0)
         }
         (None, Some(name)) => {
@@ -145,7 +145,7 @@ fn client_certificate(context: &Context<'_>, policy: &TlsPolicy<'_>) -> ClientCe
     let tls = policy.tls;
     if let Some(name) = &tls.credential_name {
         let field = format!("{}.credentialName", policy.field);
-        let credential = Credential { name, object: policy.object, field: &field };
+        let credential = Credential { name, object: policy.object, field: &field, ordered: false };
         return ClientCertificate::Given(secrets::certificate(context, &credential));
     }
     match (&tls.client_certificate, &tls.private_key) {

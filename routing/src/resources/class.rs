@@ -15,6 +15,8 @@ pub enum Kind {
     WorkloadEntry,
     /// Istio PeerAuthentication.
     PeerAuthentication,
+    /// Our Issuer.
+    Issuer,
     /// Kubernetes Secret.
     Secret,
     /// Kubernetes Service.
@@ -33,13 +35,14 @@ pub enum Kind {
 
 impl Kind {
     /// Group, versions and name of every kind; the first version is the one to recommend.
-    const ALL: [(Self, &'static str, &'static [&'static str], &'static str); 13] = [
+    const ALL: [(Self, &'static str, &'static [&'static str], &'static str); 14] = [
         (Self::Gateway, NETWORKING, ISTIO_VERSIONS, "Gateway"),
         (Self::VirtualService, NETWORKING, ISTIO_VERSIONS, "VirtualService"),
         (Self::DestinationRule, NETWORKING, ISTIO_VERSIONS, "DestinationRule"),
         (Self::ServiceEntry, NETWORKING, ISTIO_VERSIONS, "ServiceEntry"),
         (Self::WorkloadEntry, NETWORKING, ISTIO_VERSIONS, "WorkloadEntry"),
         (Self::PeerAuthentication, SECURITY, &["v1", "v1beta1"], "PeerAuthentication"),
+        (Self::Issuer, ACME, &["v1alpha1"], "Issuer"),
         (Self::Secret, "", &["v1"], "Secret"),
         (Self::Service, "", &["v1"], "Service"),
         (Self::EndpointSlice, "discovery.k8s.io", &["v1"], "EndpointSlice"),
@@ -60,13 +63,15 @@ impl Kind {
         found.map_or(("", &["v1"]), |(_, group, versions, _)| (group, versions))
     }
 
-    /// Whether it is one of Istio's own, which refuse unknown fields.
-    pub(super) fn is_istio(self) -> bool {
-        Self::ALL.iter().any(|(kind, group, ..)| *kind == self && group.ends_with("istio.io"))
+    /// Whether it is one of Istio's or ours, which refuse unknown fields and say below `spec` what they ask for.
+    pub(super) fn is_strict(self) -> bool {
+        let strict = |group: &str| group.ends_with("istio.io") || group == ACME;
+        Self::ALL.iter().any(|(kind, group, ..)| *kind == self && strict(group))
     }
 }
 
 const NETWORKING: &str = "networking.istio.io";
+const ACME: &str = "acme.sluice.dev";
 const SECURITY: &str = "security.istio.io";
 const ISTIO_VERSIONS: &[&str] = &["v1", "v1beta1", "v1alpha3"];
 

@@ -6,8 +6,8 @@ use serde_json::{Map, Value};
 
 use crate::api::ObjectMeta;
 
-/// Hash of one of Istio's objects: its `spec`, of which every field is read.
-pub(super) fn of_istio(kind: &str, object: &Value) -> u64 {
+/// Hash of one of Istio's objects or of ours: its `spec`, of which every field is read.
+pub(super) fn of_spec(kind: &str, object: &Value) -> u64 {
     let mut hash = Fnv::default();
     hash.text(kind);
     hash_value(&mut hash, object.get("spec").unwrap_or(&Value::Null));

@@ -14,7 +14,8 @@ use super::{AnyObject, Object, Source, digest, position};
 use crate::api::check::{BAD_VALUE, Finding, Findings, MISSING_FIELD, UNKNOWN_FIELD};
 use crate::api::decode::{Reading, decode};
 use crate::api::{
-    Deployment, DestinationRule, Gateway, ObjectMeta, PeerAuthentication, ServiceEntry, VirtualService, WorkloadEntry,
+    Deployment, DestinationRule, Gateway, Issuer, ObjectMeta, PeerAuthentication, ServiceEntry, VirtualService,
+    WorkloadEntry,
 };
 use crate::problem::{ObjectRef, Place, Problem, Severity};
 
@@ -170,7 +171,7 @@ impl Reader {
     fn ours(&mut self, kind: Kind, identity: ObjectRef, object: &Value, source: &Source) {
         let mut findings = Findings::default();
         let meta = metadata(kind, object, &mut findings);
-        let spec = if kind.is_istio() { istio_spec(object, &mut findings) } else { None };
+        let spec = if kind.is_strict() { strict_spec(object, &mut findings) } else { None };
         let read = Input { kind, object, spec, source };
         let typed = read.typed(meta, &mut findings);
         let rejected = findings.has_errors();
@@ -242,8 +243,8 @@ fn keep_what_is_read(kind: Kind, meta: &mut ObjectMeta) {
     });
 }
 
-/// The `spec` of one of Istio's kinds; beside it only the usual four fields may stand.
-fn istio_spec<'v>(object: &'v Value, findings: &mut Findings) -> Option<&'v Value> {
+/// The `spec` of one of Istio's kinds or of ours; beside it only the usual four fields may stand.
+fn strict_spec<'v>(object: &'v Value, findings: &mut Findings) -> Option<&'v Value> {
     const FIELDS: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "status"];
     for key in object.as_object()?.keys().filter(|key| !FIELDS.contains(&key.as_str())) {
         let message = format!("there is no field `{key}` here; what the object asks for stands below `spec`");
@@ -262,13 +263,18 @@ struct Input<'v> {
 impl Input<'_> {
     fn typed(&self, meta: Option<ObjectMeta>, findings: &mut Findings) -> Option<AnyObject> {
         Some(match self.kind {
-            Kind::Gateway => AnyObject::Gateway(self.istio(meta, findings, Gateway::check)?),
-            Kind::VirtualService => AnyObject::VirtualService(self.istio(meta, findings, VirtualService::check)?),
-            Kind::DestinationRule => AnyObject::DestinationRule(self.istio(meta, findings, DestinationRule::check)?),
-            Kind::ServiceEntry => AnyObject::ServiceEntry(self.istio(meta, findings, ServiceEntry::check)?),
-            Kind::WorkloadEntry => AnyObject::WorkloadEntry(self.istio(meta, findings, WorkloadEntry::check)?),
+            Kind::Gateway => AnyObject::Gateway(self.strict(meta, findings, Gateway::check)?),
+            Kind::VirtualService => AnyObject::VirtualService(self.strict(meta, findings, VirtualService::check)?),
+            Kind::DestinationRule => AnyObject::DestinationRule(self.strict(meta, findings, DestinationRule::check)?),
+            Kind::ServiceEntry => AnyObject::ServiceEntry(self.strict(meta, findings, ServiceEntry::check)?),
+            Kind::WorkloadEntry => AnyObject::WorkloadEntry(self.strict(meta, findings, WorkloadEntry::check)?),
             Kind::PeerAuthentication => {
-                AnyObject::PeerAuthentication(self.istio(meta, findings, PeerAuthentication::check)?)
+                AnyObject::PeerAuthentication(self.strict(meta, findings, PeerAuthentication::check)?)
+            }
+            Kind::Issuer => {
+                let name = meta.as_ref().map_or(String::new(), |meta| meta.name.clone());
+                let check = |issuer: &Issuer, findings: &mut Findings| issuer.check(&name, findings);
+                AnyObject::Issuer(self.strict(meta, findings, check)?)
             }
             Kind::Secret => AnyObject::Secret(self.kubernetes(meta, findings)?),
             Kind::Service => AnyObject::Service(self.kubernetes(meta, findings)?),
@@ -280,7 +286,7 @@ impl Input<'_> {
         })
     }
 
-    fn istio<T: DeserializeOwned>(
+    fn strict<T: DeserializeOwned>(
         &self,
         meta: Option<ObjectMeta>,
         findings: &mut Findings,
@@ -294,7 +300,7 @@ impl Input<'_> {
         if !findings.has(UNKNOWN_FIELD) {
             findings.within("spec", |findings| check(&spec, findings));
         }
-        let digest = digest::of_istio(self.kind.name(), self.object);
+        let digest = digest::of_spec(self.kind.name(), self.object);
         Some(self.assemble(meta?, spec, digest))
     }
 

@@ -13,7 +13,7 @@ fn names(resources: &Resources) -> Vec<&str> {
 }
 
 fn source(root: &Path) -> FileSource {
-    FileSource::new(vec![root.to_path_buf()]).unwrap()
+    FileSource::new(vec![root.to_path_buf()], None).unwrap()
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn a_folder_that_went_away_keeps_serving_and_a_deleted_file_does_not() {
 
 #[test]
 fn a_path_that_does_not_exist_is_no_source() {
-    let error = FileSource::new(vec!["/no/such/folder".into()]).unwrap_err();
+    let error = FileSource::new(vec!["/no/such/folder".into()], None).unwrap_err();
     assert_eq!(error.to_string(), "`/no/such/folder` cannot be read; name an existing file or folder");
 }
 

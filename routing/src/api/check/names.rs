@@ -10,8 +10,20 @@ pub(super) fn is_dns_label(text: &str) -> bool {
         && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
 }
 
+/// Kubernetes' rule for most names (RFC 1123 subdomain).
+pub(crate) fn is_object_name(name: &str) -> bool {
+    let part = |part: &str| {
+        let edge = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        let bytes = part.as_bytes();
+        edge(bytes.first())
+            && edge(bytes.last())
+            && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
+    };
+    name.len() <= 253 && name.split('.').all(part)
+}
+
 /// Labels in any case joined by dots, at most 253 letters, perhaps with a dot at the end.
-pub(super) fn is_host_name(text: &str) -> bool {
+pub(crate) fn is_host_name(text: &str) -> bool {
     let text = text.strip_suffix('.').unwrap_or(text);
     // Istio's labels may hold `_`, which real host names outside DNS do.
     let label = |label: &str| {

@@ -211,7 +211,7 @@ impl ObjectMeta {
                     self.name
                 );
                 findings.error_at("name", BAD_VALUE, message);
-            } else if !is_subdomain(&self.name) {
+            } else if !names::is_object_name(&self.name) {
                 let message =
                     format!("`{}` is not a name; lower-case letters, digits, `-` and `.` are wanted", self.name);
                 findings.error_at("name", BAD_VALUE, message);
@@ -225,16 +225,4 @@ impl ObjectMeta {
             }
         });
     }
-}
-
-/// Kubernetes' rule for most names (RFC 1123 subdomain).
-fn is_subdomain(name: &str) -> bool {
-    let part = |part: &str| {
-        let edge = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-        let bytes = part.as_bytes();
-        edge(bytes.first())
-            && edge(bytes.last())
-            && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
-    };
-    name.len() <= 253 && name.split('.').all(part)
 }

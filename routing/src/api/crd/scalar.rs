@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
+use crate::acme::TsigAlgorithm;
 use crate::api::protocol::Protocol;
 use crate::api::scalar::{Bytes, ProtoDuration};
 
@@ -23,5 +24,6 @@ macro_rules! text {
 
 text!(ProtoDuration, "Duration", "A duration, as `10s`, `1.5s` or `500ms`.");
 text!(Bytes, "Bytes", "Bytes as base64.");
+text!(TsigAlgorithm, "TsigAlgorithm", "`HMAC-SHA256`, `HMAC-SHA384` or `HMAC-SHA512`.");
 // Any case is right, so there is no list of names to compare with.
 text!(Protocol, "Protocol", "A protocol, as `HTTP`, `HTTPS`, `HTTP2`, `GRPC`, `TLS` or `TCP`.");

@@ -3,6 +3,7 @@
 use std::fmt::{Debug, Write as _};
 
 use crate::{
+    acme::{Current, Ordered},
     compile::Compiled,
     inbound::Inbound,
     pattern::{Conditions, HeaderCondition, HeaderField, PathKind, RouteMatch, StringPattern},
@@ -32,6 +33,9 @@ pub(super) fn compiled(compiled: &Compiled) -> String {
     }
     for cluster in &snapshot.clusters {
         render_cluster(&mut out, cluster);
+    }
+    for ordered in &snapshot.ordered {
+        render_ordered(&mut out, ordered);
     }
     for name in &snapshot.names {
         line(&mut out, 0, &format!("resolve {name}"));
@@ -200,6 +204,24 @@ fn render_cluster(out: &mut String, cluster: &Cluster) {
         let tls = if endpoint.tls { " tls" } else { "" };
         line(out, 1, &format!("{} weight {}{tls} {}", endpoint.address, endpoint.weight, workload(&endpoint.workload)));
     }
+}
+
+fn render_ordered(out: &mut String, ordered: &Ordered) {
+    let gateways: Vec<String> = ordered.gateways.iter().map(ToString::to_string).collect();
+    let placeholder = if ordered.placeholder { ", placeholder until then" } else { "" };
+    line(out, 0, &format!("order {} for {}{placeholder}", ordered.secret, gateways.join(", ")));
+    let current = match &ordered.current {
+        Current::Nothing => "nothing",
+        Current::Ordered(_) => "ordered",
+        Current::Foreign(_) => "foreign",
+    };
+    line(out, 1, &format!("holds {current}"));
+    for host in &ordered.hosts {
+        let ways = ordered.ways(host);
+        let ways: Vec<String> = ways.iter().map(|way| format!("{} ({})", way.challenge.name(), way.reason)).collect();
+        line(out, 1, &format!("host {host} by {}", ways.join(", ")));
+    }
+    line(out, 1, &texts_for_bytes(&ordered.issuer));
 }
 
 fn render_inbound(out: &mut String, inbound: &Inbound) {

@@ -1,0 +1,302 @@
+//! Looking after one certificate: is it what is wanted and fresh, and if not, order it and store it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use routing::acme::{ISSUER, Ordered};
+use tls::acme::Account;
+use tracing::{info, warn};
+
+use super::{
+    failure::{Failure, Left},
+    lead::Leader,
+    now,
+    order::{Issued, Tools, Work},
+    record::{LastError, Record},
+    schedule::{self, Failed, Held, Need, by_lifetime, by_window},
+    vault::{Stored, VaultError},
+};
+use crate::telemetry::metrics::Order;
+
+/// Annotations of a certificate's Secret, beside [`ISSUER`].
+pub(super) const SERVER: &str = "acme.sluice.dev/server";
+const KEY_TYPE: &str = "acme.sluice.dev/key-type";
+const GATEWAY: &str = "acme.sluice.dev/gateway";
+/// `type` of its Secret, and the keys in it.
+const TLS: &str = "kubernetes.io/tls";
+const CHAIN: &str = "tls.crt";
+const KEY: &str = "tls.key";
+
+/// Another gateway's certificate is taken over when it is overdue by so much.
+const OVERDUE: i64 = 3600;
+/// After a conflict: whoever was faster has done something.
+const SOON: Duration = Duration::from_secs(1);
+
+/// What came of it.
+pub(super) struct Tended {
+    /// When to look again.
+    pub(super) pause: Duration,
+    /// How it failed.
+    pub(super) failed: Option<Failed>,
+}
+
+impl Tended {
+    fn until(at: i64) -> Self {
+        let seconds = u64::try_from(at.saturating_sub(now())).unwrap_or(0);
+        Self { pause: Duration::from_secs(seconds), failed: None }
+    }
+}
+
+/// Looks after a certificate once.
+pub(super) async fn tend(leader: &Leader<'_>, ordered: &Ordered) -> Tended {
+    match look(leader, ordered).await {
+        Ok(tended) => tended,
+        // Whoever else writes the record has more recent news.
+        Err(VaultError::Conflict(_)) => Tended { pause: SOON, failed: None },
+        Err(VaultError::Failed(text)) => {
+            warn!(secret = ordered.secret, "the certificate cannot be looked after: {text}");
+            let pause = schedule::pause(Failed::Transient, 3, None, fastrand::f64());
+            Tended { pause, failed: Some(Failed::Transient) }
+        }
+    }
+}
+
+async fn look(leader: &Leader<'_>, ordered: &Ordered) -> Result<Tended, VaultError> {
+    let kept = leader.vault.get(&Record::name_for(&ordered.secret)).await?;
+    let secret = leader.vault.get(&ordered.secret).await?;
+    if secret.as_ref().is_some_and(|it| !it.annotations.contains_key(ISSUER)) {
+        // Somebody else's: the compiler has told it, and a change of it begins this again.
+        return Ok(Tended { pause: Duration::MAX, failed: None });
+    }
+    let (record, version) = match &kept {
+        Some(kept) => (Record::read(kept).unwrap_or_default(), kept.version.clone()),
+        None => (Record::default(), None),
+    };
+    let now = now();
+    if let Some(at) = theirs(leader, &record, now) {
+        return Ok(Tended::until(at));
+    }
+    let tools = Tools { vault: leader.vault, replicas: &leader.replicas, hooks: leader.acme.hooks.as_deref() };
+    let mut work = Work { ordered, record, version, tools: &tools, told: false };
+    let held = secret.as_ref().and_then(held);
+    describe(leader, &mut work);
+    match schedule::need(ordered, held.as_ref(), &work.record, now) {
+        Need::Nothing { .. } => watch_over(leader, &mut work, held.as_ref(), secret.as_ref()).await,
+        Need::Order { .. } if work.record.next_attempt > now => Ok(Tended::until(work.record.next_attempt)),
+        Need::Order { why } => {
+            info!(secret = ordered.secret, hosts = ordered.hosts.join(","), issuer = ordered.issuer.name, because = why, "a certificate is ordered");
+            let obtained = obtain(leader, &mut work, secret.as_ref()).await;
+            settle(leader, &mut work, obtained).await
+        }
+    }
+}
+
+/// Until when a record is another gateway's business.
+fn theirs(leader: &Leader<'_>, record: &Record, now: i64) -> Option<i64> {
+    if record.gateway.is_empty() || record.gateway == leader.acme.gateway {
+        return None;
+    }
+    let due = record.renewal.as_ref().map_or(0, |plan| plan.at).max(record.next_attempt);
+    let began = record.order.as_ref().map_or(0, |order| order.started);
+    let last = due.max(began) + OVERDUE;
+    (last > now).then_some(last)
+}
+
+/// Brings what the record says of the certificate up to date.
+fn describe(leader: &Leader<'_>, work: &mut Work<'_>) {
+    let record = &mut work.record;
+    record.secret.clone_from(&work.ordered.secret);
+    record.gateway.clone_from(&leader.acme.gateway);
+    record.hosts.clone_from(&work.ordered.hosts);
+    if record.issuer != work.ordered.issuer.name {
+        // Another CA has not refused anything yet.
+        (record.failures, record.refusals, record.next_attempt, record.last_error) = (0, 0, 0, None);
+        record.issuer.clone_from(&work.ordered.issuer.name);
+    }
+}
+
+/// A certificate is there and fine: plans its renewal, and asks the CA for its advice when it is time to.
+async fn watch_over(
+    leader: &Leader<'_>,
+    work: &mut Work<'_>,
+    held: Option<&Held>,
+    secret: Option<&Stored>,
+) -> Result<Tended, VaultError> {
+    let Some((held, secret)) = held.zip(secret) else { return Ok(Tended::until(now())) };
+    let before = work.record.clone();
+    // An order that was stored but not ended before its leader did.
+    work.clear().await;
+    let chain = secret.data.get(CHAIN).map(Vec::as_slice).unwrap_or_default();
+    plan(leader, work, held, chain).await;
+    if work.record != before {
+        keep(work).await?;
+    }
+    let until = match schedule::need(work.ordered, Some(held), &work.record, now()) {
+        Need::Nothing { until } => until,
+        Need::Order { .. } => now(),
+    };
+    Ok(Tended::until(until))
+}
+
+/// Decides when the certificate that is held is renewed.
+async fn plan(leader: &Leader<'_>, work: &mut Work<'_>, held: &Held, chain: &[u8]) {
+    let now = now();
+    let planned = work.record.renewal.as_ref().filter(|it| it.serial == held.facts.serial);
+    let ask = planned.is_none_or(|plan| plan.ask_again.is_some_and(|at| at <= now));
+    if planned.is_none() {
+        work.record.renewal = Some(by_lifetime(&held.facts, fastrand::f64()));
+    }
+    if !ask {
+        return;
+    }
+    let issuer = &work.ordered.issuer;
+    let advice = async { Ok::<_, Failure>(leader.accounts.of(issuer).await?.renewal(chain).await?) };
+    match advice.await {
+        Ok(Some(window)) => {
+            let plan = by_window(&held.facts, &window, work.record.renewal.as_ref(), (now, fastrand::f64()));
+            work.record.renewal = Some(plan);
+        }
+        Ok(None) => {
+            if let Some(plan) = &mut work.record.renewal {
+                plan.ask_again = None;
+            }
+        }
+        Err(failure) => {
+            // The plan that is there stays; the CA is asked again in an hour.
+            tracing::debug!(secret = work.ordered.secret, text = failure.text, "the CA gives no advice on renewal");
+            if let Some(plan) = &mut work.record.renewal {
+                plan.ask_again = Some(now + 3600);
+            }
+        }
+    }
+}
+
+/// Orders a certificate and puts it into its Secret.
+async fn obtain(leader: &Leader<'_>, work: &mut Work<'_>, secret: Option<&Stored>) -> Result<(), Failure> {
+    let account = leader.accounts.of(&work.ordered.issuer).await?;
+    if !work.is_for_this() {
+        work.clear().await;
+        work.begin(now()).await?;
+    }
+    let replaces = secret.and_then(|it| it.data.get(CHAIN)).map(Vec::as_slice).filter(|_| same_ca(work, secret));
+    let issued = work.finish(&account, replaces).await?;
+    store(leader, work, &issued, secret).await?;
+    work.record.renewal = None;
+    if let Some(held) = held_in(issued.chain.as_bytes(), issued.key.as_bytes(), work.ordered) {
+        plan_fresh(work, &account, &held, issued.chain.as_bytes()).await;
+    }
+    Ok(())
+}
+
+/// The first plan of a certificate that was just issued.
+async fn plan_fresh(work: &mut Work<'_>, account: &Account, held: &Held, chain: &[u8]) {
+    let (now, chance) = (now(), fastrand::f64());
+    let by_itself = by_lifetime(&held.facts, chance);
+    work.record.renewal = Some(match account.renewal(chain).await {
+        Ok(Some(window)) => by_window(&held.facts, &window, None, (now, chance)),
+        _ => by_itself,
+    });
+}
+
+/// Only a certificate of the same CA can be replaced (RFC 9773 section 5).
+fn same_ca(work: &Work<'_>, secret: Option<&Stored>) -> bool {
+    secret.and_then(|it| it.annotations.get(SERVER)) == Some(&work.ordered.issuer.server)
+}
+
+/// Puts a certificate into its Secret, when it is what was ordered.
+async fn store(
+    leader: &Leader<'_>,
+    work: &Work<'_>,
+    issued: &Issued,
+    before: Option<&Stored>,
+) -> Result<(), Failure> {
+    let (chain, key) = (issued.chain.as_bytes(), issued.key.as_bytes());
+    tls::facts::fits(chain, key)
+        .map_err(|error| Failure::refused(format!("the CA gave a certificate that cannot be used: {error}")))?;
+    let facts = tls::facts::facts(chain)?;
+    if let Some(host) = work.ordered.hosts.iter().find(|host| !facts.dns_names.contains(host)) {
+        return Err(Failure::refused(format!("the CA gave a certificate without {host}")));
+    }
+    let issuer = &work.ordered.issuer;
+    let told = [
+        (ISSUER, issuer.name.clone()),
+        (SERVER, issuer.server.clone()),
+        (KEY_TYPE, issuer.key_type.name().to_owned()),
+        (GATEWAY, leader.acme.gateway.clone()),
+    ];
+    let mut stored = before.cloned().unwrap_or_default();
+    stored.kind = TLS.to_owned();
+    stored.annotations.extend(told.map(|(key, value)| (key.to_owned(), value)));
+    stored.data.extend(BTreeMap::from([(CHAIN.to_owned(), chain.to_vec()), (KEY.to_owned(), key.to_vec())]));
+    leader.vault.put(&work.ordered.secret, &stored).await?;
+    info!(secret = work.ordered.secret, serial = facts.serial, not_after = facts.not_after, "a certificate is stored");
+    Ok(())
+}
+
+/// Writes down how an order ended.
+async fn settle(
+    leader: &Leader<'_>,
+    work: &mut Work<'_>,
+    obtained: Result<(), Failure>,
+) -> Result<Tended, VaultError> {
+    let Err(failure) = obtained else {
+        leader.acme.metrics.acme_order(Order::Issued);
+        work.clear().await;
+        let record = &mut work.record;
+        (record.failures, record.refusals, record.next_attempt) = (0, 0, 0);
+        (record.last_error, record.reissue) = (None, None);
+        keep(work).await?;
+        return Ok(Tended { pause: Duration::ZERO, failed: None });
+    };
+    leader.acme.metrics.acme_order(Order::Failed);
+    match failure.order {
+        Left::Kept => {}
+        Left::Lost => work.clear().await,
+        Left::Unproven => {
+            work.record.refusals = work.record.refusals.saturating_add(1);
+            work.clear().await;
+        }
+        Left::NoAccount => {
+            work.clear().await;
+            if let Err(failure) = leader.accounts.forget(&work.ordered.issuer).await {
+                warn!("the account cannot be forgotten: {}", failure.text);
+            }
+        }
+    }
+    let record = &mut work.record;
+    record.failures = record.failures.saturating_add(1);
+    let pause = schedule::pause(failure.failed, record.failures, failure.retry_after, fastrand::f64());
+    record.next_attempt = now() + i64::try_from(pause.as_secs()).unwrap_or(i64::MAX);
+    record.last_error = Some(LastError::new(now(), &failure.text));
+    warn!(
+        secret = work.ordered.secret,
+        issuer = work.ordered.issuer.name,
+        failures = record.failures,
+        again_s = pause.as_secs(),
+        "no certificate: {}",
+        failure.text
+    );
+    keep(work).await?;
+    Ok(Tended { pause, failed: Some(failure.failed) })
+}
+
+async fn keep(work: &mut Work<'_>) -> Result<(), VaultError> {
+    let name = Record::name_for(&work.ordered.secret);
+    let stored = work.record.write(work.version.clone());
+    work.version = Some(work.tools.vault.put(&name, &stored).await?);
+    Ok(())
+}
+
+/// What is in a certificate's Secret; `None` when it is no certificate.
+fn held(secret: &Stored) -> Option<Held> {
+    let (chain, key) = (secret.data.get(CHAIN)?, secret.data.get(KEY)?);
+    let facts = tls::facts::facts(chain).ok()?;
+    let text = |name: &str| secret.annotations.get(name).cloned().unwrap_or_default();
+    Some(Held { facts, fits: tls::facts::fits(chain, key).is_ok(), server: text(SERVER), key_type: text(KEY_TYPE) })
+}
+
+fn held_in(chain: &[u8], key: &[u8], ordered: &Ordered) -> Option<Held> {
+    let facts = tls::facts::facts(chain).ok()?;
+    let fits = tls::facts::fits(chain, key).is_ok();
+    let (server, key_type) = (ordered.issuer.server.clone(), ordered.issuer.key_type.name().to_owned());
+    Some(Held { facts, fits, server, key_type })
+}
