@@ -81,7 +81,7 @@ async fn a_real_ca_issues_through_the_proxy_however_many_nonces_it_rejects() {
     assert_eq!(facts.dns_names, ["*.example.com"]);
     assert!((590..=600).contains(&(facts.not_after - facts.not_before)), "{facts:?}");
     assert_eq!(chain.matches("BEGIN CERTIFICATE").count(), 3);
-    assert_eq!(acme.pebble.issued(), [facts.serial.clone()]);
+    assert_eq!(acme.pebble.issued(), std::slice::from_ref(&facts.serial));
     assert_eq!(acme.pebble.certificate_status(&facts.serial).await, "Valid");
     assert_eq!(acme.ca.accepted(Step::NewOrder), 1);
     assert!(acme.ca.seen().iter().any(|seen| seen.problem == "badNonce"));
