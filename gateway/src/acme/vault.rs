@@ -2,7 +2,7 @@
 
 mod files;
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 pub(crate) use files::FileVault;
 
@@ -58,7 +58,7 @@ pub(crate) enum Vault {
     /// A folder.
     Files(FileVault),
     /// The proxy's namespace.
-    Kubernetes(SecretVault),
+    Kubernetes(Arc<SecretVault>),
 }
 
 impl Vault {

@@ -6,7 +6,7 @@ mod list;
 #[cfg(test)]
 mod tests;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc};
 
 use anyhow::{Context as _, Result};
 
@@ -56,7 +56,7 @@ async fn vault(place: &Place) -> Result<(Vault, &str)> {
         }
         Place::Kubernetes(settings, namespace) => {
             let client = client::connect(settings).await?;
-            Ok((Vault::Kubernetes(SecretVault::new(client, namespace)), namespace))
+            Ok((Vault::Kubernetes(Arc::new(SecretVault::new(client, namespace))), namespace))
         }
         Place::Admin(_) => anyhow::bail!("say where the certificates are kept: --config, --state-dir or --kubernetes"),
     }

@@ -1,5 +1,5 @@
-//! Events that the leader tells about Gateways and other objects: certificates that end or cannot be used, and versions
-//! that are rejected.
+//! Events that the leader tells about Gateways and other objects: certificates that end, cannot be used or cannot be
+//! ordered, and versions that are rejected.
 //!
 //! An event is named after what it tells, so that a new leader does not tell it again while the API server still has it
 //! (an hour, mostly).
@@ -34,7 +34,11 @@ use super::{
     conditions::{Index, KINDS, camel},
     pace::Pace,
 };
-use crate::{applied::Latest, settings::Settings};
+use crate::{
+    acme::report::{ORDER_FAILED, RENEWAL_FAILED},
+    applied::Latest,
+    settings::Settings,
+};
 
 /// Told again after so long, as long as it is so.
 const AGAIN: Duration = Duration::from_secs(3600);
@@ -73,6 +77,8 @@ fn notes(index: &Index) -> BTreeSet<Note> {
         let text = format!("Secret {}/{}: {}", problem.object.namespace, problem.object.name, problem.message);
         notes.insert(Note { about: gateway.reference(), reason: camel(problem.code), text });
     }
+    let failed = applied.problems.iter().filter(|it| [ORDER_FAILED, RENEWAL_FAILED].contains(&it.code));
+    notes.extend(failed.map(|it| Note { about: it.object.clone(), reason: camel(it.code), text: it.message.clone() }));
     for about in applied.resources.kept().iter().filter(|it| KINDS.iter().any(|kind| kind.name() == it.kind)) {
         let errors = applied.problems.iter().filter(|it| it.object == *about && it.severity == Severity::Error);
         let first = errors.map(|it| format!("{}: {}", it.field, it.message)).next().unwrap_or_default();

@@ -87,7 +87,7 @@ async fn run(desk: &Desk, kubernetes: &KubernetesSettings, stopped: oneshot::Rec
     let mut election = Election::new(client.clone(), &settings.namespace, name, settings.replica.clone());
     let own = replicas::Own::new(client.clone(), settings);
     let (mut told, mut answered, leading) = (desk.applied.clone(), desk.acme.answered(), election.leading());
-    let vault = Vault::Kubernetes(SecretVault::new(client.clone(), &settings.namespace));
+    let vault = Vault::Kubernetes(Arc::new(SecretVault::new(client.clone(), &settings.namespace)));
     tokio::select! {
         () = own.publish(&mut told, &mut answered) => {}
         () = election.run() => {}

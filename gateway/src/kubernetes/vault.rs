@@ -26,7 +26,6 @@ const MANAGER: &str = "sluice-acme";
 const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
 /// See the module.
-#[derive(Clone)]
 pub(crate) struct SecretVault {
     secrets: Api<Secret>,
     namespace: String,

@@ -4,6 +4,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use routing::{
+    acme::ISSUER,
     api::{Secret, gateway::Gateway},
     problem::{Problem, Severity},
     resources::{Object, Resources},
@@ -15,6 +16,8 @@ mod tests;
 
 /// A certificate that ends within this many seconds (14 days) is worth a warning.
 const SOON: i64 = 14 * 24 * 3600;
+/// One that the gateway renews itself, at two thirds of its lifetime, is when less than this part of it is left.
+const OVERDUE: i64 = 5;
 
 /// Looks at certificates. What was found out about a Secret is kept as long as the Secret stays the same, since only a
 /// whole key agreement shows that a certificate and a key belong together.
@@ -28,8 +31,8 @@ pub(crate) struct Audit {
 #[derive(Debug, Default)]
 struct Examined {
     faults: Vec<Fault>,
-    /// Key of the certificate, and its end in seconds since 1970.
-    end: Option<(&'static str, i64)>,
+    /// Key of the certificate, its begin and its end in seconds since 1970.
+    end: Option<(&'static str, i64, i64)>,
 }
 
 /// Something wrong with the value of a key.
@@ -81,7 +84,8 @@ fn certificate(secret: &Object<Secret>, examined: &mut Examined) -> Option<Certi
     let spec = ServerSpec { certificates: vec![certificate.clone()], ..ServerSpec::default() };
     match ServerTls::build(&spec, None) {
         Ok(server) => {
-            examined.end = Some((chain_name, server.not_after()));
+            let begin = tls::facts::facts(chain).map_or(0, |facts| facts.not_before);
+            examined.end = Some((chain_name, begin, server.not_after()));
             Some(certificate)
         }
         Err(error) => {
@@ -93,15 +97,18 @@ fn certificate(secret: &Object<Secret>, examined: &mut Examined) -> Option<Certi
 }
 
 /// That a certificate has ended or soon will.
-fn ending(secret: &Object<Secret>, (key, end): (&str, i64), now: i64) -> Option<Problem> {
+fn ending(secret: &Object<Secret>, (key, begin, end): (&str, i64, i64), now: i64) -> Option<Problem> {
     let left = end.saturating_sub(now);
     if left <= 0 {
         let message =
             format!("the certificate ended {}; clients refuse it, renew it", days(left.saturating_neg(), "ago"));
         return Some(problem(secret, Severity::Error, "expired-certificate", key, message));
     }
-    (left < SOON).then(|| {
-        let message = format!("the certificate ends in {}; renew it", days(left, ""));
+    let ordered = secret.meta.annotations.contains_key(ISSUER);
+    let soon = if ordered { SOON.min(end.saturating_sub(begin) / OVERDUE) } else { SOON };
+    (left < soon).then(|| {
+        let what = if ordered { "its renewal is overdue, see `sluice certs`" } else { "renew it" };
+        let message = format!("the certificate ends in {}; {what}", days(left, ""));
         problem(secret, Severity::Warning, "expiring-certificate", key, message)
     })
 }

@@ -42,7 +42,7 @@ pub struct Renewal {
     pub end: i64,
     /// A page that tells why the window is where it is.
     pub explanation: Option<String>,
-    /// When to ask again: between a minute and a day.
+    /// When to ask again, as the CA says; whoever asks sets bounds (RFC 9773 section 4.3.2).
     pub check_again: Duration,
 }
 
@@ -152,7 +152,7 @@ impl Account {
             return Err(Error::Protocol { host: self.host.to_string(), what });
         }
         let explanation = info.explanation_url.map(|url| super::error::clean(&url));
-        Ok(Some(Renewal { start, end, explanation, check_again: wait.clamp(SHORTEST_WAIT, LONGEST_WAIT) }))
+        Ok(Some(Renewal { start, end, explanation, check_again: wait }))
     }
 
     /// Gives the account a new key (RFC 8555 section 7.3.5). Afterwards [`credentials`](Self::credentials) are the new
@@ -200,10 +200,6 @@ impl RevocationReason {
         }
     }
 }
-
-/// Bounds that RFC 9773 section 4.3.2 suggests.
-const SHORTEST_WAIT: Duration = Duration::from_secs(60);
-const LONGEST_WAIT: Duration = Duration::from_secs(86_400);
 
 pub(super) fn mailto(email: &str) -> String {
     format!("mailto:{email}")

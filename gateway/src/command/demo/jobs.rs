@@ -75,6 +75,7 @@ impl Site<'_> {
             .with("--labels", labels.join(","))
             .with("--service-account", &gateway.service_account)
             .with("--identity-dir", self.state.path(gateway.identity_folder()).display())
+            .with("--state-dir", self.state.path("ordered").join(gateway.identity_folder()).display())
             .with("--bind", EDGE);
         if !map.is_empty() {
             arguments = arguments.with("--port-map", map.join(","));
