@@ -66,7 +66,6 @@ impl Leader<'_> {
         let mut running = FuturesUnordered::new();
         loop {
             plan.take(&wanted.borrow_and_update());
-            plan.asked(&progress.borrow_and_update());
             while running.len() < AT_ONCE
                 && let Some(due) = plan.start()
             {
@@ -80,7 +79,13 @@ impl Leader<'_> {
             tokio::select! {
                 Some((ordered, tended)) = running.next(), if !running.is_empty() => plan.done(&ordered, &tended),
                 changed = wanted.changed() => if changed.is_err() { return },
-                changed = progress.changed() => if changed.is_err() { return },
+                changed = progress.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    // Once for each change: what is followed lags behind what is kept.
+                    plan.asked(&progress.borrow_and_update());
+                }
                 () = sleep_until(next), if idle => {}
             }
             self.forget(&mut plan).await;
