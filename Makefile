@@ -47,7 +47,11 @@ crds: ## Write charts/sluice-base/crds anew, after a change in routing/src/api
 	@.ci/deps build
 	@mkdir -p $(TARGET)
 	cargo run --locked -q -p sluice-gateway --bin sluice -- crds > $(TARGET)/crds.yaml
-	mv $(TARGET)/crds.yaml charts/sluice-base/crds/istio.yaml
+	@# Ours are a file of their own, for clusters that have Istio's already.
+	awk 'function end() { printf "%s", text > ("charts/sluice-base/crds/" file ".yaml"); text = "" } \
+		/^---$$/ && text { end() } { text = text $$0 "\n" } \
+		/^  group: / { file = $$2 ~ /istio\.io$$/ ? "istio" : "acme" } END { end() }' $(TARGET)/crds.yaml
+	rm $(TARGET)/crds.yaml
 
 image: ## The container image, with docker, podman or buildah (IMAGE=... for another name)
 	@.ci/image build $(IMAGE)

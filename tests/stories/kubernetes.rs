@@ -189,6 +189,25 @@ async fn a_cluster_without_a_kind_is_served_and_told_of() {
 }
 
 #[tokio::test]
+async fn issuers_are_missed_only_where_a_gateway_names_one() {
+    const LACK: &str = "does not know Issuer of acme.sluice.dev";
+    let mesh = Mesh::with_edge_in_cluster().await;
+    let Some(api) = mesh.fake_api() else { return };
+    api.hide("Issuer", true);
+    let gateway = mesh.gateway().await;
+    assert!(!gateway.admin("/config_dump").await.text().contains(LACK));
+
+    let annotation = serde_json::json!({"metadata": {"annotations": {"acme.sluice.dev/issuer": "corporate"}}});
+    mesh.api().patch("Gateway", ["istio-system", "edge"], &annotation).await;
+    eventually("it is told", async || gateway.admin("/config_dump").await.text().contains(LACK)).await;
+    assert_eq!(gateway.readiness().await.map(|reply| reply.code()), Some(200));
+
+    api.hide("Issuer", false);
+    within(RESUMED, "the kind is found", async || !gateway.admin("/config_dump").await.text().contains(LACK)).await;
+    assert!(gateway.admin("/config_dump").await.text().contains("there is no Issuer `istio-system/corporate`"));
+}
+
+#[tokio::test]
 async fn a_gateway_that_may_not_read_is_not_ready_and_says_which_rule_is_missing() {
     let mesh = Mesh::with_edge_in_cluster().await;
     let token = mesh.api().token("istio-system", "nobody").await;

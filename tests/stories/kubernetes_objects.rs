@@ -94,9 +94,10 @@ async fn an_object_that_breaks_keeps_its_last_good_version_serving() {
 
 /// What an API server holds, as a folder of files.
 async fn copied(mesh: &Mesh) -> ConfigDir {
-    const KINDS: [(&str, &[&str]); 6] = [
+    const KINDS: [(&str, &[&str]); 7] = [
         ("networking.istio.io/v1", &["Gateway", "VirtualService", "DestinationRule", "ServiceEntry", "WorkloadEntry"]),
         ("security.istio.io/v1", &["PeerAuthentication"]),
+        ("acme.sluice.dev/v1alpha1", &["Issuer"]),
         ("v1", &["Secret", "Service", "Pod"]),
         ("discovery.k8s.io/v1", &["EndpointSlice"]),
         ("apps/v1", &["Deployment"]),

@@ -58,7 +58,7 @@ pub(crate) fn run(flags: &DescribeFlags, settings: &SourceSettings) -> ExitCode 
     };
     if matches!(settings, SourceSettings::Kubernetes(_)) {
         // Secrets were not read, so nobody knows whether one is missing.
-        description.problems.retain(|problem| problem.code != "missing-secret");
+        description.problems.retain(|it| !matches!(it.code, "missing-secret" | "certificate-pending"));
     }
     let out = io::stdout().lock();
     // A reader that went away (`| head`) has seen enough.

@@ -31,8 +31,12 @@ const TYPES: [&str; 4] = ["Accepted", "ResolvedRefs", "Conflicted", PROGRAMMED];
 /// Every replica has the generation in force.
 const PROGRAMMED: &str = "Programmed";
 /// Codes of problems with what an object names.
-const REFERENCES: [&str; 9] = [
+const REFERENCES: [&str; 13] = [
     "missing-secret",
+    "certificate-pending",
+    "unknown-issuer",
+    "terms-not-agreed",
+    "not-ordered",
     "bad-certificate",
     "expired-certificate",
     "unknown-host",
@@ -43,7 +47,7 @@ const REFERENCES: [&str; 9] = [
     "host-not-in-gateway",
 ];
 /// Codes of problems with an object that was there first.
-const CONFLICTS: [&str; 3] = ["duplicate-host", "port-conflict", "duplicate-object"];
+const CONFLICTS: [&str; 4] = ["duplicate-host", "port-conflict", "duplicate-object", "issuer-conflict"];
 /// Problems that a message names; the others are counted.
 const NAMED: usize = 3;
 /// Most bytes of a message.

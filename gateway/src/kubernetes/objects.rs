@@ -11,6 +11,8 @@ use routing::{
 };
 use tokio::sync::Notify;
 
+use super::reflect::OPTIONAL;
+
 /// Namespace and name.
 pub(super) type Name = (String, String);
 
@@ -103,19 +105,28 @@ impl Objects {
         }
     }
 
-    /// Every object that was read, each as a document of its own, and what is wrong with the watches.
-    pub(super) fn documents(&self) -> (Vec<(String, Parsed)>, Vec<Problem>) {
+    /// Every object that was read, each as a document of its own.
+    pub(super) fn documents(&self) -> Vec<(String, Parsed)> {
         let mut documents = Vec::new();
+        for reflected in locked(&self.kinds).values() {
+            documents.extend(reflected.objects.values().map(|parsed| (String::new(), parsed.clone())));
+        }
+        documents.extend(self.secrets().read.values().map(|(_, parsed)| (String::new(), parsed.clone())));
+        documents
+    }
+
+    /// What is wrong with the watches. That the cluster lacks a kind which gateways need not have is told when something
+    /// `misses` it.
+    pub(super) fn problems(&self, misses: bool) -> Vec<Problem> {
         let mut problems = Vec::new();
         for (kind, reflected) in locked(&self.kinds).iter() {
-            problems.extend(reflected.failure.as_ref().map(|failure| failure.problem(kind.name(), "", "")));
-            documents.extend(reflected.objects.values().map(|parsed| (String::new(), parsed.clone())));
+            let failure = reflected.failure.as_ref().filter(|failure| misses || !failure.is_lack(*kind));
+            problems.extend(failure.map(|failure| failure.problem(kind.name(), "", "")));
         }
         let secrets = self.secrets();
         problems.extend(secrets.failure.as_ref().map(|failure| failure.problem("Secret", "", "")));
         problems.extend(secrets.unread.iter().map(|(name, failure)| failure.problem("Secret", "", name)));
-        documents.extend(secrets.read.values().map(|(_, parsed)| (String::new(), parsed.clone())));
-        (documents, problems)
+        problems
     }
 
     /// How many objects are held.
@@ -194,6 +205,11 @@ pub(super) fn alike(old: &Parsed, new: &Parsed) -> bool {
 }
 
 impl Failure {
+    /// Whether it only means that a kind which nobody needs to have is not there for this proxy.
+    pub(super) fn is_lack(&self, kind: Kind) -> bool {
+        OPTIONAL.contains(&kind) && matches!(self.code, UNKNOWN_KIND | FORBIDDEN)
+    }
+
     /// About a kind, or one object of it.
     pub(super) fn problem(&self, kind: &str, namespace: &str, name: &str) -> Problem {
         Problem {

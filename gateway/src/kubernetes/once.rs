@@ -13,7 +13,8 @@ use routing::{
 use super::{
     client::resource,
     objects::{Failure, UNKNOWN_KIND},
-    reflect::{self, KINDS},
+    reflect::{self, KINDS, OPTIONAL},
+    source::orders_certificates,
 };
 
 /// What a person may look at beside what proxies read.
@@ -28,9 +29,11 @@ const PAGE: u32 = 500;
 pub(crate) async fn read(client: &Client) -> Result<(Resources, Vec<Problem>)> {
     let mut documents = Vec::new();
     let mut problems = Vec::new();
-    for kind in KINDS.into_iter().chain(MORE) {
+    let mut lacking = Vec::new();
+    for kind in KINDS.into_iter().chain(OPTIONAL).chain(MORE) {
         match list(client, kind).await {
             Ok(parsed) => documents.extend(parsed.into_iter().map(|parsed| (String::new(), parsed))),
+            Err(failure) if failure.is_lack(kind) => lacking.push(failure.problem(kind.name(), "", "")),
             Err(failure) if failure.code == UNKNOWN_KIND => problems.push(failure.problem(kind.name(), "", "")),
             // What people may not read is left out, and said; without Istio's kinds there would be nothing to tell.
             Err(failure) if MORE.contains(&kind) => {
@@ -41,6 +44,9 @@ pub(crate) async fn read(client: &Client) -> Result<(Resources, Vec<Problem>)> {
     }
     let (resources, found) = Store::default().replace(documents);
     problems.extend(found);
+    if orders_certificates(&resources, |_| true) {
+        problems.extend(lacking);
+    }
     Ok((resources, problems))
 }
 

@@ -31,6 +31,10 @@ pub(super) const KINDS: [Kind; 9] = [
     Kind::Pod,
 ];
 
+/// Kinds that gateways read as well. Only who orders certificates misses them, so a cluster that does not have them, or keeps
+/// them from a gateway, is as good as one that holds none.
+pub(super) const OPTIONAL: [Kind; 1] = [Kind::Issuer];
+
 /// Pods that have ended keep their address in their status, which may be another pod's now.
 const LIVING_PODS: &str = "status.phase!=Succeeded,status.phase!=Failed";
 /// Waits between tries: doubled each time, half of it by chance so that replicas do not come together.
@@ -196,7 +200,10 @@ impl Sink<DynamicObject> for OfKind {
     }
 
     fn failed(&self, failure: Option<Failure>) {
-        self.objects.change(self.kind, |known| known.fail(failure));
+        self.objects.change(self.kind, |known| match failure {
+            Some(failure) if failure.is_lack(self.kind) => known.unknown(failure),
+            failure => known.fail(failure),
+        });
     }
 }
 
@@ -241,10 +248,9 @@ fn is_unknown(error: &Error) -> bool {
 /// That the cluster does not have the kind.
 pub(super) fn unknown_kind(kind: Kind) -> Failure {
     let (group, _) = kind.group_versions();
-    let message = format!(
-        "the API server does not know {} of {group}; install the chart sluice-base or Istio's CRDs",
-        kind.name()
-    );
+    let bring = if OPTIONAL.contains(&kind) { "" } else { " or Istio's CRDs" };
+    let message =
+        format!("the API server does not know {} of {group}; install the chart sluice-base{bring}", kind.name());
     Failure { code: UNKNOWN_KIND, message }
 }
 

@@ -1,12 +1,13 @@
 //! Configuration from an API server, with the same two functions as configuration from files.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use kube::Client;
 use routing::{
+    acme::ISSUER,
     compile::{Proxy, named_secrets},
     problem::Problem,
-    resources::{Resources, Store},
+    resources::{Kind, Resources, Store},
 };
 use tokio::{
     task::JoinSet,
@@ -16,7 +17,7 @@ use tracing::{info, warn};
 
 use super::{
     objects::Objects,
-    reflect::{self, KINDS, Wait},
+    reflect::{self, KINDS, OPTIONAL, Wait},
     secrets,
 };
 
@@ -81,6 +82,12 @@ struct Burst {
     last: Instant,
 }
 
+/// Whether a Gateway whose selector `counts` names an issuer, so that Issuers would be missed.
+pub(super) fn orders_certificates(resources: &Resources, counts: impl Fn(&BTreeMap<String, String>) -> bool) -> bool {
+    let mut gateways = resources.gateways.iter();
+    gateways.any(|gateway| gateway.meta.annotations.contains_key(ISSUER) && counts(&gateway.spec.selector))
+}
+
 impl KubernetesSource {
     /// Of this API server, for this proxy. Asks for nothing yet.
     pub(crate) fn new(client: Client, proxy: Proxy) -> Self {
@@ -101,15 +108,17 @@ impl KubernetesSource {
     /// Starts the watches and waits until each has given its first list, and until the Secrets that something names are
     /// read, however long that takes. `tell` is called with a sentence about what is waited for. Cancel safe.
     pub(crate) async fn synced(&mut self, tell: impl Fn(&str)) {
+        let optional: &[Kind] = if self.proxy.is_gateway() { &OPTIONAL } else { &[] };
+        let kinds = [&KINDS, optional].concat();
         if self.watches.is_empty() {
             self.streaming = reflect::streams_lists(&self.client).await;
-            for kind in KINDS {
+            for kind in kinds.iter().copied() {
                 let objects = Arc::clone(&self.objects);
                 self.watches.spawn(reflect::follow_kind(self.client.clone(), kind, objects, self.streaming));
             }
         }
         let mut waiting = Waiting::new();
-        while let Some(awaited) = self.objects.awaited(&KINDS) {
+        while let Some(awaited) = self.objects.awaited(&kinds) {
             waiting.tell(awaited, &tell);
             // The timeout only makes the explanation come round.
             let _ = timeout_at(waiting.next, self.objects.changed.notified()).await;
@@ -127,18 +136,15 @@ impl KubernetesSource {
     /// What is there now. Whatever is broken is a problem, and its last good version stays among the resources. Reads
     /// Secrets that are named and not read yet.
     pub(crate) async fn load(&mut self) -> (Resources, Vec<Problem>) {
-        let (documents, watches) = self.objects.documents();
-        let (mut resources, mut problems) = self.store.replace(documents);
-        problems.extend(watches);
+        let (mut resources, mut problems) = self.store.replace(self.objects.documents());
         let wanted = named_secrets(&resources, &self.proxy);
         if !wanted.is_empty() && !self.follows_secrets {
             self.follow_secrets().await;
         }
         if secrets::read_wanted(&self.client, &self.proxy.namespace, wanted, &self.objects).await {
-            let (documents, watches) = self.objects.documents();
-            (resources, problems) = self.store.replace(documents);
-            problems.extend(watches);
+            (resources, problems) = self.store.replace(self.objects.documents());
         }
+        problems.extend(self.objects.problems(orders_certificates(&resources, |it| self.proxy.selected_by(it))));
         self.retry_at = secrets::some_unread(&self.objects).then(|| Instant::now() + self.retry.next());
         if self.retry_at.is_none() {
             self.retry.reset();

@@ -41,6 +41,15 @@ const HOSTS: Column = Column("Hosts", ".spec.hosts", "The hosts that it is about
 
 const DEFINITIONS: [Definition; 7] = [
     Definition {
+        group: ACME,
+        kind: "Issuer",
+        plural: "issuers",
+        short: "acme",
+        versions: &["v1alpha1"],
+        columns: &[Column("Server", ".spec.server", "The CA's directory")],
+        spec: spec::<Issuer>,
+    },
+    Definition {
         group: NETWORKING,
         kind: "DestinationRule",
         plural: "destinationrules",
@@ -103,18 +112,9 @@ const DEFINITIONS: [Definition; 7] = [
         columns: &[Column("Address", ".spec.address", "The address of the workload")],
         spec: spec::<WorkloadEntry>,
     },
-    Definition {
-        group: ACME,
-        kind: "Issuer",
-        plural: "issuers",
-        short: "acme",
-        versions: &["v1alpha1"],
-        columns: &[Column("Server", ".spec.server", "The CA's directory")],
-        spec: spec::<Issuer>,
-    },
 ];
 
-/// Every definition, Istio's kinds and then ours, each sorted by kind; ready for `apiextensions.k8s.io/v1`.
+/// Every definition, our kind and then Istio's, sorted; ready for `apiextensions.k8s.io/v1`.
 pub fn all() -> Vec<Value> {
     DEFINITIONS.iter().map(Definition::render).collect()
 }

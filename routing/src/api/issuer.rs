@@ -8,7 +8,6 @@ use serde::{Deserialize, Deserializer, de};
 
 use super::check::is_host_name;
 use super::scalar::{ProtoDuration, non_empty};
-use crate::acme::{Challenge, KeyType, TsigAlgorithm};
 
 /// `Issuer`: a CA that Gateways order their certificates from, named by their annotation `acme.sluice.dev/issuer`. It is
 /// looked up in the gateway's own namespace.
@@ -118,6 +117,77 @@ pub struct Exec {
     pub command: String,
     /// It is ended after this time; 2m when unset.
     pub timeout: Option<ProtoDuration>,
+}
+
+/// How a CA checks that a host is ours.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Deserialize, JsonSchema)]
+pub enum Challenge {
+    /// A file on port 80 (RFC 8555 section 8.3).
+    #[serde(rename = "http-01")]
+    Http01,
+    /// A certificate on port 443 under an ALPN of its own (RFC 8737).
+    #[serde(rename = "tls-alpn-01")]
+    TlsAlpn01,
+    /// A TXT record (RFC 8555 section 8.4).
+    #[serde(rename = "dns-01")]
+    Dns01,
+}
+
+impl Challenge {
+    /// As in RFC 8555: `http-01`, `tls-alpn-01`, `dns-01`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Http01 => "http-01",
+            Self::TlsAlpn01 => "tls-alpn-01",
+            Self::Dns01 => "dns-01",
+        }
+    }
+}
+
+/// Kind of a certificate's key.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq, Deserialize, JsonSchema)]
+pub enum KeyType {
+    /// ECDSA with the curve P-256: small, fast, understood everywhere.
+    #[default]
+    #[serde(rename = "ECDSA-P256")]
+    EcdsaP256,
+    /// ECDSA with the curve P-384.
+    #[serde(rename = "ECDSA-P384")]
+    EcdsaP384,
+    /// RSA with 2048 bits, for clients that know no ECDSA.
+    #[serde(rename = "RSA-2048")]
+    Rsa2048,
+    /// RSA with 3072 bits.
+    #[serde(rename = "RSA-3072")]
+    Rsa3072,
+    /// RSA with 4096 bits: each handshake costs many times more.
+    #[serde(rename = "RSA-4096")]
+    Rsa4096,
+}
+
+impl KeyType {
+    /// As in `spec.keyType`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::EcdsaP256 => "ECDSA-P256",
+            Self::EcdsaP384 => "ECDSA-P384",
+            Self::Rsa2048 => "RSA-2048",
+            Self::Rsa3072 => "RSA-3072",
+            Self::Rsa4096 => "RSA-4096",
+        }
+    }
+}
+
+/// RFC 8945 section 6, as far as it is not obsolete.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum TsigAlgorithm {
+    /// `hmac-sha256`.
+    #[default]
+    HmacSha256,
+    /// `hmac-sha384`.
+    HmacSha384,
+    /// `hmac-sha512`.
+    HmacSha512,
 }
 
 /// Directory of Let's Encrypt.

@@ -94,6 +94,26 @@ fn a_younger_gateway_with_the_same_host_names_the_winner() {
 }
 
 #[test]
+fn a_certificate_on_order_is_a_reference_that_is_not_there_yet() {
+    let ordering = |issuer: &str, more: &str| {
+        let names = format!("generation: 3, annotations: {{acme.sluice.dev/issuer: {issuer}{more}}}");
+        let server = "{port: {number: 443, name: https, protocol: HTTPS}, hosts: [www.example.com], tls: {mode: SIMPLE, \
+                      credentialName: ordered}}";
+        let gateway = GATEWAY.replace("generation: 3", &names).replace("servers: [", &format!("servers: [{server}, "));
+        said(&index(&[&gateway]).wanted(&key(Kind::Gateway, "istio-system", "edge")).unwrap())
+    };
+    let agreed = ", acme.sluice.dev/terms-of-service-agreed: 'true'";
+    for (issuer, more, reason) in [
+        ("letsencrypt", agreed, "CertificatePending"),
+        ("letsencrypt", "", "TermsNotAgreed"),
+        ("nobody", agreed, "UnknownIssuer"),
+    ] {
+        let reason = format!("ResolvedRefs=false {reason}");
+        assert_eq!(ordering(issuer, more), ["Accepted=true Accepted", &reason, "Conflicted=false NoConflicts"]);
+    }
+}
+
+#[test]
 fn every_reference_that_leads_nowhere_is_one() {
     let to = |destination: &str| format!("[{{route: [{{destination: {destination}}}]}}]");
     let service = "---\napiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\nspec: {selector: {a: b}, ports: [{port: 8080, name: http}, {port: 8081, name: http-b}]}\n";

@@ -6,9 +6,8 @@ use std::net::Ipv6Addr;
 use http::Uri;
 
 use super::{BAD_VALUE, CONFLICT, Findings, MISSING_FIELD, NO_EFFECT, names};
-use crate::acme::Challenge;
 use crate::api::Issuer;
-use crate::api::issuer::{Dns01, Exec, ExternalAccount, Rfc2136, built_in, ca_bundle_pem};
+use crate::api::issuer::{Challenge, Dns01, Exec, ExternalAccount, Rfc2136, built_in, ca_bundle_pem};
 
 impl Issuer {
     /// Says what is wrong with the object of this name by itself.

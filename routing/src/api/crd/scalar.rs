@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-use crate::acme::TsigAlgorithm;
+use crate::api::issuer::TsigAlgorithm;
 use crate::api::protocol::Protocol;
 use crate::api::scalar::{Bytes, ProtoDuration};
 

@@ -180,6 +180,7 @@ fn names_and_versions_of_istios_kinds_are_istios() {
     assert_eq!(
         names,
         [
+            "issuers.acme.sluice.dev issuer IssuerList acme sluice-dev,acme-sluice-dev v1alpha1",
             "destinationrules.networking.istio.io destinationrule DestinationRuleList dr \
              istio-io,networking-istio-io v1,v1beta1,v1alpha3",
             "gateways.networking.istio.io gateway GatewayList gw istio-io,networking-istio-io v1,v1beta1,v1alpha3",
@@ -191,7 +192,6 @@ fn names_and_versions_of_istios_kinds_are_istios() {
              istio-io,networking-istio-io v1,v1beta1,v1alpha3",
             "workloadentries.networking.istio.io workloadentry WorkloadEntryList we \
              istio-io,networking-istio-io v1,v1beta1,v1alpha3",
-            "issuers.acme.sluice.dev issuer IssuerList acme sluice-dev,acme-sluice-dev v1alpha1",
         ]
     );
 }
