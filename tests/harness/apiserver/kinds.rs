@@ -203,5 +203,5 @@ networking.istio.io v1,v1beta1,v1alpha3 destinationrules DestinationRule dr nsg
 networking.istio.io v1,v1beta1,v1alpha3 serviceentries ServiceEntry se nsg
 networking.istio.io v1,v1beta1,v1alpha3 workloadentries WorkloadEntry we nsg
 security.istio.io v1,v1beta1 peerauthentications PeerAuthentication pa nsg
-acme.sluice.dev v1alpha1 issuers Issuer - ng
+acme.sluice.dev v1alpha1 issuers Issuer acme nsg
 ";
