@@ -195,6 +195,10 @@ impl Mesh {
         let mut arguments = self.arguments("gateway", identity);
         let bind = self.block.ip(number).to_string();
         arguments.extend(["--bind", &bind, "--port-map", "443=8443,80=8080"].map(OsString::from));
+        if self.cluster.is_none() {
+            // Without it, stories would share the state folder of whoever runs them.
+            arguments.extend(["--state-dir".into(), self.state().into()]);
+        }
         if !flags.contains(&"--workers") {
             arguments.extend(["--workers", "2"].map(OsString::from));
         }

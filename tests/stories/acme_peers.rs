@@ -207,6 +207,9 @@ async fn a_ca_started_again_has_forgotten_its_accounts_and_knows_who_may_have_on
 async fn what_the_ca_issues_is_served_by_every_replica_with_its_whole_chain() {
     let Some(acme) = AcmeMesh::start("of replicas that serve", &[HOST]).await else { return };
     let account = account(&acme, None).await.expect("the CA takes an account");
+    let mut orders_nothing = acme.gateway_object();
+    orders_nothing["metadata"]["annotations"].take();
+    acme.write("edge.yaml", &orders_nothing);
     let (_one, _two) = (acme.replica(1).await, acme.replica(2).await);
     let [http, https] = acme.balance(&[1, 2]).await;
     assert!(acme.served(1, HOST).await.is_err());
