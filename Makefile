@@ -26,6 +26,9 @@ test: check ## Format, lints, unit tests and stories
 	 if [ -s $(TARGET)/peers/envoy.path ]; then export SLUICE_TEST_ENVOY="$$(cat $(TARGET)/peers/envoy.path)"; fi; \
 	 if [ -s $(TARGET)/peers/helm.path ]; then export SLUICE_TEST_HELM="$$(cat $(TARGET)/peers/helm.path)"; fi; \
 	 if [ -s $(TARGET)/peers/kubectl.path ]; then export SLUICE_TEST_KUBECTL="$$(cat $(TARGET)/peers/kubectl.path)"; fi; \
+	 if [ -s $(TARGET)/peers/pebble.path ]; then export SLUICE_TEST_PEBBLE="$$(cat $(TARGET)/peers/pebble.path)"; fi; \
+	 if [ -s $(TARGET)/peers/challtestsrv.path ]; then export SLUICE_TEST_CHALLTESTSRV="$$(cat $(TARGET)/peers/challtestsrv.path)"; fi; \
+	 if [ -s $(TARGET)/peers/knotd.path ]; then export SLUICE_TEST_KNOTD="$$(cat $(TARGET)/peers/knotd.path)"; fi; \
 	 if cargo nextest --version >/dev/null 2>&1; \
 	 then set -x; cargo nextest run --locked --workspace --no-fail-fast; \
 	 else set -x; cargo test --locked --workspace --no-fail-fast; fi

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Mesh ── Loopback (an address block of its own)      clients: Client, Connection, Raw, Grpc, websocket, Load
-//!   ├──── ConfigDir (YAML that the binary watches)    peers:   Origin, Scripted, Echo, Envoy, Balancer
+//!   ├──── ConfigDir (YAML that the binary watches)    peers:   Origin, Scripted, Echo, Envoy, Balancer, Knot
 //!   ├──── or ClusterConfig (in a Cluster: ApiServer or Envtest)
 //!   ├──── Pki (edge CA, mesh CA)                      waiting: eventually
 //!   └──── Workload, Gateway, Sidecar (processes)
@@ -27,6 +27,7 @@ pub mod eventually;
 pub mod gateway;
 pub mod grpc;
 pub mod helm;
+pub mod knot;
 pub mod kubectl;
 mod listening;
 pub mod load;

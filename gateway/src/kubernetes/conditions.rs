@@ -19,7 +19,7 @@ use routing::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::applied::Applied;
+use crate::{acme::report::ORDER_FAILED, applied::Applied};
 
 #[cfg(test)]
 mod tests;
@@ -31,12 +31,13 @@ const TYPES: [&str; 4] = ["Accepted", "ResolvedRefs", "Conflicted", PROGRAMMED];
 /// Every replica has the generation in force.
 const PROGRAMMED: &str = "Programmed";
 /// Codes of problems with what an object names.
-const REFERENCES: [&str; 13] = [
+const REFERENCES: [&str; 14] = [
     "missing-secret",
     "certificate-pending",
     "unknown-issuer",
     "terms-not-agreed",
     "not-ordered",
+    ORDER_FAILED,
     "bad-certificate",
     "expired-certificate",
     "unknown-host",

@@ -23,7 +23,6 @@ use super::{Change, TxtRecord};
 mod transport;
 
 #[cfg(test)]
-#[cfg(test)]
 mod tests;
 
 /// Longest time for a change, with every question that it takes.
@@ -107,35 +106,23 @@ impl<'a> Primary<'a> {
 
     /// The zone that the name server keeps a name in.
     async fn zone_of(&self, owner: &DnsName) -> Result<DnsName, String> {
-        let foreign =
-            || format!("the name server is not authoritative for {owner}: name the zone's primary in `nameserver`");
         let mut asked = owner.clone();
         loop {
             let answer = self.question(&asked, Rtype::SOA).await?;
-            match answer.header().rcode() {
-                Rcode::NOERROR | Rcode::NXDOMAIN if answer.header().aa() => {}
-                Rcode::NOERROR | Rcode::NXDOMAIN | Rcode::REFUSED | Rcode::NOTAUTH => return Err(foreign()),
-                other => return Err(format!("it answered {other} when it was asked for the zone of {owner}")),
-            }
-            let answers = answer.answer().map_err(unreadable)?;
-            if owner_of(Rtype::CNAME, answers)?.is_none() {
-                let authority = answer.authority().map_err(unreadable)?;
-                let found = owner_of(Rtype::SOA, answers)?.or(owner_of(Rtype::SOA, authority)?);
-                return found.filter(|zone| asked.ends_with(zone)).ok_or_else(foreign);
+            if let Some(zone) = zone_in(&answer, &asked)? {
+                return Ok(zone);
             }
             // An alias is never the top of a zone. It may well be there by a wildcard, which a TXT record takes
             // precedence over, so it is no reason to go elsewhere.
-            asked = asked.parent().ok_or_else(foreign)?.to_vec();
+            asked = asked.parent().ok_or_else(|| foreign(owner))?.to_vec();
         }
     }
 
     /// What a name is an alias of.
     async fn alias(&self, owner: &DnsName) -> Result<DnsName, String> {
         let answer = self.question(owner, Rtype::CNAME).await?;
-        let answers = answer.answer().map_err(unreadable)?;
-        let mut aliases = answers.limit_to_in::<Cname<_>>().flatten().filter(|alias| alias.owner() == owner);
-        let target = aliases.next().map(|alias| alias.data().cname().to_vec());
-        target.ok_or_else(|| format!("{owner} is an alias (CNAME), and it does not tell of what: remove the alias"))
+        let missing = || format!("{owner} is an alias (CNAME), but it does not tell of what: remove the alias");
+        alias_in(&answer, owner)?.ok_or_else(missing)
     }
 
     /// Some servers sign no answers to questions. Nothing is lost: a wrong answer only makes the update fail.
@@ -150,20 +137,7 @@ impl<'a> Primary<'a> {
         let signature = self.key.as_ref().map(sign).transpose()?;
         let sent = message.into_message();
         let answer = transport::exchange(self.nameserver, sent.as_slice(), self.deadline).await?;
-        let mut answer = Message::from_octets(answer).map_err(unreadable)?;
-        let (asked, header) = (sent.header(), answer.header());
-        if !header.qr() || header.id() != asked.id() || header.opcode() != asked.opcode() {
-            return Err("its answer belongs to another question: is it a name server?".to_owned());
-        }
-        if header.tc() {
-            return Err("its answer is cut off, even over TCP".to_owned());
-        }
-        let Some(signature) = signature else { return Ok(Reply { answer, trusted: true }) };
-        match signature.answer(&mut answer, Time48::now()) {
-            Ok(()) => Ok(Reply { answer, trusted: true }),
-            Err(ValidationError::ServerUnsigned) => Ok(Reply { answer, trusted: false }),
-            Err(error) => Err(distrust(error, header.rcode(), signature.key().name())),
-        }
+        accept(&sent, answer, signature)
     }
 
     /// Why an update was refused, and what to do (RFC 2136 section 2.2).
@@ -201,6 +175,57 @@ struct Reply {
     answer: Message<Vec<u8>>,
     /// It is signed as the question was.
     trusted: bool,
+}
+
+/// Reads an answer, and checks that it is one to what was sent.
+fn accept(
+    sent: &Message<Vec<u8>>,
+    answer: Vec<u8>,
+    signature: Option<ClientTransaction<&Key>>,
+) -> Result<Reply, String> {
+    let mut answer = Message::from_octets(answer).map_err(unreadable)?;
+    let (asked, header) = (sent.header(), answer.header());
+    if !header.qr() || header.id() != asked.id() || header.opcode() != asked.opcode() {
+        return Err("its answer belongs to another question: is it a name server?".to_owned());
+    }
+    if header.tc() {
+        return Err("its answer is cut off, even over TCP".to_owned());
+    }
+    let Some(signature) = signature else { return Ok(Reply { answer, trusted: true }) };
+    match signature.answer(&mut answer, Time48::now()) {
+        Ok(()) => Ok(Reply { answer, trusted: true }),
+        Err(ValidationError::ServerUnsigned) => Ok(Reply { answer, trusted: false }),
+        Err(error) => Err(distrust(error, header.rcode(), signature.key().name())),
+    }
+}
+
+/// The zone of a name, from the answer to the question for its SOA record (RFC 2308 section 2: when there is none, that of
+/// the zone comes along); `None` when the name is an alias.
+fn zone_in(answer: &Message<Vec<u8>>, asked: &DnsName) -> Result<Option<DnsName>, String> {
+    match answer.header().rcode() {
+        Rcode::NOERROR | Rcode::NXDOMAIN if answer.header().aa() => {}
+        Rcode::NOERROR | Rcode::NXDOMAIN | Rcode::NOTAUTH => return Err(foreign(asked)),
+        other => {
+            let why = match other {
+                Rcode::REFUSED => "it has no such zone, or answers no questions; correct `nameserver`, or give `zone`",
+                _ => "its log may say why",
+            };
+            return Err(format!("it answered {other} when it was asked for the zone of {asked}: {why}"));
+        }
+    }
+    let answers = answer.answer().map_err(unreadable)?;
+    if owner_of(Rtype::CNAME, answers)?.is_some() {
+        return Ok(None);
+    }
+    let authority = answer.authority().map_err(unreadable)?;
+    let zone = owner_of(Rtype::SOA, answers)?.or(owner_of(Rtype::SOA, authority)?);
+    zone.filter(|zone| asked.ends_with(zone)).ok_or_else(|| foreign(asked)).map(Some)
+}
+
+fn alias_in(answer: &Message<Vec<u8>>, owner: &DnsName) -> Result<Option<DnsName>, String> {
+    let answers = answer.answer().map_err(unreadable)?;
+    let mut aliases = answers.limit_to_in::<Cname<_>>().flatten().filter(|alias| alias.owner() == owner);
+    Ok(aliases.next().map(|alias| alias.data().cname().to_vec()))
 }
 
 /// RFC 2136 section 2.5.1 and 2.5.4, on condition that the name is no alias: at one, an added record would be dropped
@@ -276,6 +301,10 @@ fn distrust(error: ValidationError, rcode: Rcode, key: &KeyName) -> String {
         ValidationError::BadTime => "its answer was signed at another time than now; set its clock right".to_owned(),
         other => format!("its answer ({rcode}) is not signed with the TSIG key {key} as it has to be: {other}"),
     }
+}
+
+fn foreign(owner: &DnsName) -> String {
+    format!("the name server is not authoritative for {owner}: name the zone's primary in `nameserver`")
 }
 
 fn unreadable(error: impl std::fmt::Display) -> String {

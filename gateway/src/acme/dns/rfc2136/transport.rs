@@ -32,7 +32,10 @@ async fn talk(stream: &mut TcpStream, framed: &[u8]) -> io::Result<Vec<u8>> {
 
 async fn connect(nameserver: &str, deadline: Instant) -> Result<TcpStream, String> {
     let found = lookup_host(nameserver).await.map_err(|error| format!("its address cannot be found: {error}"))?;
-    let addresses: Vec<SocketAddr> = found.collect();
+    first_of(&found.collect::<Vec<_>>(), deadline).await
+}
+
+async fn first_of(addresses: &[SocketAddr], deadline: Instant) -> Result<TcpStream, String> {
     let mut failures = Vec::new();
     for (tried, address) in addresses.iter().enumerate() {
         let now = Instant::now();
@@ -45,4 +48,33 @@ async fn connect(nameserver: &str, deadline: Instant) -> Result<TcpStream, Strin
         }
     }
     Err(format!("it cannot be reached over TCP ({})", failures.join("; ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_that_refuses_is_passed_over() {
+        let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let there = listener.local_addr().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+
+        let stream = first_of(&[gone, there], deadline).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), there);
+
+        let error = first_of(&[gone], deadline).await.unwrap_err();
+        assert!(error.starts_with(&format!("it cannot be reached over TCP ({gone}: Connection refused")), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_address_without_a_port_is_none() {
+        let error = exchange("ns.example.test", &[], Instant::now() + Duration::from_secs(10)).await.unwrap_err();
+        assert!(error.starts_with("its address cannot be found: "), "{error}");
+    }
 }
