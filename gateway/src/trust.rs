@@ -142,7 +142,9 @@ impl Trust {
                 }
                 let placeholder = self.placeholder(settings).transpose();
                 let Some(server) = placeholder.inspect_err(|error| self.complain(name, error)).ok().flatten() else {
-                    self.complain(name, &format!("{why}; handshakes are refused until it is right"));
+                    let pending = matches!(settings.certificate, CertificateSource::Pending { .. });
+                    let until = if pending { "there" } else { "right" };
+                    self.complain(name, &format!("{why}; handshakes are refused until it is {until}"));
                     return Err(why);
                 };
                 self.serves(name, hosts, (&server, PLACEHOLDER), Some(&why));

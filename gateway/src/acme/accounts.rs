@@ -4,7 +4,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::Mutex,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use routing::acme::Issuer;
@@ -33,12 +33,17 @@ pub(crate) fn name_for(issuer: &str) -> String {
 pub(crate) struct Accounts {
     vault: Vault,
     known: Mutex<HashMap<String, (Version, Account)>>,
+    /// By issuer: certificates that are ordered at the same time register one account.
+    turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
+
+/// How often an account is looked for when somebody else writes its Secret at the same time.
+const TRIES: usize = 3;
 
 impl Accounts {
     /// None is known yet.
     pub(crate) fn new(vault: Vault) -> Self {
-        Self { vault, known: Mutex::default() }
+        Self { vault, known: Mutex::default(), turns: Mutex::default() }
     }
 
     /// The account for an issuer; registers one when there is none, or when the issuer is at another CA now.
@@ -46,6 +51,19 @@ impl Accounts {
     /// # Errors
     /// The CA refuses or cannot be reached; the Secret cannot be read or written.
     pub(crate) async fn of(&self, issuer: &Issuer) -> Result<Account, Failure> {
+        let turn = Arc::clone(locked(&self.turns).entry(issuer.name.clone()).or_default());
+        let _turn = turn.lock().await;
+        let mut found = self.find(issuer).await;
+        for _ in 1..TRIES {
+            match found {
+                Err(failure) if failure.conflict => found = self.find(issuer).await,
+                other => return other,
+            }
+        }
+        found
+    }
+
+    async fn find(&self, issuer: &Issuer) -> Result<Account, Failure> {
         let name = name_for(&issuer.name);
         let stored = self.vault.get(&name).await?;
         let fitting = stored.as_ref().filter(|stored| fits(stored, issuer));
@@ -131,9 +149,13 @@ impl Accounts {
         self.accounts().insert(name.to_owned(), (version, account.clone()));
     }
 
-    fn accounts(&self) -> std::sync::MutexGuard<'_, HashMap<String, (Version, Account)>> {
-        self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn accounts(&self) -> MutexGuard<'_, HashMap<String, (Version, Account)>> {
+        locked(&self.known)
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The account in a Secret, for whoever has no issuer at hand, as `sluice certs`.

@@ -15,6 +15,8 @@ pub(crate) struct Failure {
     pub(crate) retry_after: Option<Duration>,
     /// What is left of the order.
     pub(crate) order: Left,
+    /// Somebody else has written the same Secret at the same time.
+    pub(crate) conflict: bool,
 }
 
 /// What a failure leaves behind.
@@ -33,18 +35,18 @@ pub(crate) enum Left {
 impl Failure {
     /// Somebody refused; the order is of no use any more.
     pub(crate) fn refused(text: impl Into<String>) -> Self {
-        Self { text: text.into(), failed: Failed::Refused, retry_after: None, order: Left::Lost }
+        Self { text: text.into(), failed: Failed::Refused, retry_after: None, order: Left::Lost, conflict: false }
     }
 
     /// Something that may be better soon; the order stays.
     pub(crate) fn transient(text: impl Into<String>) -> Self {
-        Self { text: text.into(), failed: Failed::Transient, retry_after: None, order: Left::Kept }
+        Self { text: text.into(), failed: Failed::Transient, retry_after: None, order: Left::Kept, conflict: false }
     }
 }
 
 impl From<VaultError> for Failure {
     fn from(error: VaultError) -> Self {
-        Self::transient(error.to_string())
+        Self { conflict: matches!(error, VaultError::Conflict(_)), ..Self::transient(error.to_string()) }
     }
 }
 
@@ -63,6 +65,6 @@ impl From<tls::acme::Error> for Failure {
             "accountDoesNotExist" => (Failed::Transient, Left::NoAccount),
             _ => (Failed::Refused, Left::Lost),
         };
-        Self { text: error.to_string(), failed, retry_after: error.retry_after(), order }
+        Self { text: error.to_string(), failed, retry_after: error.retry_after(), order, conflict: false }
     }
 }
