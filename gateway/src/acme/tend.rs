@@ -95,8 +95,11 @@ async fn look(leader: &Leader<'_>, ordered: &Ordered) -> Result<Tended, VaultErr
                 because = why,
                 "a certificate is ordered"
             );
-            let obtained = obtain(leader, &mut work, secret.as_ref()).await;
-            settle(leader, &mut work, obtained).await
+            match obtain(leader, &mut work, secret.as_ref()).await {
+                // No failure of an order: whoever was faster leads by now, or has put a certificate there.
+                Err(failure) if failure.conflict => Err(VaultError::Conflict(ordered.secret.clone())),
+                obtained => settle(leader, &mut work, obtained).await,
+            }
         }
     }
 }
