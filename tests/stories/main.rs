@@ -1,6 +1,8 @@
 //! What Sluice promises, shown with the real executable: each story is a sentence that stays true.
 
+mod acme_kubernetes;
 mod acme_peers;
+mod acme_takeover;
 mod apiserver;
 mod architecture;
 mod charts;
