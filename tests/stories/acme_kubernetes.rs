@@ -17,6 +17,7 @@ use harness::{
 use serde_json::json;
 
 const PENDING: [&str; 2] = ["False", "CertificatePending"];
+const FAILED: [&str; 2] = ["False", "CertificateOrderFailed"];
 const RESOLVED: [&str; 2] = ["True", "ResolvedRefs"];
 
 async fn scene(story: &str) -> Option<AcmeMesh> {
@@ -113,12 +114,22 @@ async fn without_the_right_to_write_secrets_the_gateway_names_what_grants_it_and
     let gateway = acme.replica(1).await;
     gateway.logs("the chart grants it with acme.enabled=true").await;
 
-    acme.comes_to("ResolvedRefs", PENDING).await;
+    let message = acme.comes_to("ResolvedRefs", FAILED).await;
+    assert!(message.contains("may not be created") && message.contains("acme.enabled=true"), "{message}");
+    eventually("an event tells it", async || {
+        acme.events().await.iter().any(|[_, note]| note.contains("acme.enabled=true"))
+    })
+    .await;
     assert!(acme.mesh.edge_trust().connect(gateway.addresses().main, other).await.is_ok());
     assert_eq!(acme.plain_browser(1).status("http://shop.example.com/").await, 301);
     assert_eq!(acme.ca.accepted(Step::NewAccount), 0, "the CA is not told of an account that could not be kept");
     let refused = acme.mesh.refusals();
     assert!(refused.iter().all(|it| it == "create secrets istio-system"), "{refused:?}");
+
+    // The right is given while the gateway runs, which tries again by itself.
+    acme.mesh.api().insert(helm::roles()).await;
+    acme.served_within(3 * SOON, 1, HOST).await;
+    acme.comes_to("ResolvedRefs", RESOLVED).await;
 }
 
 #[tokio::test]
@@ -127,7 +138,7 @@ async fn a_failed_order_is_told_by_event_condition_metric_and_command_until_the_
     acme.dns.set_broken(HOST, true).await;
     let gateway = acme.replica(1).await;
 
-    let message = acme.comes_to("ResolvedRefs", ["False", "CertificateOrderFailed"]).await;
+    let message = acme.comes_to("ResolvedRefs", FAILED).await;
     assert!(message.contains("the CA refused the order") && message.contains("could not resolve URL"), "{message}");
     eventually("an event tells it", async || {
         let told = acme.events().await;
