@@ -302,6 +302,11 @@ impl ApiServer {
         self.shared.faults().add(text, fault, times);
     }
 
+    /// Whether as many requests as were meant have met the faults of this text. Those with [`Fault::Delay`] may still wait.
+    pub fn met(&self, text: &str) -> bool {
+        self.shared.faults().left(text) == 0
+    }
+
     /// No more faults.
     pub fn heal(&self) {
         self.shared.faults().clear();

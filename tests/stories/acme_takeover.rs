@@ -3,18 +3,24 @@
 
 use std::time::Duration;
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use futures::future::join_all;
 use harness::{
     acme::{AcmeMesh, SECRET, Setting},
     acme_cluster::WORKLOAD,
+    apiserver::Fault,
     ca_proxy::{Held, Moment, Step},
-    eventually::{SOON, eventually},
+    eventually::{SOON, eventually, within},
     gateway::Proxy,
     mesh::HOST,
 };
+use serde_json::Value;
 
 /// A Lease ends after 15 s; then the silent replica is waited for once more, since it may still answer the CA.
 const TAKEOVER: Duration = Duration::from_secs(45);
+
+/// Longer than a takeover lasts as a rule.
+const LATE: Duration = Duration::from_secs(32);
 
 /// Two replicas, of which the first leads and is held at a step of its order.
 struct Stage {
@@ -129,10 +135,30 @@ async fn frozen_at(step: Step, moment: Moment) {
     assert_ne!(acme.leader(WORKLOAD).await, stage.name);
 }
 
+/// A write of the leader is on its way so long that its successor has finished when it arrives.
+async fn overtaken() {
+    let at = (Step::NewOrder, Moment::After);
+    let Some((stage, held)) = stage("of a leader whose write is late", at).await else { return };
+    let Some(api) = stage.acme.mesh.fake_api() else { return };
+    let record = format!("secrets/acme-order-{SECRET}");
+    api.fail(&record, Fault::Delay(LATE), 1);
+    held.release();
+    eventually("the leader writes down its order", async || api.met(&record)).await;
+    stage.leader.freeze();
+    finished_by_the_other(&stage, at).await;
+
+    let refused = async || api.requests().0.iter().any(|it| it.target.contains(&record) && it.status == 409);
+    within(TAKEOVER, "the late write is refused", refused).await;
+    let record = stage.acme.secret(&format!("acme-order-{SECRET}")).await.expect("the record stays");
+    let record = record["data"]["record.json"].as_str().and_then(|it| BASE64_STANDARD.decode(it).ok());
+    let record: Value = serde_json::from_slice(&record.expect("a record")).expect("JSON");
+    assert_eq!((&record["order"], &record["failures"]), (&Value::Null, &0.into()), "{record}");
+}
+
 #[tokio::test]
 async fn a_leader_that_stood_still_in_mid_order_writes_nothing_over_what_its_successor_wrote() {
     let steps = [(Step::NewOrder, Moment::After), (Step::Finalize, Moment::After), (Step::Certificate, Moment::After)];
-    join_all(steps.map(|(step, moment)| frozen_at(step, moment))).await;
+    tokio::join!(join_all(steps.map(|(step, moment)| frozen_at(step, moment))), overtaken());
 }
 
 #[tokio::test]

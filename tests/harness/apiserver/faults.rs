@@ -70,6 +70,11 @@ impl Faults {
         Some(*fault)
     }
 
+    /// How many requests will still meet a fault of this text.
+    pub(crate) fn left(&self, text: &str) -> usize {
+        self.0.iter().filter(|(of, _, _)| of == text).map(|(_, _, times)| times).sum()
+    }
+
     /// No more faults.
     pub(crate) fn clear(&mut self) {
         self.0.clear();
