@@ -1,5 +1,6 @@
 //! What Sluice promises, shown with the real executable: each story is a sentence that stays true.
 
+mod acme;
 mod acme_peers;
 mod apiserver;
 mod architecture;

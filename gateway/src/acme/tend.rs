@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use routing::acme::{ISSUER, Ordered};
+use routing::acme::{Current, ISSUER, Ordered};
 use tls::acme::Account;
 use tracing::{info, warn};
 
@@ -63,7 +63,9 @@ pub(super) async fn tend(leader: &Leader<'_>, ordered: &Ordered) -> Tended {
 async fn look(leader: &Leader<'_>, ordered: &Ordered) -> Result<Tended, VaultError> {
     let kept = leader.vault.get(&Record::name_for(&ordered.secret)).await?;
     let secret = leader.vault.get(&ordered.secret).await?;
-    if secret.as_ref().is_some_and(|it| !it.annotations.contains_key(ISSUER)) {
+    // With files, somebody else's lies in the configuration, which is not where ours are kept.
+    let foreign = matches!(ordered.current, Current::Foreign(_));
+    if foreign || secret.as_ref().is_some_and(|it| !it.annotations.contains_key(ISSUER)) {
         // Somebody else's: the compiler has told it, and a change of it begins this again.
         return Ok(Tended { pause: Duration::MAX, failed: None });
     }
