@@ -16,12 +16,6 @@ use serde_json::{Value, json};
 /// An order on loopback, with a CA that looks at once, takes no longer.
 const PROMISED: Duration = Duration::from_secs(10);
 
-/// The row of a Secret on the admin page `/certs`.
-fn row(certs: &Value) -> Value {
-    let secret = format!("{NAMESPACE}/{SECRET}");
-    certs.as_array().into_iter().flatten().find(|row| row["secret"] == secret.as_str()).cloned().unwrap_or_default()
-}
-
 /// Every file and folder below a folder that somebody else may read.
 fn open_to_others(folder: &Path) -> Vec<String> {
     let mut found = Vec::new();
@@ -86,7 +80,7 @@ async fn until_the_first_certificate_is_there_handshakes_are_refused_and_it_is_s
     let told = gateway.log();
     assert!(told.contains(SECRET) && told.contains(ISSUER), "{told}");
     eventually("the admin page says that it is ordered", async || {
-        let row = row(&gateway.admin_json("/certs").await);
+        let row = acme.told(&gateway).await;
         assert_eq!((&row["hosts"], &row["order"]["issuer"]), (&json!([HOST]), &json!(ISSUER)));
         assert_eq!((&row["serial"], &row["order"]["lastError"]), (&Value::Null, &Value::Null));
         row["order"]["state"] == "ordering"
@@ -176,7 +170,7 @@ async fn a_secret_of_somebody_else_is_served_and_never_overwritten() {
 
     let trust = acme.mesh.edge_trust();
     let shown = acme.shown(1, HOST, &trust).await.expect("it is served");
-    let row = row(&gateway.admin_json("/certs").await);
+    let row = acme.told(&gateway).await;
     assert_eq!((&row["order"]["state"], &row["serial"]), (&json!("foreign"), &json!(shown.facts.serial)));
     let asked: Vec<Step> = acme.ca.seen().iter().map(|seen| seen.step).collect();
     assert_eq!(asked, [], "the CA is not even asked");
