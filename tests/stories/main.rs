@@ -4,6 +4,7 @@ mod acme;
 mod acme_dns;
 mod acme_path;
 mod acme_peers;
+mod acme_renewal;
 mod acme_trouble;
 mod apiserver;
 mod architecture;
