@@ -1,6 +1,7 @@
 //! What Sluice promises, shown with the real executable: each story is a sentence that stays true.
 
 mod acme;
+mod acme_crash;
 mod acme_dns;
 mod acme_path;
 mod acme_peers;
