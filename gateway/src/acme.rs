@@ -20,6 +20,7 @@ mod follow;
 mod lead;
 pub(crate) mod local;
 mod order;
+mod progress;
 pub(crate) mod record;
 pub(crate) mod replicas;
 pub(crate) mod report;
@@ -57,7 +58,7 @@ pub(crate) struct Acme {
     wanted: watch::Sender<Wanted>,
     /// Tokens that this process answers, shortened.
     answered: watch::Sender<BTreeSet<String>>,
-    progress: watch::Sender<Progress>,
+    progress: progress::Gathered,
 }
 
 impl Acme {
@@ -70,7 +71,7 @@ impl Acme {
             metrics,
             wanted: watch::Sender::default(),
             answered: watch::Sender::default(),
-            progress: watch::Sender::default(),
+            progress: progress::Gathered::default(),
         }
     }
 

@@ -115,6 +115,16 @@ impl Proxy {
         self.process.signal("KILL");
     }
 
+    /// Sends SIGSTOP: the process stands still, and others see it as one that is silent.
+    pub fn freeze(&self) {
+        self.process.signal("STOP");
+    }
+
+    /// Sends SIGCONT: a frozen process goes on as if no time had passed.
+    pub fn thaw(&self) {
+        self.process.signal("CONT");
+    }
+
     /// Waits for the end of the process.
     pub async fn wait_exit(&mut self, deadline: Duration) -> ExitStatus {
         self.process.wait_exit(deadline).await

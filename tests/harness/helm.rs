@@ -28,7 +28,12 @@ pub fn template(chart: &str, args: &[&str]) -> Vec<Value> {
 
 /// The roles of the gateway's chart and their bindings.
 pub fn roles() -> Vec<Value> {
-    let mut objects = template("sluice-gateway", &[]);
+    roles_with(&[])
+}
+
+/// The same with further arguments of `helm template`.
+pub fn roles_with(args: &[&str]) -> Vec<Value> {
+    let mut objects = template("sluice-gateway", args);
     objects.retain(|object| object["kind"].as_str().is_some_and(|kind| kind.contains("Role")));
     assert_eq!(objects.len(), 4, "two roles and two bindings");
     objects

@@ -12,6 +12,7 @@
 //! ```
 
 pub mod acme;
+pub mod acme_cluster;
 pub mod apiserver;
 pub mod balancer;
 pub mod binary;

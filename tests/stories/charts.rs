@@ -187,7 +187,7 @@ fn the_executable_knows_every_flag_that_the_chart_gives_it() {
     let Some(_) = helm::executable("the_executable_knows_every_flag_that_the_chart_gives_it") else { return };
     let help = binary::run(&["help", "gateway"]);
     let help = String::from_utf8_lossy(&help.stdout).into_owned();
-    let objects = helm::template(GATEWAY, &["--set", "identity.secretName=mesh-identity"]);
+    let objects = helm::template(GATEWAY, &["--set", "identity.secretName=mesh-identity,acme.hooks=dns-hooks"]);
     for flag in args(&objects).into_iter().filter_map(|it| it.strip_prefix("--")) {
         let name = flag.split('=').next().unwrap_or_default();
         assert!(
@@ -195,6 +195,19 @@ fn the_executable_knows_every_flag_that_the_chart_gives_it() {
             "--{name} is not in:\n{help}"
         );
     }
+}
+
+#[test]
+fn the_programs_of_a_config_map_are_mounted_to_be_run() {
+    let Some(_) = helm::executable("the_programs_of_a_config_map_are_mounted_to_be_run") else { return };
+    let objects = helm::template(GATEWAY, &["--set", "acme.hooks=dns-hooks"]);
+    let spec = &pod(&objects)["spec"];
+    let volume = json!({"name": "acme-hooks", "configMap": {"name": "dns-hooks", "defaultMode": 0o555}});
+    assert_eq!(spec["volumes"][2], volume);
+    let mount = json!({"name": "acme-hooks", "mountPath": "/etc/sluice/acme-hooks", "readOnly": true});
+    assert_eq!(container(&objects)["volumeMounts"][2], mount);
+    assert!(args(&objects).contains(&"--acme-hooks=/etc/sluice/acme-hooks"));
+    assert!(!args(&helm::template(GATEWAY, &[])).iter().any(|it| it.contains("acme")));
 }
 
 #[test]
@@ -217,6 +230,7 @@ const READ: [&str; 6] = [
 ];
 const WRITE_STATUS: &str = "networking.istio.io/gateways/status,virtualservices/status,destinationrules/status,\
                             serviceentries/status: patch";
+const LEASES: &str = "coordination.k8s.io/leases: get,list,watch,create,update,patch,delete";
 const EVENTS: &str = "events.k8s.io/events: create";
 
 #[test]
@@ -225,10 +239,7 @@ fn the_rights_are_exactly_these() {
     let objects = helm::template(GATEWAY, &[]);
 
     assert_eq!(rules(one(&objects, "ClusterRole")), [READ.as_slice(), &[WRITE_STATUS, EVENTS]].concat());
-    assert_eq!(
-        rules(one(&objects, "Role")),
-        ["/secrets: get,list,watch", "coordination.k8s.io/leases: get,list,watch,create,update,patch,delete",]
-    );
+    assert_eq!(rules(one(&objects, "Role")), ["/secrets: get,list,watch", "/secrets: create,patch,delete", LEASES]);
     for (binding, role) in [("ClusterRoleBinding", "ClusterRole"), ("RoleBinding", "Role")] {
         let account = json!({"kind": "ServiceAccount", "name": "istio-ingressgateway", "namespace": "istio-system"});
         assert_eq!(one(&objects, binding)["subjects"], json!([account]));
@@ -240,6 +251,9 @@ fn the_rights_are_exactly_these() {
     let silent = helm::template(GATEWAY, &["--set", "status.enabled=false"]);
     assert_eq!(rules(one(&silent, "ClusterRole")), [READ.as_slice(), &[EVENTS]].concat());
     assert!(args(&silent).contains(&"--write-status=false"));
+
+    let orders_nothing = helm::template(GATEWAY, &["--set", "acme.enabled=false"]);
+    assert_eq!(rules(one(&orders_nothing, "Role")), ["/secrets: get,list,watch", LEASES]);
 
     let none = helm::template(GATEWAY, &["--set", "rbac.enabled=false"]);
     assert!(!kinds(&none).iter().any(|kind| kind.contains("Role")));
@@ -463,6 +477,8 @@ fn a_wrong_value_is_refused_by_its_name() {
         ("podDisruptionBudget.minAvailable=1,podDisruptionBudget.maxUnavailable=1", "/podDisruptionBudget"),
         ("terminationGracePeriodSeconds=0", "/terminationGracePeriodSeconds"),
         ("identity.secret=mesh", "'secret'"),
+        ("acme.enabled=maybe", "/acme/enabled"),
+        ("acme.issuer=letsencrypt", "'issuer'"),
     ];
     for (value, named) in wrong {
         let refusal = helm::try_template(GATEWAY, &["--set", value]).expect_err(value);

@@ -46,6 +46,13 @@ volumes:
     secret:
       secretName: {{ . }}
   {{- end }}
+  {{- with .Values.acme.hooks }}
+  - name: acme-hooks
+    configMap:
+      name: {{ . }}
+      # 0555: read and run, by everybody.
+      defaultMode: 365
+  {{- end }}
   {{- with .Values.volumes }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
@@ -92,6 +99,9 @@ args:
   - --trust-domain={{ .Values.trustDomain }}
   {{- if .Values.identity.secretName }}
   - --identity-dir=/etc/sluice/identity
+  {{- end }}
+  {{- if .Values.acme.hooks }}
+  - --acme-hooks=/etc/sluice/acme-hooks
   {{- end }}
   - --write-status={{ .Values.status.enabled }}
   - --access-log={{ .Values.accessLog }}
@@ -159,6 +169,11 @@ volumeMounts:
   {{- if .Values.identity.secretName }}
   - name: identity
     mountPath: /etc/sluice/identity
+    readOnly: true
+  {{- end }}
+  {{- if .Values.acme.hooks }}
+  - name: acme-hooks
+    mountPath: /etc/sluice/acme-hooks
     readOnly: true
   {{- end }}
   {{- with .Values.volumeMounts }}

@@ -7,7 +7,7 @@ use tls::challenge::ChallengeTls;
 use tracing::warn;
 
 use super::{
-    Acme, Progress,
+    Acme,
     record::{LABEL, LABEL_VALUE, LiveChallenge, Record},
     replicas::short,
     vault::{FileVault, Stored, Vault},
@@ -64,12 +64,7 @@ impl Acme {
         }
         self.live.challenges.install(challenges);
         self.answered.send_if_modified(|before| std::mem::replace(before, tokens.clone()) != tokens);
-        let progress: Progress = records.into_iter().map(|it| (it.secret.clone(), it)).collect();
-        self.progress.send_if_modified(|before| {
-            let news = *before != progress;
-            *before = progress;
-            news
-        });
+        self.progress.recorded(records.into_iter().map(|it| (it.secret.clone(), it)).collect());
     }
 }
 

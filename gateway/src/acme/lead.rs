@@ -61,6 +61,12 @@ impl Acme {
     }
 }
 
+impl Drop for Leader<'_> {
+    fn drop(&mut self) {
+        self.acme.progress.left_to_others();
+    }
+}
+
 impl Leader<'_> {
     async fn run(&self) {
         let (mut wanted, mut progress) = (self.acme.wanted.subscribe(), self.acme.progress());
@@ -96,7 +102,7 @@ impl Leader<'_> {
 
     /// Removes records of certificates that nobody has wanted for a while.
     async fn forget(&self, plan: &mut Plan) {
-        let gone = plan.gone(&self.acme.progress.borrow(), &self.acme.gateway);
+        let gone = plan.gone(&self.acme.progress().borrow(), &self.acme.gateway);
         for secret in gone {
             match self.vault.delete(&Record::name_for(&secret)).await {
                 Ok(()) => info!(secret, "no Gateway asks for this certificate any more: it is not renewed"),

@@ -48,11 +48,16 @@ impl Tended {
 
 /// Looks after a certificate once.
 pub(super) async fn tend(leader: &Leader<'_>, ordered: &Ordered) -> Tended {
-    match look(leader, ordered).await {
+    let looked = look(leader, ordered).await;
+    match &looked {
+        Err(VaultError::Forbidden(text)) => leader.acme.progress.forbidden(&ordered.secret, text),
+        _ => leader.acme.progress.permitted(&ordered.secret),
+    }
+    match looked {
         Ok(tended) => tended,
         // Whoever else writes the record has more recent news.
         Err(VaultError::Conflict(_)) => Tended { pause: SOON, failed: None },
-        Err(VaultError::Failed(text)) => {
+        Err(VaultError::Forbidden(text) | VaultError::Failed(text)) => {
             warn!(secret = ordered.secret, "the certificate cannot be looked after: {text}");
             let pause = schedule::pause(Failed::Transient, 3, None, fastrand::f64());
             Tended { pause, failed: Some(Failed::Transient) }
@@ -96,8 +101,11 @@ async fn look(leader: &Leader<'_>, ordered: &Ordered) -> Result<Tended, VaultErr
                 because = why,
                 "a certificate is ordered"
             );
-            let obtained = obtain(leader, &mut work, secret.as_ref()).await;
-            settle(leader, &mut work, obtained).await
+            match obtain(leader, &mut work, secret.as_ref()).await {
+                // No failure of an order: whoever was faster leads by now, or has put a certificate there.
+                Err(failure) if failure.conflict => Err(VaultError::Conflict(ordered.secret.clone())),
+                obtained => settle(leader, &mut work, obtained).await,
+            }
         }
     }
 }

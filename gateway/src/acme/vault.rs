@@ -47,6 +47,9 @@ pub(crate) enum VaultError {
     /// Somebody else has changed it since it was read.
     #[error("Secret `{0}` was changed by somebody else meanwhile")]
     Conflict(String),
+    /// The API server does not let this proxy; a sentence that says what grants it.
+    #[error("{0}")]
+    Forbidden(String),
     /// Anything else, as a sentence.
     #[error("{0}")]
     Failed(String),

@@ -268,7 +268,9 @@ fn unique(mut names: Vec<&str>) -> Vec<&str> {
 
 fn conditions(kind: Kind, problems: &[&Problem], rejected: bool) -> Vec<Condition> {
     let is = |codes: &[&str], problem: &Problem| codes.contains(&problem.code);
-    let references: Vec<_> = problems.iter().copied().filter(|it| is(&REFERENCES, it)).collect();
+    let mut references: Vec<_> = problems.iter().copied().filter(|it| is(&REFERENCES, it)).collect();
+    // What failed gives the reason, before what is only waited for.
+    references.sort_by_key(|it| it.severity);
     let conflicts: Vec<_> = problems.iter().copied().filter(|it| is(&CONFLICTS, it)).collect();
     let others = problems.iter().copied().filter(|it| rejected || !(is(&REFERENCES, it) || is(&CONFLICTS, it)));
     let (errors, rest): (Vec<_>, Vec<_>) = others.partition(|it| it.severity == Severity::Error);

@@ -131,7 +131,7 @@ impl SecretVault {
         match timeout(ANSWER, answer).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(kube::Error::Api(status))) if status.code == 409 => Err(VaultError::Conflict(object)),
-            Ok(Err(kube::Error::Api(status))) if status.code == 403 => Err(VaultError::Failed(format!(
+            Ok(Err(kube::Error::Api(status))) if status.code == 403 => Err(VaultError::Forbidden(format!(
                 "Secret `{object}` may not be {done}: {}; the chart grants it with acme.enabled=true",
                 status.message
             ))),

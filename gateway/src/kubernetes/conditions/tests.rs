@@ -114,6 +114,23 @@ fn a_certificate_on_order_is_a_reference_that_is_not_there_yet() {
 }
 
 #[test]
+fn an_order_that_failed_is_the_reason_before_the_certificate_that_is_waited_for() {
+    let problem = |severity, code| Problem {
+        severity,
+        code,
+        object: ObjectRef::new("Gateway", "istio-system", "edge"),
+        field: String::new(),
+        message: code.to_owned(),
+        place: None,
+    };
+    let pending = problem(Severity::Info, "certificate-pending");
+    let failed = problem(Severity::Error, ORDER_FAILED);
+    let said = conditions(Kind::Gateway, &[&pending, &failed], false);
+    assert_eq!((said[1].kind, &*said[1].reason), ("ResolvedRefs", "CertificateOrderFailed"));
+    assert_eq!(said[1].message, "certificate-order-failed; certificate-pending");
+}
+
+#[test]
 fn every_reference_that_leads_nowhere_is_one() {
     let to = |destination: &str| format!("[{{route: [{{destination: {destination}}}]}}]");
     let service = "---\napiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\nspec: {selector: {a: b}, ports: [{port: 8080, name: http}, {port: 8081, name: http-b}]}\n";
