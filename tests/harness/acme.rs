@@ -138,6 +138,17 @@ impl AcmeMesh {
         balancers
     }
 
+    /// What the admin page `/certs` of a gateway tells about the certificate in [`SECRET`]; null = nothing.
+    pub async fn told(&self, gateway: &Proxy) -> Value {
+        let (certs, secret) = (gateway.admin_json("/certs").await, format!("{NAMESPACE}/{SECRET}"));
+        certs.as_array().into_iter().flatten().find(|row| row["secret"] == secret.as_str()).cloned().unwrap_or_default()
+    }
+
+    /// The flags of `sluice certs` that name where gateways of this mesh keep certificates.
+    pub fn place(&self) -> [&str; 2] {
+        ["--state-dir", self.mesh.state().to_str().expect("temporary folders have plain names")]
+    }
+
     /// An HTTPS client of replica `number` that trusts the CA's root.
     pub fn browser(&self, number: u8) -> Client {
         Client::https(self.mesh.block.at(number, HTTPS), TlsClient::trusting(self.pebble.roots()))

@@ -43,6 +43,7 @@ pub mod raw;
 pub mod reply;
 pub mod rest;
 pub mod scripted;
+pub mod shell;
 pub mod tls_peer;
 pub mod websocket;
 pub mod workload;

@@ -155,6 +155,11 @@ impl Pebble {
         self.write_files();
     }
 
+    /// Changes whom it asks about hosts and TXT records from its next start on.
+    pub fn set_dns(&mut self, dns: SocketAddr) {
+        self.dns = dns;
+    }
+
     /// Where it listens for ACME.
     pub fn address(&self) -> SocketAddr {
         self.address

@@ -7,10 +7,10 @@ use harness::{
     eventually::within,
     process::{Process, alone},
     raw::probe,
+    shell::{running_with, shell},
 };
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::process::Command;
 
 /// A running demo and what it wrote for scripts.
 struct Demo {
@@ -41,20 +41,6 @@ impl Demo {
         let commands = self.facts["curl"].as_array().expect("a list of curl commands");
         commands.iter().map(|command| command.as_str().expect("a command").to_owned()).collect()
     }
-}
-
-/// Exit code and everything printed.
-async fn shell(command: &str) -> (i32, String) {
-    let output = Command::new("sh").args(["-c", command]).output().await.expect("a shell");
-    let printed = [output.stdout, output.stderr].concat();
-    (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&printed).into_owned())
-}
-
-/// Processes of which the command line holds this text.
-fn running_with(text: &str) -> usize {
-    let processes = fs::read_dir("/proc").expect("Linux").flatten();
-    let line = |entry: fs::DirEntry| fs::read(entry.path().join("cmdline")).unwrap_or_default();
-    processes.map(line).filter(|line| String::from_utf8_lossy(line).contains(text)).count()
 }
 
 #[tokio::test]

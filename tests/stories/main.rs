@@ -1,8 +1,15 @@
 //! What Sluice promises, shown with the real executable: each story is a sentence that stays true.
 
+mod acme;
+mod acme_crash;
+mod acme_dns;
+mod acme_example;
 mod acme_kubernetes;
+mod acme_path;
 mod acme_peers;
+mod acme_renewal;
 mod acme_takeover;
+mod acme_trouble;
 mod apiserver;
 mod architecture;
 mod charts;

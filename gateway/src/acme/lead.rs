@@ -30,6 +30,8 @@ const LOOK: Duration = Duration::from_secs(3600);
 const LEAST: Duration = Duration::from_millis(100);
 /// An issuer that was asked too often by one certificate is left alone by the others for so long, at most.
 const REST: Duration = Duration::from_secs(60);
+/// The same for one that cannot be reached: thousands of certificates do not all find that out by themselves.
+const BREATH: Duration = Duration::from_secs(2);
 /// The record of a certificate that nobody wants any more is removed after this time.
 const FORGOTTEN: Duration = Duration::from_secs(600);
 
@@ -159,8 +161,13 @@ impl Plan {
     }
 
     fn done(&mut self, ordered: &Ordered, tended: &Tended) {
-        if tended.failed == Some(Failed::RateLimited) {
-            self.resting.insert(ordered.issuer.name.clone(), Instant::now() + tended.pause.min(REST));
+        let rest = match tended.failed {
+            Some(Failed::RateLimited) => REST,
+            Some(Failed::Transient) => BREATH,
+            Some(Failed::Refused) | None => Duration::ZERO,
+        };
+        if !rest.is_zero() {
+            self.resting.insert(ordered.issuer.name.clone(), Instant::now() + tended.pause.min(rest));
         }
         if let Some(planned) = self.certificates.get_mut(&ordered.secret) {
             planned.busy = false;

@@ -282,7 +282,8 @@ async fn why_invalid(order: &mut tls::acme::Order) -> Failure {
         }
     }
     let unproven = !reasons.is_empty();
-    reasons.extend(order.error());
+    // Some CAs repeat there what they found at a host.
+    reasons.extend(order.error().filter(|error| !reasons.iter().any(|reason| reason.contains(error))));
     let text = match reasons.is_empty() {
         true => "the CA gave the order up without a reason".to_owned(),
         false => format!("the CA refused the order: {}", reasons.join("; ")),

@@ -68,13 +68,14 @@ pub(super) async fn tend(leader: &Leader<'_>, ordered: &Ordered) -> Tended {
 async fn look(leader: &Leader<'_>, ordered: &Ordered) -> Result<Tended, VaultError> {
     let kept = leader.vault.get(&Record::name_for(&ordered.secret)).await?;
     let secret = leader.vault.get(&ordered.secret).await?;
-    let foreign = match &secret {
-        Some(secret) => !secret.annotations.contains_key(ISSUER),
+    let foreign = match (&secret, &ordered.current) {
+        (_, Current::Foreign(_)) => true,
+        (Some(secret), _) => !secret.annotations.contains_key(ISSUER),
         // It stands among the configuration, where nothing is written; or it was deleted just now.
-        None => ordered.current != Current::Nothing,
+        (None, current) => *current != Current::Nothing,
     };
     if foreign {
-        // The compiler has told it, and a change of it begins this again.
+        // Somebody else's: the compiler has told it, and a change of it begins this again.
         return Ok(Tended { pause: Duration::MAX, failed: None });
     }
     let (record, version) = match &kept {

@@ -1,6 +1,10 @@
 //! Certificates that the Gateways of this proxy order: which Secrets, for which hosts, from whom.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use super::{
     context::Context,
@@ -36,12 +40,15 @@ const PREFIX: &str = "acme.sluice.dev/";
 /// The certificates to order for the ports that are opened, sorted by Secret.
 pub(super) fn compile<'a>(context: &Context<'a>, opened: &[(&ServedPort<'a>, u16)]) -> Vec<Arc<Ordered>> {
     let mut wanted: BTreeMap<String, Wanted<'_>> = BTreeMap::new();
-    let served = || opened.iter().flat_map(|(port, _)| &port.servers);
+    let mut by_gateway: HashMap<&str, Vec<&Served<'a>>> = HashMap::new();
+    for served in opened.iter().flat_map(|(port, _)| &port.servers) {
+        by_gateway.entry(&served.gateway_name).or_default().push(served);
+    }
     for gateway in context.resources.gateways.iter().filter(|it| context.proxy.selected_by(&it.spec.selector)) {
-        let own = served().filter(|served| std::ptr::eq(served.gateway, &raw const **gateway));
         review(context, gateway);
         if let Some(request) = Request::new(context, gateway) {
-            own.for_each(|served| request.add(served, &mut wanted));
+            let own = by_gateway.get(format!("{}/{}", gateway.namespace(), gateway.name()).as_str());
+            own.into_iter().flatten().for_each(|served| request.add(served, &mut wanted));
         }
     }
     let reach = Reach {
@@ -63,7 +70,8 @@ pub(super) fn pending(context: &Context<'_>, served: &Served<'_>, all: &[Arc<Ord
     let credential =
         own_certificate(served.server)?.credential_name.as_ref().filter(|_| are_ordered(served.gateway))?;
     let name = secrets::own_name(context, credential)?;
-    let ordered = all.iter().find(|ordered| ordered.secret == name)?;
+    // They are sorted by Secret.
+    let ordered = all.binary_search_by(|ordered| ordered.secret.as_str().cmp(name)).ok().map(|index| &all[index])?;
     Some(CertificateSource::Pending {
         secret: secret.clone(),
         issuer: ordered.issuer.name.clone(),
