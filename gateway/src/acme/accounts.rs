@@ -66,11 +66,17 @@ impl Accounts {
     async fn find(&self, issuer: &Issuer) -> Result<Account, Failure> {
         let name = name_for(&issuer.name);
         let stored = self.vault.get(&name).await?;
+        if stored.as_ref().is_some_and(|stored| !stored.labels.contains_key(super::record::LABEL)) {
+            let text =
+                format!("the account cannot be kept: Secret `{name}` is somebody else's; rename the issuer, or it");
+            return Err(Failure::refused(text));
+        }
         let fitting = stored.as_ref().filter(|stored| fits(stored, issuer));
         if let Some(stored) = fitting
             && let Some(credentials) = stored.text(CREDENTIALS)
         {
-            let account = match self.known(&name, stored) {
+            let same_roots = stored.text(BUNDLE).map(str::as_bytes) == issuer.ca_bundle.as_deref();
+            let account = match self.known(&name, stored).filter(|_| same_roots) {
                 Some(account) => account,
                 None => client(issuer)?.account(credentials).await?,
             };
@@ -128,14 +134,25 @@ impl Accounts {
         Ok(account)
     }
 
-    /// The CA does not know the account (any more): the next order registers one anew.
+    /// The CA says that it does not know this account: the next order registers one with the same key, which finds the
+    /// account again where the CA was mistaken. What somebody else has registered meanwhile stays.
     ///
     /// # Errors
-    /// The Secret cannot be written.
-    pub(crate) async fn forget(&self, issuer: &Issuer) -> Result<(), Failure> {
+    /// The Secret cannot be read or written.
+    pub(crate) async fn forget(&self, issuer: &Issuer, url: &str) -> Result<(), Failure> {
         let name = name_for(&issuer.name);
+        let turn = Arc::clone(locked(&self.turns).entry(issuer.name.clone()).or_default());
+        let _turn = turn.lock().await;
+        let known = self.accounts().get(&name).map(|(version, account)| (version.clone(), account.url() == url));
+        let stored = self.vault.get(&name).await?;
+        if let (Some((version, true)), Some(stored)) = (known, stored)
+            && stored.version == Some(version)
+        {
+            let mut without = stored;
+            without.data.insert(CREDENTIALS.to_owned(), Vec::new());
+            self.vault.put(&name, &without).await?;
+        }
         self.accounts().remove(&name);
-        self.vault.delete(&name).await?;
         Ok(())
     }
 

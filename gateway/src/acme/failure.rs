@@ -63,7 +63,8 @@ impl From<tls::acme::Error> for Failure {
             _ if error.is_transient() => (Failed::Transient, Left::Kept),
             "rateLimited" => (Failed::RateLimited, Left::Kept),
             "accountDoesNotExist" => (Failed::Transient, Left::NoAccount),
-            _ => (Failed::Refused, Left::Lost),
+            // What an odd answer in between, or a wrong setting, makes of an order shows the next try.
+            _ => (Failed::Refused, Left::Kept),
         };
         Self { text: error.to_string(), failed, retry_after: error.retry_after(), order, conflict: false }
     }

@@ -72,8 +72,8 @@ impl Leader<'_> {
         let (mut wanted, mut progress) = (self.acme.wanted.subscribe(), self.acme.progress());
         let mut plan = Plan::default();
         let mut running = FuturesUnordered::new();
+        plan.take(&wanted.borrow_and_update());
         loop {
-            plan.take(&wanted.borrow_and_update());
             while running.len() < AT_ONCE
                 && let Some(due) = plan.start()
             {
@@ -86,7 +86,12 @@ impl Leader<'_> {
             let next = plan.next();
             tokio::select! {
                 Some((ordered, tended)) = running.next(), if !running.is_empty() => plan.done(&ordered, &tended),
-                changed = wanted.changed() => if changed.is_err() { return },
+                changed = wanted.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    plan.take(&wanted.borrow_and_update());
+                }
                 changed = progress.changed() => {
                     if changed.is_err() {
                         return;
@@ -125,7 +130,9 @@ struct Plan {
 impl Plan {
     /// Takes over what is wanted now. What is new or has changed is due at once.
     fn take(&mut self, wanted: &Wanted) {
-        self.certificates.retain(|secret, planned| planned.busy || wanted.iter().any(|it| it.secret == *secret));
+        // They are sorted by Secret.
+        let is_wanted = |secret: &str| wanted.binary_search_by(|it| it.secret.as_str().cmp(secret)).is_ok();
+        self.certificates.retain(|secret, planned| planned.busy || is_wanted(secret));
         for ordered in wanted {
             let fresh = || Planned { ordered: Arc::clone(ordered), at: Instant::now(), busy: false, again: false };
             let planned = self.certificates.entry(ordered.secret.clone()).or_insert_with(fresh);
@@ -139,8 +146,9 @@ impl Plan {
 
     /// What somebody asks a new certificate for is due at once.
     fn asked(&mut self, progress: &Progress) {
-        for (secret, planned) in self.certificates.iter_mut().filter(|(_, planned)| !planned.busy) {
+        for (secret, planned) in &mut self.certificates {
             if progress.get(secret).is_some_and(|record| record.reissue.is_some() && record.next_attempt <= now()) {
+                planned.again = planned.busy;
                 planned.at = Instant::now();
             }
         }

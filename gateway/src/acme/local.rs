@@ -31,9 +31,14 @@ pub(crate) async fn run(acme: &Acme, files: FileVault) {
 async fn lead(acme: &Acme, files: &FileVault, vault: &Vault) {
     let mut told = String::new();
     let _held = loop {
-        match files.leader_file().map(|file| (file.try_lock(), file)) {
+        match files.leader_file(&acme.gateway).map(|file| (file.try_lock(), file)) {
             Ok((Ok(()), file)) => break file,
-            Ok((Err(TryLockError::WouldBlock), _)) => {}
+            Ok((Err(TryLockError::WouldBlock), _)) => {
+                if told.is_empty() {
+                    told = "another process that shares the folder orders certificates".to_owned();
+                    info!("{told}");
+                }
+            }
             Ok((Err(TryLockError::Error(error)), _)) => say_once(&mut told, format!("the leader's lock: {error}")),
             Err(error) => say_once(&mut told, error.to_string()),
         }

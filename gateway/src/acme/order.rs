@@ -7,26 +7,30 @@
 
 use std::{path::Path, time::Duration};
 
+use futures::{StreamExt as _, stream};
 use routing::acme::{Challenge, Issuer, KeyType, Ordered};
 use tls::{
     acme::{Account, AuthorizationStatus, ChallengeKind, OrderRequest, OrderStatus},
     request::{KeyKind, generate_key, signing_request},
 };
 use tokio::time::{Instant, sleep};
-use tracing::{debug, info};
+use tracing::{info, warn};
 
 use super::{
     dns::{self, TxtRecord},
     failure::{Failure, Left},
+    now,
     record::{LiveChallenge, Order, Record},
     replicas::Replicas,
-    schedule::Failed,
+    schedule::{Failed, ORDERS},
     vault::{Vault, Version},
 };
 
 /// Waits between looks at an order: the first, and the longest.
 const LOOK: Duration = Duration::from_millis(200);
 const LOOK_LONGEST: Duration = Duration::from_secs(10);
+/// TXT records published at the same time.
+const AT_ONCE: usize = 16;
 /// An order that the CA has not decided about for so long is left, and gone on with later.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -52,6 +56,8 @@ pub(super) struct Work<'a> {
     pub(super) tools: &'a Tools<'a>,
     /// The CA was told to look, by this process.
     pub(super) told: bool,
+    /// URL of the account that is used.
+    pub(super) account: Option<String>,
 }
 
 /// How one host is checked.
@@ -93,13 +99,19 @@ impl Work<'_> {
     /// Whether the order under way is for what is wanted now.
     pub(super) fn is_for_this(&self) -> bool {
         let order = self.record.order.as_ref();
-        order.is_some_and(|order| order.server == self.issuer().server && order.hosts == self.ordered.hosts)
+        let issuer = self.issuer();
+        order.is_some_and(|order| {
+            order.server == issuer.server
+                && order.hosts == self.ordered.hosts
+                && order.key_type == issuer.key_type.name()
+                && order.profile == issuer.profile
+        })
     }
 
-    /// Makes and keeps the key of a certificate to come.
+    /// Makes the key of a certificate to come. It is kept before the CA hears of the order.
     ///
     /// # Errors
-    /// The key cannot be made or kept.
+    /// The key cannot be made.
     pub(super) async fn begin(&mut self, now: i64) -> Result<(), Failure> {
         let kind = key_kind(self.issuer().key_type);
         // RSA keys take seconds of computing.
@@ -108,11 +120,27 @@ impl Work<'_> {
         self.record.order = Some(Order {
             server: self.issuer().server.clone(),
             key,
+            key_type: self.issuer().key_type.name().to_owned(),
+            profile: self.issuer().profile.clone(),
             hosts: self.ordered.hosts.clone(),
             started: now,
             ..Order::default()
         });
-        self.save().await
+        Ok(())
+    }
+
+    /// Makes the order at the CA. That it is about to be made is kept first: an answer may be lost, and so may we.
+    async fn make(&mut self, account: &Account, replaces: Option<&[u8]>) -> Result<tls::acme::Order, Failure> {
+        let begun = &mut self.record.begun;
+        begun.push(now());
+        begun.drain(..begun.len().saturating_sub(ORDERS));
+        self.save().await?;
+        let profile = self.issuer().profile.as_deref();
+        let request = OrderRequest { hosts: &self.ordered.hosts, profile, replaces };
+        let order = account.order(&request).await?;
+        self.order().url = Some(order.url().to_owned());
+        self.save().await?;
+        Ok(order)
     }
 
     /// Brings the order to its end. `replaces` is the PEM of the certificate that is renewed.
@@ -122,17 +150,10 @@ impl Work<'_> {
     pub(super) async fn finish(&mut self, account: &Account, replaces: Option<&[u8]>) -> Result<Issued, Failure> {
         let mut order = match self.order().url.clone() {
             Some(url) => account.resume(&url).await.map_err(gone)?,
-            None => {
-                let profile = self.issuer().profile.as_deref();
-                let request = OrderRequest { hosts: &self.ordered.hosts, profile, replaces };
-                let order = account.order(&request).await?;
-                self.order().url = Some(order.url().to_owned());
-                self.save().await?;
-                order
-            }
+            None => self.make(account, replaces).await?,
         };
         let end = Instant::now() + PATIENCE;
-        let mut pause = LOOK;
+        let (mut pause, mut finalized) = (LOOK, false);
         loop {
             match order.status() {
                 OrderStatus::Pending => {
@@ -141,11 +162,13 @@ impl Work<'_> {
                     }
                     wait(&order, &mut pause, end).await?;
                 }
+                // The CA has not noticed yet.
+                OrderStatus::Ready if finalized => wait(&order, &mut pause, end).await?,
                 OrderStatus::Ready => {
                     let hosts = &self.ordered.hosts;
                     let csr = signing_request(&self.order().key, hosts)?;
                     order.finalize(&csr).await?;
-                    pause = LOOK;
+                    (pause, finalized) = (LOOK, true);
                     continue;
                 }
                 OrderStatus::Processing => wait(&order, &mut pause, end).await?,
@@ -186,6 +209,9 @@ impl Work<'_> {
             true => format!("*.{}", authorization.host),
             false => authorization.host.clone(),
         };
+        if !self.ordered.hosts.iter().any(|own| own.eq_ignore_ascii_case(&host)) {
+            return Err(Failure::refused("the CA asks to prove a host that was not ordered"));
+        }
         let ways = self.ordered.ways(&host);
         let offered = |kind| authorization.offers.iter().find(|it| it.kind == challenge_kind(kind));
         let mut possible: Vec<_> = ways.iter().filter_map(|way| Some((way, offered(way.challenge)?))).collect();
@@ -195,6 +221,11 @@ impl Work<'_> {
             return Err(Failure::refused(format!(
                 "the CA offers no challenge for {host} that can work here (possible here: {own})"
             )));
+        }
+        // RFC 8555 section 8.1: base64url. It becomes part of a path, and an answer.
+        let is_token = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        if possible.iter().any(|(_, offer)| offer.token.is_empty() || !offer.token.bytes().all(is_token)) {
+            return Err(Failure::refused("the CA gave a token that is none"));
         }
         let (way, offer) = possible.remove(self.record.refusals as usize % possible.len());
         info!(
@@ -227,47 +258,58 @@ impl Work<'_> {
         let fresh: Vec<TxtRecord> = records.iter().filter(|it| !order.dns.contains(it)).cloned().collect();
         order.dns.extend(fresh);
         self.save().await?;
-        let dns01 = self.ordered.issuer.dns01.as_ref();
-        for (dns01, record) in dns01.into_iter().flat_map(|dns01| records.iter().map(move |record| (dns01, record))) {
-            dns::publish(dns01, record, self.tools.hooks).await.map_err(|text| Failure {
-                order: Left::Unproven,
-                ..Failure::refused(format!("TXT record {} cannot be published: {text}", record.name))
-            })?;
+        if let Some(dns01) = &self.ordered.issuer.dns01 {
+            let hooks = self.tools.hooks;
+            // Side by side, since each takes the time that it needs to be seen everywhere.
+            let mut published = stream::iter(&records)
+                .map(|record| async move { (dns::publish(dns01, record, hooks).await, record) })
+                .buffer_unordered(AT_ONCE);
+            while let Some((result, record)) = published.next().await {
+                result.map_err(|text| Failure {
+                    order: Left::Unproven,
+                    ..Failure::refused(format!("TXT record {} cannot be published: {text}", record.name))
+                })?;
+            }
         }
         let tokens: Vec<&str> = by_replicas.iter().map(|it| it.live.token.as_str()).collect();
         self.tools.replicas.answer(&tokens).await;
         Ok(())
     }
 
-    /// Ends the order: nothing of it is kept, and its TXT records are withdrawn.
-    pub(super) async fn clear(&mut self) {
-        let Some(order) = self.record.order.take() else { return };
-        let Some(dns01) = &self.ordered.issuer.dns01 else { return };
-        for record in &order.dns {
-            if let Err(text) = dns::withdraw(dns01, record, self.tools.hooks).await {
-                debug!(record = record.name, text, "a TXT record stays");
+    /// Withdraws the TXT records of an order that has ended. Only once that is kept: whoever leads by now may have published
+    /// the same.
+    pub(super) async fn withdraw(&self, order: Option<Order>) {
+        let (Some(order), Some(dns01)) = (order, &self.ordered.issuer.dns01) else { return };
+        let hooks = self.tools.hooks;
+        let withdrawn = stream::iter(order.dns).for_each_concurrent(AT_ONCE, |record| async move {
+            if let Err(text) = dns::withdraw(dns01, &record, hooks).await {
+                warn!(record = record.name, text, "a TXT record of an order that has ended stays");
             }
-        }
+        });
+        withdrawn.await;
     }
 }
 
 /// Until the next look at an order: as the CA says, else longer each time.
 async fn wait(order: &tls::acme::Order, pause: &mut Duration, end: Instant) -> Result<(), Failure> {
-    let next = order.retry_after().unwrap_or(*pause).clamp(LOOK, LOOK_LONGEST);
+    let asked = order.retry_after();
+    let next = asked.unwrap_or(*pause).max(LOOK);
     if Instant::now() + next > end {
         let minutes = PATIENCE.as_secs() / 60;
-        return Err(Failure::transient(format!("the CA has not decided about the order for {minutes} minutes")));
+        let text = format!("the CA has not decided about the order for {minutes} minutes, or wants more time");
+        return Err(Failure { retry_after: asked, ..Failure::transient(text) });
     }
     sleep(next).await;
     *pause = pause.mul_f64(1.5).min(LOOK_LONGEST);
     Ok(())
 }
 
-/// An order that the CA does not know any more is begun anew, soon.
+/// An order that the CA does not know any more, as its own words say, is begun anew, soon.
 fn gone(error: tls::acme::Error) -> Failure {
+    let told = error.problem().is_some_and(|problem| !problem.kind.is_empty());
     let failure = Failure::from(error);
-    match failure.order {
-        Left::Lost => Failure { failed: Failed::Transient, ..failure },
+    match (failure.failed, failure.order) {
+        (Failed::Refused, Left::Kept) if told => Failure { failed: Failed::Transient, order: Left::Lost, ..failure },
         _ => failure,
     }
 }

@@ -49,7 +49,10 @@ impl Gathered {
 
     /// It may be kept, or nobody tries to any more.
     pub(super) fn permitted(&self, secret: &str) {
-        self.change(|parts| drop(parts.forbidden.remove(secret)));
+        let none = self.parts.lock().unwrap_or_else(PoisonError::into_inner).forbidden.is_empty();
+        if !none {
+            self.change(|parts| drop(parts.forbidden.remove(secret)));
+        }
     }
 
     /// Nobody tries to keep anything here: another replica leads.

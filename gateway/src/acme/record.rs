@@ -48,6 +48,14 @@ pub(crate) struct Record {
     pub(crate) renewal: Option<Renewal>,
     /// Somebody asked for a new certificate now: why.
     pub(crate) reissue: Option<String>,
+    /// When the last orders were made at the CA: a bound on how often, whatever else goes wrong.
+    pub(crate) begun: Vec<i64>,
+    /// When the last certificate was stored.
+    pub(crate) issued: i64,
+    /// The CA said that it was asked too often: only time helps.
+    pub(crate) rate_limited: bool,
+    /// Hash of what the last try was made with: another configuration has not been refused yet.
+    pub(crate) tried_with: u64,
 }
 
 /// An order at the CA, from before it is made until its certificate is stored.
@@ -58,6 +66,10 @@ pub(crate) struct Order {
     pub(crate) server: String,
     /// PEM: key of the certificate to come.
     pub(crate) key: String,
+    /// Kind of that key, as `ECDSA-P256`.
+    pub(crate) key_type: String,
+    /// Profile asked for.
+    pub(crate) profile: Option<String>,
     /// Names ordered.
     pub(crate) hosts: Vec<String>,
     /// The order's URL, once the CA has given it.
@@ -152,9 +164,10 @@ pub(crate) struct Renewal {
 }
 
 impl Record {
-    /// Of a Secret; `None` when it holds no record that can be read.
+    /// Of a Secret; `None` when it holds no record that can be read, or is somebody else's.
     pub(crate) fn read(stored: &Stored) -> Option<Self> {
-        serde_json::from_slice(stored.data.get(KEY)?).ok()
+        let ours = stored.labels.get(LABEL).is_some_and(|value| value == LABEL_VALUE);
+        serde_json::from_slice(stored.data.get(KEY).filter(|_| ours)?).ok()
     }
 
     /// The Secret's name, for the certificate in a Secret.
@@ -207,7 +220,8 @@ mod tests {
     #[test]
     fn a_record_of_an_older_version_is_read_as_far_as_it_goes() {
         let data = BTreeMap::from([(KEY.to_owned(), br#"{"secret":"a","unknown":1}"#.to_vec())]);
-        let stored = Stored { data, ..Stored::default() };
+        let stored = Stored { data, ..Record::default().write(None) };
+        assert_eq!(Record::read(&Stored { labels: BTreeMap::new(), ..stored.clone() }), None, "somebody else's");
         assert_eq!(Record::read(&stored).map(|it| it.secret).as_deref(), Some("a"));
         assert_eq!(Record::read(&Stored::default()), None);
     }

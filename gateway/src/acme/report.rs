@@ -24,6 +24,8 @@ pub(crate) fn problems(wanted: &Wanted, progress: &Progress, resources: &Resourc
     for ordered in wanted {
         let Some(error) = progress.get(&ordered.secret).and_then(|record| record.last_error.as_ref()) else { continue };
         let (severity, code, what) = match ordered.current {
+            // Nothing is ordered any more.
+            Current::Foreign(_) => continue,
             Current::Nothing => (Severity::Error, ORDER_FAILED, "gives no certificate"),
             _ => (Severity::Warning, RENEWAL_FAILED, "gives no new certificate, the old one keeps serving"),
         };
@@ -42,7 +44,10 @@ pub(crate) fn problems(wanted: &Wanted, progress: &Progress, resources: &Resourc
 
 /// How many certificates were tried without success the last time.
 pub(crate) fn failing(wanted: &Wanted, progress: &Progress) -> usize {
-    let failed = |ordered: &Ordered| progress.get(&ordered.secret).is_some_and(|record| record.last_error.is_some());
+    let failed = |ordered: &Ordered| {
+        let foreign = matches!(ordered.current, Current::Foreign(_));
+        !foreign && progress.get(&ordered.secret).is_some_and(|record| record.last_error.is_some())
+    };
     wanted.iter().filter(|ordered| failed(ordered)).count()
 }
 

@@ -17,6 +17,9 @@ const JITTER: i64 = 30;
 /// A CA that asks for renewal at once, over and over, is followed only when the certificate is so old (or a tenth of its
 /// lifetime, where that is less).
 const YOUNG: i64 = 3600;
+/// Orders for one certificate in an hour, or in its lifetime where that is less.
+pub(crate) const ORDERS: usize = 8;
+const OFTEN: i64 = 3600;
 /// Bounds of how often a CA is asked for a better time (RFC 9773 section 4.3.2); the lower one is less for certificates
 /// that live for minutes.
 const ASK_LEAST: i64 = 60;
@@ -80,27 +83,31 @@ pub(crate) fn need(wanted: &Ordered, held: Option<&Held>, record: &Record, now: 
 }
 
 /// The plan for a certificate without the CA's advice: at two thirds of its lifetime. `chance` is from 0 to 1.
-pub(crate) fn by_lifetime(facts: &Facts, chance: f64) -> Renewal {
-    let lifetime = (facts.not_after - facts.not_before).max(0);
+///
+/// `issued`: when it was stored. A CA may date it back, by more than a short life, and clocks differ.
+pub(crate) fn by_lifetime(facts: &Facts, issued: i64, chance: f64) -> Renewal {
+    let begin = facts.not_before.max(issued);
+    let lifetime = (facts.not_after - begin).max(0);
     let earlier = part(lifetime / JITTER, chance);
-    let at = facts.not_before + lifetime * RENEWED_AT.0 / RENEWED_AT.1 - earlier;
+    let at = begin + lifetime * RENEWED_AT.0 / RENEWED_AT.1 - earlier;
     let why = "two thirds of its lifetime have passed".to_owned();
     Renewal { serial: facts.serial.clone(), at, why, ask_again: None, window: None }
 }
 
 /// The plan for a certificate that the CA has given a window for (RFC 9773 section 4.2): some time in it. `before` is the
-/// plan so far, whose time stays as long as the window does.
+/// plan so far, whose time stays as long as the window does; `issued`: when the certificate was stored.
 pub(crate) fn by_window(
     facts: &Facts,
     window: &tls::acme::Renewal,
-    before: Option<&Renewal>,
+    (before, issued): (Option<&Renewal>, i64),
     (now, chance): (i64, f64),
 ) -> Renewal {
-    let lifetime = (facts.not_after - facts.not_before).max(0);
+    let begin = facts.not_before.max(issued);
+    let lifetime = (facts.not_after - begin).max(0);
     let same = before.filter(|it| it.serial == facts.serial && it.window == Some((window.start, window.end)));
     let chosen = same.map_or_else(|| window.start + part((window.end - window.start).max(0), chance), |it| it.at);
     // Advice to renew what was just issued would never end; and none may come after the end.
-    let earliest = facts.not_before + YOUNG.min(lifetime / 10);
+    let earliest = begin + YOUNG.min(lifetime / 10);
     let latest = facts.not_after - lifetime / 10;
     let mut why = "the CA suggests it".to_owned();
     if let Some(explanation) = &window.explanation {
@@ -115,6 +122,17 @@ pub(crate) fn by_window(
         ask_again: Some(now + pause),
         window: Some((window.start, window.end)),
     }
+}
+
+/// Until when no further order may be made at the CA, however many reasons there are: `begun` tells when the last ones
+/// were, `lifetime` is that of the certificate that is held. What a wrong clock, or somebody who deletes what was stored,
+/// would make of this otherwise are thousands of certificates a day.
+pub(crate) fn too_often(begun: &[i64], lifetime: Option<i64>, now: i64) -> Option<i64> {
+    let window = lifetime.unwrap_or(OFTEN).clamp(1, OFTEN);
+    let mut recent: Vec<i64> = begun.iter().copied().filter(|at| (now - window..=now).contains(at)).collect();
+    recent.sort_unstable();
+    let first = recent.len().checked_sub(ORDERS)?;
+    Some(recent[first] + window + 1)
 }
 
 /// What kind of failure it was, for how long to wait.
@@ -140,7 +158,8 @@ pub(crate) fn pause(failed: Failed, failures: u32, retry_after: Option<Duration>
     let power = factor.saturating_pow(failures.saturating_sub(1).min(16));
     let seconds = first.saturating_mul(power).min(most);
     let pause = match (failed, retry_after) {
-        (Failed::RateLimited, Some(asked)) => asked,
+        // A CA that says `Retry-After: 0`, or a clock that is wrong, makes no hammer of this.
+        (Failed::RateLimited, Some(asked)) => asked.max(pause(Failed::Transient, failures, None, 0.0)),
         (_, Some(asked)) => asked.max(Duration::from_secs(seconds)),
         (_, None) => Duration::from_secs(seconds),
     };

@@ -1,8 +1,12 @@
 //! Looking after one certificate: is it what is wanted and fresh, and if not, order it and store it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    time::Duration,
+};
 
-use routing::acme::{Current, ISSUER, Ordered};
+use routing::acme::{Current, ISSUER, Ordered, Publisher, Rfc2136};
 use tls::acme::Account;
 use tracing::{info, warn};
 
@@ -12,8 +16,8 @@ use super::{
     now,
     order::{Issued, Tools, Work},
     record::{LastError, Record},
-    schedule::{self, Failed, Held, Need, by_lifetime, by_window},
-    vault::{Stored, VaultError},
+    schedule::{self, Failed, Held, Need, ORDERS, by_lifetime, by_window},
+    vault::{Stored, TLS, VaultError},
 };
 use crate::telemetry::metrics::Order;
 
@@ -21,13 +25,18 @@ use crate::telemetry::metrics::Order;
 pub(super) const SERVER: &str = "acme.sluice.dev/server";
 const KEY_TYPE: &str = "acme.sluice.dev/key-type";
 const GATEWAY: &str = "acme.sluice.dev/gateway";
-/// `type` of its Secret, and the keys in it.
-const TLS: &str = "kubernetes.io/tls";
+/// Keys of its data.
 const CHAIN: &str = "tls.crt";
 const KEY: &str = "tls.key";
+/// Keys that others put there, which would be served instead or with it.
+const STALE: [&str; 3] = ["cert", "key", "tls.ocsp-staple"];
 
 /// Another gateway's certificate is taken over when it is overdue by so much.
 const OVERDUE: i64 = 3600;
+/// A refused order is gone on with so often; then it is given up, since something in it may be what is refused.
+const TENACITY: u32 = 3;
+/// A time further ahead than this was written by a wrong clock.
+const FARTHEST: i64 = 8 * 24 * 3600;
 /// After a conflict: whoever was faster has done something.
 const SOON: Duration = Duration::from_secs(1);
 
@@ -79,7 +88,7 @@ async fn look(leader: &Leader<'_>, ordered: &Ordered) -> Result<Tended, VaultErr
         return Ok(Tended { pause: Duration::MAX, failed: None });
     }
     let (record, version) = match &kept {
-        Some(kept) => (Record::read(kept).unwrap_or_default(), kept.version.clone()),
+        Some(kept) => (Record::read(kept).ok_or_else(|| unreadable(ordered))?, kept.version.clone()),
         None => (Record::default(), None),
     };
     let now = now();
@@ -87,13 +96,18 @@ async fn look(leader: &Leader<'_>, ordered: &Ordered) -> Result<Tended, VaultErr
         return Ok(Tended::until(at));
     }
     let tools = Tools { vault: leader.vault, replicas: &leader.replicas, hooks: leader.acme.hooks.as_deref() };
-    let mut work = Work { ordered, record, version, tools: &tools, told: false };
+    let mut work = Work { ordered, record, version, tools: &tools, told: false, account: None };
     let held = secret.as_ref().and_then(held);
-    describe(leader, &mut work);
+    describe(leader, &mut work, now);
     match schedule::need(ordered, held.as_ref(), &work.record, now) {
         Need::Nothing { .. } => watch_over(leader, &mut work, held.as_ref(), secret.as_ref()).await,
         Need::Order { .. } if work.record.next_attempt > now => Ok(Tended::until(work.record.next_attempt)),
         Need::Order { why } => {
+            if let Some(at) = too_often(&work, held.as_ref(), now) {
+                let (secret, orders) = (&ordered.secret, ORDERS);
+                warn!(secret, orders, because = why, "ordered too often already: the next order waits");
+                return Ok(Tended::until(at));
+            }
             info!(
                 secret = ordered.secret,
                 hosts = ordered.hosts.join(","),
@@ -110,6 +124,18 @@ async fn look(leader: &Leader<'_>, ordered: &Ordered) -> Result<Tended, VaultErr
     }
 }
 
+fn unreadable(ordered: &Ordered) -> VaultError {
+    let name = Record::name_for(&ordered.secret);
+    VaultError::Failed(format!("Secret `{name}` holds no record of an order that this version can read; delete it"))
+}
+
+/// Until when no new order may be made, when one would have to be.
+fn too_often(work: &Work<'_>, held: Option<&Held>, now: i64) -> Option<i64> {
+    let under_way = work.is_for_this() && work.record.order.as_ref().is_some_and(|order| order.url.is_some());
+    let lifetime = held.map(|held| held.facts.not_after - held.facts.not_before);
+    schedule::too_often(&work.record.begun, lifetime, now).filter(|_| !under_way)
+}
+
 /// Until when a record is another gateway's business.
 fn theirs(leader: &Leader<'_>, record: &Record, now: i64) -> Option<i64> {
     if record.gateway.is_empty() || record.gateway == leader.acme.gateway {
@@ -122,16 +148,36 @@ fn theirs(leader: &Leader<'_>, record: &Record, now: i64) -> Option<i64> {
 }
 
 /// Brings what the record says of the certificate up to date.
-fn describe(leader: &Leader<'_>, work: &mut Work<'_>) {
+fn describe(leader: &Leader<'_>, work: &mut Work<'_>, now: i64) {
+    let tried_with = fingerprint(work.ordered);
     let record = &mut work.record;
     record.secret.clone_from(&work.ordered.secret);
     record.gateway.clone_from(&leader.acme.gateway);
     record.hosts.clone_from(&work.ordered.hosts);
-    if record.issuer != work.ordered.issuer.name {
-        // Another CA has not refused anything yet.
+    record.issuer.clone_from(&work.ordered.issuer.name);
+    if record.tried_with != tried_with && !record.rate_limited {
+        // What is asked for now has not been refused yet.
         (record.failures, record.refusals, record.next_attempt, record.last_error) = (0, 0, 0, None);
-        record.issuer.clone_from(&work.ordered.issuer.name);
     }
+    record.tried_with = tried_with;
+    if record.next_attempt > now + FARTHEST {
+        record.next_attempt = 0;
+    }
+}
+
+/// Hash of all that a CA may refuse.
+fn fingerprint(ordered: &Ordered) -> u64 {
+    let issuer = &ordered.issuer;
+    let mut hasher = DefaultHasher::new();
+    (&ordered.hosts, &issuer.name, &issuer.server, &issuer.email, &issuer.profile).hash(&mut hasher);
+    (&issuer.ca_bundle, issuer.key_type, &issuer.challenges, ordered.reach.http, ordered.reach.tls).hash(&mut hasher);
+    issuer.external_account.as_ref().map(|account| (&account.key_id, &account.key)).hash(&mut hasher);
+    // Its keys are not in its debug text.
+    format!("{:?}", issuer.dns01).hash(&mut hasher);
+    if let Some(Publisher::Rfc2136(Rfc2136 { tsig: Some(tsig), .. })) = issuer.dns01.as_ref().map(|it| &it.publisher) {
+        tsig.key.hash(&mut hasher);
+    }
+    hasher.finish()
 }
 
 /// A certificate is there and fine: plans its renewal, and asks the CA for its advice when it is time to.
@@ -143,13 +189,17 @@ async fn watch_over(
 ) -> Result<Tended, VaultError> {
     let Some((held, secret)) = held.zip(secret) else { return Ok(Tended::until(now())) };
     let before = work.record.clone();
-    // An order that was stored but not ended before its leader did.
-    work.clear().await;
+    // An order that was stored but not ended before its leader did, and what went wrong before the need went away.
+    let ended = work.record.order.take();
+    let record = &mut work.record;
+    (record.failures, record.refusals, record.next_attempt) = (0, 0, 0);
+    (record.last_error, record.rate_limited) = (None, false);
     let chain = secret.data.get(CHAIN).map(Vec::as_slice).unwrap_or_default();
     plan(leader, work, held, chain).await;
     if work.record != before {
         keep(work).await?;
     }
+    work.withdraw(ended).await;
     let until = match schedule::need(work.ordered, Some(held), &work.record, now()) {
         Need::Nothing { until } => until,
         Need::Order { .. } => now(),
@@ -162,8 +212,9 @@ async fn plan(leader: &Leader<'_>, work: &mut Work<'_>, held: &Held, chain: &[u8
     let now = now();
     let planned = work.record.renewal.as_ref().filter(|it| it.serial == held.facts.serial);
     let ask = planned.is_none_or(|plan| plan.ask_again.is_some_and(|at| at <= now));
+    let issued = work.record.issued;
     if planned.is_none() {
-        work.record.renewal = Some(by_lifetime(&held.facts, fastrand::f64()));
+        work.record.renewal = Some(by_lifetime(&held.facts, issued, fastrand::f64()));
     }
     if !ask {
         return;
@@ -172,7 +223,8 @@ async fn plan(leader: &Leader<'_>, work: &mut Work<'_>, held: &Held, chain: &[u8
     let advice = async { Ok::<_, Failure>(leader.accounts.of(issuer).await?.renewal(chain).await?) };
     match advice.await {
         Ok(Some(window)) => {
-            let plan = by_window(&held.facts, &window, work.record.renewal.as_ref(), (now, fastrand::f64()));
+            let before = (work.record.renewal.as_ref(), issued);
+            let plan = by_window(&held.facts, &window, before, (now, fastrand::f64()));
             work.record.renewal = Some(plan);
         }
         Ok(None) => {
@@ -193,9 +245,14 @@ async fn plan(leader: &Leader<'_>, work: &mut Work<'_>, held: &Held, chain: &[u8
 /// Orders a certificate and puts it into its Secret.
 async fn obtain(leader: &Leader<'_>, work: &mut Work<'_>, secret: Option<&Stored>) -> Result<(), Failure> {
     let account = leader.accounts.of(&work.ordered.issuer).await?;
+    work.account = Some(account.url().to_owned());
     if !work.is_for_this() {
-        work.clear().await;
+        let given_up = work.record.order.take();
         work.begin(now()).await?;
+        if given_up.is_some() {
+            work.save().await?;
+            work.withdraw(given_up).await;
+        }
     }
     let replaces = secret.and_then(|it| it.data.get(CHAIN)).map(Vec::as_slice).filter(|_| same_ca(work, secret));
     let issued = work.finish(&account, replaces).await?;
@@ -204,7 +261,7 @@ async fn obtain(leader: &Leader<'_>, work: &mut Work<'_>, secret: Option<&Stored
         work.save().await?;
     }
     store(leader, work, &issued, secret).await?;
-    work.record.renewal = None;
+    (work.record.renewal, work.record.issued) = (None, now());
     if let Some(held) = held_in(issued.chain.as_bytes(), issued.key.as_bytes(), work.ordered) {
         plan_fresh(work, &account, &held, issued.chain.as_bytes()).await;
     }
@@ -214,9 +271,9 @@ async fn obtain(leader: &Leader<'_>, work: &mut Work<'_>, secret: Option<&Stored
 /// The first plan of a certificate that was just issued.
 async fn plan_fresh(work: &mut Work<'_>, account: &Account, held: &Held, chain: &[u8]) {
     let (now, chance) = (now(), fastrand::f64());
-    let by_itself = by_lifetime(&held.facts, chance);
+    let by_itself = by_lifetime(&held.facts, work.record.issued, chance);
     work.record.renewal = Some(match account.renewal(chain).await {
-        Ok(Some(window)) => by_window(&held.facts, &window, None, (now, chance)),
+        Ok(Some(window)) => by_window(&held.facts, &window, (None, now), (now, chance)),
         _ => by_itself,
     });
 }
@@ -235,6 +292,9 @@ async fn store(leader: &Leader<'_>, work: &Work<'_>, issued: &Issued, before: Op
     if let Some(host) = work.ordered.hosts.iter().find(|host| !facts.dns_names.contains(host)) {
         return Err(Failure::refused(format!("the CA gave a certificate without {host}")));
     }
+    if facts.not_after <= now() {
+        return Err(Failure::refused("the CA gave a certificate that has ended already: is the clock here right?"));
+    }
     let issuer = &work.ordered.issuer;
     let told = [
         (ISSUER, issuer.name.clone()),
@@ -243,6 +303,9 @@ async fn store(leader: &Leader<'_>, work: &Work<'_>, issued: &Issued, before: Op
         (GATEWAY, leader.acme.gateway.clone()),
     ];
     let mut stored = before.cloned().unwrap_or_default();
+    for key in STALE.into_iter().filter(|key| before.is_some_and(|before| before.data.contains_key(*key))) {
+        stored.data.insert(key.to_owned(), Vec::new());
+    }
     stored.kind = TLS.to_owned();
     stored.annotations.extend(told.map(|(key, value)| (key.to_owned(), value)));
     stored.data.extend(BTreeMap::from([(CHAIN.to_owned(), chain.to_vec()), (KEY.to_owned(), key.to_vec())]));
@@ -255,30 +318,23 @@ async fn store(leader: &Leader<'_>, work: &Work<'_>, issued: &Issued, before: Op
 async fn settle(leader: &Leader<'_>, work: &mut Work<'_>, obtained: Result<(), Failure>) -> Result<Tended, VaultError> {
     let Err(failure) = obtained else {
         leader.acme.metrics.acme_order(Order::Issued);
-        work.clear().await;
+        let ended = work.record.order.take();
         let record = &mut work.record;
         (record.failures, record.refusals, record.next_attempt) = (0, 0, 0);
-        (record.last_error, record.reissue) = (None, None);
+        (record.last_error, record.reissue, record.rate_limited) = (None, None, false);
         keep(work).await?;
+        work.withdraw(ended).await;
         return Ok(Tended { pause: Duration::ZERO, failed: None });
     };
     leader.acme.metrics.acme_order(Order::Failed);
-    match failure.order {
-        Left::Kept => {}
-        Left::Lost => work.clear().await,
-        Left::Unproven => {
-            work.record.refusals = work.record.refusals.saturating_add(1);
-            work.clear().await;
-        }
-        Left::NoAccount => {
-            work.clear().await;
-            if let Err(failure) = leader.accounts.forget(&work.ordered.issuer).await {
-                warn!("the account cannot be forgotten: {}", failure.text);
-            }
-        }
-    }
     let record = &mut work.record;
     record.failures = record.failures.saturating_add(1);
+    record.rate_limited = failure.failed == Failed::RateLimited;
+    let stubborn = failure.failed == Failed::Refused && record.failures.is_multiple_of(TENACITY);
+    let given_up = if failure.order == Left::Kept && !stubborn { None } else { record.order.take() };
+    if failure.order == Left::Unproven {
+        record.refusals = record.refusals.saturating_add(1);
+    }
     let pause = schedule::pause(failure.failed, record.failures, failure.retry_after, fastrand::f64());
     record.next_attempt = now() + i64::try_from(pause.as_secs()).unwrap_or(i64::MAX);
     record.last_error = Some(LastError::new(now(), &failure.text));
@@ -290,7 +346,14 @@ async fn settle(leader: &Leader<'_>, work: &mut Work<'_>, obtained: Result<(), F
         "no certificate: {}",
         failure.text
     );
+    if failure.order == Left::NoAccount
+        && let Some(url) = &work.account
+        && let Err(failure) = leader.accounts.forget(&work.ordered.issuer, url).await
+    {
+        warn!("the account cannot be forgotten: {}", failure.text);
+    }
     keep(work).await?;
+    work.withdraw(given_up).await;
     Ok(Tended { pause, failed: Some(failure.failed) })
 }
 

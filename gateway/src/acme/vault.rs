@@ -4,7 +4,7 @@ mod files;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-pub(crate) use files::FileVault;
+pub(crate) use files::{FileVault, TLS};
 
 use crate::kubernetes::vault::SecretVault;
 

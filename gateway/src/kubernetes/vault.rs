@@ -22,7 +22,7 @@ use crate::acme::vault::{Stored, VaultError, Version};
 const ANSWER: Duration = Duration::from_secs(10);
 /// Who writes, for `metadata.managedFields`.
 const MANAGER: &str = "sluice-acme";
-/// Label of everything that is written.
+/// Label of everything that is made here.
 const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
 /// See the module.
@@ -43,12 +43,12 @@ impl SecretVault {
     }
 
     pub(crate) async fn put(&self, name: &str, stored: &Stored) -> Result<Version, VaultError> {
-        let mut labels = stored.labels.clone();
-        labels.insert(MANAGED_BY.to_owned(), "sluice".to_owned());
         let data = stored.data.iter().map(|(key, value)| (key.clone(), ByteString(value.clone())));
         let data: BTreeMap<String, ByteString> = data.collect();
         let written = match &stored.version {
             None => {
+                let mut labels = stored.labels.clone();
+                labels.insert(MANAGED_BY.to_owned(), "sluice".to_owned());
                 let secret = Secret {
                     metadata: ObjectMeta {
                         name: Some(name.to_owned()),
@@ -66,7 +66,7 @@ impl SecretVault {
             Some(Version(version)) => {
                 // What others have written on it stays.
                 let patch = json!({
-                    "metadata": {"resourceVersion": version, "labels": labels, "annotations": stored.annotations},
+                    "metadata": {"resourceVersion": version, "labels": stored.labels, "annotations": stored.annotations},
                     "data": data,
                 });
                 let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };

@@ -34,6 +34,10 @@ const PENDING: &str = "certificate-pending";
 const FOREIGN: &str = "foreign-certificate";
 /// Something that is written and means nothing.
 const NO_EFFECT: &str = "no-effect";
+/// What the names of the gateway's own Secrets begin with.
+const RESERVED: [&str; 2] = ["acme-order-", "acme-account-"];
+/// Longest `credentialName` of an ordered certificate: the name of its record is longer, and has a limit.
+const LONGEST_NAME: usize = 238;
 /// What our annotations begin with.
 const PREFIX: &str = "acme.sluice.dev/";
 
@@ -154,6 +158,16 @@ impl<'c, 'a> Request<'c, 'a> {
         let Some(secret) = self.secret(at, tls) else { return };
         let report = &self.context.report;
         let certificate = wanted.entry(secret.to_owned()).or_insert_with(|| Wanted::from(&self.issuer));
+        let owner = certificate.servers.first().map(|first| first.gateway.namespace());
+        if owner.is_some_and(|owner| owner != at.gateway.namespace()) {
+            let message = format!(
+                "Secret `{secret}` is ordered for the older Gateways of namespace `{}`, so these hosts are not in its \
+                 certificate: one namespace must not hold up another's renewals; write another credentialName",
+                owner.unwrap_or_default()
+            );
+            report.error(at.gateway, ISSUER_CONFLICT, &at.field("tls.credentialName"), message);
+            return;
+        }
         if certificate.issuer.name != self.issuer.name {
             let older = certificate.servers.first().map_or_else(String::new, |first| {
                 format!(" (the older Gateway {}/{})", first.gateway.namespace(), first.gateway.name())
@@ -194,6 +208,17 @@ impl<'c, 'a> Request<'c, 'a> {
             return None;
         };
         let own = secrets::own_name(self.context, name);
+        if let Some(name) = own
+            && (name.len() > LONGEST_NAME || RESERVED.iter().any(|reserved| name.starts_with(reserved)))
+        {
+            let message = format!(
+                "nothing is ordered for `{name}`: the gateway's own Secrets begin with {}, and beside each certificate lies one \
+                 with a longer name; write another name, of at most {LONGEST_NAME} characters",
+                RESERVED.join(" or ")
+            );
+            report.error(at.gateway, NOT_ORDERED, &at.field("tls.credentialName"), message);
+            return None;
+        }
         if own.is_none() {
             let message = format!(
                 "`{name}` is no name of a Secret in the proxy's namespace `{}`, so nothing is ordered for it; write one, as \

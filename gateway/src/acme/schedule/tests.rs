@@ -91,10 +91,10 @@ fn a_certificate_is_renewed_when_the_plan_for_exactly_it_says_so() {
 
 #[test]
 fn without_advice_two_thirds_of_the_lifetime_pass_and_never_more() {
-    assert_eq!(by_lifetime(&facts(0, 90 * DAY), 0.0).at, 60 * DAY);
-    assert_eq!(by_lifetime(&facts(0, 90 * DAY), 1.0).at, 57 * DAY);
-    assert_eq!(by_lifetime(&facts(1000, 1060), 0.0).at, 1040);
-    assert_eq!(by_lifetime(&facts(0, 6 * DAY), 0.5).at, 4 * DAY - DAY / 10);
+    assert_eq!(by_lifetime(&facts(0, 90 * DAY), 0, 0.0).at, 60 * DAY);
+    assert_eq!(by_lifetime(&facts(0, 90 * DAY), 0, 1.0).at, 57 * DAY);
+    assert_eq!(by_lifetime(&facts(1000, 1060), 0, 0.0).at, 1040);
+    assert_eq!(by_lifetime(&facts(0, 6 * DAY), 0, 0.5).at, 4 * DAY - DAY / 10);
 }
 
 fn window(start: i64, end: i64, check_again: u64) -> tls::acme::Renewal {
@@ -105,17 +105,38 @@ fn window(start: i64, end: i64, check_again: u64) -> tls::acme::Renewal {
 fn advice_is_followed_within_reason() {
     let facts = facts(0, 90 * DAY);
     let plan = |start, end, before: Option<&Renewal>, chance| {
-        by_window(&facts, &window(start, end, 6 * 3600), before, (DAY, chance))
+        by_window(&facts, &window(start, end, 6 * 3600), (before, 0), (DAY, chance))
     };
     let first = plan(30 * DAY, 32 * DAY, None, 0.5);
     assert_eq!((first.at, first.ask_again), (31 * DAY, Some(DAY + 6 * 3600)));
     assert_eq!(plan(30 * DAY, 32 * DAY, Some(&first), 0.9).at, 31 * DAY, "one time is chosen per window");
     assert_eq!(plan(0, 1, Some(&first), 0.9).at, YOUNG, "at once, but not over and over");
     assert_eq!(plan(95 * DAY, 99 * DAY, None, 0.0).at, 81 * DAY, "never after the end");
-    let seldom = by_window(&facts, &window(0, 1, u64::MAX), None, (0, 0.0));
+    let seldom = by_window(&facts, &window(0, 1, u64::MAX), (None, 0), (0, 0.0));
     assert_eq!(seldom.ask_again, Some(ASK_MOST));
-    let often = by_window(&facts, &window(0, 1, 0), None, (0, 0.0));
+    let often = by_window(&facts, &window(0, 1, 0), (None, 0), (0, 0.0));
     assert_eq!(often.ask_again, Some(ASK_LEAST));
+}
+
+#[test]
+fn a_certificate_that_is_dated_back_or_read_by_a_wrong_clock_is_not_due_at_once() {
+    let hour = 3600;
+    let dated_back = by_lifetime(&facts(0, 2 * hour), hour, 0.0);
+    assert_eq!(dated_back.at, hour + 2400);
+    let by_clock = by_lifetime(&facts(0, 90 * DAY), 70 * DAY, 0.0);
+    assert!(by_clock.at > 70 * DAY);
+    let pressed = by_window(&facts(0, 90 * DAY), &window(0, 1, 60), (None, hour), (hour, 0.0));
+    assert_eq!(pressed.at, 2 * hour, "an hour after it was stored, not after the date on it");
+}
+
+#[test]
+fn no_reason_makes_more_than_a_few_orders_an_hour() {
+    let begun: Vec<i64> = (0..8).map(|index| 10_000 + index * 10).collect();
+    assert_eq!(too_often(&begun[..7], None, 10_100), None);
+    assert_eq!(too_often(&begun, None, 10_100), Some(13_601));
+    assert_eq!(too_often(&begun, None, 13_601), None);
+    assert_eq!(too_often(&begun, Some(60), 10_100), None, "a minute's certificate is renewed every minute");
+    assert_eq!(too_often(&begun, None, 5_000), None, "times of a clock that was ahead do not count");
 }
 
 #[test]
@@ -127,6 +148,8 @@ fn pauses_grow_and_never_undercut_what_the_ca_asks_for() {
     let refused: Vec<u64> = (1..=6).map(|n| seconds(Failed::Refused, n, None)).collect();
     assert_eq!(refused, [30, 120, 480, 1920, 7680, 21600]);
     assert_eq!(seconds(Failed::RateLimited, 1, Some(10)), 10, "the CA knows best");
+    assert_eq!(seconds(Failed::RateLimited, 1, Some(0)), 5, "but not that it wants no pause");
+    assert_eq!(seconds(Failed::RateLimited, 4, Some(0)), 40);
     assert_eq!(seconds(Failed::RateLimited, 1, None), 3600);
     assert_eq!(seconds(Failed::Refused, 1, Some(7200)), 7200);
     assert_eq!(seconds(Failed::Transient, u32::MAX, None), 600);

@@ -4,20 +4,24 @@
 //! <state-dir>/
 //!   secrets/NAME.json   certificates: the source reads them like any other configuration
 //!   acme/NAME.json      accounts and orders
-//!   acme/leader.lock    held by the process that orders
+//!   acme/leader-GATEWAY.lock   held by the process that orders
 //! ```
 
 use std::{
     collections::{BTreeMap, hash_map::DefaultHasher},
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     hash::{Hash as _, Hasher as _},
     io::{self, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Map, Value, json};
+use tokio::time::Instant;
+use tracing::warn;
 
 use super::{Stored, VaultError, Version};
 
@@ -31,6 +35,8 @@ pub(crate) struct FileVault {
 
 /// `type` of Secrets that hold a certificate.
 pub(crate) const TLS: &str = "kubernetes.io/tls";
+/// Longest wait for others that write.
+const TURN: Duration = Duration::from_secs(1);
 
 impl FileVault {
     /// In this folder, which need not exist yet.
@@ -65,12 +71,12 @@ impl FileVault {
         Ok(())
     }
 
-    /// The file whose lock the leader holds.
+    /// The file whose lock the leader of a gateway holds.
     ///
     /// # Errors
     /// It cannot be opened.
-    pub(crate) fn leader_file(&self) -> Result<File, VaultError> {
-        open_private(&self.orders().join("leader.lock"))
+    pub(crate) fn leader_file(&self, gateway: &str) -> Result<File, VaultError> {
+        open_private(&self.orders().join(format!("leader-{gateway}.lock")))
     }
 
     pub(super) fn get(&self, name: &str) -> Result<Option<Stored>, VaultError> {
@@ -89,14 +95,27 @@ impl FileVault {
         let [certificate, other] = self.places(name)?;
         let path = if stored.kind == TLS { certificate } else { other };
         // Whoever else writes here, as `sluice certs`, takes turns.
-        let turns = open_private(&self.orders().join("write.lock"))?;
-        turns.lock().map_err(|error| failed("the file", &path, "locked", &error))?;
+        let _turn = self.turn()?;
         if self.get(name)?.and_then(|it| it.version) != stored.version {
             return Err(VaultError::Conflict(name.to_owned()));
         }
         let bytes = self.manifest(name, stored);
         write(&path, &bytes).map_err(|error| failed("the file", &path, "written", &error))?;
         Ok(version(&bytes))
+    }
+
+    /// Waits for others that write, but not for one that hangs: this thread has more to do.
+    fn turn(&self) -> Result<File, VaultError> {
+        let path = self.orders().join("write.lock");
+        let file = open_private(&path)?;
+        let end = Instant::now() + TURN;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                Err(TryLockError::WouldBlock) if Instant::now() < end => thread::sleep(Duration::from_millis(5)),
+                Err(error) => return Err(failed("the file", &path, "locked", &error)),
+            }
+        }
     }
 
     pub(super) fn delete(&self, name: &str) -> Result<(), VaultError> {
@@ -121,7 +140,9 @@ impl FileVault {
         for path in entries.flatten().map(|entry| entry.path()) {
             let name = path.file_stem().and_then(|name| name.to_str()).filter(|_| is_manifest(&path));
             let Some(name) = name else { continue };
-            if let Some(stored) = self.get(name)?
+            // One that cannot be read keeps no other from being followed.
+            let read = self.get(name).inspect_err(|error| warn!(%error, "an order or account cannot be read"));
+            if let Ok(Some(stored)) = read
                 && stored.labels.get(label).is_some_and(|it| it == value)
             {
                 found.insert(name.to_owned(), stored);
@@ -202,7 +223,9 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
     file.write_all(bytes)?;
     file.sync_all()?;
-    fs::rename(&draft, path)
+    fs::rename(&draft, path)?;
+    // The new name has to outlast a power cut as well.
+    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
 fn open_private(path: &Path) -> Result<File, VaultError> {

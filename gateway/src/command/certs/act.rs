@@ -37,10 +37,11 @@ pub(super) async fn revoke(vault: &Vault, secret: &str, reason: Reason) -> Resul
     };
     let chain = stored.data.get("tls.crt").with_context(|| format!("Secret `{secret}` holds no certificate"))?;
     let (_, account) = account(vault, issuer).await?;
-    account
-        .revoke(chain, ca_reason(reason))
-        .await
-        .with_context(|| format!("revoking the certificate of `{secret}`"))?;
+    match account.revoke(chain, ca_reason(reason)).await {
+        // An earlier call may not have come to ask for a new one.
+        Err(error) if error.problem().is_some_and(|problem| problem.kind == "alreadyRevoked") => {}
+        revoked => revoked.with_context(|| format!("revoking the certificate of `{secret}`"))?,
+    }
     println!("The certificate of Secret `{secret}` is revoked.");
     ask(vault, secret, "the one that is there was revoked").await?;
     println!("A new one is ordered as soon as the leading gateway sees it; until then the revoked one is served.");
@@ -99,7 +100,11 @@ async fn ask(vault: &Vault, secret: &str, why: &str) -> Result<()> {
             bail!("no gateway orders a certificate for Secret `{secret}` here");
         };
         record.reissue = Some(why.to_owned());
-        record.next_attempt = 0;
+        // What the CA itself has said about when stays, and so does an order that has TXT records to withdraw.
+        if !record.rate_limited {
+            record.next_attempt = 0;
+        }
+        record.order = record.order.filter(|order| !order.dns.is_empty());
         match vault.put(&name, &record.write(kept.version)).await {
             Ok(_) => return Ok(()),
             Err(VaultError::Conflict(_)) => {}
