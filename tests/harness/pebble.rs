@@ -138,6 +138,9 @@ impl Pebble {
         })
         .await;
         self.process = Some(process);
+        let root = format!("https://{}/roots/0", self.management);
+        let management = self.client(self.management);
+        eventually("pebble tells its root", async || management.status(&root).await == 200).await;
         self.roots += &self.manage("roots/0").await.text();
     }
 

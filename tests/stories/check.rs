@@ -102,3 +102,42 @@ fn version_and_help_answer() {
     assert!(text(&run(&["--version"]).stdout).starts_with("sluice "));
     assert!(text(&run(&["help"]).stdout).contains("sluice demo"));
 }
+
+#[test]
+fn the_check_names_what_keeps_certificates_from_being_ordered() {
+    let config = ConfigDir::new();
+    let gateway = |name: &str, issuer: &str, host: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata:\n  name: {name}\n  namespace: istio-system\n  \
+             annotations: {{acme.sluice.dev/issuer: {issuer}}}\nspec:\n  selector: {{istio: ingressgateway}}\n  servers:\n  \
+             - port: {{number: 443, name: {name}, protocol: HTTPS}}\n    hosts: [\"{host}\"]\n    \
+             tls: {{mode: SIMPLE, credentialName: {name}-cert}}\n---\n"
+        )
+    };
+    config.write("issuer.yaml", "apiVersion: acme.sluice.dev/v1alpha1\nkind: Issuer\nmetadata: {name: own, namespace: istio-system}\nspec: {server: \"https://ca.example.com/dir\", termsOfServiceAgreed: true}\n");
+    let gateways = [
+        gateway("misspelt", "letsencript", "a.example.com"),
+        gateway("disagreeing", "letsencrypt", "b.example.com"),
+        gateway("any", "own", "*"),
+        gateway("wildcard", "own", "*.example.com"),
+    ];
+    config.write("gateways.yaml", &gateways.concat());
+
+    let output = run(&["check", "--output", "json", folder(&config)]);
+
+    let problems: Vec<Value> =
+        text(&output.stdout).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let of = |name: &str| {
+        let found =
+            problems.iter().filter(|it| it["kind"] == "Gateway" && it["name"] == name && it["severity"] == "error");
+        found.filter_map(|it| Some((it["code"].as_str()?, it["message"].as_str()?))).collect::<Vec<_>>()
+    };
+    let says = |name: &str, code: &str, part: &str| {
+        assert!(of(name).iter().any(|(it, message)| *it == code && message.contains(part)), "{name}: {:?}", of(name));
+    };
+    assert_eq!(output.status.code(), Some(1));
+    says("misspelt", "unknown-issuer", "istio-system/letsencript");
+    says("disagreeing", "terms-not-agreed", "terms-of-service-agreed");
+    says("any", "not-ordered", "`*`");
+    says("wildcard", "not-ordered", "dns01");
+}

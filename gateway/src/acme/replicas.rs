@@ -12,8 +12,8 @@ use crate::kubernetes::replicas::Alive;
 
 /// Longest wait for replicas; then the CA is told to look all the same, since a replica may be about to die.
 const LONGEST: Duration = Duration::from_secs(10);
-/// Processes that share a folder see a new file within this time.
-const SHARED_FOLDER: Duration = Duration::from_millis(250);
+/// Processes that share a folder see a new file within this time, also when they are busy.
+const SHARED_FOLDER: Duration = Duration::from_millis(500);
 
 /// See the module.
 pub(crate) struct Replicas {
