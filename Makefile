@@ -1,7 +1,7 @@
 # `make demo` shows the product, `make test` proves it. Both install or name whatever else they need.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test check bench deny deps clean crds image image-size
+.PHONY: help demo demo-acme build test check bench deny deps clean crds image image-size
 SHELL := /bin/bash
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -14,6 +14,9 @@ help: ## Say what there is to make
 demo: ## Play a cluster with examples/cloud-cargo; Ctrl-C ends it (DIR=... for another folder)
 	@.ci/deps build
 	@cargo run --locked -p sluice-gateway --bin sluice -- demo $(or $(DIR),examples/cloud-cargo)
+
+demo-acme: ## A CA and a gateway that gets its certificates from it; Ctrl-C ends it
+	@examples/acme/run
 
 build: ## The release binary: target/release/sluice
 	@.ci/deps build

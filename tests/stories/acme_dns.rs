@@ -76,7 +76,7 @@ async fn a_name_server_that_refuses_is_told_and_asked_again_when_the_key_is_righ
     publish_by(&acme, rfc2136(&knot, "wrong"));
     let gateway = acme.gateway().await;
 
-    gateway.logs(&format!("TXT record {RECORD} cannot be published")).await;
+    gateway.logs(&format!("the TXT record {RECORD} is not published at the name server")).await;
     let error = told_error(&acme, &gateway).await;
     assert!(error.contains(&knot.address().to_string()) && error.contains("key"), "{error}");
 

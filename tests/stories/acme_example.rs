@@ -20,8 +20,12 @@ struct Example {
 impl Example {
     /// `None`: there is no pebble, and that was said loudly.
     async fn start() -> Option<Self> {
+        Self::start_in(TempDir::with_prefix("sluice example ").expect("a temporary folder can be made")).await
+    }
+
+    /// The same in a folder where one may have been before.
+    async fn start_in(folder: TempDir) -> Option<Self> {
         let programs = executables("of the ACME example")?;
-        let folder = TempDir::with_prefix("sluice example ").expect("a temporary folder can be made");
         let run = repository().join("examples/acme/run");
         let variables = [
             ("SLUICE_BIN", sluice().display().to_string()),
@@ -35,6 +39,13 @@ impl Example {
         })
         .await;
         Some(Self { process, folder })
+    }
+
+    /// Ctrl-C.
+    async fn end(&mut self) {
+        self.process.signal("INT");
+        let ended = self.process.wait_exit(Duration::from_secs(10)).await;
+        assert!(ended.success(), "{ended}");
     }
 
     /// The commands that it prints, in order.
@@ -64,10 +75,32 @@ async fn the_example_gets_its_certificates_and_every_command_that_it_prints_work
         assert_eq!(code, 0, "{command}: {printed}");
     }
 
-    example.process.signal("INT");
-    let ended = example.process.wait_exit(Duration::from_secs(10)).await;
-    assert!(ended.success(), "{ended}");
+    example.end().await;
     assert_eq!(running_with(&example.folder.path().display().to_string()), 0, "nothing is left running");
+}
+
+#[tokio::test]
+async fn the_example_renews_when_it_is_told_to_and_starts_again_in_its_folder() {
+    let Some(mut example) = Example::start().await else { return };
+    let commands = example.commands();
+    let (browse, list, renew, revoke) = (&commands[0], &commands[3], &commands[4], &commands[5]);
+
+    for command in [renew, revoke] {
+        let before = shell(list).await.1;
+        assert_eq!(shell(command).await.0, 0, "{command}");
+        within(Duration::from_secs(20), "another certificate is listed", async || {
+            let now = shell(list).await.1;
+            now != before && now.matches(" issued").count() == 2
+        })
+        .await;
+    }
+    let renewed = shell(browse).await;
+    example.end().await;
+    let again = Example::start_in(example.folder).await.expect("pebble was there");
+
+    assert_eq!(renewed.0, 0, "{}", renewed.1);
+    let (code, printed) = shell(&again.commands()[0]).await;
+    assert_eq!(code, 0, "{printed}");
 }
 
 #[test]

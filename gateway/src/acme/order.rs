@@ -23,7 +23,7 @@ use super::{
     record::{LiveChallenge, Order, Record},
     replicas::Replicas,
     schedule::{Failed, ORDERS},
-    vault::{Vault, Version},
+    vault::{Vault, VaultError, Version},
 };
 
 /// Waits between looks at an order: the first, and the longest.
@@ -81,7 +81,7 @@ impl Work<'_> {
     ///
     /// # Errors
     /// Somebody else has changed it, or it cannot be written.
-    pub(super) async fn save(&mut self) -> Result<(), Failure> {
+    pub(super) async fn save(&mut self) -> Result<(), VaultError> {
         let name = Record::name_for(&self.ordered.secret);
         let stored = self.record.write(self.version.clone());
         self.version = Some(self.tools.vault.put(&name, &stored).await?);
@@ -261,14 +261,10 @@ impl Work<'_> {
         if let Some(dns01) = &self.ordered.issuer.dns01 {
             let hooks = self.tools.hooks;
             // Side by side, since each takes the time that it needs to be seen everywhere.
-            let mut published = stream::iter(&records)
-                .map(|record| async move { (dns::publish(dns01, record, hooks).await, record) })
-                .buffer_unordered(AT_ONCE);
-            while let Some((result, record)) = published.next().await {
-                result.map_err(|text| Failure {
-                    order: Left::Unproven,
-                    ..Failure::refused(format!("TXT record {} cannot be published: {text}", record.name))
-                })?;
+            let mut published =
+                stream::iter(&records).map(|record| dns::publish(dns01, record, hooks)).buffer_unordered(AT_ONCE);
+            while let Some(result) = published.next().await {
+                result.map_err(|text| Failure { order: Left::Unproven, ..Failure::refused(text) })?;
             }
         }
         let tokens: Vec<&str> = by_replicas.iter().map(|it| it.live.token.as_str()).collect();

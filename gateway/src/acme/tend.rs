@@ -6,8 +6,9 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use routing::acme::{Current, ISSUER, Ordered, Publisher, Rfc2136};
-use tls::acme::Account;
+use tls::{acme::Account, facts::Facts};
 use tracing::{info, warn};
 
 use super::{
@@ -15,7 +16,7 @@ use super::{
     lead::Leader,
     now,
     order::{Issued, Tools, Work},
-    record::{LastError, Record},
+    record::{LastError, Record, Renewal},
     schedule::{self, Failed, Held, Need, ORDERS, by_lifetime, by_window},
     vault::{Stored, TLS, VaultError},
 };
@@ -197,7 +198,7 @@ async fn watch_over(
     let chain = secret.data.get(CHAIN).map(Vec::as_slice).unwrap_or_default();
     plan(leader, work, held, chain).await;
     if work.record != before {
-        keep(work).await?;
+        work.save().await?;
     }
     work.withdraw(ended).await;
     let until = match schedule::need(work.ordered, Some(held), &work.record, now()) {
@@ -260,22 +261,19 @@ async fn obtain(leader: &Leader<'_>, work: &mut Work<'_>, secret: Option<&Stored
         // Before the certificate is seen: nobody shall read that it could not be had.
         work.save().await?;
     }
-    store(leader, work, &issued, secret).await?;
-    (work.record.renewal, work.record.issued) = (None, now());
-    if let Some(held) = held_in(issued.chain.as_bytes(), issued.key.as_bytes(), work.ordered) {
-        plan_fresh(work, &account, &held, issued.chain.as_bytes()).await;
-    }
+    let facts = store(leader, work, &issued, secret).await?;
+    work.record.issued = now();
+    work.record.renewal = Some(first_plan(&account, &facts, issued.chain.as_bytes()).await);
     Ok(())
 }
 
-/// The first plan of a certificate that was just issued.
-async fn plan_fresh(work: &mut Work<'_>, account: &Account, held: &Held, chain: &[u8]) {
+/// When a certificate that was just issued is renewed.
+async fn first_plan(account: &Account, facts: &Facts, chain: &[u8]) -> Renewal {
     let (now, chance) = (now(), fastrand::f64());
-    let by_itself = by_lifetime(&held.facts, work.record.issued, chance);
-    work.record.renewal = Some(match account.renewal(chain).await {
-        Ok(Some(window)) => by_window(&held.facts, &window, (None, now), (now, chance)),
-        _ => by_itself,
-    });
+    match account.renewal(chain).await {
+        Ok(Some(window)) => by_window(facts, &window, (None, now), (now, chance)),
+        _ => by_lifetime(facts, now, chance),
+    }
 }
 
 /// Only a certificate of the same CA can be replaced (RFC 9773 section 5).
@@ -283,8 +281,13 @@ fn same_ca(work: &Work<'_>, secret: Option<&Stored>) -> bool {
     secret.and_then(|it| it.annotations.get(SERVER)) == Some(&work.ordered.issuer.server)
 }
 
-/// Puts a certificate into its Secret, when it is what was ordered.
-async fn store(leader: &Leader<'_>, work: &Work<'_>, issued: &Issued, before: Option<&Stored>) -> Result<(), Failure> {
+/// Puts a certificate into its Secret, when it is what was ordered, and gives what it says of itself.
+async fn store(
+    leader: &Leader<'_>,
+    work: &Work<'_>,
+    issued: &Issued,
+    before: Option<&Stored>,
+) -> Result<Facts, Failure> {
     let (chain, key) = (issued.chain.as_bytes(), issued.key.as_bytes());
     tls::facts::fits(chain, key)
         .map_err(|error| Failure::refused(format!("the CA gave a certificate that cannot be used: {error}")))?;
@@ -310,8 +313,9 @@ async fn store(leader: &Leader<'_>, work: &Work<'_>, issued: &Issued, before: Op
     stored.annotations.extend(told.map(|(key, value)| (key.to_owned(), value)));
     stored.data.extend(BTreeMap::from([(CHAIN.to_owned(), chain.to_vec()), (KEY.to_owned(), key.to_vec())]));
     leader.vault.put(&work.ordered.secret, &stored).await?;
-    info!(secret = work.ordered.secret, serial = facts.serial, not_after = facts.not_after, "a certificate is stored");
-    Ok(())
+    let ends = Timestamp::from_second(facts.not_after).map(|at| at.to_string()).unwrap_or_default();
+    info!(secret = work.ordered.secret, serial = facts.serial, ends, "a certificate is stored");
+    Ok(facts)
 }
 
 /// Writes down how an order ended.
@@ -322,7 +326,7 @@ async fn settle(leader: &Leader<'_>, work: &mut Work<'_>, obtained: Result<(), F
         let record = &mut work.record;
         (record.failures, record.refusals, record.next_attempt) = (0, 0, 0);
         (record.last_error, record.reissue, record.rate_limited) = (None, None, false);
-        keep(work).await?;
+        work.save().await?;
         work.withdraw(ended).await;
         return Ok(Tended { pause: Duration::ZERO, failed: None });
     };
@@ -352,16 +356,9 @@ async fn settle(leader: &Leader<'_>, work: &mut Work<'_>, obtained: Result<(), F
     {
         warn!("the account cannot be forgotten: {}", failure.text);
     }
-    keep(work).await?;
+    work.save().await?;
     work.withdraw(given_up).await;
     Ok(Tended { pause, failed: Some(failure.failed) })
-}
-
-async fn keep(work: &mut Work<'_>) -> Result<(), VaultError> {
-    let name = Record::name_for(&work.ordered.secret);
-    let stored = work.record.write(work.version.clone());
-    work.version = Some(work.tools.vault.put(&name, &stored).await?);
-    Ok(())
 }
 
 /// What is in a certificate's Secret; `None` when it is no certificate.
@@ -370,11 +367,4 @@ fn held(secret: &Stored) -> Option<Held> {
     let facts = tls::facts::facts(chain).ok()?;
     let text = |name: &str| secret.annotations.get(name).cloned().unwrap_or_default();
     Some(Held { facts, fits: tls::facts::fits(chain, key).is_ok(), server: text(SERVER), key_type: text(KEY_TYPE) })
-}
-
-fn held_in(chain: &[u8], key: &[u8], ordered: &Ordered) -> Option<Held> {
-    let facts = tls::facts::facts(chain).ok()?;
-    let fits = tls::facts::fits(chain, key).is_ok();
-    let (server, key_type) = (ordered.issuer.server.clone(), ordered.issuer.key_type.name().to_owned());
-    Some(Held { facts, fits, server, key_type })
 }

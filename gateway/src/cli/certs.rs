@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::CheckOutput;
 use crate::settings::{self, KubernetesSettings};
 
 /// `sluice certs`.
@@ -19,7 +18,16 @@ pub(crate) struct CertsFlags {
     admin: Vec<settings::Address>,
     /// How certificates are printed
     #[arg(long, value_name = "FORMAT", default_value = "text", value_enum)]
-    output: CheckOutput,
+    output: CertsOutput,
+}
+
+/// How `sluice certs` prints certificates.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum CertsOutput {
+    /// For people: a table, and below it why tries failed.
+    Text,
+    /// One JSON list.
+    Json,
 }
 
 /// Where ordered certificates are kept.
@@ -97,7 +105,7 @@ pub(crate) struct CertsCommand {
     /// Where to look.
     pub(crate) place: Place,
     /// How to print.
-    pub(crate) output: CheckOutput,
+    pub(crate) output: CertsOutput,
 }
 
 /// Where to look for certificates.

@@ -17,7 +17,7 @@ use crate::{
         report,
         vault::{Stored, Vault},
     },
-    cli::CheckOutput,
+    cli::certs::CertsOutput,
     command::{admin_page::page, table},
     settings::Address,
     trust::PLACEHOLDER,
@@ -39,8 +39,8 @@ pub(super) async fn served(addresses: &[Address]) -> Result<Vec<Value>> {
     let mut rows = Vec::new();
     for address in addresses {
         let certificates = page(address, "/certs").await.context(
-            "no running gateway tells its certificates; name its --admin address, or say where certificates are kept with \
-             --config, --state-dir or --kubernetes",
+            "no running gateway tells its certificates; without one, say where they are kept with --config, --state-dir or \
+             --kubernetes",
         )?;
         rows.extend(certificates.as_array().cloned().unwrap_or_default());
     }
@@ -76,11 +76,11 @@ fn row(namespace: &str, record: &Record, stored: Option<&Stored>) -> Value {
 ///
 /// # Errors
 /// None that matters: a reader that went away has seen enough.
-pub(super) fn print(rows: &[Value], output: CheckOutput) -> Result<ExitCode> {
+pub(super) fn print(rows: &[Value], output: CertsOutput) -> Result<ExitCode> {
     let mut out = io::stdout().lock();
     let _ = match output {
-        CheckOutput::Text => text(&mut out, rows),
-        CheckOutput::Json => {
+        CertsOutput::Text => text(&mut out, rows),
+        CertsOutput::Json => {
             serde_json::to_writer_pretty(&mut out, rows).map_err(Into::into).and_then(|()| writeln!(out))
         }
     };
