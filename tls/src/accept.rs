@@ -1,36 +1,78 @@
 //! Taking a TLS connection in two steps: read the ClientHello, then go on with the configuration it selects.
 
-use std::io;
-use std::pin::Pin;
+use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustls::server::Acceptor;
-use rustls::{HandshakeKind, ProtocolVersion};
-use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio_rustls::server::TlsStream;
-use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
 
+use crate::Error;
 use crate::challenge::{self, ChallengeTls};
+use crate::client_hello::{self, Hello, Parsed};
 use crate::identity::PeerIdentity;
 use crate::server::ServerTls;
-use crate::{Error, cipher};
+use crate::session::Session;
+use crate::stream::Stream;
+
+/// A ClientHello may be this large, bytes: post-quantum key shares and long lists fit many times.
+const HELLO: usize = 64 * 1024;
+/// How long a refused client may take to hear why.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// Read the ClientHello. Without a deadline of its own: the caller bounds this and [`ClientHello::accept`] together.
-pub async fn hello<IO>(io: IO) -> Result<ClientHello<IO>, Error>
+///
+/// # Errors
+/// The socket's, or [`Error::NotTls`].
+pub async fn hello<IO>(mut stream: Stream<IO>) -> Result<ClientHello<IO>, Error>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    let start = LazyConfigAcceptor::new(Acceptor::default(), io).await.map_err(Error::from_io)?;
-    let sni = start.client_hello().server_name().map(Box::from);
-    Ok(ClientHello { start, sni })
+    loop {
+        match client_hello::parse(stream.input()) {
+            Parsed::Hello(hello) => return Ok(ClientHello { stream, hello }),
+            Parsed::Incomplete if stream.input().len() < HELLO => {}
+            Parsed::Incomplete | Parsed::Invalid => return Err(invalid(stream).await),
+        }
+        if !poll_fn(|cx| stream.poll_fill(cx)).await.map_err(Error::from_io)? {
+            return Err(Error::PeerClosed);
+        }
+    }
+}
+
+/// rustls says best what is wrong with a ClientHello, to us and to the client.
+async fn invalid<IO: AsyncRead + AsyncWrite + Unpin>(stream: Stream<IO>) -> Error {
+    let Ok(session) = ServerTls::nobody().and_then(Session::server) else { return Error::NotTls };
+    match stream.handshake(session).await {
+        Ok(_) => Error::NotTls,
+        Err((error, stream)) => {
+            tell(stream).await;
+            Error::from_io(error)
+        }
+    }
+}
+
+/// Brings an alert to the client: closing at once, with bytes of its unread, would take it back.
+async fn tell<IO: AsyncRead + AsyncWrite + Unpin>(mut stream: Stream<IO>) {
+    let work = async {
+        if poll_fn(|cx| stream.poll_close(cx)).await.is_ok() {
+            let mut io = stream;
+            let mut rest = 64 * 1024_usize;
+            while let Some(left) = rest.checked_sub(io.discard().await) {
+                if left == rest {
+                    return;
+                }
+                rest = left;
+            }
+        }
+    };
+    let _ = timeout(LINGER, work).await;
 }
 
 /// What a client asked for; nothing has been answered yet.
 pub struct ClientHello<IO> {
-    start: StartHandshake<IO>,
-    sni: Option<Box<str>>,
+    stream: Stream<IO>,
+    hello: Hello,
 }
 
 /// Why a ClientHello gets no handshake, as the client is told.
@@ -48,12 +90,12 @@ where
 {
     /// The server name asked for, in lower case.
     pub fn sni(&self) -> Option<&str> {
-        self.sni.as_deref()
+        self.hello.sni.as_deref()
     }
 
     /// The protocols offered, best first.
     pub fn alpn(&self) -> impl Iterator<Item = &[u8]> {
-        self.start.client_hello().alpn().into_iter().flatten()
+        self.hello.alpn.iter().map(Vec::as_slice)
     }
 
     /// The client is an ACME validator: `acme-tls/1` is the only protocol it offers (RFC 8737 section 3).
@@ -66,31 +108,31 @@ where
     ///
     /// Without a deadline of its own.
     pub async fn answer_challenge(self, challenge: &ChallengeTls) -> Result<(), Error> {
-        let mut stream = self.start.into_stream(Arc::clone(&challenge.0)).await.map_err(Error::from_io)?;
+        let mut stream = shake(self.stream, Session::server(Arc::clone(&challenge.0))?).await?;
         stream.shutdown().await.map_err(Error::from_io)
     }
 
     /// Complete the handshake.
-    pub async fn accept(self, tls: &ServerTls) -> Result<ServerStream<IO>, Error> {
-        let config = tls.config_for(self.alpn());
-        let stream = self.start.into_stream(config).await.map_err(Error::from_io)?;
-        let (_, connection) = stream.get_ref();
-        let peer = match connection.peer_certificates().and_then(<[_]>::first) {
+    pub async fn accept(self, tls: &ServerTls) -> Result<Stream<IO>, Error> {
+        let session = Session::server(tls.config_for(self.alpn()))?;
+        let mut stream = shake(self.stream, session).await?;
+        let peer = match stream.certificate() {
             Some(certificate) => Some(PeerIdentity::from_der(certificate).map_err(|_| Error::unreadable_peer())?),
             None => None,
         };
-        let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
         // A ticket may outlive the certificate it was given for, and resumption verifies no certificate.
-        if resumed && peer.as_ref().is_some_and(|peer| is_expired(peer, SystemTime::now())) {
+        if stream.resumed() && peer.as_ref().is_some_and(|peer| is_expired(peer, SystemTime::now())) {
             return Err(Error::expired_peer());
         }
-        Ok(ServerStream { stream, peer: peer.map(Arc::new), local: tls.local().cloned() })
+        stream.sni = self.hello.sni.map(String::into_boxed_str);
+        stream.peer = peer.map(Arc::new);
+        stream.local = tls.local().cloned();
+        Ok(stream)
     }
 
-    /// The transport, with the ClientHello taken out of it: one that remembers what was read can pass
-    /// the connection on unterminated.
-    pub fn into_inner(self) -> IO {
-        self.start.io
+    /// The stream, with the ClientHello unread: to pass the connection on unterminated.
+    pub fn into_inner(self) -> Stream<IO> {
+        self.stream
     }
 
     /// Send the alert that says why, and close.
@@ -99,11 +141,26 @@ where
             Refusal::UnrecognizedName => UNRECOGNIZED_NAME,
             Refusal::NoCertificate => INTERNAL_ERROR,
         };
-        let mut io = self.start.io;
+        let mut stream = self.stream;
         // Before the ServerHello there are no keys: an alert is one plain record (RFC 8446 section 5.1 and 6).
         let record = [ALERT, 0x03, 0x03, 0, 2, FATAL, alert];
-        io.write_all(&record).await.map_err(Error::from_io)?;
-        io.shutdown().await.map_err(Error::from_io)
+        stream.write_all(&record).await.map_err(Error::from_io)?;
+        stream.flush().await.map_err(Error::from_io)?;
+        tell(stream).await;
+        Ok(())
+    }
+}
+
+async fn shake<IO: AsyncRead + AsyncWrite + Unpin>(stream: Stream<IO>, session: Session) -> Result<Stream<IO>, Error> {
+    match stream.handshake(session).await {
+        Ok(stream) => Ok(stream),
+        Err((error, stream)) => {
+            let error = Error::from_io(error);
+            if !matches!(error, Error::PeerClosed | Error::Io(_)) {
+                tell(stream).await;
+            }
+            Err(error)
+        }
     }
 }
 
@@ -115,112 +172,6 @@ const INTERNAL_ERROR: u8 = 80;
 fn is_expired(peer: &PeerIdentity, now: SystemTime) -> bool {
     let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(now.as_secs()).is_ok_and(|now| now > peer.not_after)
-}
-
-/// An accepted TLS connection.
-#[derive(Debug)]
-pub struct ServerStream<IO> {
-    stream: TlsStream<IO>,
-    /// Who the client is; `None` when it sent no certificate.
-    pub peer: Option<Arc<PeerIdentity>>,
-    /// The own URI SAN, when the server showed the workload identity.
-    pub local: Option<Arc<str>>,
-}
-
-impl<IO> ServerStream<IO> {
-    /// The transport below TLS.
-    pub fn get_ref(&self) -> &IO {
-        self.stream.get_ref().0
-    }
-
-    /// The transport below TLS; reading or writing it breaks the connection.
-    pub fn get_mut(&mut self) -> &mut IO {
-        self.stream.get_mut().0
-    }
-
-    /// The protocol agreed on.
-    pub fn alpn(&self) -> Option<&[u8]> {
-        self.stream.get_ref().1.alpn_protocol()
-    }
-
-    /// The server name the client asked for, in lower case.
-    pub fn sni(&self) -> Option<&str> {
-        self.stream.get_ref().1.server_name()
-    }
-
-    /// `TLSv1.3` or `TLSv1.2`, as Envoy's `%DOWNSTREAM_TLS_VERSION%`.
-    pub fn version(&self) -> &'static str {
-        version_name(self.stream.get_ref().1.protocol_version())
-    }
-
-    /// The cipher suite, as Envoy's `%DOWNSTREAM_TLS_CIPHER%`.
-    pub fn cipher(&self) -> &'static str {
-        self.stream.get_ref().1.negotiated_cipher_suite().map_or("unknown", |suite| cipher::name(suite.suite()))
-    }
-
-    /// Whether the handshake was a resumption: no certificate was exchanged, `peer` is who it was the first time.
-    pub fn resumed(&self) -> bool {
-        self.stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed)
-    }
-}
-
-impl<IO> ServerStream<IO>
-where
-    IO: AsyncRead + AsyncWrite + Unpin,
-{
-    /// Wait for bytes without taking them: `true` when the next read gives some, `false` when the client is gone.
-    pub fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        poll_readable(Pin::new(&mut self.stream), cx)
-    }
-}
-
-/// `false` at the end, with or without close_notify: between messages there is nothing to truncate.
-pub(crate) fn poll_readable<S: AsyncBufRead>(stream: Pin<&mut S>, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-    Poll::Ready(match ready!(stream.poll_fill_buf(cx)) {
-        Ok(bytes) => Ok(!bytes.is_empty()),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
-        Err(error) => Err(error),
-    })
-}
-
-pub(crate) fn version_name(version: Option<ProtocolVersion>) -> &'static str {
-    match version {
-        Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
-        Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
-        _ => "unknown",
-    }
-}
-
-impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for ServerStream<IO> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ServerStream<IO> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
 }
 
 #[cfg(test)]

@@ -1,25 +1,21 @@
 //! The client side: how to speak TLS to the endpoints of one cluster.
 
 use std::fmt;
-use std::io;
 use std::net::Ipv4Addr;
-use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
 
 use rustls::client::Resumption;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, HandshakeKind, RootCertStore};
+use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::accept::{poll_readable, version_name};
+use crate::session::Session;
+use crate::stream::Stream;
 use crate::verify::ServerVerifier;
 use crate::workload::{WorkloadIdentity, certified_key, trust_anchors};
-use crate::{Error, cipher, identity, pem, provider};
+use crate::{Error, pem, provider};
 
 /// How to speak TLS to a cluster. Equal specs (and equal identities) give equal clients, so it can key a cache.
 ///
@@ -125,7 +121,7 @@ impl ClientTls {
     ///
     /// Without a deadline of its own. In TLS 1.3 this can succeed although the server refuses our certificate:
     /// that shows with the first read, and [`Error::from_io`] names it.
-    pub async fn connect<IO>(&self, sni: &str, io: IO) -> Result<ClientStream<IO>, Error>
+    pub async fn connect<IO>(&self, sni: &str, io: IO) -> Result<Stream<IO>, Error>
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
@@ -136,9 +132,8 @@ impl ClientTls {
             Err(_) if sni.is_empty() => Ipv4Addr::UNSPECIFIED.into(),
             Err(_) => return Err(Error::BadServerName(sni.escape_debug().to_string())),
         };
-        let connector = TlsConnector::from(Arc::clone(&self.config));
-        let stream = connector.connect(name, io).await.map_err(Error::from_io)?;
-        Ok(ClientStream { stream })
+        let session = Session::client(Arc::clone(&self.config), name)?;
+        Stream::new(io).handshake(session).await.map_err(|(error, _)| Error::from_io(error))
     }
 }
 
@@ -167,89 +162,4 @@ pub(crate) fn system_roots() -> Result<Arc<RootCertStore>, Error> {
     let found = rustls_native_certs::load_native_certs();
     let roots = trust_anchors(found.certs).map_err(|_| Error::NoSystemRoots)?;
     Ok(Arc::clone(SYSTEM.get_or_init(|| Arc::new(roots))))
-}
-
-/// An established TLS connection to an endpoint.
-#[derive(Debug)]
-pub struct ClientStream<IO> {
-    stream: TlsStream<IO>,
-}
-
-impl<IO> ClientStream<IO> {
-    /// The transport below TLS.
-    pub fn get_ref(&self) -> &IO {
-        self.stream.get_ref().0
-    }
-
-    /// The transport below TLS; reading or writing it breaks the connection.
-    pub fn get_mut(&mut self) -> &mut IO {
-        self.stream.get_mut().0
-    }
-
-    /// The protocol agreed on.
-    pub fn alpn(&self) -> Option<&[u8]> {
-        self.stream.get_ref().1.alpn_protocol()
-    }
-
-    /// Whether the handshake was a resumption.
-    pub fn resumed(&self) -> bool {
-        self.stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed)
-    }
-
-    /// The server's SPIFFE id; parsed at each call.
-    pub fn peer_spiffe(&self) -> Option<Box<str>> {
-        identity::spiffe_of(self.stream.get_ref().1.peer_certificates()?.first()?)
-    }
-
-    /// `TLSv1.3` or `TLSv1.2`.
-    pub fn version(&self) -> &'static str {
-        version_name(self.stream.get_ref().1.protocol_version())
-    }
-
-    /// The cipher suite by OpenSSL's name.
-    pub fn cipher(&self) -> &'static str {
-        self.stream.get_ref().1.negotiated_cipher_suite().map_or("unknown", |suite| cipher::name(suite.suite()))
-    }
-}
-
-impl<IO> ClientStream<IO>
-where
-    IO: AsyncRead + AsyncWrite + Unpin,
-{
-    /// Wait for bytes without taking them: `true` when the next read gives some, `false` when the server is gone.
-    pub fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        poll_readable(Pin::new(&mut self.stream), cx)
-    }
-}
-
-impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for ClientStream<IO> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientStream<IO> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
 }

@@ -179,7 +179,7 @@ impl Error {
         Self::BadPeerCertificate(CertificateFault(CertificateError::BadEncoding))
     }
 
-    fn from_handshake(error: rustls::Error) -> Self {
+    pub(crate) fn from_handshake(error: rustls::Error) -> Self {
         match error {
             rustls::Error::NoCertificatesPresented => Self::CertificateRequired,
             rustls::Error::InvalidCertificate(problem) => match refusal(&problem) {

@@ -5,8 +5,8 @@
 //!                 |        server: ServerSpec -> ServerTls
 //!                 |        client: ClientSpec -> ClientTls
 //!                 v
-//!  downstream --accept::hello--> ClientHello --accept--> ServerStream     data: microseconds
-//!  upstream   <--ClientTls::connect-- ClientStream
+//!  downstream --accept::hello--> ClientHello --accept--> stream           data: microseconds
+//!  upstream   <--ClientTls::connect-- stream: a socket, buffer, session (records)
 //!                 `-- verify: chain, then identity (SPIFFE URI SAN)
 //!
 //!  key --request--> CSR --acme::Client--> CA --> chain --facts--> Secret  certificates by ACME: minutes
@@ -20,6 +20,7 @@
 pub mod accept;
 pub mod acme;
 pub mod authority;
+pub mod buffer;
 pub mod challenge;
 mod cipher;
 pub mod client;
@@ -33,6 +34,8 @@ pub mod provider;
 pub mod request;
 mod san;
 pub mod server;
+mod session;
+pub mod stream;
 mod subject;
 mod verify;
 pub mod workload;

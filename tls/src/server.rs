@@ -158,6 +158,20 @@ impl ServerTls {
         Ok(Self(Arc::new(Configs { alpn: Arc::new(config), plain, local, not_after, shown })))
     }
 
+    /// One that has no certificate, for ClientHellos that nobody could answer: rustls finds the words.
+    pub(crate) fn nobody() -> Result<Arc<ServerConfig>, Error> {
+        static NOBODY: OnceLock<Arc<ServerConfig>> = OnceLock::new();
+        if let Some(config) = NOBODY.get() {
+            return Ok(Arc::clone(config));
+        }
+        let config = ServerConfig::builder_with_provider(Arc::clone(provider::provider()))
+            .with_protocol_versions(&[&TLS13, &TLS12])
+            .map_err(Error::Config)?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(ByKey(Vec::new())));
+        Ok(Arc::clone(NOBODY.get_or_init(|| Arc::new(config))))
+    }
+
     /// When the first of the certificates ends, in seconds since 1970; in the past, clients will refuse it.
     pub fn not_after(&self) -> i64 {
         self.0.not_after

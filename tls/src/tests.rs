@@ -13,10 +13,11 @@ use rustls::ClientConfig;
 use rustls::client::Resumption;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
-use crate::accept::{self, ServerStream};
+use crate::accept;
 use crate::authority::{Authority, Issued};
-use crate::client::{Certificate, ClientSpec, ClientStream, ClientTls, Names, Roots};
+use crate::client::{Certificate, ClientSpec, ClientTls, Names, Roots};
 use crate::server::{CertifiedPem, ClientAuth, ServerSpec, ServerTls};
+use crate::stream::Stream;
 use crate::verify::ServerVerifier;
 use crate::workload::WorkloadIdentity;
 use crate::{Error, provider};
@@ -26,7 +27,7 @@ const RATING: &str = "spiffe://cluster.local/ns/cargo/sa/rating";
 const WEBAPP: &str = "spiffe://cluster.local/ns/cargo/sa/webapp";
 
 /// How a handshake and one request after it ended, on each side.
-type Ends = (Result<ServerStream<DuplexStream>, Error>, Result<ClientStream<DuplexStream>, Error>);
+type Ends = (Result<Stream<DuplexStream>, Error>, Result<Stream<DuplexStream>, Error>);
 
 fn authority() -> Authority {
     Authority::new("test root").expect("a CA can be made")
@@ -102,7 +103,7 @@ fn client(spec: &ClientSpec) -> ClientTls {
 async fn meet(server: &ServerTls, client: &ClientTls, sni: &str) -> Ends {
     let (near, far) = duplex(64 * 1024);
     let serve = async {
-        let mut stream = accept::hello(far).await?.accept(server).await?;
+        let mut stream = accept::hello(Stream::new(far)).await?.accept(server).await?;
         stream.write_all(b"s").await.map_err(Error::from_io)?;
         stream.flush().await.map_err(Error::from_io)?;
         stream.read_u8().await.map_err(Error::from_io)?;
@@ -119,11 +120,7 @@ async fn meet(server: &ServerTls, client: &ClientTls, sni: &str) -> Ends {
 }
 
 /// Both sides agreed.
-async fn agree(
-    server: &ServerTls,
-    client: &ClientTls,
-    sni: &str,
-) -> (ServerStream<DuplexStream>, ClientStream<DuplexStream>) {
+async fn agree(server: &ServerTls, client: &ClientTls, sni: &str) -> (Stream<DuplexStream>, Stream<DuplexStream>) {
     let (served, asked) = meet(server, client, sni).await;
     (served.expect("the server accepts"), asked.expect("the client accepts"))
 }

@@ -12,13 +12,15 @@ use routing::{
     snapshot::ClientAuth,
 };
 use socket2::SockRef;
-use tls::accept::{Refusal, hello};
+use tls::{
+    accept::{Refusal, hello},
+    stream::Stream,
+};
 use tokio::{net::TcpStream, time::timeout};
 use tracing::{debug, info};
 
 use super::{
-    buffer::BufferedTcp,
-    connection::{Connection, Transport, server_facts},
+    connection::{Connection, server_facts},
     facts::{Arrival, Facts},
     listen::Door,
     original_dst::original_dst,
@@ -76,10 +78,10 @@ impl Reception {
     async fn gateway(&self, tcp: TcpStream, facts: Facts) -> Option<Received> {
         let Arrival::Gateway { bind, port } = facts.arrival else { return None };
         let installed = self.live.pin();
-        let mut plain = BufferedTcp::new(tcp);
+        let mut plain = Stream::new(tcp);
         if installed.listener(bind, port)?.0.tls.is_none() {
             let h2 = timeout(FIRST_BYTE, sniff(&mut plain)).await.ok()?.ok()? == Sniffed::Http2;
-            return Some(Received::Http(Box::new(Connection::new(Transport::Plain(plain), facts, h2))));
+            return Some(Received::Http(Box::new(Connection::new(plain, facts, h2))));
         }
         let mut demanded = None;
         let choose = |sni: Option<&str>| {
@@ -94,10 +96,10 @@ impl Reception {
     /// TLS with the server that the SNI chooses.
     async fn handshake<'a>(
         &self,
-        plain: BufferedTcp,
+        plain: Stream<TcpStream>,
         facts: &Facts,
         choose: impl FnOnce(Option<&str>) -> Option<&'a Result<tls::server::ServerTls, Arc<str>>>,
-    ) -> Option<tls::accept::ServerStream<BufferedTcp>> {
+    ) -> Option<Stream<TcpStream>> {
         let work = async {
             let hello = hello(plain).await?;
             if hello.is_challenge() {
@@ -132,7 +134,7 @@ impl Reception {
     }
 
     /// A CA's check: the certificate of a live challenge, and nothing of what this port serves otherwise.
-    async fn answer_challenge(&self, hello: tls::accept::ClientHello<BufferedTcp>) -> Result<(), tls::Error> {
+    async fn answer_challenge(&self, hello: tls::accept::ClientHello<TcpStream>) -> Result<(), tls::Error> {
         match hello.sni().and_then(|sni| self.live.challenges.tls(sni)) {
             Some(challenge) => {
                 info!(sni = hello.sni(), "tls-alpn-01 challenge answered");
@@ -164,14 +166,14 @@ impl Reception {
         let inbound = installed.snapshot.inbound.as_ref()?;
         let protocol = inbound.ports.get(&meant.port()).map_or(InboundProtocol::Auto, |port| port.protocol);
         let mode = inbound.mtls(meant.port());
-        let mut plain = BufferedTcp::new(tcp);
+        let mut plain = Stream::new(tcp);
         let first = timeout(FIRST_BYTE, sniff(&mut plain)).await.ok()?.ok()?;
         match (mode, first) {
             (_, Sniffed::Closed) => None,
             (MtlsMode::Strict, Sniffed::Tls) => self.terminate(plain, facts, protocol, &installed, application).await,
             (MtlsMode::Strict, _) => {
                 info!(%remote, port = meant.port(), "plain text refused: this port is STRICT");
-                let _ = SockRef::from(plain.tcp()).set_linger(Some(Duration::ZERO));
+                let _ = SockRef::from(plain.get_ref()).set_linger(Some(Duration::ZERO));
                 None
             }
             (MtlsMode::Permissive, Sniffed::Tls) => {
@@ -180,7 +182,7 @@ impl Reception {
                     return self.terminate(plain, facts, protocol, &installed, application).await;
                 }
                 // TLS of the application's own.
-                Some(opaque(Transport::Plain(plain), facts, application))
+                Some(opaque(plain, facts, application))
             }
             (_, first) => Some(unencrypted(plain, facts, protocol, first, application)),
         }
@@ -190,7 +192,7 @@ impl Reception {
     #[expect(clippy::too_many_arguments, reason = "a private step of `inbound` with what that has found out")]
     async fn terminate(
         &self,
-        mut plain: BufferedTcp,
+        mut plain: Stream<TcpStream>,
         facts: Facts,
         protocol: InboundProtocol,
         installed: &Installed,
@@ -209,26 +211,26 @@ impl Reception {
             return Some(http_over_tls(stream, facts, None));
         }
         let facts = server_facts(facts, &stream);
-        Some(opaque(Transport::Server(Box::new(stream)), facts, application))
+        Some(opaque(stream, facts, application))
     }
 
     async fn outbound(&self, tcp: TcpStream, remote: SocketAddr, local: SocketAddr) -> Option<Received> {
         let original = original_dst(&tcp);
         let facts = Facts::new(tcp.as_raw_fd(), remote, local, Arrival::Outbound { original });
-        let mut plain = BufferedTcp::new(tcp);
+        let mut plain = Stream::new(tcp);
         let installed = self.live.pin();
         let table = installed.snapshot.outbound.as_ref()?;
         // On a port without HTTP services the server may speak first: there is nothing to wait for.
         if let Some(original) = original
             && !table.by_port.contains_key(&original.port())
         {
-            return Some(opaque(Transport::Plain(plain), facts, original));
+            return Some(opaque(plain, facts, original));
         }
         match (timeout(FIRST_BYTE, sniff(&mut plain)).await.ok()?.ok()?, original) {
             (Sniffed::Closed, _) => None,
             (Sniffed::Http1, _) => Some(http(plain, facts, false)),
             (Sniffed::Http2, _) => Some(http(plain, facts, true)),
-            (Sniffed::Tls | Sniffed::Opaque, Some(original)) => Some(opaque(Transport::Plain(plain), facts, original)),
+            (Sniffed::Tls | Sniffed::Opaque, Some(original)) => Some(opaque(plain, facts, original)),
             (Sniffed::Tls | Sniffed::Opaque, None) => {
                 info!(%remote, "refused: not HTTP, and the original destination is unknown");
                 None
@@ -237,29 +239,25 @@ impl Reception {
     }
 }
 
-fn http(plain: BufferedTcp, facts: Facts, h2: bool) -> Received {
-    Received::Http(Box::new(Connection::new(Transport::Plain(plain), facts, h2)))
+fn http(plain: Stream<TcpStream>, facts: Facts, h2: bool) -> Received {
+    Received::Http(Box::new(Connection::new(plain, facts, h2)))
 }
 
-fn http_over_tls(
-    stream: tls::accept::ServerStream<BufferedTcp>,
-    facts: Facts,
-    demanded: Option<ClientAuth>,
-) -> Received {
+fn http_over_tls(stream: Stream<TcpStream>, facts: Facts, demanded: Option<ClientAuth>) -> Received {
     let h2 = stream.alpn() == Some(b"h2".as_slice());
     let mut facts = server_facts(facts, &stream);
     if let Some(tls) = &mut facts.tls {
         tls.demanded = demanded;
     }
-    Received::Http(Box::new(Connection::new(Transport::Server(Box::new(stream)), facts, h2)))
+    Received::Http(Box::new(Connection::new(stream, facts, h2)))
 }
 
-fn opaque(transport: Transport, facts: Facts, to: SocketAddr) -> Received {
-    Received::Opaque(Box::new(Connection::new(transport, facts, false)), to)
+fn opaque(stream: Stream<TcpStream>, facts: Facts, to: SocketAddr) -> Received {
+    Received::Opaque(Box::new(Connection::new(stream, facts, false)), to)
 }
 
 fn unencrypted(
-    plain: BufferedTcp,
+    plain: Stream<TcpStream>,
     facts: Facts,
     protocol: InboundProtocol,
     first: Sniffed,
@@ -267,7 +265,7 @@ fn unencrypted(
 ) -> Received {
     match (protocol, first) {
         (InboundProtocol::Tcp, _) | (_, Sniffed::Tls) | (InboundProtocol::Auto, Sniffed::Opaque) => {
-            opaque(Transport::Plain(plain), facts, application)
+            opaque(plain, facts, application)
         }
         (_, first) => http(plain, facts, first == Sniffed::Http2),
     }

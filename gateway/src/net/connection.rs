@@ -16,6 +16,7 @@ use pingora::{
         TimingDigest, UniqueID, UniqueIDType, raw_connect::ProxyDigest,
     },
 };
+use tls::stream::Stream;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::TcpStream,
@@ -23,7 +24,6 @@ use tokio::{
 };
 
 use super::{
-    buffer::BufferedTcp,
     deadline::Timer,
     facts::{Arrival, Facts, Framing, TlsFacts},
     framing::HeadScan,
@@ -40,30 +40,9 @@ const TOO_LARGE: (&str, &str) =
 const TOO_SLOW: (&str, &str) =
     ("408 Request Timeout", "the request head was not complete within 10 s of its first byte");
 
-/// What carries the bytes.
-#[derive(Debug)]
-pub(crate) enum Transport {
-    /// Plain text.
-    Plain(BufferedTcp),
-    /// TLS that we terminate.
-    Server(Box<tls::accept::ServerStream<BufferedTcp>>),
-    /// TLS that we originate.
-    Client(Box<tls::client::ClientStream<BufferedTcp>>),
-}
-
-impl Transport {
-    fn tcp(&self) -> &TcpStream {
-        match self {
-            Self::Plain(stream) => stream.tcp(),
-            Self::Server(stream) => stream.get_ref().tcp(),
-            Self::Client(stream) => stream.get_ref().tcp(),
-        }
-    }
-}
-
 /// See the module.
 pub(crate) struct Connection {
-    transport: Transport,
+    stream: Stream<TcpStream>,
     facts: Arc<Facts>,
     digest: Arc<ProxyDigest>,
     timer: Timer,
@@ -86,21 +65,12 @@ impl std::fmt::Debug for Connection {
 
 impl Connection {
     /// Joins a transport with its facts.
-    pub(crate) fn new(transport: Transport, facts: Facts, h2: bool) -> Self {
+    pub(crate) fn new(stream: Stream<TcpStream>, facts: Facts, h2: bool) -> Self {
         let facts = Arc::new(facts);
         // pingora carries connection facts to its filters in the record of a CONNECT proxy, which has a free slot.
         let response = Box::new(ResponseHeader::build(200, Some(0)).expect("200 is a status"));
         let digest = Arc::new(ProxyDigest::new(response, Some(Box::new(Arc::clone(&facts)))));
-        Self {
-            transport,
-            facts,
-            digest,
-            timer: Timer::default(),
-            head_left: HEAD_BYTES,
-            h2,
-            in_use: None,
-            retired: None,
-        }
+        Self { stream, facts, digest, timer: Timer::default(), head_left: HEAD_BYTES, h2, in_use: None, retired: None }
     }
 
     /// For upstream connections: between requests, it closes once `in_use` fails.
@@ -144,41 +114,13 @@ impl Connection {
     pub(crate) async fn readable(&mut self, idle: std::time::Duration) -> bool {
         self.facts.deadline.arm(idle);
         let result = std::future::poll_fn(|cx| {
-            let polled = match &mut self.transport {
-                Transport::Plain(stream) => stream.poll_readable(cx),
-                Transport::Server(stream) => stream.poll_readable(cx),
-                Transport::Client(_) => Poll::Ready(Ok(true)),
-            };
+            let polled = self.stream.poll_readable(cx);
             if polled.is_pending() && self.timer.poll(&self.facts.deadline, cx).is_ready() {
                 return Poll::Ready(Ok(false));
             }
             polled
         });
         result.await.unwrap_or(false)
-    }
-
-    fn poll_read_inner(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match &mut self.transport {
-            Transport::Plain(stream) => Pin::new(stream).poll_read(cx, out),
-            Transport::Server(stream) => Pin::new(stream.as_mut()).poll_read(cx, out),
-            Transport::Client(stream) => Pin::new(stream.as_mut()).poll_read(cx, out),
-        }
-    }
-
-    fn poll_write_inner(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.transport {
-            Transport::Plain(stream) => Pin::new(stream).poll_write(cx, data),
-            Transport::Server(stream) => Pin::new(stream.as_mut()).poll_write(cx, data),
-            Transport::Client(stream) => Pin::new(stream.as_mut()).poll_write(cx, data),
-        }
-    }
-
-    fn poll_flush_inner(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.transport {
-            Transport::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Transport::Server(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
-            Transport::Client(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
-        }
     }
 
     /// Request bytes on their way to the parser: bounded while they are a head, strict while they are chunks.
@@ -210,8 +152,8 @@ impl Connection {
                  content-length: {}\r\nconnection: close\r\n\r\n{why}",
                 why.len()
             );
-            if self.poll_write_inner(cx, answer.as_bytes()).is_ready() {
-                let _ = self.poll_flush_inner(cx);
+            if Pin::new(&mut self.stream).poll_write(cx, answer.as_bytes()).is_ready() {
+                let _ = self.stream.poll_flush_all(cx);
             }
         }
         kind.into()
@@ -222,7 +164,7 @@ impl AsyncRead for Connection {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = out.filled().len();
-        let polled = this.poll_read_inner(cx, out);
+        let polled = Pin::new(&mut this.stream).poll_read(cx, out);
         if polled.is_pending() {
             if this.timer.poll(&this.facts.deadline, cx).is_ready() {
                 return Poll::Ready(Err(this.give_up_head(cx, TOO_SLOW, io::ErrorKind::TimedOut)));
@@ -239,7 +181,7 @@ impl AsyncRead for Connection {
 
 impl AsyncWrite for Connection {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        self.get_mut().poll_write_inner(cx, data)
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, data)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -247,15 +189,11 @@ impl AsyncWrite for Connection {
         if this.facts.corked.load(Ordering::Relaxed) {
             return Poll::Ready(Ok(()));
         }
-        this.poll_flush_inner(cx)
+        this.stream.poll_flush_all(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().transport {
-            Transport::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Transport::Server(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
-            Transport::Client(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
-        }
+        self.get_mut().stream.poll_close(cx)
     }
 }
 
@@ -269,7 +207,7 @@ impl Shutdown for Connection {
 impl UniqueID for Connection {
     /// The real descriptor: pingora's pool compares the peer address of a pooled connection by it.
     fn id(&self) -> UniqueIDType {
-        self.transport.tcp().as_raw_fd()
+        self.stream.get_ref().as_raw_fd()
     }
 }
 
@@ -305,7 +243,7 @@ pub(crate) fn facts_of(digest: Option<&Digest>) -> Option<&Arc<Facts>> {
 }
 
 /// Facts and TLS facts of a server-side handshake.
-pub(crate) fn server_facts(mut facts: Facts, stream: &tls::accept::ServerStream<BufferedTcp>) -> Facts {
+pub(crate) fn server_facts(mut facts: Facts, stream: &Stream<TcpStream>) -> Facts {
     let mut found = TlsFacts { sni: stream.sni().unwrap_or_default().into(), ..TlsFacts::default() };
     if let Some(own) = &stream.local {
         found.own = Arc::clone(own);

@@ -1,7 +1,6 @@
 //! Bytes before HTTP: listening, the first look at a connection, and the stream type that everything else reads from.
 
 pub(crate) mod accept;
-pub(crate) mod buffer;
 pub(crate) mod connection;
 pub(crate) mod deadline;
 pub(crate) mod facts;

@@ -2,12 +2,15 @@
 
 use std::{future::poll_fn, io};
 
-use super::buffer::BufferedTcp;
+use tls::stream::Stream;
+use tokio::net::TcpStream;
 
 /// HTTP/2's connection preface (RFC 9113 section 3.4).
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Longest method we wait for before calling the bytes something else than HTTP.
 const METHOD: usize = 24;
+/// Largest ClientHello that is looked at, bytes.
+const HELLO: usize = 64 * 1024;
 
 /// What the first bytes look like.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -25,26 +28,26 @@ pub(crate) enum Sniffed {
 }
 
 /// Reads as far as needed to tell, consuming nothing.
-pub(crate) async fn sniff(stream: &mut BufferedTcp) -> io::Result<Sniffed> {
+pub(crate) async fn sniff(stream: &mut Stream<TcpStream>) -> io::Result<Sniffed> {
     loop {
-        if let Some(found) = classify(stream.peeked()) {
+        if let Some(found) = classify(stream.input()) {
             return Ok(found);
         }
-        if !poll_fn(|cx| stream.poll_peek_more(cx)).await? {
-            return Ok(if stream.peeked().is_empty() { Sniffed::Closed } else { Sniffed::Opaque });
+        if !poll_fn(|cx| stream.poll_fill(cx)).await? {
+            return Ok(if stream.input().is_empty() { Sniffed::Closed } else { Sniffed::Opaque });
         }
     }
 }
 
 /// The ClientHello at the start of the stream, read as far as needed, consuming nothing.
-pub(crate) async fn client_hello(stream: &mut BufferedTcp) -> io::Result<Option<tls::client_hello::Hello>> {
+pub(crate) async fn client_hello(stream: &mut Stream<TcpStream>) -> io::Result<Option<tls::client_hello::Hello>> {
     loop {
-        match tls::client_hello::parse(stream.peeked()) {
+        match tls::client_hello::parse(stream.input()) {
             tls::client_hello::Parsed::Hello(hello) => return Ok(Some(hello)),
             tls::client_hello::Parsed::Invalid => return Ok(None),
             tls::client_hello::Parsed::Incomplete => {}
         }
-        if !poll_fn(|cx| stream.poll_peek_more(cx)).await? {
+        if stream.input().len() > HELLO || !poll_fn(|cx| stream.poll_fill(cx)).await? {
             return Ok(None);
         }
     }

@@ -9,6 +9,7 @@ use pingora::{
     protocols::l4::socket::SocketAddr as PeerAddress,
     upstreams::peer::{HttpPeer, Peer},
 };
+use tls::stream::Stream;
 use tokio::time::timeout;
 
 use super::{
@@ -18,8 +19,7 @@ use super::{
 };
 use crate::{
     net::{
-        buffer::BufferedTcp,
-        connection::{Connection, Transport},
+        connection::Connection,
         facts::{Arrival, Facts, TlsFacts},
     },
     telemetry::metrics::{Connect, Metrics},
@@ -84,9 +84,8 @@ async fn open(dial: &Dial, address: SocketAddr, host: &str) -> Result<Connection
         .map_err(|error| Error::explain(ErrorType::ConnectError, format!("{address}: {error}")))?;
     let local = tcp.local_addr().unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
     let mut facts = Facts::new(tcp.as_raw_fd(), address, local, Arrival::Upstream);
-    let plain = BufferedTcp::new(tcp);
     let tls = match &dial.tls {
-        None => return Ok(Connection::new(Transport::Plain(plain), facts, dial.h2).kept_while(dial.in_use())),
+        None => return Ok(Connection::new(Stream::new(tcp), facts, dial.h2).kept_while(dial.in_use())),
         Some(Ok(tls)) => tls,
         Some(Err(why)) => return Err(Error::explain(ErrorType::TLSHandshakeFailure, why.to_string())),
     };
@@ -95,7 +94,7 @@ async fn open(dial: &Dial, address: SocketAddr, host: &str) -> Result<Connection
         _ => host,
     };
     let stream = tls
-        .connect(sni, plain)
+        .connect(sni, tcp)
         .await
         .map_err(|error| Error::explain(ErrorType::TLSHandshakeFailure, format!("TLS: {error}")))?;
     if dial.h2 && stream.alpn() != Some(b"h2".as_slice()) {
@@ -105,7 +104,7 @@ async fn open(dial: &Dial, address: SocketAddr, host: &str) -> Result<Connection
         ));
     }
     facts.tls = Some(TlsFacts { peer: stream.peer_spiffe().map(Arc::from).unwrap_or_default(), ..TlsFacts::default() });
-    Ok(Connection::new(Transport::Client(Box::new(stream)), facts, dial.h2).kept_while(dial.in_use()))
+    Ok(Connection::new(stream, facts, dial.h2).kept_while(dial.in_use()))
 }
 
 #[async_trait]

@@ -70,7 +70,7 @@ async fn look(
 ) -> (bool, Result<(), Error>, Result<TlsStream<DuplexStream>, Error>) {
     let (near, far) = duplex(64 * 1024);
     let serve = async {
-        let hello = accept::hello(far).await.expect("is a hello");
+        let hello = accept::hello(Stream::new(far)).await.expect("is a hello");
         (hello.is_challenge(), hello.answer_challenge(challenge).await)
     };
     let connector = validator(offered);
@@ -122,7 +122,7 @@ async fn an_ordinary_server_never_agrees_on_the_validators_protocol() {
     let ca = authority();
     let (near, far) = duplex(64 * 1024);
     let serving = server(&server_spec(&ca));
-    let serve = async { accept::hello(far).await?.accept(&serving).await };
+    let serve = async { accept::hello(Stream::new(far)).await?.accept(&serving).await };
     let connector = validator(&["acme-tls/1"]);
     let ask = connector.connect(ServerName::try_from(HOST).expect("is a name"), near);
 

@@ -141,7 +141,7 @@ async fn a_rotated_identity_is_shown_at_once_and_resumes_nothing() {
     let (old, new) = (workload(&ca, WEBAPP), workload(&ca, WEBAPP));
     assert_ne!(old.generation, new.generation);
     let serving = mesh_server(&workload(&ca, RATING), &["cluster.local"]);
-    let hash = |stream: &ServerStream<DuplexStream>| stream.peer.as_ref().map(|peer| peer.sha256_hex.clone());
+    let hash = |stream: &Stream<DuplexStream>| stream.peer.as_ref().map(|peer| peer.sha256_hex.clone());
 
     let asking = mesh_client(&old, &[RATING]);
     let (first, _) = agree(&serving, &asking, SNI).await;

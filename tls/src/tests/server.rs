@@ -155,7 +155,7 @@ async fn a_refused_server_name_is_seen_by_the_client() {
     for (refusal, reason) in cases {
         let (near, far) = duplex(64 * 1024);
         let refuse = async {
-            let hello = accept::hello(far).await.expect("is a ClientHello");
+            let hello = accept::hello(Stream::new(far)).await.expect("is a ClientHello");
             assert_eq!(hello.sni(), Some("other.example"));
             hello.refuse(refusal).await
         };
@@ -194,7 +194,7 @@ async fn the_offered_protocols_are_known_before_the_answer() {
 
     let (hello, _) = tokio::join!(
         async {
-            let hello = accept::hello(far).await.expect("is a ClientHello");
+            let hello = accept::hello(Stream::new(far)).await.expect("is a ClientHello");
             hello.alpn().map(<[u8]>::to_vec).collect::<Vec<_>>()
         },
         asking.connect("cargo.example", near)
@@ -214,7 +214,7 @@ async fn a_second_handshake_is_resumed_and_keeps_the_identity() {
     let (second, asked) = agree(&serving, &asking, "cargo.example").await;
 
     assert!(!first.resumed() && second.resumed() && asked.resumed());
-    let spiffe = |stream: ServerStream<DuplexStream>| stream.peer.and_then(|peer| peer.spiffe.clone());
+    let spiffe = |stream: Stream<DuplexStream>| stream.peer.and_then(|peer| peer.spiffe.clone());
     assert_eq!(spiffe(second).as_deref(), Some("spiffe://td/x"));
 }
 
@@ -259,7 +259,7 @@ async fn a_late_refusal_is_found_in_the_error_of_a_read() {
     let ca = authority();
     let serving = server(&ServerSpec { client: required(&ca, &[]), ..server_spec(&ca) });
     let (near, far) = duplex(64 * 1024);
-    let serve = async { accept::hello(far).await?.accept(&serving).await };
+    let serve = async { accept::hello(Stream::new(far)).await?.accept(&serving).await };
     let ask = async {
         let asking = client(&client_spec(&ca));
         let mut stream = asking.connect("cargo.example", near).await.expect("TLS 1.3 goes on");
@@ -277,14 +277,14 @@ async fn a_late_refusal_is_found_in_the_error_of_a_read() {
 async fn plain_http_on_a_tls_port_is_told_apart() {
     let (mut near, far) = duplex(1024);
     near.write_all(b"GET / HTTP/1.1\r\nhost: cargo.example\r\n\r\n").await.expect("fits");
-    assert_eq!(accept::hello(far).await.err().map(|error| error.reason()), Some("NotTls"));
+    assert_eq!(accept::hello(Stream::new(far)).await.err().map(|error| error.reason()), Some("NotTls"));
 }
 
 #[tokio::test]
 async fn a_client_that_leaves_is_told_apart() {
     let (near, far) = duplex(1024);
     drop(near);
-    assert_eq!(accept::hello(far).await.err().map(|error| error.reason()), Some("PeerClosed"));
+    assert_eq!(accept::hello(Stream::new(far)).await.err().map(|error| error.reason()), Some("PeerClosed"));
 }
 
 #[tokio::test]
@@ -309,6 +309,6 @@ async fn hostile_first_bytes_are_an_error() {
         let (mut near, far) = duplex(1024);
         near.write_all(&bytes).await.expect("fits");
         near.shutdown().await.expect("closes");
-        assert!(accept::hello(far).await.is_err());
+        assert!(accept::hello(Stream::new(far)).await.is_err());
     }
 }

@@ -1,0 +1,327 @@
+//! The one stream type: a socket, plain or with TLS on it, and the bytes that wait on either side.
+//!
+//! ```text
+//!   io --one read--> wire_in --open--> input --> consumed by a codec
+//!   io <--one write-- wire_out <--seal-- out <-- filled by a codec
+//! ```
+//! Plain text has no `wire_*`: `input` and `out` are what the socket carries. Whoever writes decides when to flush, so that
+//! everything that became ready in one wake-up is sealed at once and written with one system call.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::buffer::{Buffer, SIZE};
+use crate::identity::{self, PeerIdentity};
+use crate::session::{Session, Wires};
+
+/// Unsent bytes at which [`AsyncWrite::poll_write`] waits for the socket.
+const HIGH: usize = 64 * 1024;
+/// Least space for one read, bytes.
+const READ: usize = 16 * 1024;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Stream<IO> {
+    io: IO,
+    session: Option<Box<Session>>,
+    wire_in: Buffer,
+    input: Buffer,
+    out: Buffer,
+    wire_out: Buffer,
+    closing: bool,
+    /// The server name that the client asked for, in lower case; `None` on our own connections.
+    pub(crate) sni: Option<Box<str>>,
+    /// Who the client is; `None` when it sent no certificate, and on our own connections.
+    pub peer: Option<Arc<PeerIdentity>>,
+    /// The own URI SAN, when a server showed the workload identity.
+    pub local: Option<Arc<str>>,
+}
+
+impl<IO> Stream<IO> {
+    /// Plain text.
+    pub fn new(io: IO) -> Self {
+        Self {
+            io,
+            session: None,
+            wire_in: Buffer::default(),
+            input: Buffer::default(),
+            out: Buffer::default(),
+            wire_out: Buffer::default(),
+            closing: false,
+            sni: None,
+            peer: None,
+            local: None,
+        }
+    }
+
+    /// What carries the bytes.
+    pub fn get_ref(&self) -> &IO {
+        &self.io
+    }
+
+    /// True with TLS.
+    pub fn is_tls(&self) -> bool {
+        self.session.is_some()
+    }
+
+    /// Plain bytes that have come and are not consumed.
+    pub fn input(&self) -> &[u8] {
+        self.input.as_slice()
+    }
+
+    /// Takes the oldest bytes of [`Self::input`] away.
+    pub fn consume(&mut self, count: usize) {
+        self.input.consume(count);
+    }
+
+    /// Plain bytes to send with the next flush.
+    pub fn out(&mut self) -> &mut Buffer {
+        &mut self.out
+    }
+
+    /// Bytes that the socket has not taken yet.
+    pub fn unsent(&self) -> usize {
+        self.out.len() + self.wire_out.len()
+    }
+
+    /// Whether the end of what the peer sends was said and not only seen: without TLS the two are the same.
+    pub fn ended_properly(&self) -> bool {
+        self.session.as_ref().is_none_or(|session| session.ended)
+    }
+
+    /// The protocol agreed on.
+    pub fn alpn(&self) -> Option<&[u8]> {
+        self.session.as_ref()?.alpn()
+    }
+
+    /// The server name that the client asked for, in lower case; `None` on our own connections.
+    pub fn sni(&self) -> Option<&str> {
+        self.sni.as_deref()
+    }
+
+    /// Whether the handshake was a resumption: no certificate was exchanged, the peer is who it was the first time.
+    pub fn resumed(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.resumed())
+    }
+
+    /// `TLSv1.3` or `TLSv1.2`, as Envoy's `%DOWNSTREAM_TLS_VERSION%`.
+    pub fn version(&self) -> &'static str {
+        self.session.as_ref().map_or("unknown", |session| session.version())
+    }
+
+    /// The cipher suite, as Envoy's `%DOWNSTREAM_TLS_CIPHER%`.
+    pub fn cipher(&self) -> &'static str {
+        self.session.as_ref().map_or("unknown", |session| session.cipher())
+    }
+
+    /// The peer's SPIFFE id; parsed at each call.
+    pub fn peer_spiffe(&self) -> Option<Box<str>> {
+        identity::spiffe_of(self.certificate()?)
+    }
+
+    pub(crate) fn certificate(&self) -> Option<&[u8]> {
+        self.session.as_ref()?.certificates()?.first().map(AsRef::as_ref)
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Stream<IO> {
+    /// Reads once from the socket; more only when what came holds no plain byte. `false`: the peer sends no more.
+    ///
+    /// # Errors
+    /// The socket's, or what is wrong with the records: [`crate::Error::from_io`] tells them apart.
+    pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let before = self.input.len();
+        loop {
+            if !ready!(self.poll_read_wire(cx))? {
+                return Poll::Ready(Ok(false));
+            }
+            if self.input.len() > before {
+                return Poll::Ready(Ok(true));
+            }
+        }
+    }
+
+    /// Waits for bytes without taking them: `true` when there are some, `false` when the peer sends no more.
+    ///
+    /// # Errors
+    /// As [`Self::poll_fill`].
+    pub fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        if self.input.is_empty() { self.poll_fill(cx) } else { Poll::Ready(Ok(true)) }
+    }
+
+    /// One read.
+    fn poll_read_wire(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        if self.session.as_ref().is_some_and(|session| session.ended) {
+            return Poll::Ready(Ok(false));
+        }
+        let into = if self.session.is_some() { &mut self.wire_in } else { &mut self.input };
+        let mut room = ReadBuf::new(into.room(READ));
+        let polled = Pin::new(&mut self.io).poll_read(cx, &mut room);
+        let count = room.filled().len();
+        into.filled(count);
+        ready!(polled)?;
+        if count == 0 {
+            return Poll::Ready(Ok(false));
+        }
+        self.open()?;
+        if !self.wire_out.is_empty() {
+            // An answer of TLS itself (a key update): it goes out now or with the next flush.
+            let _ = self.poll_write_wire(cx)?;
+        }
+        Poll::Ready(Ok(!self.session.as_ref().is_some_and(|session| session.ended) || !self.input.is_empty()))
+    }
+
+    /// Looks at the records that have come.
+    fn open(&mut self) -> io::Result<()> {
+        let Some(session) = &mut self.session else { return Ok(()) };
+        session
+            .open(&mut Wires { incoming: &mut self.wire_in, plain: &mut self.input, outgoing: &mut self.wire_out })
+            .map_err(invalid)
+    }
+
+    /// Seals and writes everything, as far as the socket takes it.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub fn poll_flush_all(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            if let Some(session) = &mut self.session
+                && !self.out.is_empty()
+                && self.wire_out.len() < SIZE
+            {
+                let wires =
+                    &mut Wires { incoming: &mut self.wire_in, plain: &mut self.input, outgoing: &mut self.wire_out };
+                session.seal(self.out.as_slice(), wires).map_err(invalid)?;
+                self.out.clear();
+            }
+            ready!(self.poll_write_wire(cx))?;
+            if self.out.is_empty() {
+                return Pin::new(&mut self.io).poll_flush(cx);
+            }
+        }
+    }
+
+    fn poll_write_wire(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let waiting = if self.session.is_some() { &mut self.wire_out } else { &mut self.out };
+        while !waiting.is_empty() {
+            match ready!(Pin::new(&mut self.io).poll_write(cx, waiting.as_slice()))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                count => waiting.consume(count),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends what is left and says that no more comes; what the peer sends can still be read.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_flush_all(cx))?;
+        if !self.closing {
+            self.closing = true;
+            if let Some(session) = &mut self.session {
+                // A connection that cannot say so any more (its handshake failed) just ends.
+                let _ = session.close(&mut Wires {
+                    incoming: &mut self.wire_in,
+                    plain: &mut self.input,
+                    outgoing: &mut self.wire_out,
+                });
+            }
+        }
+        ready!(self.poll_write_wire(cx))?;
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    /// Reads and forgets what comes next from the socket, whatever it is. Returns how many bytes; 0 = the end.
+    pub(crate) async fn discard(&mut self) -> usize {
+        self.input.clear();
+        let read = std::future::poll_fn(|cx| {
+            let mut room = ReadBuf::new(self.input.room(READ));
+            Pin::new(&mut self.io).poll_read(cx, &mut room).map_ok(|()| room.filled().len())
+        });
+        let count = read.await.unwrap_or(0);
+        self.input.filled(0);
+        count
+    }
+
+    /// Shakes hands, beginning with what has been read as plain text so far.
+    ///
+    /// # Errors
+    /// The socket's, or why either side refused.
+    pub(crate) async fn handshake(mut self, session: Session) -> Result<Self, (io::Error, Self)> {
+        self.session = Some(Box::new(session));
+        std::mem::swap(&mut self.wire_in, &mut self.input);
+        let mut begun = false;
+        let done = std::future::poll_fn(|cx| {
+            loop {
+                if !begun {
+                    begun = true;
+                    self.open()?;
+                }
+                // Not waited for: the peer may first want to be read.
+                let flushed = self.poll_write_wire(cx)?;
+                if !self.session.as_ref().is_some_and(|session| session.is_handshaking()) {
+                    return flushed.map(Ok);
+                }
+                if !ready!(self.poll_read_wire(cx))? {
+                    return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+                }
+            }
+        })
+        .await;
+        match done {
+            Ok(()) => Ok(self),
+            Err(error) => {
+                // The alert, if there is one: as far as the socket takes it at once.
+                std::future::poll_fn(|cx| {
+                    let _ = self.poll_write_wire(cx);
+                    Poll::Ready(())
+                })
+                .await;
+                Err((error, self))
+            }
+        }
+    }
+}
+
+fn invalid(error: rustls::Error) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Stream<IO> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.input.is_empty() && !ready!(this.poll_fill(cx))? && this.input.is_empty() {
+            return Poll::Ready(if this.ended_properly() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) });
+        }
+        let count = this.input.len().min(buf.remaining());
+        buf.put_slice(&this.input.as_slice()[..count]);
+        this.input.consume(count);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Stream<IO> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.unsent() >= HIGH {
+            ready!(this.poll_flush_all(cx))?;
+        }
+        let count = buf.len().min(HIGH);
+        this.out.push(&buf[..count]);
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().poll_flush_all(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().poll_close(cx)
+    }
+}
