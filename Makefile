@@ -5,8 +5,6 @@
 SHELL := /bin/bash
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-# cmake may come from the virtual environment that .ci/deps makes.
-export PATH := $(PATH):$(abspath $(TARGET))/peers/venv/bin
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -40,7 +40,7 @@ pub(crate) async fn relay(mut client: Connection, to: SocketAddr, source: Option
         Ok(Err(error)) => return debug!(%to, %error, "no connection"),
         Err(_) => return debug!(%to, "no connection in time"),
     };
-    match copy_bidirectional(&mut client, &mut server).await {
+    match copy_bidirectional(&mut client.stream, &mut server).await {
         Ok((received, sent)) => debug!(%to, received, sent, "connection ended"),
         Err(error) => debug!(%to, %error, "connection broke"),
     }

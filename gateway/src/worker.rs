@@ -1,8 +1,8 @@
-//! The data threads: one runtime each, with its own listening sockets, its own request engine and its own kept
-//! connections. Nothing of a request crosses from one to another.
+//! The data threads: one runtime each, with its own listening sockets and its own kept connections. Nothing of a request crosses from one to another.
 
 use std::{
     net::{IpAddr, SocketAddr},
+    rc::Rc,
     sync::Arc,
     thread,
     time::Duration,
@@ -13,16 +13,13 @@ use tokio::{
     net::TcpStream,
     runtime,
     sync::{mpsc, oneshot, watch},
+    task::spawn_local,
     time::interval,
 };
 
 use crate::{
     drain::Drain,
-    http::{
-        build::{Engine, engine},
-        proxy::SluiceProxy,
-        serve::serve,
-    },
+    http::serve::{Desk as Http, serve},
     live::Live,
     net::{
         accept::{Received, Reception},
@@ -30,15 +27,12 @@ use crate::{
     },
     tcp::relay,
     telemetry::Telemetry,
-    upstream::{connector::Connector, h2_pool::H2Pool},
 };
 
 /// Connections of the whole process at once; more are closed unserved (Envoy's recommendation for an edge proxy).
 const CONNECTIONS: usize = 50_000;
-/// Between looks at unused HTTP/2 connections.
-const SWEEP: Duration = Duration::from_secs(10);
-/// An HTTP/2 connection without streams is kept this long.
-const H2_IDLE: Duration = Duration::from_secs(300);
+/// Between looks at connections to endpoints that wait for requests.
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// What all workers share.
 #[derive(Clone)]
@@ -68,17 +62,19 @@ pub(crate) struct Listen {
 /// Starts a worker and waits until it can serve.
 ///
 /// # Errors
-/// When its thread, runtime or request engine cannot be had.
+/// When its thread or runtime cannot be had.
 pub(crate) async fn start(index: usize, shared: Shared) -> Result<mpsc::Sender<Listen>> {
     let (give, take) = mpsc::channel(64);
     let (started, starting) = oneshot::channel();
     thread::Builder::new()
         .name(format!("worker-{index}"))
         .spawn(move || {
-            let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
-                Ok(runtime) => runtime,
-                Err(error) => return drop(started.send(Err(error.into()))),
-            };
+            let runtime =
+                match runtime::Builder::new_current_thread().enable_all().build_local(runtime::LocalOptions::default())
+                {
+                    Ok(runtime) => runtime,
+                    Err(error) => return drop(started.send(Err(error.into()))),
+                };
             runtime.block_on(work(shared, take, started));
         })
         .context("starting a worker thread")?;
@@ -88,24 +84,18 @@ pub(crate) async fn start(index: usize, shared: Shared) -> Result<mpsc::Sender<L
 
 async fn work(shared: Shared, mut listens: mpsc::Receiver<Listen>, started: oneshot::Sender<Result<()>>) {
     let metrics = Arc::clone(shared.telemetry.metrics());
-    let h2 = Arc::new(H2Pool::default());
-    let connector = Connector::new(Arc::clone(&shared.live.dials), Arc::clone(&h2), Arc::clone(&metrics));
-    let hooks = SluiceProxy::new(Arc::clone(&shared.live), Arc::clone(&shared.telemetry), Arc::clone(&shared.drain));
-    let engine = match engine(hooks, connector).await {
-        Ok(engine) => engine,
-        Err(error) => return drop(started.send(Err(error))),
-    };
-    let reception = Reception { live: Arc::clone(&shared.live), metrics, app_address: shared.app_address };
-    let desk = Arc::new(Desk { reception, engine, shared });
+    let http = Rc::new(Http::new(Arc::clone(&shared.live), Arc::clone(&shared.telemetry), Arc::clone(&shared.drain)));
+    let reception = Reception::new(Arc::clone(&shared.live), metrics, shared.app_address);
+    let desk = Rc::new(Desk { reception, http: Rc::clone(&http), shared });
     drop(started.send(Ok(())));
     let mut sweep = interval(SWEEP);
     loop {
         tokio::select! {
             listen = listens.recv() => match listen {
-                Some(listen) => drop(tokio::spawn(accept(Arc::clone(&desk), listen))),
+                Some(listen) => drop(spawn_local(accept(Rc::clone(&desk), listen))),
                 None => return,
             },
-            _ = sweep.tick() => h2.sweep(H2_IDLE),
+            _ = sweep.tick() => http.sweep(),
         }
     }
 }
@@ -113,29 +103,29 @@ async fn work(shared: Shared, mut listens: mpsc::Receiver<Listen>, started: ones
 /// What a worker needs for each of its connections.
 struct Desk {
     reception: Reception,
-    engine: Arc<Engine>,
+    http: Rc<Http>,
     shared: Shared,
 }
 
-async fn accept(desk: Arc<Desk>, listen: Listen) {
+async fn accept(desk: Rc<Desk>, listen: Listen) {
     let Listen { listener, door, stop } = listen;
     let stopped = stop.clone();
     accept_until(listener, stop, |tcp, remote| {
         if desk.shared.drain.connections() < CONNECTIONS {
-            tokio::spawn(connection(Arc::clone(&desk), tcp, remote, door, stopped.clone()));
+            spawn_local(connection(Rc::clone(&desk), tcp, remote, door, stopped.clone()));
         }
     })
     .await;
 }
 
-async fn connection(desk: Arc<Desk>, tcp: TcpStream, remote: SocketAddr, door: Door, stop: watch::Receiver<bool>) {
+async fn connection(desk: Rc<Desk>, tcp: TcpStream, remote: SocketAddr, door: Door, stop: watch::Receiver<bool>) {
     let _hold = desk.shared.drain.hold();
     let _counted = desk.shared.telemetry.metrics().connection();
     // Boxed apart, so that the handshake's memory is free while the connection lives.
     let Some(received) = Box::pin(desk.reception.receive(tcp, remote, door)).await else { return };
     let source = desk.shared.app_source.filter(|_| matches!(door, Door::Inbound { .. }));
     match received {
-        Received::Http(connection) => serve(&desk.engine, *connection, stop).await,
+        Received::Http(connection) => serve(&desk.http, *connection, stop).await,
         Received::Opaque(connection, to) => relay(*connection, to, source).await,
     }
 }

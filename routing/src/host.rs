@@ -117,6 +117,12 @@ impl fmt::Display for HostPattern {
     }
 }
 
+/// The host of an authority: without its port, and without the final dot of a fully qualified name, which is the same host.
+pub fn bare(authority: &str) -> &str {
+    let host = strip_port(authority);
+    host.strip_suffix('.').unwrap_or(host)
+}
+
 /// The host of a `Host` header or `:authority`: what is left without `:port`. IPv6 literals keep their brackets.
 pub fn strip_port(authority: &str) -> &str {
     let Some(colon) = authority.rfind(':') else { return authority };

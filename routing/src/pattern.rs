@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderMap, HeaderName};
+use http::HeaderName;
 use regex::{Regex, RegexBuilder};
 
-use crate::table::RequestView;
+use crate::table::{Headers, RequestView};
 
 /// Compiled Istio `StringMatch`.
 #[derive(Clone, Debug)]
@@ -212,8 +212,8 @@ impl HeaderCondition {
 }
 
 /// The value of a header; several are joined with `,`. Bytes that are not UTF-8 become U+FFFD.
-fn header_value<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<Cow<'a, str>> {
-    let mut values = headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
+fn header_value<'a>(headers: &'a dyn Headers, name: &HeaderName) -> Option<Cow<'a, str>> {
+    let mut values = (0..).map_while(|number| headers.nth(name, number)).map(String::from_utf8_lossy);
     let mut joined = values.next()?;
     for more in values {
         let text = joined.to_mut();

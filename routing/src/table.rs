@@ -5,10 +5,10 @@ mod segment;
 
 use std::sync::Arc;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::{
-    host::{HostMap, strip_port},
+    host::{HostMap, bare},
     pattern::RouteMatch,
     rule::Rule,
 };
@@ -31,7 +31,19 @@ pub struct RequestView<'a> {
     /// Port of the Gateway server (gateways) or of the service (sidecars).
     pub port: u16,
     /// Headers.
-    pub headers: &'a HeaderMap,
+    pub headers: &'a dyn Headers,
+}
+
+/// Header fields as conditions look at them: a plain map, or whatever form the data path keeps a head in.
+pub trait Headers: std::fmt::Debug + Sync {
+    /// The value of the `number`th field of a name, from 0, in the order of the message.
+    fn nth<'a>(&'a self, name: &HeaderName, number: usize) -> Option<&'a [u8]>;
+}
+
+impl Headers for HeaderMap {
+    fn nth<'a>(&'a self, name: &HeaderName, number: usize) -> Option<&'a [u8]> {
+        self.get_all(name).iter().nth(number).map(HeaderValue::as_bytes)
+    }
 }
 
 /// All hosts of one listener.
@@ -46,7 +58,7 @@ impl RouteTable {
     ///
     /// There is no way back to a less specific host when none of the rules of this one fits: Istio answers 404.
     pub fn host(&self, authority: &str) -> Option<&VirtualHost> {
-        self.hosts.get(strip_port(authority))
+        self.hosts.get(bare(authority))
     }
 }
 

@@ -96,9 +96,10 @@ fn routing_knows_no_clock_and_no_file() {
 }
 
 #[test]
-fn pingora_is_named_at_the_edge_only() {
-    let doors = ["gateway/src/http/", "gateway/src/net/", "gateway/src/upstream/"];
-    assert_eq!(outside(&["pingora", "pingora_core", "pingora_proxy", "pingora_http"], &doors), NOBODY);
+fn codecs_have_one_door_each() {
+    assert_eq!(outside(&["httparse"], &["gateway/src/http/h1"]), NOBODY);
+    assert_eq!(outside(&["h2"], &["gateway/src/http/", "tests/"]), NOBODY);
+    assert_eq!(outside(&["pingora_limits"], &["gateway/src/net/accept.rs"]), NOBODY);
 }
 
 #[test]

@@ -36,9 +36,14 @@ impl Target {
 
     /// Answered with 400 and closed, and nothing behind it was taken for a request.
     async fn refuses(&self, what: &str, bytes: &str) {
+        self.answers(400, what, bytes).await;
+    }
+
+    /// The same with another status.
+    async fn answers(&self, status: u16, what: &str, bytes: &str) {
         let smuggled = "GET /smuggled HTTP/1.1\r\nHost: shop.example.com\r\n\r\n";
         let heard = self.probe(&format!("{bytes}{smuggled}")).await;
-        assert_eq!(heard.statuses(), [400], "{what}: {heard:?}");
+        assert_eq!(heard.statuses(), [status], "{what}: {heard:?}");
         assert!(heard.closed, "{what}: the connection must end, {heard:?}");
         let seen = self.origin.requests();
         assert!(!seen.iter().any(|request| request.line.contains("smuggled")), "{what}: {seen:?}");
@@ -84,12 +89,8 @@ async fn malformed_heads_are_refused_and_the_connection_ends() {
     target.refuses("a path in the Host", "GET / HTTP/1.1\r\nHost: {HOST}/path\r\n\r\n").await;
     target.refuses("a list in the Host", "GET / HTTP/1.1\r\nHost: {HOST}, b.example.com\r\n\r\n").await;
     target.refuses("no version", "GET /\r\nHost: {HOST}\r\n\r\n").await;
-    target
-        .refuses(
-            "a transfer coding nobody knows",
-            "POST / HTTP/1.1\r\nHost: {HOST}\r\nTransfer-Encoding: xchunked\r\n\r\n",
-        )
-        .await;
+    let coding = "POST / HTTP/1.1\r\nHost: {HOST}\r\nTransfer-Encoding: xchunked\r\n\r\n";
+    target.answers(501, "a transfer coding nobody knows", coding).await;
 }
 
 #[tokio::test]
@@ -223,10 +224,10 @@ async fn a_path_cannot_be_written_so_that_it_slips_past_its_route() {
     assert_eq!(ask("/encoded%2Fslash").await, 200);
     assert_eq!(ask("/broken%zz").await, 400);
     assert_eq!(ask("/../../..").await, 200);
-    assert_eq!(ask("/a \"b\"").await, 200);
+    assert_eq!(ask("/a \"b\"").await, 400, "a target holds no space");
 
     let lines: Vec<String> = origin.requests().into_iter().map(|request| request.line).collect();
-    assert_eq!(lines, ["GET /public/b?keep=../me", "GET /encoded%2Fslash", "GET /", "GET /a%20%22b%22"]);
+    assert_eq!(lines, ["GET /public/b?keep=../me", "GET /encoded%2Fslash", "GET /"]);
 }
 
 #[tokio::test]

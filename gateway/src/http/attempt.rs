@@ -1,19 +1,33 @@
-//! One try of a request: its peer, its deadlines, and whether another one may follow.
+//! One try of a request: which endpoint, over which connection, and whether another try may follow.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    task::{Context, Waker},
+    time::Duration,
+};
 
-use pingora::{Error, ErrorSource, ErrorType, RetryType, proxy::Session, upstreams::peer::HttpPeer};
 use routing::rule::Retries;
 use tokio::time::Instant;
 
 use super::{
-    admit::{authority, target_h2},
+    admit::target_h2,
     exchange::{Exchange, Target},
     failure::Failure,
+    flow::Broken,
+    h1, h2,
+    head::Head,
+    serve::Desk,
+    side::Up,
 };
 use crate::{
-    net::facts::{Arrival, Facts},
-    upstream::endpoints::NoEndpoint,
+    net::facts::Arrival,
+    upstream::{
+        connect::{NoConnection, connect},
+        dial::Dial,
+        endpoints::NoEndpoint,
+        pool::Place,
+    },
 };
 
 /// Envoy's base interval between tries.
@@ -21,8 +35,17 @@ const BACK_OFF: Duration = Duration::from_millis(25);
 /// Envoy's longest interval between tries.
 const BACK_OFF_MAX: Duration = Duration::from_millis(250);
 
-/// Marks the errors that stand for a response status which the route wants retried.
-pub(crate) const RETRY_STATUS: ErrorType = ErrorType::new("RetryStatus");
+/// A connection with room for a request.
+pub(crate) struct Connected {
+    /// The side towards the endpoint.
+    pub(crate) up: Up,
+    /// How it was reached.
+    pub(crate) dial: Arc<Dial>,
+    /// Where it is kept afterwards.
+    pub(crate) place: Place,
+    /// It has carried requests before.
+    pub(crate) reused: bool,
+}
 
 /// Waits before a retry: uniformly in `[0, min(B*2^(n-1), 10*B))`.
 pub(crate) async fn back_off(exchange: &Exchange) {
@@ -31,29 +54,98 @@ pub(crate) async fn back_off(exchange: &Exchange) {
     tokio::time::sleep(longest.mul_f64(fastrand::f64())).await;
 }
 
-/// The peer of the next try.
+/// Connects to the endpoint of the next try, or takes a kept connection.
 ///
 /// # Errors
 /// [`Failure`] when there is none.
-pub(crate) fn next_peer(exchange: &mut Exchange, session: &Session) -> Result<Box<HttpPeer>, Failure> {
+pub(crate) async fn next(
+    desk: &Desk,
+    exchange: &mut Exchange,
+    request: &Head,
+    downstream_h2: bool,
+) -> Result<Connected, Failure> {
     if exchange.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
         return Err(Failure::RouteTimeout);
     }
     exchange.attempts += 1;
+    let (dial, address) = endpoint(exchange, downstream_h2)?;
     let rule = exchange.rule.clone();
-    let destination = exchange.destination();
-    let rewritten = rule.as_ref().zip(destination).and_then(|(rule, destination)| rule.authority(destination)).cloned();
-    let host = rewritten.as_ref().and_then(|value| value.to_str().ok());
-    let host = host.unwrap_or_else(|| authority(session.req_header()));
+    let rewritten = rule.as_ref().zip(exchange.destination()).and_then(|(rule, to)| rule.authority(to));
+    let host = rewritten.and_then(|value| value.to_str().ok()).unwrap_or_else(|| request.authority());
+    let place = Place::new(&dial, address, host);
     let deadline = exchange.deadline;
+    if dial.h2 {
+        // Apart, as dialling below: what is rarely needed takes no room in every request's future.
+        return Box::pin(shared(desk, dial, address, place, host, deadline)).await;
+    }
+    let mut cx = Context::from_waker(Waker::noop());
+    // The second look at an endpoint that had ended a kept connection is at a new one.
+    if !exchange.refreshed
+        && let Some(kept) = desk.idle.take(&place, |client: &mut Box<h1::client::Client>| client.is_quiet(&mut cx))
+    {
+        return Ok(Connected { up: Up::H1(kept), dial, place, reused: true });
+    }
+    let connection = Box::pin(connect(&dial, address, host, deadline, desk.metrics())).await.map_err(no_connection)?;
+    let up = Up::H1(Box::new(h1::client::Client::new(connection)));
+    Ok(Connected { up, dial, place, reused: false })
+}
+
+#[expect(clippy::too_many_arguments, reason = "a private step of `next` with what that has found out")]
+async fn shared(
+    desk: &Desk,
+    dial: Arc<Dial>,
+    address: SocketAddr,
+    place: Place,
+    host: &str,
+    deadline: Option<Instant>,
+) -> Result<Connected, Failure> {
+    let find = || desk.shared.find(&place, h2::client::Connection::stream);
+    let connected = |stream, reused| Connected {
+        up: Up::H2(Box::new(stream)),
+        dial: Arc::clone(&dial),
+        place: place.clone(),
+        reused,
+    };
+    if let Some(stream) = find() {
+        return Ok(connected(stream, true));
+    }
+    let dialling = desk.shared.dialling(&place);
+    // Waiting for another request's dial counts as connecting, too.
+    let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
+    let limit = left.min(dial.connect_timeout);
+    let work = async {
+        let _only_one = dialling.lock().await;
+        if let Some(stream) = find() {
+            return Ok(connected(stream, true));
+        }
+        let connection = connect(&dial, address, host, deadline, desk.metrics()).await.map_err(no_connection)?;
+        let mut open = h2::client::Connection::open(connection, dial.requests)
+            .await
+            .map_err(|why| Failure::Connect(format!("HTTP/2: {why}")))?;
+        let stream = open.stream().ok_or(Failure::Connect("HTTP/2: a new connection takes no stream".into()))?;
+        desk.shared.put(&place, &dial, open);
+        Ok(connected(stream, false))
+    };
+    tokio::time::timeout(limit, work).await.unwrap_or(Err(Failure::ConnectTimeout))
+}
+
+fn no_connection(why: NoConnection) -> Failure {
+    match why {
+        NoConnection::Failed(why) => Failure::Connect(why),
+        NoConnection::TimedOut => Failure::ConnectTimeout,
+    }
+}
+
+/// Where the next try goes, and how.
+fn endpoint(exchange: &mut Exchange, downstream_h2: bool) -> Result<(Arc<Dial>, SocketAddr), Failure> {
     let inbound = matches!(exchange.arrival(), Arrival::Inbound { .. });
     let target = exchange.target.as_mut().ok_or(Failure::Internal("a request without target"))?;
-    let h2 = target_h2(target, session.is_http2());
-    let mut peer = match target {
+    let h2 = target_h2(target, downstream_h2);
+    match target {
         Target::Direct { address, .. } => {
             let dials = if inbound { &exchange.installed.application } else { &exchange.installed.direct };
             let dial = dials.get(false, h2).ok_or(Failure::Internal("no plain dial"))?;
-            dial.peer(*address, host)
+            Ok((Arc::clone(dial), *address))
         }
         Target::Cluster { upstream, picked, .. } => {
             if picked.is_none() {
@@ -66,105 +158,89 @@ pub(crate) fn next_peer(exchange: &mut Exchange, session: &Session) -> Result<Bo
             let index = picked.as_ref().map_or(0, |picked| picked.endpoint);
             let endpoint = &upstream.cluster.endpoints[index];
             let dial = upstream.dial(endpoint.tls, h2).ok_or(Failure::Internal("the cluster has no such dial"))?;
-            dial.peer(endpoint.address, host)
+            Ok((Arc::clone(dial), endpoint.address))
         }
-    };
-    if let Some(deadline) = deadline {
-        peer.options.total_connection_timeout = Some(deadline.saturating_duration_since(Instant::now()));
-    }
-    Ok(peer)
-}
-
-/// The request is on this connection now. Starts its deadlines when its body is already complete.
-pub(crate) fn connected(exchange: &mut Exchange, facts: Option<&std::sync::Arc<Facts>>, body_done: bool) {
-    exchange.sent = Some(Instant::now());
-    let Some(facts) = facts else { return };
-    facts.deadline.disarm();
-    facts.busy.store(true, Ordering::Relaxed);
-    let number = facts.requests.fetch_add(1, Ordering::Relaxed) + 1;
-    exchange.upstream = Some((std::sync::Arc::clone(facts), number));
-    if body_done {
-        start_deadlines(exchange);
     }
 }
 
-/// The request is complete: from now on the route's timeouts run (Envoy starts them with the end of the request).
-pub(crate) fn start_deadlines(exchange: &mut Exchange) {
-    let Some(rule) = &exchange.rule else { return };
-    if exchange.upgrade {
-        return;
-    }
-    let now = Instant::now();
-    if exchange.deadline.is_none() {
-        exchange.deadline = rule.timeout.map(|timeout| now + timeout);
-    }
-    let per_try = rule.retries.per_try_timeout.map(|timeout| now + timeout);
-    let first = [exchange.deadline, per_try].into_iter().flatten().min();
-    if let (Some(at), Some((facts, _))) = (first, &exchange.upstream) {
-        facts.deadline.arm_at(at);
-    }
-}
-
-/// A connection could not be made. Decides on a retry.
-pub(crate) fn connect_failed(exchange: &mut Exchange, error: &mut Error) {
-    let timed_out = *error.etype() == ErrorType::ConnectTimedout;
+/// No connection could be made. Whether another try follows.
+pub(crate) fn connect_failed(exchange: &mut Exchange, failure: &mut Failure) -> bool {
     let late = exchange.deadline.is_some_and(|deadline| deadline <= Instant::now());
-    exchange.failure = Some(match timed_out {
-        true if late => Failure::RouteTimeout,
-        true => Failure::ConnectTimeout,
-        false => Failure::Connect(reason(error)),
-    });
-    let retry = !late && may_retry(exchange, |retries| retries.connect_failure || retries.server_errors);
-    decide(exchange, error, retry);
+    if late && *failure == Failure::ConnectTimeout {
+        *failure = Failure::RouteTimeout;
+    }
+    let about_connecting = matches!(failure, Failure::Connect(_) | Failure::ConnectTimeout);
+    let again = about_connecting && may_retry(exchange, |retries| retries.connect_failure || retries.server_errors);
+    if again {
+        elsewhere(exchange);
+    }
+    again
 }
 
-/// A try broke after its connection was there. Decides on a retry.
-pub(crate) fn broke(exchange: &mut Exchange, session: &Session, error: &mut Error, reused: bool) {
-    let downstream = *error.esource() == ErrorSource::Downstream;
-    let failure = classify(exchange, error, downstream);
-    let replayable = !exchange.responding && !downstream && !session.as_ref().retry_buffer_truncated();
-    // A kept connection that the endpoint closed at the same moment: nothing was wrong with the request.
-    let stale = reused
-        && matches!(failure, Failure::UpstreamClosed)
-        && session.req_header().method.is_idempotent()
-        && exchange.attempts <= 8;
-    let refused = matches!(failure, Failure::UpstreamReset) && error.retry();
-    let retry = replayable
-        && (stale
-            || may_retry(exchange, |retries| match &failure {
-                Failure::UpstreamClosed => retries.reset || retries.server_errors,
-                Failure::UpstreamReset => (refused && retries.refused_stream) || retries.reset || retries.server_errors,
-                Failure::PerTryTimeout => retries.reset || retries.gateway_errors || retries.server_errors,
-                Failure::Connect(_) => *error.etype() == RETRY_STATUS,
-                _ => false,
-            }));
-    exchange.failure = Some(failure);
-    decide(exchange, error, retry);
+/// What a try was when it broke.
+pub(crate) struct Tried {
+    /// Its connection had carried requests before.
+    pub(crate) reused: bool,
+    /// Running the request twice is running it once (RFC 9110 section 9.2.2).
+    pub(crate) idempotent: bool,
+    /// All of the request that was sent can be sent again.
+    pub(crate) replayable: bool,
+}
+
+/// A try broke before its answer began. Whether another one follows.
+///
+/// By itself only a request of which nothing can have been processed is repeated; what else is, the route says.
+pub(crate) fn broke(exchange: &mut Exchange, tried: &Tried, broken: &Broken, failure: &Failure) -> bool {
+    if !tried.replayable {
+        return false;
+    }
+    let stale = tried.reused && tried.idempotent && matches!(broken, Broken::Closed { untouched: true });
+    if stale && !exchange.refreshed {
+        // A kept connection that the endpoint closed at the same moment: once, and it is no retry.
+        exchange.refreshed = true;
+        exchange.attempts -= 1;
+        return true;
+    }
+    let again = may_retry(exchange, |retries| match (failure, broken) {
+        (Failure::PerTryTimeout, _) => retries.reset || retries.gateway_errors || retries.server_errors,
+        (Failure::UpstreamReset, Broken::Reset { unseen: true }) => {
+            retries.refused_stream || retries.reset || retries.server_errors
+        }
+        (Failure::UpstreamReset | Failure::UpstreamClosed, _) => retries.reset || retries.server_errors,
+        _ => false,
+    });
+    if again {
+        elsewhere(exchange);
+    }
+    again
 }
 
 /// Whether a response head makes the route want another try, and another try is left.
-pub(crate) fn wants_other_answer(exchange: &Exchange, status: u16, grpc_status: Option<u16>) -> bool {
-    may_retry(exchange, |retries| {
+pub(crate) fn wants_other_answer(exchange: &mut Exchange, status: u16, grpc_status: Option<u16>) -> bool {
+    let again = may_retry(exchange, |retries| {
         (retries.server_errors && status >= 500)
             || (retries.gateway_errors && (502..=504).contains(&status))
             || retries.statuses.contains(&status)
             || grpc_status.is_some_and(|status| retries.grpc_statuses.iter().any(|one| u16::from(*one) == status))
-    })
+    });
+    if again {
+        elsewhere(exchange);
+    }
+    again
 }
 
 fn may_retry(exchange: &Exchange, condition: impl FnOnce(&Retries) -> bool) -> bool {
+    if exchange.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+        return false;
+    }
     match &exchange.rule {
         Some(rule) => exchange.attempts <= rule.retries.attempts && condition(&rule.retries),
         None => exchange.attempts <= 2 && condition(&Retries::default()),
     }
 }
 
-fn decide(exchange: &mut Exchange, error: &mut Error, retry: bool) {
-    error.retry = RetryType::Decided(retry);
-    exchange.release_upstream();
-    if !retry {
-        return;
-    }
+/// The next try goes to another endpoint while there is one.
+fn elsewhere(exchange: &mut Exchange) {
     if let Some(Target::Cluster { upstream, picked, .. }) = &mut exchange.target
         && let Some(picked) = picked.take()
     {
@@ -172,50 +248,7 @@ fn decide(exchange: &mut Exchange, error: &mut Error, retry: bool) {
     }
 }
 
-fn classify(exchange: &Exchange, error: &Error, downstream: bool) -> Failure {
-    if downstream {
-        return match error.etype() {
-            ErrorType::InvalidHTTPHeader | ErrorType::Custom(_) => Failure::BadRequest("the request body is malformed"),
-            _ if io_kind(error) == Some(std::io::ErrorKind::InvalidData) => {
-                Failure::BadRequest("the request body is malformed")
-            }
-            _ => Failure::DownstreamClosed,
-        };
-    }
-    match error.etype() {
-        ErrorType::ReadTimedout | ErrorType::WriteTimedout => timeout_kind(exchange),
-        kind if *kind == RETRY_STATUS => Failure::Connect("the route retries this status".into()),
-        ErrorType::InvalidHTTPHeader | ErrorType::InvalidH2 | ErrorType::H2Downgrade | ErrorType::Custom(_) => {
-            Failure::UpstreamProtocol(reason(error))
-        }
-        ErrorType::H2Error => Failure::UpstreamReset,
-        _ if io_kind(error) == Some(std::io::ErrorKind::TimedOut) => timeout_kind(exchange),
-        _ => Failure::UpstreamClosed,
-    }
-}
-
-/// Our own streams report a passed deadline and bad framing as I/O errors.
-fn io_kind(error: &Error) -> Option<std::io::ErrorKind> {
-    error.root_cause().downcast_ref::<std::io::Error>().map(std::io::Error::kind)
-}
-
-fn timeout_kind(exchange: &Exchange) -> Failure {
-    let late = exchange.deadline.is_some_and(|deadline| deadline <= Instant::now() + Duration::from_millis(1));
-    if late { Failure::RouteTimeout } else { Failure::PerTryTimeout }
-}
-
-/// The cause in words, without pingora's own framing.
-fn reason(error: &Error) -> String {
-    match &error.context {
-        Some(context) => context.as_str().to_owned(),
-        None => error.etype().as_str().to_owned(),
-    }
-}
-
-/// An error that no hook has explained: the client broke off, or a defect of ours.
-pub(crate) fn unexplained(error: &Error) -> Failure {
-    if *error.esource() == ErrorSource::Downstream {
-        return Failure::DownstreamClosed;
-    }
-    Failure::Internal("the proxy failed")
+/// Methods that RFC 9110 section 9.2.2 calls idempotent.
+pub(crate) fn is_idempotent(method: &str) -> bool {
+    matches!(method, "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE")
 }

@@ -1,19 +1,21 @@
-//! What the hooks of one request share. Each field says who sets it.
+//! What is known of one request on its way. Each field says who sets it.
 
 use std::{
+    cell::RefCell,
     net::SocketAddr,
-    sync::{Arc, atomic::Ordering},
+    ops::{Deref, DerefMut},
+    rc::Rc,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use http::HeaderValue;
 use routing::{
     inbound::InboundPort,
     rule::{Action, Destination, Rule},
 };
 use tokio::time::Instant;
 
-use super::failure::Failure;
+use super::{failure::Failure, flow::Flow, head::Head, name::Name};
 use crate::{
     live::Installed,
     net::facts::{Arrival, Facts},
@@ -22,46 +24,46 @@ use crate::{
 
 /// One request on its way.
 pub(crate) struct Exchange {
-    /// The configuration this request lives under, from its first byte to its log line (`new_ctx`).
+    /// The configuration this request lives under, from its first byte to its log line (`new`).
     pub(crate) installed: Arc<Installed>,
-    /// When the head was complete, wall clock (`new_ctx`).
+    /// When the head was complete, wall clock (`new`).
     pub(crate) start: SystemTime,
-    /// When the head was complete (`new_ctx`).
+    /// When the head was complete (`new`).
     pub(crate) started: Instant,
-    /// The connection it came on (`early_request_filter`).
-    pub(crate) facts: Option<Arc<Facts>>,
+    /// The connection it came on (`new`).
+    pub(crate) facts: Rc<Facts>,
     /// True for `content-type: application/grpc` (`admit`).
     pub(crate) grpc: bool,
-    /// True for a WebSocket upgrade (`admit`).
-    pub(crate) upgrade: bool,
-    /// The id that goes upstream and into the log (`admit`).
-    pub(crate) request_id: Option<HeaderValue>,
-    /// `x-forwarded-for` as sent upstream (`forward`).
-    pub(crate) forwarded_for: Option<HeaderValue>,
     /// The route, for requests that have one (`admit`).
     pub(crate) rule: Option<Arc<Rule>>,
     /// Where it goes (`admit`).
     pub(crate) target: Option<Target>,
-    /// When [`Rule::timeout`] passes; set once the request body is complete (`attempt`).
+    /// When [`Rule::timeout`] passes; set once the request body is complete (`forward`).
     pub(crate) deadline: Option<Instant>,
     /// Tries so far (`attempt`).
     pub(crate) attempts: u32,
+    /// It was sent again because a kept connection had ended meanwhile (`attempt`).
+    pub(crate) refreshed: bool,
     /// Endpoints tried so far (`attempt`).
     pub(crate) tried: Vec<SocketAddr>,
-    /// Connection of the current try, and which request on it this is (`connected_to_upstream`).
-    pub(crate) upstream: Option<(Arc<Facts>, u64)>,
-    /// When the current try was sent (`connected_to_upstream`).
+    /// Connection of the current try (`forward`).
+    pub(crate) upstream: Option<Rc<Facts>>,
+    /// When the current try was sent (`forward`).
     pub(crate) sent: Option<Instant>,
-    /// From there to the response head (`upstream_response_filter`).
+    /// From there to the response head (`forward`).
     pub(crate) service_time: Option<Duration>,
-    /// A response head went to the client (`response_filter`, `reply`).
-    pub(crate) responding: bool,
+    /// Status that went to the client; 0 = none (`forward`, `reply`).
+    pub(crate) status: u16,
     /// Why the proxy answers itself, or why the answer broke off.
     pub(crate) failure: Option<Failure>,
-    /// Status, flags and details of a local reply that is no failure: redirect, direct response.
+    /// Details of a local reply that is no failure: redirect, direct response (`reply`).
     pub(crate) local: Option<&'static str>,
     /// gRPC status seen in headers or trailers.
     pub(crate) grpc_status: Option<u16>,
+    /// The request's body (`forward`).
+    pub(crate) request: Flow,
+    /// The response's body (`forward`, `reply`).
+    pub(crate) response: Flow,
 }
 
 /// Where a request goes.
@@ -81,43 +83,52 @@ pub(crate) enum Target {
         address: SocketAddr,
         /// Speak HTTP/2 there.
         h2: bool,
-        /// `inbound|8080||` or `PassthroughCluster`.
-        cluster: Arc<str>,
+        /// The cluster's name, for logs.
+        cluster: DirectCluster,
         /// The workload's port, for inbound requests.
         port: Option<InboundPort>,
     },
 }
 
+/// Envoy's names of clusters that Istio makes for addresses.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum DirectCluster {
+    /// `inbound|8080||`.
+    Inbound(u16),
+    /// `PassthroughCluster`.
+    Passthrough,
+}
+
 impl Exchange {
     /// A request that begins now.
-    pub(crate) fn new(installed: Arc<Installed>) -> Self {
+    pub(crate) fn new(installed: Arc<Installed>, facts: Rc<Facts>) -> Self {
         Self {
             installed,
             start: SystemTime::now(),
             started: Instant::now(),
-            facts: None,
+            facts,
             grpc: false,
-            upgrade: false,
-            request_id: None,
-            forwarded_for: None,
             rule: None,
             target: None,
             deadline: None,
             attempts: 0,
+            refreshed: false,
             tried: Vec::new(),
             upstream: None,
             sent: None,
             service_time: None,
-            responding: false,
+            status: 0,
             failure: None,
             local: None,
             grpc_status: None,
+            request: Flow::default(),
+            response: Flow::default(),
         }
     }
 
     /// The door the connection came through.
     pub(crate) fn arrival(&self) -> Arrival {
-        self.facts.as_ref().map_or(Arrival::Outbound { original: None }, |facts| facts.arrival)
+        self.facts.arrival
     }
 
     /// The destination that was chosen among the rule's.
@@ -128,14 +139,81 @@ impl Exchange {
             Action::Redirect(_) | Action::Direct(_) => None,
         }
     }
+}
 
-    /// The last try's connection is nobody's business any more.
-    pub(crate) fn release_upstream(&mut self) {
-        if let Some((facts, number)) = &self.upstream
-            && facts.requests.load(Ordering::Relaxed) == *number
-        {
-            facts.deadline.disarm();
-            facts.busy.store(false, Ordering::Relaxed);
+/// The heads of one exchange.
+#[derive(Debug, Default)]
+pub(crate) struct Heads {
+    /// As it came, with its path in one form.
+    pub(crate) request: Head,
+    /// As it goes upstream.
+    pub(crate) sent: Head,
+    /// As it goes to the client.
+    pub(crate) response: Head,
+}
+
+impl Heads {
+    /// What one protocol says at the beginning of a tunnel and the other does not (RFC 8441 section 5): the answer to
+    /// `Sec-WebSocket-Key`.
+    pub(crate) fn complete_upgrade(&mut self, downstream_h2: bool) {
+        if downstream_h2 || self.response.has(Name::SecWebSocketAccept) {
+            return;
         }
+        if let Some(key) = self.request.value(Name::SecWebSocketKey) {
+            let accept = tokio_tungstenite::tungstenite::handshake::derive_accept_key(key);
+            self.response.append(Name::SecWebSocketAccept, accept.as_bytes());
+        }
+    }
+}
+
+/// Sets of heads that a thread keeps for the next request.
+const KEEP: usize = 64;
+
+thread_local! {
+    #[expect(clippy::vec_box, reason = "what is lent is the box: moving it in and out copies one pointer")]
+    static FREE: RefCell<Vec<Box<Heads>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Heads lent by the thread while a request is on its way: a connection without one holds none.
+pub(crate) struct Lent(Option<Box<Heads>>);
+
+impl Lent {
+    /// Heads that hold nothing yet.
+    pub(crate) fn new() -> Self {
+        Self(Some(FREE.with_borrow_mut(Vec::pop).unwrap_or_default()))
+    }
+}
+
+impl Deref for Lent {
+    type Target = Heads;
+
+    fn deref(&self) -> &Heads {
+        self.0.as_ref().expect("it is taken by the drop alone")
+    }
+}
+
+impl DerefMut for Lent {
+    fn deref_mut(&mut self) -> &mut Heads {
+        self.0.as_mut().expect("it is taken by the drop alone")
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let Some(mut heads) = self.0.take() else { return };
+        // One that had to grow for a large head does not stay.
+        if [&heads.request, &heads.sent, &heads.response].iter().any(|head| head.is_large()) {
+            return;
+        }
+        heads.request.clear();
+        heads.sent.clear();
+        heads.response.clear();
+        // A thread that ends keeps nothing.
+        let _ = FREE.try_with(|free| {
+            let mut free = free.borrow_mut();
+            if free.len() < KEEP {
+                free.push(heads);
+            }
+        });
     }
 }

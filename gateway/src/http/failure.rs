@@ -40,6 +40,18 @@ pub(crate) enum Failure {
     MissingHost,
     /// HTTP/1.0 and older.
     LowVersion,
+    /// Neither HTTP/1.0 nor HTTP/1.1 where one of them has to stand (RFC 9110 section 15.6.6).
+    BadVersion,
+    /// A transfer coding other than chunked (RFC 9112 section 6.1).
+    UnknownCoding,
+    /// CONNECT, or TRACE with a body.
+    MethodNotServed,
+    /// The request line alone is longer than a head may be.
+    TargetTooLong,
+    /// The head was not complete in time.
+    HeadTimeout,
+    /// The body brought nothing for too long.
+    BodyTimeout,
     /// The host demands a client certificate that this connection was not asked for (RFC 9110 section 15.5.20).
     Misdirected,
     /// More than 60 KiB or 100 headers.
@@ -67,6 +79,7 @@ const RESET: &str = "upstream connect error or disconnect/reset before headers. 
 
 impl Failure {
     /// What the client and the log see. One row per variant: a new one does not compile until its row is here.
+    #[expect(clippy::too_many_lines, reason = "a table")]
     pub(crate) fn answer(&self) -> Answer {
         let row = |status, flag, details: &'static str, body: &'static str, keep| Answer {
             status,
@@ -112,6 +125,26 @@ impl Failure {
             Self::BadPath => row(400, "-", "path_normalization_failed", "the path cannot be normalised", false),
             Self::MissingHost => row(400, "-", "missing_host_header", "the Host header is missing", false),
             Self::LowVersion => row(426, "-", "low_version", "HTTP/1.1 or newer is needed", false),
+            Self::BadVersion => {
+                row(505, "DPE", "http1.codec_error", "the version of the request is not HTTP/1.1", false)
+            }
+            Self::UnknownCoding => {
+                row(501, "DPE", "http1.codec_error", "the only transfer coding accepted is chunked", false)
+            }
+            Self::MethodNotServed => {
+                row(405, "DPE", "http1.codec_error", "CONNECT is not served, and TRACE not with a body", false)
+            }
+            Self::TargetTooLong => {
+                row(414, "DPE", "http1.codec_error", "the request line is longer than 60 KiB", false)
+            }
+            Self::HeadTimeout => row(
+                408,
+                "-",
+                "request_header_timeout",
+                "the request head was not complete within 10 s of its first byte",
+                false,
+            ),
+            Self::BodyTimeout => row(408, "-", "request_timeout", "the request body brought nothing for 60 s", false),
             Self::Misdirected => row(
                 421,
                 "-",

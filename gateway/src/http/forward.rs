@@ -1,306 +1,427 @@
-//! The request as it goes upstream, and the response as it goes back: what an Istio proxy does to every one.
+//! From an admitted request to its answer: pick, connect, send, stream both directions at once.
 
-use std::time::SystemTime;
-
-use http::{HeaderName, HeaderValue, header};
-use pingora::{
-    Result,
-    http::{RequestHeader, ResponseHeader},
+use std::{
+    future::poll_fn,
+    rc::Rc,
+    task::{Context, Poll},
 };
-use routing::rule::EditHeaders;
+
+use tokio::time::Instant;
 
 use super::{
-    admit::{authority, scheme},
-    exchange::{Exchange, Target},
-    names,
+    attempt::{self, Connected, Tried},
+    edit,
+    exchange::{Exchange, Heads},
+    failure::Failure,
+    flow::{Broken, Fault, Sink as _, Source as _, Waits},
+    head::{Head, Length},
+    limits::{BODY, REPLAY, WRITE},
+    record::grpc_status,
+    serve::Desk,
+    side::{Down, Up},
 };
-use crate::net::facts::{Arrival, Facts};
 
-/// What a client must not decide: Envoy drops these from outside requests.
-const NOT_FROM_OUTSIDE: [&str; 20] = [
-    "x-envoy-attempt-count",
-    "x-envoy-decorator-operation",
-    "x-envoy-downstream-service-cluster",
-    "x-envoy-downstream-service-node",
-    "x-envoy-expected-rq-timeout-ms",
-    "x-envoy-external-address",
-    "x-envoy-force-trace",
-    "x-envoy-hedge-on-per-try-timeout",
-    "x-envoy-internal",
-    "x-envoy-ip-tags",
-    "x-envoy-max-retries",
-    "x-envoy-original-path",
-    "x-envoy-peer-metadata",
-    "x-envoy-peer-metadata-id",
-    "x-envoy-retriable-header-names",
-    "x-envoy-retriable-status-codes",
-    "x-envoy-retry-grpc-on",
-    "x-envoy-retry-on",
-    "x-envoy-upstream-alt-stat-name",
-    "x-envoy-upstream-rq-timeout-alt-response",
-];
-
-/// pingora keeps the spelling of header names beside the map, so operations go through its own methods.
-struct Edit<'a, H>(&'a mut H);
-
-impl EditHeaders for Edit<'_, RequestHeader> {
-    fn remove_all(&mut self, name: &HeaderName) {
-        self.0.remove_header(name);
-    }
-
-    fn set(&mut self, name: &HeaderName, value: HeaderValue) {
-        let _infallible = self.0.insert_header(name.clone(), value);
-    }
-
-    fn add(&mut self, name: &HeaderName, value: HeaderValue) {
-        let _infallible = self.0.append_header(name.clone(), value);
-    }
-}
-
-impl EditHeaders for Edit<'_, ResponseHeader> {
-    fn remove_all(&mut self, name: &HeaderName) {
-        self.0.remove_header(name);
-    }
-
-    fn set(&mut self, name: &HeaderName, value: HeaderValue) {
-        let _infallible = self.0.insert_header(name.clone(), value);
-    }
-
-    fn add(&mut self, name: &HeaderName, value: HeaderValue) {
-        let _infallible = self.0.append_header(name.clone(), value);
-    }
-}
-
-/// Turns the client's head into the one that goes upstream.
+/// Forwards a request. `true`: the client's connection can go on.
 ///
 /// # Errors
-/// When the rewritten target is no valid URI.
-pub(crate) fn request(exchange: &mut Exchange, request: &mut RequestHeader) -> Result<()> {
-    let Some(facts) = exchange.facts.clone() else { return Ok(()) };
-    name_host(request)?;
-    strip_outside(request, facts.arrival);
-    match facts.arrival {
-        Arrival::Gateway { .. } => from_outside(exchange, request, &facts)?,
-        Arrival::Inbound { .. } => into_application(exchange, request, &facts)?,
-        Arrival::Outbound { .. } | Arrival::Upstream => out_of_application(exchange, request)?,
-    }
-    if let Some(Target::Cluster { upstream, .. }) = &exchange.target {
-        request.insert_header(names::X_ENVOY_ATTEMPT_COUNT, HeaderValue::from(exchange.attempts))?;
-        request.insert_header(names::X_ENVOY_DECORATOR, upstream.decorator.clone())?;
-        if let (Some(limit), Some((_, number))) =
-            (upstream.cluster.limits.max_requests_per_connection, &exchange.upstream)
-            && *number >= u64::from(limit)
-        {
-            request.insert_header(header::CONNECTION, "close")?;
+/// Why there is no answer; the client has not been told.
+pub(crate) async fn forward(
+    desk: &Desk,
+    exchange: &mut Exchange,
+    heads: &mut Heads,
+    down: &mut Down<'_>,
+    close: bool,
+) -> Result<bool, Failure> {
+    let mut replay = Replay::new(&heads.request);
+    let connected = loop {
+        attempt::back_off(exchange).await;
+        if let Some(connected) = one_try(desk, exchange, heads, down, &mut replay).await? {
+            break connected;
         }
-    }
-    let Some(rule) = exchange.rule.clone() else { return Ok(()) };
-    if let Some(timeout) = rule.timeout {
-        let ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-        request.insert_header(names::X_ENVOY_EXPECTED_TIMEOUT, HeaderValue::from(ms))?;
-    }
-    if let Some(path) = rule.rewrite.as_ref().and_then(|rewrite| rewrite.path(request.uri.path())) {
-        rewrite_path(request, &path)?;
-    }
-    let destination = exchange.destination();
-    rule.edit_request(destination, &mut Edit(request));
-    if let Some(authority) = destination.and_then(|destination| rule.authority(destination)) {
-        request.insert_header(header::HOST, authority.clone())?;
-    }
-    Ok(())
-}
-
-/// HTTP/2 names its host in `:authority`; from here on the Host header speaks for every protocol.
-fn name_host(request: &mut RequestHeader) -> Result<()> {
-    if request.uri.authority().is_none() || request.headers.contains_key(header::HOST) {
-        return Ok(());
-    }
-    match HeaderValue::try_from(authority(request)) {
-        Ok(host) => request.insert_header(header::HOST, host),
-        Err(_) => Ok(()),
-    }
-}
-
-fn strip_outside(request: &mut RequestHeader, arrival: Arrival) {
-    // Inbound traffic comes from other proxies of the mesh, whose headers are for the application to see.
-    if matches!(arrival, Arrival::Inbound { .. }) {
-        for name in [names::X_ENVOY_PEER_METADATA, names::X_ENVOY_PEER_METADATA_ID, names::X_ENVOY_DECORATOR] {
-            request.remove_header(name);
-        }
-        return;
-    }
-    let sent: Vec<HeaderName> = request
-        .headers
-        .keys()
-        .filter(|name| name.as_str().starts_with("x-envoy-"))
-        .filter(|name| NOT_FROM_OUTSIDE.contains(&name.as_str()) || name.as_str().starts_with("x-envoy-upstream-rq-"))
-        .cloned()
-        .collect();
-    for name in sent {
-        request.remove_header(&name);
-    }
-}
-
-/// A gateway trusts nothing that a client says about itself.
-fn from_outside(exchange: &mut Exchange, request: &mut RequestHeader, facts: &Facts) -> Result<()> {
-    let forwarded_for = append_address(request, &facts.remote_ip);
-    request.insert_header(names::X_FORWARDED_FOR, forwarded_for.clone())?;
-    exchange.forwarded_for = Some(forwarded_for);
-    request.insert_header(names::X_FORWARDED_PROTO, HeaderValue::from_static(scheme(facts)))?;
-    request.insert_header(names::X_ENVOY_EXTERNAL_ADDRESS, facts.remote_ip.clone())?;
-    let id = exchange.request_id.get_or_insert_with(new_request_id).clone();
-    request.insert_header(names::X_REQUEST_ID, id)?;
-    request.remove_header(names::X_FORWARDED_CLIENT_CERT);
-    if let Some(element) = facts.tls.as_ref().and_then(|tls| tls.client_certificate.as_ref()) {
-        request.insert_header(names::X_FORWARDED_CLIENT_CERT, element.clone())?;
-    }
-    Ok(())
-}
-
-/// Gives a request that goes nowhere the id and the address that its log line shows.
-pub(crate) fn name_request(exchange: &mut Exchange, request: &RequestHeader) {
-    let edge = matches!(exchange.arrival(), Arrival::Gateway { .. });
-    let sent = request.headers.get(names::X_REQUEST_ID).filter(|_| !edge).cloned();
-    exchange.request_id.get_or_insert_with(|| sent.unwrap_or_else(new_request_id));
-    if let (None, true, Some(facts)) = (&exchange.forwarded_for, edge, &exchange.facts) {
-        exchange.forwarded_for = Some(append_address(request, &facts.remote_ip));
-    }
-}
-
-/// An inbound sidecar adds who the caller proved to be to what the caller said of its own callers.
-fn into_application(exchange: &mut Exchange, request: &mut RequestHeader, facts: &Facts) -> Result<()> {
-    match facts.tls.as_ref().and_then(|tls| tls.client_certificate.as_ref()) {
-        Some(element) => request.append_header(names::X_FORWARDED_CLIENT_CERT, element.clone()).map(drop)?,
-        None => drop(request.remove_header(names::X_FORWARDED_CLIENT_CERT)),
-    }
-    join_values(request, names::X_FORWARDED_CLIENT_CERT)?;
-    exchange.forwarded_for = request.headers.get(names::X_FORWARDED_FOR).cloned();
-    keep_or_make(exchange, request, scheme(facts))
-}
-
-fn out_of_application(exchange: &mut Exchange, request: &mut RequestHeader) -> Result<()> {
-    request.remove_header(names::X_FORWARDED_CLIENT_CERT);
-    exchange.forwarded_for = request.headers.get(names::X_FORWARDED_FOR).cloned();
-    keep_or_make(exchange, request, "http")
-}
-
-/// Request id and scheme: the ones that are there, else our own.
-fn keep_or_make(exchange: &mut Exchange, request: &mut RequestHeader, scheme: &'static str) -> Result<()> {
-    if !request.headers.contains_key(names::X_FORWARDED_PROTO) {
-        request.insert_header(names::X_FORWARDED_PROTO, HeaderValue::from_static(scheme))?;
-    }
-    let sent = request.headers.get(names::X_REQUEST_ID).cloned();
-    let id = exchange.request_id.get_or_insert_with(|| sent.unwrap_or_else(new_request_id)).clone();
-    request.insert_header(names::X_REQUEST_ID, id)
-}
-
-/// `x-forwarded-for` with the peer at its end.
-fn append_address(request: &RequestHeader, peer: &HeaderValue) -> HeaderValue {
-    let mut sent = request.headers.get_all(names::X_FORWARDED_FOR).iter().peekable();
-    if sent.peek().is_none() {
-        return peer.clone();
-    }
-    let joined = sent.chain([peer]).map(HeaderValue::as_bytes).collect::<Vec<_>>().join(b",".as_slice());
-    HeaderValue::from_bytes(&joined).unwrap_or_else(|_| peer.clone())
-}
-
-fn join_values(request: &mut RequestHeader, name: &'static str) -> Result<()> {
-    if request.headers.get_all(name).iter().nth(1).is_none() {
-        return Ok(());
-    }
-    let all: Vec<&[u8]> = request.headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
-    match HeaderValue::from_bytes(&all.join(b",".as_slice())) {
-        Ok(joined) => request.insert_header(name, joined),
-        Err(_) => Ok(()),
-    }
-}
-
-fn new_request_id() -> HeaderValue {
-    let id = uuid::Builder::from_random_bytes(fastrand::u128(..).to_ne_bytes()).into_uuid();
-    let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
-    HeaderValue::from_str(id.hyphenated().encode_lower(&mut text)).expect("a UUID is ASCII")
-}
-
-fn rewrite_path(request: &mut RequestHeader, path: &str) -> Result<()> {
-    let original = request.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
-    let target = match request.uri.query() {
-        Some(query) if !path.contains('?') => format!("{path}?{query}"),
-        _ => path.to_owned(),
     };
-    // Istio's textual rewrites can leave nothing in front of the rest of the path.
-    let target = if target.starts_with('/') { target } else { format!("/{target}") };
-    request.set_raw_path(target.as_bytes())?;
-    request.insert_header(names::X_ENVOY_ORIGINAL_PATH, original)
+    drop(replay);
+    edit::response(exchange, &mut heads.response);
+    exchange.status = heads.response.status;
+    Ok(stream(desk, exchange, heads, down, connected, close).await)
 }
 
-/// Turns the endpoint's head into the one that goes to the client.
-///
-/// # Errors
-/// None in practice: every value is valid by construction.
-pub(crate) fn response(exchange: &Exchange, response: &mut ResponseHeader) -> Result<()> {
-    for name in [names::X_ENVOY_PEER_METADATA, names::X_ENVOY_PEER_METADATA_ID, names::X_ENVOY_DECORATOR] {
-        response.remove_header(name);
-    }
-    let server = match exchange.arrival() {
-        Arrival::Outbound { .. } => names::SERVER_OUTBOUND,
-        _ => names::SERVER_ISTIO,
-    };
-    response.insert_header(header::SERVER, server)?;
-    if let Some(time) = exchange.service_time {
-        let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        response.insert_header(names::X_ENVOY_SERVICE_TIME, HeaderValue::from(ms))?;
-    }
-    if !response.headers.contains_key(header::DATE) {
-        response.insert_header(header::DATE, date(exchange.start))?;
-    }
-    if let Some(rule) = &exchange.rule {
-        rule.edit_response(exchange.destination(), &mut Edit(response));
-    }
-    Ok(())
-}
-
-/// IMF-fixdate (RFC 9110 section 5.6.7), made once a second and thread.
-pub(crate) fn date(now: SystemTime) -> HeaderValue {
-    use std::cell::RefCell;
-    thread_local! {
-        static LAST: RefCell<(u64, HeaderValue)> = const { RefCell::new((0, HeaderValue::from_static(""))) };
-    }
-    let second = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    LAST.with_borrow_mut(|(last, value)| {
-        if *last != second {
-            let stamp = jiff::Timestamp::from_second(i64::try_from(second).unwrap_or(0)).unwrap_or_default();
-            let text = stamp.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
-            (*last, *value) = (second, HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("")));
+/// One try, as far as the head of an answer. `None`: another one is to follow.
+async fn one_try(
+    desk: &Desk,
+    exchange: &mut Exchange,
+    heads: &mut Heads,
+    down: &mut Down<'_>,
+    replay: &mut Replay,
+) -> Result<Option<Connected>, Failure> {
+    let mut connected = match attempt::next(desk, exchange, &heads.request, down.is_h2()).await {
+        Ok(connected) => connected,
+        Err(mut failure) => {
+            return if attempt::connect_failed(exchange, &mut failure) { Ok(None) } else { Err(failure) };
         }
-        value.clone()
-    })
+    };
+    exchange.sent = Some(Instant::now());
+    exchange.upstream = Some(Rc::clone(connected.up.facts()));
+    heads.sent.copy(&heads.request);
+    edit::request(exchange, &mut heads.sent);
+    replay.rewind();
+    let last = is_last(&connected);
+    let mut asked = connected.up.send_head(&heads.sent, last).map_err(Stop::Endpoint);
+    if asked.is_ok() {
+        asked = answer(exchange, &mut heads.response, down, &mut connected.up, replay).await;
+    }
+    match asked {
+        Ok(()) => {
+            exchange.service_time = exchange.sent.map(|sent| sent.elapsed());
+            exchange.grpc_status = grpc_status(&heads.response).or(exchange.grpc_status);
+            let status = heads.response.status;
+            let again = replay.is_whole() && attempt::wants_other_answer(exchange, status, exchange.grpc_status);
+            Ok((!again).then_some(connected))
+        }
+        Err(Stop::Client(failure)) => Err(failure),
+        Err(stop) => {
+            let tried = Tried {
+                reused: connected.reused,
+                idempotent: attempt::is_idempotent(heads.request.method()),
+                replayable: replay.is_whole(),
+            };
+            let (broken, failure) = stop.explain();
+            if attempt::broke(exchange, &tried, &broken, &failure) { Ok(None) } else { Err(failure) }
+        }
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Istio `maxRequestsPerConnection`: whether this is the last request of an HTTP/1.1 connection.
+fn is_last(connected: &Connected) -> bool {
+    match (&connected.up, connected.dial.requests) {
+        (Up::H1(client), Some(limit)) => client.requests + 1 >= limit,
+        _ => false,
+    }
+}
 
-    #[test]
-    fn the_peer_is_appended_to_what_the_client_claims() {
-        let mut request = RequestHeader::build("GET", b"/", None).unwrap();
-        let peer = HeaderValue::from_static("192.0.2.1");
-        assert_eq!(append_address(&request, &peer), "192.0.2.1");
-        request.append_header("X-Forwarded-For", "1.1.1.1").unwrap();
-        request.append_header("X-Forwarded-For", "2.2.2.2").unwrap();
-        assert_eq!(append_address(&request, &peer), "1.1.1.1,2.2.2.2,192.0.2.1");
+/// Why a try ended without an answer.
+enum Stop {
+    /// The client is the reason.
+    Client(Failure),
+    /// The endpoint is.
+    Endpoint(Broken),
+    /// It took too long.
+    Late(Failure),
+}
+
+impl Stop {
+    fn explain(self) -> (Broken, Failure) {
+        match self {
+            Self::Client(failure) | Self::Late(failure) => (Broken::Stalled, failure),
+            Self::Endpoint(broken) => {
+                let failure = match &broken {
+                    Broken::Closed { .. } => Failure::UpstreamClosed,
+                    Broken::Reset { .. } => Failure::UpstreamReset,
+                    Broken::Malformed(why) => Failure::UpstreamProtocol((*why).to_owned()),
+                    Broken::Stalled => Failure::RouteTimeout,
+                };
+                (broken, failure)
+            }
+        }
+    }
+}
+
+/// A client that broke: gone, or against the rules.
+fn client(broken: &Broken) -> Failure {
+    match broken {
+        Broken::Malformed(why) => Failure::BadRequest(why),
+        Broken::Closed { .. } | Broken::Reset { .. } | Broken::Stalled => Failure::DownstreamClosed,
+    }
+}
+
+/// Sends the request and waits for the head of its answer; interim answers are passed on meanwhile.
+async fn answer(
+    exchange: &mut Exchange,
+    response: &mut Head,
+    down: &mut Down<'_>,
+    up: &mut Up,
+    replay: &mut Replay,
+) -> Result<(), Stop> {
+    let mut wait = Wait { progress: Progress::new(), per_try: None, timed: false, deaf: false };
+    poll_fn(|cx| wait.poll(exchange, response, down, up, replay, cx)).await
+}
+
+/// The wait for an answer.
+struct Wait {
+    progress: Progress,
+    per_try: Option<Instant>,
+    /// The route's timeouts run.
+    timed: bool,
+    /// The endpoint takes no more of the request; it may have answered all the same.
+    deaf: bool,
+}
+
+impl Wait {
+    #[expect(clippy::too_many_arguments, reason = "the two sides, what moves between them, and who waits")]
+    fn poll(
+        &mut self,
+        exchange: &mut Exchange,
+        response: &mut Head,
+        down: &mut Down<'_>,
+        up: &mut Up,
+        replay: &mut Replay,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Stop>> {
+        let mut waits = Waits::Done;
+        if !self.deaf {
+            match replay.pump(exchange, down, up, cx) {
+                Ok(now) => waits = now,
+                Err(Fault::Source(broken)) => return Poll::Ready(Err(Stop::Client(client(&broken)))),
+                Err(Fault::Sink(_)) => self.deaf = true,
+            }
+        }
+        loop {
+            match up.poll_head(cx, response) {
+                Poll::Ready(Ok(())) if response.status < 200 && response.status != 101 => down.send_interim(response),
+                Poll::Ready(answered) => return Poll::Ready(answered.map_err(Stop::Endpoint)),
+                Poll::Pending => break,
+            }
+        }
+        // What is wrong with a socket shows when it is read.
+        let _ = up.poll_flush(cx);
+        let _ = down.poll_flush(cx);
+        if exchange.request.done {
+            self.start_timeouts(exchange, replay.upgrade);
+            if down.poll_gone(cx).is_ready() {
+                return Poll::Ready(Err(Stop::Client(Failure::DownstreamClosed)));
+            }
+        }
+        self.progress.note(exchange.request.bytes);
+        self.limit(exchange, down, waits, cx)
     }
 
-    #[test]
-    fn a_rewrite_keeps_the_query_and_tells_the_original_path() {
-        let mut request = RequestHeader::build("GET", b"/api/v1/x?a=b", None).unwrap();
-        rewrite_path(&mut request, "/x").unwrap();
-        assert_eq!(request.raw_path(), b"/x?a=b");
-        assert_eq!(request.headers["x-envoy-original-path"], "/api/v1/x?a=b");
+    /// Envoy starts the route's timeouts with the end of the request.
+    fn start_timeouts(&mut self, exchange: &mut Exchange, upgrade: bool) {
+        if self.timed || upgrade {
+            return;
+        }
+        self.timed = true;
+        let Some(rule) = &exchange.rule else { return };
+        let now = Instant::now();
+        if exchange.deadline.is_none() {
+            exchange.deadline = rule.timeout.map(|timeout| now + timeout);
+        }
+        self.per_try = rule.retries.per_try_timeout.map(|timeout| now + timeout);
     }
 
-    #[test]
-    fn dates_are_imf_fixdates() {
-        let at = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(784_111_777);
-        assert_eq!(date(at), "Sun, 06 Nov 1994 08:49:37 GMT");
+    fn limit(
+        &self,
+        exchange: &Exchange,
+        down: &mut Down<'_>,
+        waits: Waits,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Stop>> {
+        let h2 = down.is_h2();
+        let (at, failure) = match (exchange.deadline, self.per_try, waits) {
+            (deadline, Some(per_try), _) if deadline.is_none_or(|deadline| per_try < deadline) => {
+                (Some(per_try), Failure::PerTryTimeout)
+            }
+            (Some(deadline), ..) => (Some(deadline), Failure::RouteTimeout),
+            (None, _, Waits::Source) if !h2 && !exchange.request.done => {
+                (Some(self.progress.last + BODY), Failure::BodyTimeout)
+            }
+            (None, _, Waits::Sink) => (Some(self.progress.last + WRITE), Failure::RouteTimeout),
+            (None, ..) => (None, Failure::RouteTimeout),
+        };
+        down.deadline().set(at);
+        let late = down.deadline().poll(cx);
+        late.map(|()| Err(if failure == Failure::BodyTimeout { Stop::Client(failure) } else { Stop::Late(failure) }))
+    }
+}
+
+/// When something last moved.
+struct Progress {
+    moved: u64,
+    last: Instant,
+}
+
+impl Progress {
+    fn new() -> Self {
+        Self { moved: 0, last: Instant::now() }
+    }
+
+    fn note(&mut self, moved: u64) {
+        if self.moved != moved {
+            *self = Self { moved, last: Instant::now() };
+        }
+    }
+}
+
+/// Streams the answer and what is left of the request. `true`: the client's connection can go on.
+#[expect(clippy::too_many_arguments, reason = "the last step of `forward`, with the connection it has found")]
+async fn stream(
+    desk: &Desk,
+    exchange: &mut Exchange,
+    heads: &mut Heads,
+    down: &mut Down<'_>,
+    mut connected: Connected,
+    close: bool,
+) -> bool {
+    let empty = matches!(heads.response.length, Length::Empty | Length::Exact(0));
+    let tunnel = heads.response.upgrade.is_some();
+    // What follows a request for a tunnel that was refused may be the tunnel's: it is not taken for a request.
+    let close = close || desk.is_draining() || (heads.request.upgrade.is_some() && !tunnel);
+    if tunnel {
+        // What the client sends from here on belongs to the tunnel.
+        exchange.request.done = false;
+        heads.complete_upgrade(down.is_h2());
+    }
+    let mut ended = down.send_head(&heads.response, close, empty).map_err(|_| Failure::DownstreamClosed);
+    if ended.is_ok() {
+        let mut relay = Relay { progress: Progress::new(), tunnel, deaf: false };
+        ended = poll_fn(|cx| relay.poll(exchange, down, &mut connected.up, cx)).await;
+    }
+    if let Some(trailers) = connected.up.trailers() {
+        exchange.grpc_status = grpc_status(trailers).or(exchange.grpc_status);
+    }
+    match ended {
+        Ok(()) => {
+            keep(desk, connected);
+            !tunnel && !close && down.is_read()
+        }
+        Err(failure) => {
+            down.abort(matches!(failure, Failure::BadRequest(_)));
+            exchange.failure = Some(failure);
+            false
+        }
+    }
+}
+
+/// Keeps the endpoint's connection for the next request, when it can take one.
+fn keep(desk: &Desk, connected: Connected) {
+    let Connected { up, dial, place, .. } = connected;
+    if let Up::H1(client) = up
+        && client.is_reusable()
+        && dial.requests.is_none_or(|limit| client.requests < limit)
+    {
+        desk.idle.put(place, &dial, client);
+    }
+}
+
+/// Both directions of an answer that has begun.
+struct Relay {
+    progress: Progress,
+    tunnel: bool,
+    deaf: bool,
+}
+
+impl Relay {
+    fn poll(
+        &mut self,
+        exchange: &mut Exchange,
+        down: &mut Down<'_>,
+        up: &mut Up,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Failure>> {
+        if !self.deaf {
+            match exchange.request.pump(down, up, cx, |_| ()) {
+                Ok(_) => {}
+                Err(Fault::Source(broken)) => return Poll::Ready(Err(client(&broken))),
+                // The answer goes on without it.
+                Err(Fault::Sink(_)) => self.deaf = true,
+            }
+        }
+        let waits = match exchange.response.pump(up, down, cx, |_| ()) {
+            Ok(waits) => waits,
+            Err(Fault::Source(broken)) => {
+                let _ = down.poll_flush(cx);
+                return Poll::Ready(Err(Stop::Endpoint(broken).explain().1));
+            }
+            Err(Fault::Sink(_)) => return Poll::Ready(Err(Failure::DownstreamClosed)),
+        };
+        let sent = up.poll_flush(cx);
+        let written = match down.poll_flush(cx) {
+            Poll::Ready(Err(_)) => return Poll::Ready(Err(Failure::DownstreamClosed)),
+            written => written.is_ready(),
+        };
+        let uploaded = exchange.request.done && sent.is_ready();
+        if waits == Waits::Done && written && (!self.tunnel || uploaded || self.deaf) {
+            return Poll::Ready(Ok(()));
+        }
+        if !self.tunnel && exchange.request.done && down.poll_gone(cx).is_ready() {
+            return Poll::Ready(Err(Failure::DownstreamClosed));
+        }
+        let moved = exchange.response.bytes.wrapping_sub(down.unsent() as u64);
+        self.progress.note(moved.wrapping_add(exchange.request.bytes));
+        let stalled = (!written || waits == Waits::Sink).then_some(self.progress.last + WRITE);
+        let route = exchange.deadline.filter(|_| !self.tunnel);
+        let at = [stalled, route].into_iter().flatten().min();
+        down.deadline().set(at);
+        down.deadline().poll(cx).map(|()| {
+            Err(if route.is_some() && route == at { Failure::RouteTimeout } else { Failure::DownstreamClosed })
+        })
+    }
+}
+
+/// The beginning of a request's body, kept to send it again.
+struct Replay {
+    bytes: Vec<u8>,
+    /// So much of it has gone to the current endpoint.
+    sent: usize,
+    /// There was more than is kept.
+    overflown: bool,
+    /// The request asks for a tunnel, which has no body.
+    upgrade: bool,
+    /// The end has gone to the current endpoint.
+    ended: bool,
+}
+
+impl Replay {
+    fn new(request: &Head) -> Self {
+        Self { bytes: Vec::new(), sent: 0, overflown: false, upgrade: request.upgrade.is_some(), ended: false }
+    }
+
+    fn rewind(&mut self) {
+        self.sent = 0;
+        self.ended = false;
+    }
+
+    /// Whether everything that was sent can be sent again.
+    fn is_whole(&self) -> bool {
+        !self.overflown
+    }
+
+    /// Moves the request on: first what an earlier endpoint was sent, then what comes.
+    fn pump(
+        &mut self,
+        exchange: &mut Exchange,
+        down: &mut Down<'_>,
+        up: &mut Up,
+        cx: &mut Context<'_>,
+    ) -> Result<Waits, Fault> {
+        if self.upgrade {
+            exchange.request.done = true;
+            return Ok(Waits::Done);
+        }
+        while self.sent < self.bytes.len() {
+            let Poll::Ready(room) = up.poll_room(cx) else { return Ok(Waits::Sink) };
+            let count = room.map_err(Fault::Sink)?.min(self.bytes.len() - self.sent);
+            up.send(&self.bytes[self.sent..self.sent + count]).map_err(Fault::Sink)?;
+            self.sent += count;
+        }
+        if exchange.request.done {
+            if !self.ended {
+                up.end(down.trailers()).map_err(Fault::Sink)?;
+                self.ended = true;
+            }
+            return Ok(Waits::Done);
+        }
+        let (kept, overflown) = (&mut self.bytes, &mut self.overflown);
+        let waits = exchange.request.pump(down, up, cx, |bytes| {
+            if kept.len() + bytes.len() > REPLAY {
+                *overflown = true;
+                *kept = Vec::new();
+            }
+            if !*overflown {
+                kept.extend_from_slice(bytes);
+            }
+        });
+        self.sent = self.bytes.len();
+        self.ended = exchange.request.done;
+        waits
     }
 }

@@ -1,18 +1,26 @@
-//! One request, from its head to its log line.
+//! One request: in the order in which it meets the files.
 //!
 //! ```text
-//! serve (connection loops) -> proxy (pingora's hooks) -> admit -> attempt -> forward -> respond -> record
-//!                                                        \_________ exchange: what the hooks share ________/
+//!  serve --> admit --> forward --------------------------------> record
+//!  (loop of   (limits,   |  ^ attempt (which endpoint, again?)
+//!  requests)   route)    |  | edit (heads)
+//!                        v  |
+//!                  side: Down <-- flow --> Up        h1, h2: codecs     head: the form of a message
 //! ```
 
 pub(crate) mod admit;
 pub(crate) mod attempt;
-pub(crate) mod build;
+mod edit;
 pub(crate) mod exchange;
-pub(crate) mod failure;
+mod failure;
+mod flow;
 pub(crate) mod forward;
-pub(crate) mod names;
-pub(crate) mod proxy;
-pub(crate) mod record;
-pub(crate) mod reply;
+pub(crate) mod h1;
+pub(crate) mod h2;
+mod head;
+mod limits;
+mod name;
+mod record;
+mod reply;
 pub(crate) mod serve;
+mod side;

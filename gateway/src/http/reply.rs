@@ -1,148 +1,210 @@
 //! Answers that the proxy makes itself. Each one says why.
 
-use std::sync::Arc;
+use std::{future::poll_fn, sync::Arc};
 
-use bytes::Bytes;
-use http::{HeaderValue, header};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
-use pingora::{Result, http::ResponseHeader, protocols::http::ServerSession, proxy::Session};
 use routing::rule::{Action, Rule};
 
 use super::{
-    admit::{authority, scheme, view},
-    exchange::Exchange,
+    admit::{scheme, view},
+    edit,
+    exchange::{Exchange, Heads},
     failure::{Answer, Failure, grpc_status},
-    forward, names,
+    flow::{Broken, Sink as _},
+    head::{Head, Length},
+    limits::WRITE,
+    name::Name,
+    side::Down,
 };
 use crate::net::facts::Arrival;
 
 /// What gRPC escapes in `grpc-message` (gRPC over HTTP/2, "Percent-Encoded").
 const GRPC_MESSAGE: &AsciiSet = &CONTROLS.add(b'%');
 
-/// Answers with a failure.
+/// An answer of our own.
+struct Reply<'a> {
+    status: u16,
+    body: &'a [u8],
+    content_type: &'static str,
+    location: &'a str,
+    overloaded: bool,
+}
+
+/// Answers with a failure. `true`: the connection can go on.
 ///
 /// # Errors
 /// When the client is gone.
-pub(crate) async fn failure(exchange: &mut Exchange, session: &mut Session, failure: Failure) -> Result<()> {
+pub(crate) async fn failure(
+    exchange: &mut Exchange,
+    heads: &mut Heads,
+    down: &mut Down<'_>,
+    failure: Failure,
+    close: bool,
+) -> Result<bool, Broken> {
     let Answer { status, body, keep, .. } = failure.answer();
     let overloaded = matches!(failure, Failure::Overflow);
     exchange.failure = Some(failure);
-    if status == 0 || exchange.responding {
-        session.set_keepalive(None);
-        return Ok(());
+    if status == 0 || exchange.status != 0 {
+        return Ok(false);
     }
-    if !keep {
-        session.set_keepalive(None);
-    }
-    let mut head = ResponseHeader::build(status, Some(8))?;
-    if overloaded {
-        head.insert_header(names::X_ENVOY_OVERLOADED, "true")?;
-    }
-    if !body.is_empty() {
-        head.insert_header(header::CONTENT_TYPE, "text/plain")?;
-    }
-    send(exchange, session, head, Bytes::from(body.into_owned().into_bytes())).await
+    let content_type = if body.is_empty() { "" } else { "text/plain" };
+    let reply = Reply { status, body: body.as_bytes(), content_type, location: "", overloaded };
+    send(exchange, heads, down, &reply, close || !keep).await?;
+    Ok(keep)
 }
 
 /// Istio `httpsRedirect`: the same address by https, 301.
 ///
 /// # Errors
 /// When the client is gone.
-pub(crate) async fn to_https(exchange: &mut Exchange, session: &mut Session) -> Result<()> {
-    let request = session.req_header();
-    let path = request.uri.path_and_query().map_or("/", |path| path.as_str());
-    let location = format!("https://{}{path}", authority(request));
-    redirect(exchange, session, 301, location).await
+pub(crate) async fn to_https(
+    exchange: &mut Exchange,
+    heads: &mut Heads,
+    down: &mut Down<'_>,
+    close: bool,
+) -> Result<bool, Broken> {
+    let location = format!("https://{}{}", heads.request.authority(), heads.request.target());
+    redirect(exchange, heads, down, (301, location), close).await
 }
 
 /// Answers a CA's check with a key authorization (RFC 8555 section 8.3).
 ///
 /// # Errors
 /// When the client is gone.
-pub(crate) async fn challenge(exchange: &mut Exchange, session: &mut Session, answer: &str) -> Result<()> {
+pub(crate) async fn challenge(
+    exchange: &mut Exchange,
+    heads: &mut Heads,
+    down: &mut Down<'_>,
+    answer: &str,
+    close: bool,
+) -> Result<bool, Broken> {
     exchange.local = Some("acme_challenge");
-    let mut head = ResponseHeader::build(200, Some(8))?;
-    head.insert_header(header::CONTENT_TYPE, "application/octet-stream")?;
-    send(exchange, session, head, Bytes::copy_from_slice(answer.as_bytes())).await
+    let content_type = "application/octet-stream";
+    let reply = Reply { status: 200, body: answer.as_bytes(), content_type, location: "", overloaded: false };
+    send(exchange, heads, down, &reply, close).await.map(|()| true)
 }
 
 /// Answers with what the rule says: a redirect or a direct response.
 ///
 /// # Errors
 /// When the client is gone.
-pub(crate) async fn rule(exchange: &mut Exchange, session: &mut Session, rule: &Arc<Rule>) -> Result<()> {
+pub(crate) async fn rule(
+    exchange: &mut Exchange,
+    heads: &mut Heads,
+    down: &mut Down<'_>,
+    rule: &Arc<Rule>,
+    close: bool,
+) -> Result<bool, Broken> {
     match &rule.action {
         Action::Redirect(to) => {
-            let scheme = exchange.facts.as_ref().map_or("http", |facts| scheme(facts));
             let port = match exchange.arrival() {
                 Arrival::Gateway { port, .. } => port,
                 _ => 80,
             };
-            let location = to.location(&view(session.req_header(), scheme, port));
-            redirect(exchange, session, to.code, location).await
+            let location = to.location(&view(&heads.request, scheme(&exchange.facts), port));
+            redirect(exchange, heads, down, (to.code, location), close).await
         }
         Action::Direct(answer) => {
             exchange.local = Some("direct_response");
-            let head = ResponseHeader::build(answer.status, Some(8))?;
-            send(exchange, session, head, Bytes::copy_from_slice(&answer.body)).await
+            let (status, body) = (answer.status, &*answer.body);
+            let reply = Reply { status, body, content_type: "", location: "", overloaded: false };
+            send(exchange, heads, down, &reply, close).await.map(|()| true)
         }
-        Action::Route(_) => failure(exchange, session, Failure::Internal("a route without destination")).await,
+        Action::Route(_) => {
+            failure(exchange, heads, down, Failure::Internal("a route without destination"), close).await
+        }
     }
 }
 
-async fn redirect(exchange: &mut Exchange, session: &mut Session, code: u16, location: String) -> Result<()> {
+async fn redirect(
+    exchange: &mut Exchange,
+    heads: &mut Heads,
+    down: &mut Down<'_>,
+    (status, location): (u16, String),
+    close: bool,
+) -> Result<bool, Broken> {
     exchange.local = Some("direct_response");
-    let mut head = ResponseHeader::build(code, Some(8))?;
-    match HeaderValue::try_from(location) {
-        Ok(location) => head.insert_header(header::LOCATION, location)?,
-        Err(_) => return failure(exchange, session, Failure::BadPath).await,
+    if location.bytes().any(|byte| byte < b' ' || byte == 0x7f) {
+        return failure(exchange, heads, down, Failure::BadPath, close).await;
     }
-    send(exchange, session, head, Bytes::new()).await
+    let reply = Reply { status, body: &[], content_type: "", location: &location, overloaded: false };
+    send(exchange, heads, down, &reply, close).await.map(|()| true)
 }
 
-async fn send(exchange: &mut Exchange, session: &mut Session, mut head: ResponseHeader, body: Bytes) -> Result<()> {
-    forward::name_request(exchange, session.req_header());
-    forward::response(exchange, &mut head)?;
-    exchange.responding = true;
-    if exchange.grpc {
-        let (head, status) = grpc(&head, &body)?;
-        exchange.grpc_status = Some(status);
-        return head_only(session, head).await;
+async fn send(
+    exchange: &mut Exchange,
+    heads: &mut Heads,
+    down: &mut Down<'_>,
+    reply: &Reply<'_>,
+    close: bool,
+) -> Result<(), Broken> {
+    heads.sent.copy(&heads.request);
+    edit::name_request(exchange, &mut heads.sent);
+    let head = &mut heads.response;
+    compose(exchange, head, reply);
+    let body = if exchange.grpc || heads.request.method() == "HEAD" { &[] } else { reply.body };
+    exchange.status = head.status;
+    down.send_head(head, close, body.is_empty())?;
+    if !body.is_empty() {
+        write(down, body).await?;
+        exchange.response.bytes = body.len() as u64;
     }
-    head.insert_header(header::CONTENT_LENGTH, HeaderValue::from(body.len()))?;
-    if body.is_empty() || session.req_header().method == http::Method::HEAD {
-        return head_only(session, head).await;
-    }
-    session.write_response_header(Box::new(head), false).await?;
-    session.write_response_body(Some(body), true).await
+    down.end_reply(body.is_empty())?;
+    flush(down).await
 }
 
-/// Writes a head that ends its response. pingora's own method forgets the end on HTTP/2, where a client would then wait for
-/// a body or take the end of the stream for a failure.
-async fn head_only(session: &mut Session, mut head: ResponseHeader) -> Result<()> {
-    match session.as_downstream_mut() {
-        ServerSession::H2(stream) => stream.write_response_header(Box::new(head), true),
-        _ => {
-            if !head.headers.contains_key(header::CONTENT_LENGTH) {
-                head.insert_header(header::CONTENT_LENGTH, "0")?;
-            }
-            session.write_response_header(Box::new(head), true).await
-        }
+/// The head. A gRPC client reads status and message from the head of a 200 ("trailers-only").
+fn compose(exchange: &mut Exchange, head: &mut Head, reply: &Reply<'_>) {
+    head.clear();
+    head.status = reply.status;
+    if reply.overloaded {
+        head.append(Name::XEnvoyOverloaded, b"true");
     }
+    if !reply.content_type.is_empty() {
+        head.append(Name::ContentType, reply.content_type.as_bytes());
+    }
+    if !reply.location.is_empty() {
+        head.append(Name::Location, reply.location.as_bytes());
+    }
+    edit::response(exchange, head);
+    if !exchange.grpc {
+        head.length = Length::Exact(reply.body.len() as u64);
+        head.set(Name::ContentLength, reply.body.len().to_string().as_bytes());
+        return;
+    }
+    let status = grpc_status(reply.status);
+    exchange.grpc_status = Some(status);
+    let message = String::from_utf8_lossy(reply.body);
+    let message = utf8_percent_encode(&message, GRPC_MESSAGE).to_string();
+    head.status = 200;
+    head.length = Length::Exact(0);
+    for name in [Name::Location, Name::XEnvoyOverloaded, Name::ContentLength] {
+        head.remove(name);
+    }
+    head.set(Name::ContentType, b"application/grpc");
+    head.set(Name::GrpcStatus, status.to_string().as_bytes());
+    head.set(Name::GrpcMessage, message.as_bytes());
 }
 
-/// A gRPC client reads status and message from the head of a 200 ("trailers-only").
-fn grpc(plain: &ResponseHeader, body: &Bytes) -> Result<(ResponseHeader, u16)> {
-    let status = grpc_status(plain.status.as_u16());
-    let mut head = ResponseHeader::build(200, Some(8))?;
-    for name in [header::SERVER, header::DATE] {
-        if let Some(value) = plain.headers.get(&name) {
-            head.insert_header(name, value.clone())?;
-        }
+async fn write(down: &mut Down<'_>, mut body: &[u8]) -> Result<(), Broken> {
+    while !body.is_empty() {
+        down.deadline().arm(WRITE);
+        let room = poll_fn(|cx| match down.poll_room(cx) {
+            std::task::Poll::Pending => down.deadline().poll(cx).map(|()| Err(Broken::Stalled)),
+            ready => ready,
+        });
+        let count = room.await?.min(body.len());
+        down.send(&body[..count])?;
+        body = &body[count..];
     }
-    head.insert_header(header::CONTENT_TYPE, "application/grpc")?;
-    head.insert_header(names::GRPC_STATUS, HeaderValue::from(status))?;
-    let message = String::from_utf8_lossy(body);
-    head.insert_header(names::GRPC_MESSAGE, utf8_percent_encode(&message, GRPC_MESSAGE).to_string())?;
-    Ok((head, status))
+    Ok(())
+}
+
+async fn flush(down: &mut Down<'_>) -> Result<(), Broken> {
+    down.deadline().arm(WRITE);
+    poll_fn(|cx| match down.poll_flush(cx) {
+        std::task::Poll::Pending => down.deadline().poll(cx).map(|()| Err(Broken::Stalled)),
+        ready => ready,
+    })
+    .await
 }

@@ -1,153 +1,283 @@
 //! The life of one HTTP connection: request after request on HTTP/1.1, stream beside stream on HTTP/2.
 
-use std::{
-    future::poll_fn,
-    pin::pin,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{cell::Cell, future::poll_fn, pin::pin, rc::Rc, sync::Arc, task::Poll};
 
-use pingora::{
-    apps::{HttpPersistentSettings, HttpServerApp as _},
-    protocols::{
-        Digest, GetProxyDigest as _,
-        http::{
-            ServerSession,
-            v2::server::{H2Accept, H2Options, HttpSession, default_h2_options, handshake},
-        },
-    },
-};
+use bytes::Bytes;
 use tokio::{
-    io::AsyncWriteExt as _,
     sync::watch,
-    time::{Instant, sleep, timeout},
+    time::{Instant, timeout},
 };
 
-use super::build::Engine;
-use crate::net::{connection::Connection, facts::Facts};
+use super::{
+    admit::{self, Admitted},
+    exchange::{Exchange, Lent},
+    failure::Failure,
+    forward::forward,
+    h1::{
+        client::Client,
+        server::{NoHead, Server},
+    },
+    h2::{self, wire::Wire},
+    limits::{
+        CLOSE, CONNECTION_WINDOW, FIRST_REQUEST, HEAD, HEAD_BYTES, IDLE, MALFORMED, STREAM_SEND, STREAM_WINDOW,
+        STREAMS, WRITE,
+    },
+    record, reply,
+    side::Down,
+};
+use crate::{
+    drain::Drain,
+    live::Live,
+    net::{connection::Connection, deadline::Deadline, facts::Facts},
+    telemetry::{Telemetry, metrics::Metrics},
+    upstream::pool::{Pool, Shared},
+};
 
-/// A request head, or an HTTP/2 preface, is complete within this time of its first byte.
-pub(crate) const HEAD: Duration = Duration::from_secs(10);
-/// Istio's idle timeout of a downstream connection.
-const IDLE: Duration = Duration::from_secs(3600);
-/// A connection that has not carried a request yet when its listener stops may bring its first one for this long: whoever
-/// opened it is about to send it, and could not tell a close from a failed request.
-const FIRST_REQUEST: Duration = Duration::from_secs(1);
-/// Longest wait for a close to go out.
-const CLOSE: Duration = Duration::from_secs(2);
-/// Malformed HTTP/2 requests before the connection is ended.
-const MALFORMED: u32 = 32;
+/// What the requests of one worker share.
+pub(crate) struct Desk {
+    live: Arc<Live>,
+    telemetry: Arc<Telemetry>,
+    drain: Arc<Drain>,
+    /// HTTP/1.1 connections to endpoints that wait for their next request.
+    pub(crate) idle: Pool<Box<Client>>,
+    /// HTTP/2 connections to endpoints.
+    pub(crate) shared: Shared<h2::client::Connection>,
+}
+
+impl Desk {
+    /// One per worker.
+    pub(crate) fn new(live: Arc<Live>, telemetry: Arc<Telemetry>, drain: Arc<Drain>) -> Self {
+        Self { live, telemetry, drain, idle: Pool::default(), shared: Shared::default() }
+    }
+
+    /// The counters.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        self.telemetry.metrics()
+    }
+
+    /// Whether answers are the last ones of their connections.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.drain.draining()
+    }
+
+    /// Closes connections to endpoints that nobody wants any more.
+    pub(crate) fn sweep(&self) {
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        self.idle.sweep(|client| client.is_quiet(&mut cx));
+        self.shared.sweep(h2::client::Connection::is_dead, h2::client::Connection::is_busy);
+    }
+}
 
 /// Serves a connection until it ends, or until `stop` turns true and its last request is answered.
-pub(crate) async fn serve(engine: &Arc<Engine>, connection: Connection, stop: watch::Receiver<bool>) {
-    if connection.is_h2() {
-        Box::pin(http2(engine, connection, stop)).await;
+pub(crate) async fn serve(desk: &Rc<Desk>, connection: Connection, stop: watch::Receiver<bool>) {
+    if connection.h2 {
+        Box::pin(http2(desk, connection, stop)).await;
     } else {
-        http1(engine, Box::new(connection), stop).await;
+        http1(desk, connection, stop).await;
     }
 }
 
-/// Waiting for the next request happens here, outside pingora's request future, which would hold 20 KiB meanwhile.
-async fn http1(engine: &Arc<Engine>, mut connection: Box<Connection>, stop: watch::Receiver<bool>) {
+async fn http1(desk: &Rc<Desk>, connection: Connection, stop: watch::Receiver<bool>) {
+    let mut server = Server::new(connection);
     let mut watched = stop.clone();
     // Registered once, not once a request.
-    let stopped = watched.wait_for(|stop| *stop);
-    tokio::pin!(stopped);
-    let mut settings: Option<HttpPersistentSettings> = None;
+    let mut stopped = pin!(watched.wait_for(|stop| *stop));
     let (mut served, mut leaving) = (false, false);
     loop {
-        let readable = tokio::select! {
-            biased;
-            readable = connection.readable(IDLE), if !leaving => readable,
-            _ = &mut stopped, if !leaving => {
+        server.deadline.arm(if leaving { FIRST_REQUEST } else { IDLE });
+        let readable = poll_fn(|cx| {
+            if let Poll::Ready(readable) = server.poll_request(cx) {
+                return Poll::Ready(readable);
+            }
+            if !leaving && stopped.as_mut().poll(cx).is_ready() {
                 leaving = true;
-                false
+                if served {
+                    return Poll::Ready(false);
+                }
+                server.deadline.arm(FIRST_REQUEST);
+                return server.poll_request(cx);
             }
-            else => false,
-        };
-        let more = readable || (leaving && !served && connection.readable(FIRST_REQUEST).await);
-        if !more {
-            let _ = timeout(CLOSE, connection.shutdown()).await;
-            return;
+            Poll::Pending
+        });
+        if !readable.await {
+            break;
         }
-        connection.begin_head(HEAD);
-        let mut session = ServerSession::new_http1(connection);
-        session.set_keepalive(Some(0));
-        if let Some(settings) = settings.take() {
-            settings.apply_to_session(&mut session);
-        }
-        let Some(reused) = engine.process_new_http(session, &stop).await else { return };
-        let (stream, next) = reused.consume();
-        settings = next;
+        let mut heads = Lent::new();
+        let read = server.read_head(&mut heads.request).await;
         served = true;
-        let Ok(same) = stream.into_any().downcast::<Connection>() else { return };
-        connection = same;
-    }
-}
-
-async fn http2(engine: &Arc<Engine>, connection: Connection, stop: watch::Receiver<bool>) {
-    let digest = Arc::new(Digest { proxy_digest: connection.get_proxy_digest(), ..Digest::default() });
-    let facts = Arc::clone(connection.facts());
-    let Ok(Ok(mut h2)) = timeout(HEAD, handshake(Box::new(connection), Some(h2_options()))).await else { return };
-    let streams = Arc::new(());
-    let (mut malformed, mut draining, mut used) = (0, false, false);
-    let mut watched = stop.clone();
-    let stopped = watched.wait_for(|stop| *stop);
-    let idle = sleep(IDLE);
-    tokio::pin!(stopped, idle);
-    loop {
-        tokio::select! {
-            biased;
-            accepted = corked(&facts, HttpSession::from_h2_conn(&mut h2, Arc::clone(&digest))) => match accepted {
-                Ok(Some(H2Accept::Session(session))) => {
-                    used = true;
-                    let (engine, stop, alive) = (Arc::clone(engine), stop.clone(), Arc::clone(&streams));
-                    tokio::spawn(async move {
-                        engine.process_new_http(ServerSession::new_http2(session), &stop).await;
-                        drop(alive);
-                    });
-                }
-                Ok(Some(H2Accept::Rejected)) if malformed + 1 < MALFORMED => malformed += 1,
-                Ok(Some(H2Accept::Rejected) | None) | Err(_) => return,
-            },
-            _ = &mut stopped, if !draining => {
-                // GOAWAY twice (RFC 9113 section 6.8); streams in flight finish.
-                h2.graceful_shutdown();
-                draining = true;
+        let keep = match read {
+            Ok(()) => {
+                let close = leaving || heads.request.close || desk.is_draining() || *stop.borrow();
+                request(desk, &mut Down::H1(&mut server), heads, close, None).await
             }
-            () = &mut idle, if !draining => {
-                if !used && Arc::strong_count(&streams) == 1 {
-                    h2.graceful_shutdown();
-                    draining = true;
-                }
-                used = false;
-                idle.as_mut().reset(Instant::now() + IDLE);
+            Err(NoHead::Gone) => return,
+            Err(NoHead::Refused(failure)) => {
+                request(desk, &mut Down::H1(&mut server), heads, true, Some(failure)).await
             }
+        };
+        if !keep {
+            break;
         }
     }
+    Box::pin(server.close()).await;
 }
 
-/// h2 flushes after each DATA frame, which is a system call per response. Answers of many streams are ready at once on a
-/// busy connection, so flushes do nothing while it works, and once it has nothing left to do a second poll flushes them all.
-async fn corked<T>(facts: &Facts, work: impl Future<Output = T>) -> T {
-    let mut work = pin!(work);
+/// One request from its head to its record. `true`: its connection can go on.
+async fn request(desk: &Desk, down: &mut Down<'_>, mut heads: Lent, close: bool, refused: Option<Failure>) -> bool {
+    let mut exchange = Exchange::new(desk.live.pin(), Rc::clone(down.facts()));
+    let (exchange_, heads_) = (&mut exchange, &mut *heads);
+    let admitted = match refused {
+        Some(failure) => Err(failure),
+        None => admit::admit(exchange_, &mut heads_.request, &desk.live.challenges, down.is_h2()),
+    };
+    let forwarded = match &admitted {
+        Ok(Admitted::Forward) => forward(desk, exchange_, heads_, down, close).await.map(Some),
+        _ => Ok(None),
+    };
+    let replied = match (admitted, forwarded) {
+        (_, Ok(Some(keep))) => Ok(keep),
+        (Ok(Admitted::Challenge(answer)), _) => reply::challenge(exchange_, heads_, down, &answer, close).await,
+        (Ok(Admitted::ToHttps), _) => reply::to_https(exchange_, heads_, down, close).await,
+        (Ok(Admitted::Answer(rule)), _) => reply::rule(exchange_, heads_, down, &rule, close).await,
+        (Err(failure), _) | (Ok(Admitted::Forward), Err(failure)) => {
+            reply::failure(exchange_, heads_, down, failure, close).await
+        }
+        (Ok(Admitted::Forward), Ok(None)) => Ok(false),
+    };
+    record::finish(&desk.telemetry, &exchange, &heads);
+    replied.unwrap_or(false) && !close && down.is_read()
+}
+
+/// An HTTP/2 connection from a client: what its driver knows of it.
+struct Http2 {
+    desk: Rc<Desk>,
+    facts: Rc<Facts>,
+    wire: Wire,
+    /// Streams that are being served.
+    streams: Rc<()>,
+    malformed: u32,
+    draining: bool,
+    /// When something last happened, and how much waited for the client then.
+    active: Instant,
+    unsent: Cell<usize>,
+    deadline: Deadline,
+}
+
+async fn http2(desk: &Rc<Desk>, connection: Connection, stop: watch::Receiver<bool>) {
+    let wire = Wire::new(connection.stream, true);
+    let mut shaking = pin!(builder().handshake::<_, Bytes>(wire.clone()));
+    let shaken = poll_fn(|cx| {
+        let shaken = shaking.as_mut().poll(cx);
+        let _ = wire.poll_flush_all(cx);
+        shaken
+    });
+    let Ok(Ok(mut h2)) = timeout(HEAD, shaken).await else { return };
+    let mut driver = Http2 {
+        desk: Rc::clone(desk),
+        facts: connection.facts,
+        wire,
+        streams: Rc::new(()),
+        malformed: 0,
+        draining: false,
+        active: Instant::now(),
+        unsent: Cell::new(0),
+        deadline: Deadline::default(),
+    };
+    let mut watched = stop.clone();
+    let mut stopped = pin!(watched.wait_for(|stop| *stop));
     poll_fn(|cx| {
-        facts.corked.store(true, Ordering::Relaxed);
-        let polled = work.as_mut().poll(cx);
-        facts.corked.store(false, Ordering::Relaxed);
-        if polled.is_ready() { polled } else { work.as_mut().poll(cx) }
+        if !driver.draining && stopped.as_mut().poll(cx).is_ready() {
+            // GOAWAY twice (RFC 9113 section 6.8); streams in flight finish.
+            h2.graceful_shutdown();
+            driver.draining = true;
+        }
+        driver.poll(&mut h2, cx)
     })
-    .await
+    .await;
+    let flushed = poll_fn(|cx| driver.wire.poll_flush_all(cx));
+    let _ = timeout(CLOSE, flushed).await;
 }
 
-/// Envoy's recommendations for an edge proxy, on top of what pingora and h2 bound already (decoded header list, resets).
-fn h2_options() -> H2Options {
-    let mut options = default_h2_options();
-    options
-        .max_concurrent_streams(100)
-        .initial_window_size(64 * 1024)
-        .initial_connection_window_size(1024 * 1024)
-        .max_header_list_size(60 * 1024)
-        .max_send_buffer_size(64 * 1024);
-    options
+impl Http2 {
+    /// Takes requests, writes what has gathered, and watches the clock. Ready when the connection has to end.
+    fn poll(&mut self, h2: &mut ::h2::server::Connection<Wire, Bytes>, cx: &mut std::task::Context<'_>) -> Poll<()> {
+        loop {
+            match h2.poll_accept(cx) {
+                Poll::Ready(Some(Ok((request, respond)))) => {
+                    self.active = Instant::now();
+                    self.start(request, respond);
+                }
+                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
+                Poll::Pending => break,
+            }
+        }
+        if self.wire.is_flooded() || self.malformed > MALFORMED {
+            h2.abrupt_shutdown(::h2::Reason::ENHANCE_YOUR_CALM);
+            let _ = h2.poll_accept(cx);
+            return Poll::Ready(());
+        }
+        if let Poll::Ready(Err(_)) = self.wire.poll_flush_all(cx) {
+            return Poll::Ready(());
+        }
+        self.watch_clock(h2, cx)
+    }
+
+    fn watch_clock(
+        &mut self,
+        h2: &mut ::h2::server::Connection<Wire, Bytes>,
+        cx: &mut std::task::Context<'_>,
+    ) -> Poll<()> {
+        let (unsent, busy) = (self.wire.unsent(), Rc::strong_count(&self.streams) > 1);
+        if unsent != self.unsent.replace(unsent) || (busy && unsent == 0) {
+            self.active = Instant::now();
+        }
+        let limit = match (unsent > 0, busy) {
+            (true, _) => WRITE,
+            (false, true) => {
+                self.deadline.set(None);
+                return Poll::Pending;
+            }
+            (false, false) => IDLE,
+        };
+        self.deadline.set(Some(self.active + limit));
+        if self.deadline.poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        if unsent > 0 || self.draining {
+            return Poll::Ready(());
+        }
+        h2.graceful_shutdown();
+        self.draining = true;
+        self.active = Instant::now();
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Serves one stream beside the others.
+    fn start(&mut self, request: http::Request<::h2::RecvStream>, respond: ::h2::server::SendResponse<Bytes>) {
+        let (parts, body) = request.into_parts();
+        let mut heads = Lent::new();
+        let refused = h2::convert::request(&parts, body.is_end_stream(), &mut heads.request).err();
+        drop(parts);
+        self.malformed += u32::from(refused.is_some());
+        let mut stream = h2::server::Stream::new(Rc::clone(&self.facts), body, respond);
+        let (desk, alive) = (Rc::clone(&self.desk), Rc::clone(&self.streams));
+        tokio::task::spawn_local(async move {
+            self::request(&desk, &mut Down::H2(&mut stream), heads, false, refused).await;
+            drop(alive);
+        });
+    }
+}
+
+/// Envoy's recommendations for an edge proxy, on top of what the `h2` crate bounds already (resets, CONTINUATION).
+fn builder() -> ::h2::server::Builder {
+    let mut builder = ::h2::server::Builder::new();
+    builder
+        .max_concurrent_streams(STREAMS)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(HEAD_BYTES as u32)
+        .max_send_buffer_size(STREAM_SEND)
+        .enable_connect_protocol();
+    builder
 }

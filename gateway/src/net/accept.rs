@@ -2,11 +2,11 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    os::fd::AsRawFd,
     sync::Arc,
     time::Duration,
 };
 
+use pingora_limits::rate::Rate;
 use routing::{
     inbound::{InboundProtocol, MtlsMode},
     snapshot::ClientAuth,
@@ -36,6 +36,11 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Longest wait for the first byte of a connection.
 const FIRST_BYTE: Duration = Duration::from_secs(3600);
 
+/// Log lines per reason of a failed handshake, worker and [`WINDOW`].
+const LINES: isize = 5;
+/// See [`LINES`].
+const WINDOW: Duration = Duration::from_secs(10);
+
 /// What Istio's proxies offer towards each other, by which PERMISSIVE tells mesh TLS from others.
 const MESH_ALPN: [&[u8]; 5] = [b"istio", b"istio-peer-exchange", b"istio-http/1.0", b"istio-http/1.1", b"istio-h2"];
 /// Those of them that say HTTP.
@@ -57,17 +62,23 @@ pub(crate) struct Reception {
     pub(crate) metrics: Arc<Metrics>,
     /// Sidecar: where the application listens; `None` = where the client meant to go.
     pub(crate) app_address: Option<IpAddr>,
+    /// How often handshakes failed lately, by reason.
+    failures: Rate,
 }
 
 impl Reception {
+    /// One per worker.
+    pub(crate) fn new(live: Arc<Live>, metrics: Arc<Metrics>, app_address: Option<IpAddr>) -> Self {
+        Self { live, metrics, app_address, failures: Rate::new_with_estimator_config(WINDOW, 2, 64) }
+    }
+
     /// Brings a fresh connection as far as its first request. `None`: it is over, and whoever had to know knows.
     pub(crate) async fn receive(&self, tcp: TcpStream, remote: SocketAddr, door: Door) -> Option<Received> {
         tcp.set_nodelay(true).ok()?;
         let local = tcp.local_addr().ok()?;
-        let fd = tcp.as_raw_fd();
         match door {
             Door::Gateway { bind, port } => {
-                let facts = Facts::new(fd, remote, local, Arrival::Gateway { bind, port });
+                let facts = Facts::new(remote, local, Arrival::Gateway { bind, port });
                 self.gateway(tcp, facts).await
             }
             Door::Inbound { port } => self.inbound(tcp, remote, local, port).await,
@@ -103,34 +114,48 @@ impl Reception {
         let work = async {
             let hello = hello(plain).await?;
             if hello.is_challenge() {
-                return self.answer_challenge(hello).await.map(|()| None);
+                return self.answer_challenge(hello).await.map(|()| Err("Challenge"));
             }
             match choose(hello.sni()) {
-                Some(Ok(server)) => hello.accept(server).await.map(Some),
+                Some(Ok(server)) => hello.accept(server).await.map(Ok),
                 Some(Err(why)) => {
-                    debug!(sni = hello.sni(), remote = %facts.remote, %why, "handshake refused");
-                    hello.refuse(Refusal::NoCertificate).await.map(|()| None)
+                    self.tell("NoCertificate", facts, &format!("for {}: {why}", hello.sni().unwrap_or("no name")));
+                    hello.refuse(Refusal::NoCertificate).await.map(|()| Err("NoCertificate"))
                 }
                 None => {
-                    debug!(sni = hello.sni(), remote = %facts.remote, "handshake refused: no server has this name");
-                    hello.refuse(Refusal::UnrecognizedName).await.map(|()| None)
+                    let why = format!("no server has the name {}", hello.sni().unwrap_or("(none was sent)"));
+                    self.tell("UnrecognizedName", facts, &why);
+                    hello.refuse(Refusal::UnrecognizedName).await.map(|()| Err("UnrecognizedName"))
                 }
             }
         };
-        let result = match timeout(HANDSHAKE, work).await {
-            Ok(Ok(Some(stream))) => {
+        let (result, reason) = match timeout(HANDSHAKE, work).await {
+            Ok(Ok(Ok(stream))) => {
                 self.metrics.handshake(Handshake::Ok);
                 return Some(stream);
             }
-            Ok(Ok(None)) => Handshake::Refused,
+            Ok(Ok(Err(reason))) => (Handshake::Refused, reason),
             Ok(Err(error)) => {
-                debug!(remote = %facts.remote, %error, "handshake failed");
-                Handshake::Failed
+                self.tell(error.reason(), facts, &error.to_string());
+                (Handshake::Failed, error.reason())
             }
-            Err(_) => Handshake::TimedOut,
+            Err(_) => {
+                self.tell("Timeout", facts, "not complete within 10 s");
+                (Handshake::TimedOut, "Timeout")
+            }
         };
         self.metrics.handshake(result);
+        if reason != "Challenge" {
+            self.metrics.handshake_failed(reason);
+        }
         None
+    }
+
+    /// One line per failed handshake, a few lines per reason in a while: scanners fail thousands of them.
+    fn tell(&self, reason: &'static str, facts: &Facts, why: &str) {
+        if self.failures.observe(&reason, 1) <= LINES {
+            info!(remote = %facts.remote, reason, "TLS handshake failed: {why}");
+        }
     }
 
     /// A CA's check: the certificate of a live challenge, and nothing of what this port serves otherwise.
@@ -161,7 +186,7 @@ impl Reception {
         };
         let application = SocketAddr::new(self.app_address.unwrap_or(meant.ip()), meant.port());
         let arrival = Arrival::Inbound { port: meant.port(), application };
-        let facts = Facts::new(tcp.as_raw_fd(), remote, local, arrival);
+        let facts = Facts::new(remote, local, arrival);
         let installed = self.live.pin();
         let inbound = installed.snapshot.inbound.as_ref()?;
         let protocol = inbound.ports.get(&meant.port()).map_or(InboundProtocol::Auto, |port| port.protocol);
@@ -216,7 +241,7 @@ impl Reception {
 
     async fn outbound(&self, tcp: TcpStream, remote: SocketAddr, local: SocketAddr) -> Option<Received> {
         let original = original_dst(&tcp);
-        let facts = Facts::new(tcp.as_raw_fd(), remote, local, Arrival::Outbound { original });
+        let facts = Facts::new(remote, local, Arrival::Outbound { original });
         let mut plain = Stream::new(tcp);
         let installed = self.live.pin();
         let table = installed.snapshot.outbound.as_ref()?;

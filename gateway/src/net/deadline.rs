@@ -1,71 +1,45 @@
-//! A deadline that whoever holds a connection can move, and that the connection's own reads obey.
+//! A deadline that costs next to nothing while it is moved and not reached.
 
 use std::{
     pin::Pin,
-    sync::{
-        OnceLock,
-        atomic::{AtomicU64, Ordering},
-    },
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-fn epoch() -> Instant {
-    static EPOCH: OnceLock<Instant> = OnceLock::new();
-    *EPOCH.get_or_init(Instant::now)
-}
-
-/// Milliseconds since the process began; 0 = none.
+/// A point in time, or none, and the timer behind it. The timer is only moved when it fires too early, so a deadline that
+/// is set for each request and never reached is a store of a number.
 #[derive(Debug, Default)]
-pub(crate) struct Deadline(AtomicU64);
+pub(crate) struct Deadline {
+    at: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
 
 impl Deadline {
     /// Expires `after` from now.
-    pub(crate) fn arm(&self, after: Duration) {
-        self.arm_at(Instant::now() + after);
+    pub(crate) fn arm(&mut self, after: Duration) {
+        self.at = Some(Instant::now() + after);
     }
 
-    /// Expires at `at`.
-    pub(crate) fn arm_at(&self, at: Instant) {
-        let at = at.saturating_duration_since(epoch()).as_millis() as u64;
-        self.0.store(at.max(1), Ordering::Relaxed);
+    /// Expires then; `None` = never.
+    pub(crate) fn set(&mut self, at: Option<Instant>) {
+        self.at = at;
     }
 
-    /// Never expires.
-    pub(crate) fn disarm(&self) {
-        self.0.store(0, Ordering::Relaxed);
-    }
-
-    /// When it expires.
-    pub(crate) fn get(&self) -> Option<Instant> {
-        match self.0.load(Ordering::Relaxed) {
-            0 => None,
-            at => Some(epoch() + Duration::from_millis(at)),
-        }
-    }
-}
-
-/// The timer behind a [`Deadline`]. It is only moved when it fires too early, so a deadline that is set for each
-/// request and never reached costs next to nothing.
-#[derive(Debug, Default)]
-pub(crate) struct Timer(Option<Pin<Box<Sleep>>>);
-
-impl Timer {
     /// Ready when the deadline has passed. Call it whenever the guarded operation is pending.
-    pub(crate) fn poll(&mut self, deadline: &Deadline, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(at) = deadline.get() else { return Poll::Pending };
-        let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(at)));
-        if sleep.deadline() > at {
-            sleep.as_mut().reset(at);
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(at) = self.at else { return Poll::Pending };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
+        if timer.deadline() > at {
+            timer.as_mut().reset(at);
         }
         loop {
-            ready!(sleep.as_mut().poll(cx));
+            ready!(timer.as_mut().poll(cx));
             if Instant::now() >= at {
                 return Poll::Ready(());
             }
-            sleep.as_mut().reset(at);
+            timer.as_mut().reset(at);
         }
     }
 }
@@ -78,19 +52,19 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_deadline_moves_both_ways_and_fires_once_it_passes() {
-        let (deadline, mut timer) = (Deadline::default(), Timer::default());
-        assert!(poll_fn(|cx| Poll::Ready(timer.poll(&deadline, cx))).await.is_pending());
+        let mut deadline = Deadline::default();
+        assert!(poll_fn(|cx| Poll::Ready(deadline.poll(cx))).await.is_pending());
         deadline.arm(Duration::from_secs(10));
-        assert!(poll_fn(|cx| Poll::Ready(timer.poll(&deadline, cx))).await.is_pending());
+        assert!(poll_fn(|cx| Poll::Ready(deadline.poll(cx))).await.is_pending());
         deadline.arm(Duration::from_secs(60));
         let started = Instant::now();
-        poll_fn(|cx| timer.poll(&deadline, cx)).await;
+        poll_fn(|cx| deadline.poll(cx)).await;
         assert!(started.elapsed() >= Duration::from_millis(59_990));
         deadline.arm(Duration::from_secs(100));
-        assert!(poll_fn(|cx| Poll::Ready(timer.poll(&deadline, cx))).await.is_pending());
+        assert!(poll_fn(|cx| Poll::Ready(deadline.poll(cx))).await.is_pending());
         deadline.arm(Duration::from_secs(1));
         let started = Instant::now();
-        poll_fn(|cx| timer.poll(&deadline, cx)).await;
+        poll_fn(|cx| deadline.poll(cx)).await;
         assert!(started.elapsed() < Duration::from_secs(2));
     }
 }

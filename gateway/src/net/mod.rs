@@ -4,7 +4,6 @@ pub(crate) mod accept;
 pub(crate) mod connection;
 pub(crate) mod deadline;
 pub(crate) mod facts;
-pub(crate) mod framing;
 pub(crate) mod listen;
 pub(crate) mod original_dst;
 pub(crate) mod sniff;

@@ -55,11 +55,8 @@ impl LogLevel {
     }
 }
 
-/// A filter; pingora is silent unless it is named, because it logs an error for every client that goes away, and what
-/// happened to a request is in the access log.
 fn parse(text: &str) -> Result<EnvFilter, String> {
-    let text = if text.contains("pingora") { text.to_owned() } else { format!("{text},pingora=off") };
-    EnvFilter::try_new(&text).map_err(|_| {
+    EnvFilter::try_new(text).map_err(|_| {
         format!("`{text}` is no log filter; write error, warn, info, debug or trace, or a list such as info,sluice::net=debug")
     })
 }
@@ -67,12 +64,6 @@ fn parse(text: &str) -> Result<EnvFilter, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pingora_is_silent_unless_it_is_named() {
-        assert!(parse("info").unwrap().to_string().contains("pingora=off"));
-        assert!(!parse("info,pingora=debug").unwrap().to_string().contains("off"));
-    }
 
     #[test]
     fn a_wrong_filter_says_what_is_right() {

@@ -60,6 +60,12 @@ const CONNECTIONS: Definition =
     row("sluice_downstream_connections_active", "gauge", &[], "Open connections from clients.");
 const HANDSHAKES: Definition =
     row("sluice_tls_handshakes_total", "counter", &["result"], "TLS handshakes with clients.");
+const REFUSALS: Definition = row(
+    "sluice_tls_handshake_failures_total",
+    "counter",
+    &["reason"],
+    "Handshakes with clients that failed, by reason.",
+);
 const CERTIFICATES: Definition = row(
     "sluice_certificate_not_after_seconds",
     "gauge",
@@ -87,7 +93,7 @@ const FILES: Definition = row("process_open_fds", "gauge", &[], "Open file descr
 const THREADS: Definition = row("process_threads", "gauge", &[], "Threads.");
 
 /// Every metric, in the order of the documentation.
-pub(crate) const TABLE: [Definition; 20] = [
+pub(crate) const TABLE: [Definition; 21] = [
     REQUESTS,
     DURATION,
     BUILD,
@@ -97,6 +103,7 @@ pub(crate) const TABLE: [Definition; 20] = [
     RELOADS,
     CONNECTIONS,
     HANDSHAKES,
+    REFUSALS,
     CERTIFICATES,
     KEPT,
     ORDERS,
@@ -206,6 +213,7 @@ pub(crate) struct Metrics {
     connections: IntGauge,
     /// Indexed by [`Handshake`].
     handshakes: [IntCounter; 4],
+    refusals: IntCounterVec,
     certificates: IntGaugeVec,
     kept: IntGauge,
     /// Indexed by [`Order`].
@@ -273,6 +281,7 @@ impl Metrics {
             reloads: register(&registry, IntCounterVec::new(options(&RELOADS), RELOADS.labels)),
             connections: register(&registry, IntGauge::with_opts(options(&CONNECTIONS))),
             handshakes: ["ok", "failed", "refused", "timeout"].map(|it| handshakes.with_label_values(&[it])),
+            refusals: register(&registry, IntCounterVec::new(options(&REFUSALS), REFUSALS.labels)),
             certificates: register(&registry, IntGaugeVec::new(options(&CERTIFICATES), CERTIFICATES.labels)),
             kept: register(&registry, IntGauge::with_opts(options(&KEPT))),
             orders: ["issued", "failed"].map(|it| orders.with_label_values(&[it])),
@@ -334,6 +343,11 @@ impl Metrics {
     pub(crate) fn connection(&self) -> ActiveConnection {
         self.connections.inc();
         ActiveConnection(self.connections.clone())
+    }
+
+    /// A handshake with a client failed, for a reason that is one of few words.
+    pub(crate) fn handshake_failed(&self, reason: &'static str) {
+        self.refusals.with_label_values(&[reason]).inc();
     }
 
     /// A handshake with a client ended.

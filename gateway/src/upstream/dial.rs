@@ -3,20 +3,12 @@
 use std::{
     collections::HashMap,
     hash::{DefaultHasher, Hash, Hasher},
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
-use pingora::{
-    protocols::{ALPN, l4::socket::SocketAddr as PeerAddress, tls::CustomALPN},
-    upstreams::peer::{HttpPeer, Scheme},
-};
-use routing::{
-    host::strip_port,
-    upstream::{Cluster, Sni},
-};
-use tokio::sync::watch;
+use routing::upstream::{Cluster, Sni};
 
 /// Istio's default connect timeout.
 const DIRECT_CONNECT: Duration = Duration::from_secs(10);
@@ -43,9 +35,8 @@ pub(crate) struct Dial {
     pub(crate) requests: Option<u32>,
     /// Address that the connection comes from; `None` = the system chooses.
     pub(crate) source: Option<IpAddr>,
-    /// Ends with the dial: kept connections that nobody can ask for any more see it and close.
-    in_use: watch::Sender<()>,
-    peer: HttpPeer,
+    /// Istio `idleTimeout`: a kept connection without requests is closed after this time.
+    pub(crate) idle_timeout: Duration,
 }
 
 impl Dial {
@@ -57,7 +48,6 @@ impl Dial {
         content: impl Hash,
     ) -> Self {
         let key = hash(&(&cluster.name, tls.is_some(), h2, cluster.limits.max_requests_per_connection, hash(&content)));
-        let peer = peer(key, tls.is_some(), cluster.idle_timeout);
         let sni = tls.is_some().then(|| cluster.tls.as_ref().map(|tls| tls.sni.clone())).flatten();
         Self {
             key,
@@ -67,15 +57,13 @@ impl Dial {
             connect_timeout: cluster.connect_timeout,
             requests: cluster.limits.max_requests_per_connection,
             source: None,
-            in_use: watch::Sender::default(),
-            peer,
+            idle_timeout: cluster.idle_timeout,
         }
     }
 
     /// Plain text to an address that no cluster stands for.
     pub(crate) fn direct(h2: bool, source: Option<IpAddr>) -> Self {
         let key = hash(&("direct", h2, source));
-        let peer = peer(key, false, DIRECT_IDLE);
         Self {
             key,
             tls: None,
@@ -84,24 +72,8 @@ impl Dial {
             connect_timeout: DIRECT_CONNECT,
             requests: None,
             source,
-            in_use: watch::Sender::default(),
-            peer,
+            idle_timeout: DIRECT_IDLE,
         }
-    }
-
-    /// Fails once the configuration does not use this way any more and no request is left on it.
-    pub(crate) fn in_use(&self) -> watch::Receiver<()> {
-        self.in_use.subscribe()
-    }
-
-    /// pingora's form of "this endpoint, this way". `host`: the authority that [`Sni::Host`] stands for.
-    pub(crate) fn peer(&self, address: SocketAddr, host: &str) -> Box<HttpPeer> {
-        let mut peer = Box::new(self.peer.clone());
-        peer._address = PeerAddress::Inet(address);
-        if matches!(self.sni, Some(Sni::Host)) {
-            peer.sni = strip_port(host).to_ascii_lowercase();
-        }
-        peer
     }
 }
 
@@ -109,16 +81,6 @@ fn hash(content: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     content.hash(&mut hasher);
     hasher.finish()
-}
-
-fn peer(key: u64, tls: bool, idle: Duration) -> HttpPeer {
-    let mut peer = HttpPeer::new(SocketAddr::from(([127, 0, 0, 1], 0)), tls, String::new());
-    peer.group_key = key;
-    peer.scheme = Scheme::from_tls_bool(tls);
-    // A name of our own makes pingora ask our connector for the connection. It never reaches the wire.
-    peer.options.alpn = ALPN::Custom(CustomALPN::new(b"sluice".to_vec()));
-    peer.options.idle_timeout = Some(idle);
-    peer
 }
 
 /// The ways of one cluster: by TLS, by HTTP/2.
@@ -137,16 +99,11 @@ impl Dials {
     }
 }
 
-/// Every way that some snapshot still uses, by key: pingora hands our connector a key, not a value.
+/// Every way that some snapshot still uses, by key: an equal one of a new snapshot is the same one, with its connections.
 #[derive(Debug, Default)]
 pub(crate) struct DialBook(Mutex<HashMap<u64, Weak<Dial>>>);
 
 impl DialBook {
-    /// The way with this key, while a snapshot uses it.
-    pub(crate) fn find(&self, key: u64) -> Option<Arc<Dial>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&key)?.upgrade()
-    }
-
     /// The way of before, if an equal one is in use, else this one.
     pub(crate) fn enter(&self, dial: Dial) -> Arc<Dial> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);

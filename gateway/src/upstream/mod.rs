@@ -1,8 +1,7 @@
-//! One attempt: which endpoint, how to dial it, and the connections that are kept.
+//! One attempt: which endpoint, how to reach it, and which connections are kept.
 
-pub(crate) mod connector;
+pub(crate) mod connect;
 pub(crate) mod dial;
 pub(crate) mod endpoints;
-pub(crate) mod h2_pool;
-pub(crate) mod h2_session;
 pub(crate) mod names;
+pub(crate) mod pool;

@@ -1,5 +1,7 @@
 use http::HeaderValue;
 
+use http::HeaderMap;
+
 use super::*;
 
 fn request(headers: &HeaderMap) -> RequestView<'_> {

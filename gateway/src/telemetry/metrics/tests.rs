@@ -18,6 +18,7 @@ fn every_metric_of_the_table_is_rendered_once_it_has_a_value() {
     let hosts: Vec<String> = (1..=7).map(|number| format!("{number}.example.com")).collect();
     metrics.set_certificates([CertificateValue { hosts: &hosts, kept: true, ..certificate("istio-system/cert") }]);
     metrics.handshake(Handshake::Refused);
+    metrics.handshake_failed("UnrecognizedName");
     metrics.connect(Connect::TlsFailed);
     let text = metrics.render();
     for row in TABLE {
@@ -39,6 +40,7 @@ fn every_metric_of_the_table_is_rendered_once_it_has_a_value() {
         ),
         "sluice_certificates_kept 1",
         "sluice_tls_handshakes_total{result=\"refused\"} 1",
+        "sluice_tls_handshake_failures_total{reason=\"UnrecognizedName\"} 1",
         "sluice_upstream_connections_total{result=\"tls_failed\"} 1",
         concat!("istio_build{component=\"proxy\",tag=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
     ] {

@@ -1,0 +1,261 @@
+//! The request as it goes upstream, and the response as it goes back: what an Istio proxy does to every one.
+
+use std::{io::Write as _, time::SystemTime};
+
+use super::{
+    admit::scheme,
+    exchange::{Exchange, Target},
+    head::Head,
+    name::Name,
+};
+use crate::net::facts::{Arrival, Facts};
+
+/// What Istio's gateways and inbound sidecars answer as `server`.
+const SERVER_ISTIO: &[u8] = b"istio-envoy";
+/// What Istio's outbound sidecars answer as `server`.
+const SERVER_OUTBOUND: &[u8] = b"envoy";
+
+/// What a client must not decide: Envoy drops these from outside requests.
+const NOT_FROM_OUTSIDE: [&[u8]; 20] = [
+    b"x-envoy-attempt-count",
+    b"x-envoy-decorator-operation",
+    b"x-envoy-downstream-service-cluster",
+    b"x-envoy-downstream-service-node",
+    b"x-envoy-expected-rq-timeout-ms",
+    b"x-envoy-external-address",
+    b"x-envoy-force-trace",
+    b"x-envoy-hedge-on-per-try-timeout",
+    b"x-envoy-internal",
+    b"x-envoy-ip-tags",
+    b"x-envoy-max-retries",
+    b"x-envoy-original-path",
+    b"x-envoy-peer-metadata",
+    b"x-envoy-peer-metadata-id",
+    b"x-envoy-retriable-header-names",
+    b"x-envoy-retriable-status-codes",
+    b"x-envoy-retry-grpc-on",
+    b"x-envoy-retry-on",
+    b"x-envoy-upstream-alt-stat-name",
+    b"x-envoy-upstream-rq-timeout-alt-response",
+];
+
+/// Turns a copy of the client's head into the one that goes upstream.
+pub(crate) fn request(exchange: &Exchange, head: &mut Head) {
+    strip_outside(head, exchange.arrival());
+    match exchange.arrival() {
+        Arrival::Gateway { .. } => from_outside(head, &exchange.facts),
+        Arrival::Inbound { .. } => into_application(head, &exchange.facts),
+        Arrival::Outbound { .. } | Arrival::Upstream => out_of_application(head),
+    }
+    if let Some(Target::Cluster { upstream, .. }) = &exchange.target {
+        set_number(head, Name::XEnvoyAttemptCount, u128::from(exchange.attempts));
+        head.set(Name::XEnvoyDecorator, upstream.decorator.as_bytes());
+    }
+    let Some(rule) = &exchange.rule else { return };
+    if let Some(timeout) = rule.timeout {
+        set_number(head, Name::XEnvoyExpectedTimeout, timeout.as_millis());
+    }
+    if let Some(path) = rule.rewrite.as_ref().and_then(|rewrite| rewrite.path(head.path())) {
+        rewrite_path(head, &path);
+    }
+    let destination = exchange.destination();
+    rule.edit_request(destination, head);
+    if let Some(authority) = destination.and_then(|destination| rule.authority(destination)) {
+        head.set_authority(authority.as_bytes());
+    }
+}
+
+fn set_number(head: &mut Head, name: Name, number: u128) {
+    let mut text = [0; 40];
+    let mut rest = &mut text[..];
+    // A u128 has at most 39 digits.
+    let _ = write!(rest, "{number}");
+    let left = rest.len();
+    head.set(name, &text[..40 - left]);
+}
+
+fn strip_outside(head: &mut Head, arrival: Arrival) {
+    if matches!(arrival, Arrival::Gateway { .. } | Arrival::Inbound { .. }) {
+        // Many applications take `_` for `-`: such a name would pass for one that only proxies set.
+        head.remove_if(|_, name| name.contains(&b'_') && is_disguised(name));
+    }
+    // Inbound traffic comes from other proxies of the mesh, whose headers are for the application to see.
+    if matches!(arrival, Arrival::Inbound { .. }) {
+        for name in [Name::XEnvoyPeerMetadata, Name::XEnvoyPeerMetadataId, Name::XEnvoyDecorator] {
+            head.remove(name);
+        }
+        return;
+    }
+    head.remove_if(|_, name| {
+        name.len() > 8
+            && name[..8].eq_ignore_ascii_case(b"x-envoy-")
+            && (NOT_FROM_OUTSIDE.iter().any(|one| one.eq_ignore_ascii_case(name))
+                || name.get(..20).is_some_and(|start| start.eq_ignore_ascii_case(b"x-envoy-upstream-rq-")))
+    });
+}
+
+fn is_disguised(name: &[u8]) -> bool {
+    let dashed: Vec<u8> =
+        name.iter().map(|byte| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() }).collect();
+    Name::of(&dashed) != Name::Other || dashed.starts_with(b"x-envoy-") || dashed.starts_with(b"x-forwarded-")
+}
+
+/// A gateway trusts nothing that a client says about itself.
+fn from_outside(head: &mut Head, facts: &Facts) {
+    append_address(head, &facts.remote_ip);
+    head.set(Name::XForwardedProto, scheme(facts).as_bytes());
+    head.set(Name::XEnvoyExternalAddress, facts.remote_ip.as_bytes());
+    set_request_id(head);
+    for name in [Name::XForwardedClientCert, Name::Forwarded, Name::XRealIp] {
+        head.remove(name);
+    }
+    if let Some(element) = facts.tls.as_ref().and_then(|tls| tls.client_certificate.as_ref()) {
+        head.append(Name::XForwardedClientCert, element.as_bytes());
+    }
+}
+
+/// Gives a request that goes nowhere the id and the address that its log line shows.
+pub(crate) fn name_request(exchange: &Exchange, head: &mut Head) {
+    let edge = matches!(exchange.arrival(), Arrival::Gateway { .. });
+    if edge || !head.has(Name::XRequestId) {
+        set_request_id(head);
+    }
+    if edge {
+        append_address(head, &exchange.facts.remote_ip);
+    }
+}
+
+/// An inbound sidecar adds who the caller proved to be to what the caller said of its own callers.
+fn into_application(head: &mut Head, facts: &Facts) {
+    match facts.tls.as_ref().and_then(|tls| tls.client_certificate.as_ref()) {
+        Some(element) => {
+            head.append(Name::XForwardedClientCert, element.as_bytes());
+            head.join(Name::XForwardedClientCert, b",");
+        }
+        None => head.remove(Name::XForwardedClientCert),
+    }
+    keep_or_make(head, scheme(facts));
+}
+
+fn out_of_application(head: &mut Head) {
+    head.remove(Name::XForwardedClientCert);
+    keep_or_make(head, "http");
+}
+
+/// Request id and scheme: the ones that are there, else our own.
+fn keep_or_make(head: &mut Head, scheme: &'static str) {
+    if !head.has(Name::XForwardedProto) {
+        head.append(Name::XForwardedProto, scheme.as_bytes());
+    }
+    if !head.has(Name::XRequestId) {
+        set_request_id(head);
+    }
+}
+
+/// `x-forwarded-for` with the peer at its end.
+fn append_address(head: &mut Head, peer: &str) {
+    head.append(Name::XForwardedFor, peer.as_bytes());
+    head.join(Name::XForwardedFor, b",");
+}
+
+fn set_request_id(head: &mut Head) {
+    let id = uuid::Builder::from_random_bytes(fastrand::u128(..).to_ne_bytes()).into_uuid();
+    let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
+    head.set(Name::XRequestId, id.hyphenated().encode_lower(&mut text).as_bytes());
+}
+
+fn rewrite_path(head: &mut Head, path: &str) {
+    let original = head.target().to_owned();
+    let target = match head.query() {
+        Some(query) if !path.contains('?') => format!("{path}?{query}"),
+        _ => path.to_owned(),
+    };
+    // Istio's textual rewrites can leave nothing in front of the rest of the path.
+    let target = if target.starts_with('/') { target } else { format!("/{target}") };
+    head.set_target(target.as_bytes());
+    head.set(Name::XEnvoyOriginalPath, original.as_bytes());
+}
+
+/// Turns the endpoint's head into the one that goes to the client.
+pub(crate) fn response(exchange: &Exchange, head: &mut Head) {
+    for name in [Name::XEnvoyPeerMetadata, Name::XEnvoyPeerMetadataId, Name::XEnvoyDecorator] {
+        head.remove(name);
+    }
+    let server = match exchange.arrival() {
+        Arrival::Outbound { .. } => SERVER_OUTBOUND,
+        _ => SERVER_ISTIO,
+    };
+    head.set(Name::Server, server);
+    if let Some(time) = exchange.service_time {
+        set_number(head, Name::XEnvoyServiceTime, time.as_millis());
+    }
+    if !head.has(Name::Date) {
+        set_date(exchange.start, head);
+    }
+    if let Some(rule) = &exchange.rule {
+        rule.edit_response(exchange.destination(), head);
+    }
+}
+
+/// IMF-fixdate (RFC 9110 section 5.6.7), made once a second and thread.
+fn set_date(now: SystemTime, head: &mut Head) {
+    use std::cell::RefCell;
+    thread_local! {
+        static LAST: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
+    }
+    let second = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    LAST.with_borrow_mut(|(last, value)| {
+        if *last != second {
+            let stamp = jiff::Timestamp::from_second(i64::try_from(second).unwrap_or(0)).unwrap_or_default();
+            let text = stamp.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+            (*last, *value) = (second, text);
+        }
+        head.append(Name::Date, value.as_bytes());
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_peer_is_appended_to_what_the_client_claims() {
+        let mut head = Head::default();
+        append_address(&mut head, "192.0.2.1");
+        assert_eq!(head.str(Name::XForwardedFor), Some("192.0.2.1"));
+        let mut head = Head::default();
+        head.push(b"X-Forwarded-For", b"1.1.1.1");
+        head.push(b"X-Forwarded-For", b"2.2.2.2");
+        append_address(&mut head, "192.0.2.1");
+        assert_eq!(head.str(Name::XForwardedFor), Some("1.1.1.1,2.2.2.2,192.0.2.1"));
+    }
+
+    #[test]
+    fn a_rewrite_keeps_the_query_and_tells_the_original_path() {
+        let mut head = Head::default();
+        head.set_target(b"/api/v1/x?a=b");
+        rewrite_path(&mut head, "/x");
+        assert_eq!(head.target(), "/x?a=b");
+        assert_eq!(head.str(Name::XEnvoyOriginalPath), Some("/api/v1/x?a=b"));
+    }
+
+    #[test]
+    fn names_that_pass_for_a_proxys_own_do_not_pass() {
+        let mut head = Head::default();
+        for name in
+            ["X_Forwarded_For", "content_length", "x-envoy_max-retries", "x_own", "x-envoy-max-retries", "x-envoy-mine"]
+        {
+            head.push(name.as_bytes(), b"1");
+        }
+        strip_outside(&mut head, Arrival::Gateway { bind: None, port: 80 });
+        let left: Vec<&[u8]> = head.fields().map(|(_, name, _)| name).collect();
+        assert_eq!(left, [&b"x_own"[..], b"x-envoy-mine"]);
+    }
+
+    #[test]
+    fn dates_are_imf_fixdates() {
+        let mut head = Head::default();
+        set_date(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(784_111_777), &mut head);
+        assert_eq!(head.str(Name::Date), Some("Sun, 06 Nov 1994 08:49:37 GMT"));
+    }
+}

@@ -1,0 +1,125 @@
+//! Bodies on their way: a source that has bytes, a sink that takes them, and what moves them from one to the other.
+//!
+//! Nothing here writes to a socket: what is sent waits until both directions have done what they can, and goes out with one
+//! flush.
+
+use std::task::{Context, Poll};
+
+use super::head::Head;
+
+/// What comes next from a source.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Piece {
+    /// [`Source::data`] holds bytes.
+    Data,
+    /// The body is over; [`Source::trailers`] may follow it.
+    End,
+}
+
+/// Why a side does not go on.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Broken {
+    /// It is gone, before a byte of an answer (`true`) or later.
+    Closed {
+        /// Nothing of what was sent has been answered.
+        untouched: bool,
+    },
+    /// It ended the stream (HTTP/2).
+    Reset {
+        /// It says that it has not looked at the request: REFUSED_STREAM, or GOAWAY for earlier streams.
+        unseen: bool,
+    },
+    /// What it says is not HTTP; the reason in words.
+    Malformed(&'static str),
+    /// It takes nothing any more, or brings nothing.
+    Stalled,
+}
+
+/// Where a body comes from.
+pub(crate) trait Source {
+    /// Waits for the next piece.
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, Broken>>;
+    /// The bytes that are there.
+    fn data(&self) -> &[u8];
+    /// So many of them were taken.
+    fn took(&mut self, count: usize);
+    /// What followed the body.
+    fn trailers(&self) -> Option<&Head>;
+}
+
+/// Where a body goes.
+pub(crate) trait Sink {
+    /// Waits until there is room, and says how much.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Broken>>;
+    /// Takes bytes, at most as many as there was room for.
+    fn send(&mut self, bytes: &[u8]) -> Result<(), Broken>;
+    /// Takes the end.
+    fn end(&mut self, trailers: Option<&Head>) -> Result<(), Broken>;
+    /// Brings everything on its way.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>>;
+}
+
+/// Which side broke.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Fault {
+    /// The one that sends the body.
+    Source(Broken),
+    /// The one that is sent to.
+    Sink(Broken),
+}
+
+/// One direction.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Flow {
+    /// Bytes of content so far.
+    pub(crate) bytes: u64,
+    /// The end has been passed on.
+    pub(crate) done: bool,
+}
+
+/// What a direction waits for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Waits {
+    /// For nothing: it is over.
+    Done,
+    /// For bytes.
+    Source,
+    /// For room.
+    Sink,
+}
+
+impl Flow {
+    /// Moves what can be moved now. `seen` is shown every byte.
+    ///
+    /// # Errors
+    /// Which side broke, and why.
+    pub(crate) fn pump(
+        &mut self,
+        source: &mut impl Source,
+        sink: &mut impl Sink,
+        cx: &mut Context<'_>,
+        mut seen: impl FnMut(&[u8]),
+    ) -> Result<Waits, Fault> {
+        while !self.done {
+            // First what there is, then room for it: room that nobody needs would be taken from other streams (HTTP/2).
+            let Poll::Ready(piece) = source.poll_data(cx) else { return Ok(Waits::Source) };
+            match piece.map_err(Fault::Source)? {
+                Piece::Data => {
+                    let Poll::Ready(room) = sink.poll_room(cx) else { return Ok(Waits::Sink) };
+                    let room = room.map_err(Fault::Sink)?;
+                    let bytes = source.data();
+                    let count = bytes.len().min(room);
+                    seen(&bytes[..count]);
+                    sink.send(&bytes[..count]).map_err(Fault::Sink)?;
+                    source.took(count);
+                    self.bytes += count as u64;
+                }
+                Piece::End => {
+                    sink.end(source.trailers()).map_err(Fault::Sink)?;
+                    self.done = true;
+                }
+            }
+        }
+        Ok(Waits::Done)
+    }
+}

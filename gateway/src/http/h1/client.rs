@@ -1,0 +1,154 @@
+//! The side towards an endpoint that speaks HTTP/1.1.
+
+use std::{
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
+
+use tls::stream::Stream;
+use tokio::net::TcpStream;
+
+use super::{
+    body::Body,
+    read::{self, After, Asked, Scan},
+    server::{poll_body, poll_flush, poll_room},
+    write::{self, Framing},
+};
+use crate::{
+    http::{
+        flow::{Broken, Piece, Sink, Source},
+        head::{Head, Upgrade},
+    },
+    net::{connection::Connection, facts::Facts},
+};
+
+/// One connection, with the request that is on it.
+pub(crate) struct Client {
+    stream: Stream<TcpStream>,
+    /// What is known of it.
+    pub(crate) facts: Rc<Facts>,
+    /// Requests that it has carried, this one included.
+    pub(crate) requests: u32,
+    scan: Scan,
+    asked: Asked,
+    /// A byte of the answer has come.
+    answered: bool,
+    /// The response's.
+    body: Body,
+    ready: usize,
+    /// The request's.
+    framing: Framing,
+    /// The request was sent to its end.
+    sent: bool,
+    after: After,
+    tunnel: bool,
+    ending: bool,
+}
+
+impl Client {
+    /// A fresh connection.
+    pub(crate) fn new(connection: Connection) -> Self {
+        Self {
+            stream: connection.stream,
+            facts: connection.facts,
+            requests: 0,
+            scan: Scan::default(),
+            asked: Asked { head: false, upgrade: false },
+            answered: false,
+            body: Body::default(),
+            ready: 0,
+            framing: Framing::default(),
+            sent: false,
+            after: After::default(),
+            tunnel: false,
+            ending: false,
+        }
+    }
+
+    /// Whether it can take a request: an idle endpoint that says something, or ends, cannot.
+    pub(crate) fn is_quiet(&mut self, cx: &mut Context<'_>) -> bool {
+        self.stream.input().is_empty() && self.stream.poll_fill(cx).is_pending()
+    }
+
+    /// Sends a request head with the next flush; `close` asks the endpoint to end the connection behind its answer.
+    pub(crate) fn send_head(&mut self, head: &Head, close: bool) {
+        self.requests += 1;
+        self.scan = Scan::default();
+        self.asked = Asked { head: head.method() == "HEAD", upgrade: head.upgrade.is_some() };
+        (self.answered, self.sent, self.ready) = (false, false, 0);
+        self.after = After::default();
+        self.body = Body::default();
+        self.framing = write::request(head, close, self.stream.out());
+    }
+
+    /// Waits for the next head of the answer: interim ones first, the last one has a status from 200, or 101.
+    pub(crate) fn poll_head(&mut self, cx: &mut Context<'_>, head: &mut Head) -> Poll<Result<(), Broken>> {
+        loop {
+            let found = self.scan.end(self.stream.input());
+            let found = found.map_err(|_| Broken::Malformed("the response head has a bare LF or is too large"))?;
+            if let Some(end) = found {
+                let after = read::response(&self.stream.input()[..end], self.asked, head).map_err(Broken::Malformed)?;
+                self.stream.consume(end);
+                self.scan = Scan::default();
+                if head.status >= 200 || head.status == 101 {
+                    self.after = after;
+                    self.body = if after.until_close { Body::until_close() } else { Body::new(head.length) };
+                    self.tunnel = head.upgrade == Some(Upgrade::WebSocket);
+                }
+                return Poll::Ready(Ok(()));
+            }
+            self.answered |= !self.stream.input().is_empty();
+            match ready!(self.stream.poll_fill(cx)) {
+                Ok(true) => {}
+                Ok(false) | Err(_) => return Poll::Ready(Err(Broken::Closed { untouched: !self.answered })),
+            }
+        }
+    }
+
+    /// Whether it can be kept for another request.
+    pub(crate) fn is_reusable(&self) -> bool {
+        self.after.keep && self.sent && self.body.is_done() && self.stream.unsent() == 0
+    }
+}
+
+impl Source for Client {
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, Broken>> {
+        poll_body(&mut self.stream, &mut self.body, &mut self.ready, cx)
+    }
+
+    fn data(&self) -> &[u8] {
+        &self.stream.input()[..self.ready]
+    }
+
+    fn took(&mut self, count: usize) {
+        self.stream.consume(count);
+        self.body.took(count);
+        self.ready -= count;
+    }
+
+    fn trailers(&self) -> Option<&Head> {
+        self.body.trailers.as_deref()
+    }
+}
+
+impl Sink for Client {
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Broken>> {
+        poll_room(&mut self.stream, cx)
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> Result<(), Broken> {
+        write::data(bytes, self.framing, self.stream.out());
+        Ok(())
+    }
+
+    fn end(&mut self, trailers: Option<&Head>) -> Result<(), Broken> {
+        write::end(trailers, self.framing, self.stream.out());
+        self.sent = true;
+        self.ending = self.tunnel;
+        Ok(())
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        poll_flush(&mut self.stream, self.ending, cx)
+    }
+}

@@ -1,0 +1,280 @@
+//! The side towards a client that speaks HTTP/1.1.
+
+use std::{
+    future::poll_fn,
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
+
+use tls::stream::Stream;
+use tokio::net::TcpStream;
+
+use super::{
+    body::{Body, Next},
+    read::{self, Scan},
+    write::{self, Framing},
+};
+use crate::{
+    http::{
+        failure::Failure,
+        flow::{Broken, Piece, Sink, Source},
+        head::{Head, Upgrade},
+        limits::{CLOSE, HEAD, HIGH, UNWANTED},
+    },
+    net::{connection::Connection, deadline::Deadline, facts::Facts},
+};
+
+/// One connection, with the request that is on it.
+pub(crate) struct Server {
+    stream: Stream<TcpStream>,
+    /// What is known of it.
+    pub(crate) facts: Rc<Facts>,
+    /// Reached by whatever waits on this connection.
+    pub(crate) deadline: Deadline,
+    scan: Scan,
+    /// The request's.
+    body: Body,
+    /// Bytes of content at the front of the input.
+    ready: usize,
+    /// The response's.
+    framing: Framing,
+    /// The connection has become a tunnel.
+    tunnel: bool,
+    /// Our side of the tunnel has ended.
+    ending: bool,
+}
+
+/// What came instead of a request head.
+pub(crate) enum NoHead {
+    /// The client is gone; nobody is left to be told.
+    Gone,
+    /// What it sent is refused.
+    Refused(Failure),
+}
+
+impl Server {
+    pub(crate) fn new(connection: Connection) -> Self {
+        Self {
+            stream: connection.stream,
+            facts: connection.facts,
+            deadline: Deadline::default(),
+            scan: Scan::default(),
+            body: Body::default(),
+            ready: 0,
+            framing: Framing::default(),
+            tunnel: false,
+            ending: false,
+        }
+    }
+
+    /// Waits for the first byte of a request. `false`: there will be none, in time.
+    pub(crate) fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        match self.stream.poll_readable(cx) {
+            Poll::Ready(readable) => Poll::Ready(readable.unwrap_or(false)),
+            Poll::Pending => self.deadline.poll(cx).map(|()| false),
+        }
+    }
+
+    /// Reads a request head, its first byte being there.
+    ///
+    /// # Errors
+    /// [`NoHead`].
+    pub(crate) async fn read_head(&mut self, head: &mut Head) -> Result<(), NoHead> {
+        self.deadline.arm(HEAD);
+        self.scan = Scan::default();
+        poll_fn(|cx| {
+            loop {
+                match self.scan.end(self.stream.input()) {
+                    Err(failure) => return Poll::Ready(Err(NoHead::Refused(failure))),
+                    Ok(Some(end)) => {
+                        let read = read::request(&self.stream.input()[..end], head);
+                        self.stream.consume(end);
+                        self.body = Body::new(head.length);
+                        self.ready = 0;
+                        return Poll::Ready(read.map_err(NoHead::Refused));
+                    }
+                    Ok(None) => {}
+                }
+                match self.stream.poll_fill(cx) {
+                    Poll::Ready(Ok(true)) => {}
+                    Poll::Ready(Ok(false) | Err(_)) => return Poll::Ready(Err(NoHead::Gone)),
+                    Poll::Pending if self.deadline.poll(cx).is_ready() => {
+                        return Poll::Ready(Err(NoHead::Refused(Failure::HeadTimeout)));
+                    }
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+        })
+        .await
+    }
+
+    /// Sends the head of the answer with the next flush; `close` says that it is the last one.
+    pub(crate) fn send_head(&mut self, head: &Head, close: bool) {
+        self.framing = write::response(head, close, self.stream.out());
+        if head.upgrade == Some(Upgrade::WebSocket) {
+            self.tunnel = true;
+            self.body = Body::until_close();
+        }
+    }
+
+    /// An answer before the answer (RFC 9110 section 15.2).
+    pub(crate) fn send_interim(&mut self, head: &Head) {
+        write::response(head, false, self.stream.out());
+    }
+
+    /// Ready when the client has gone while nothing more is expected of it.
+    pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // Its next request may be here already; more than that is not read yet.
+        if !self.body.is_done() || self.stream.input().len() >= HIGH / 4 {
+            return Poll::Pending;
+        }
+        match ready!(self.stream.poll_fill(cx)) {
+            Ok(true) => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Ok(false) | Err(_) => Poll::Ready(()),
+        }
+    }
+
+    /// Bytes that the socket has not taken.
+    pub(crate) fn unsent(&self) -> usize {
+        self.stream.unsent()
+    }
+
+    /// Whether the request was read to its end.
+    pub(crate) fn is_read(&self) -> bool {
+        self.body.is_done()
+    }
+
+    /// Ends the connection so that the last answer arrives: closing it with bytes of the client unread would take the answer
+    /// back (RFC 9112 section 9.6).
+    pub(crate) async fn close(mut self) {
+        self.deadline.arm(CLOSE);
+        let mut left = UNWANTED;
+        let mut closed = false;
+        poll_fn(|cx| {
+            loop {
+                if !closed {
+                    match self.stream.poll_close(cx) {
+                        Poll::Ready(Ok(())) => closed = true,
+                        Poll::Ready(Err(_)) => return Poll::Ready(()),
+                        Poll::Pending => {}
+                    }
+                }
+                match self.stream.poll_fill(cx) {
+                    Poll::Ready(Ok(true)) => {
+                        let count = self.stream.input().len();
+                        self.stream.consume(count);
+                        left = left.saturating_sub(count);
+                        if left == 0 {
+                            return Poll::Ready(());
+                        }
+                    }
+                    Poll::Ready(_) if closed => return Poll::Ready(()),
+                    Poll::Ready(_) | Poll::Pending => return self.deadline.poll(cx),
+                }
+            }
+        })
+        .await;
+    }
+}
+
+impl Source for Server {
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, Broken>> {
+        poll_body(&mut self.stream, &mut self.body, &mut self.ready, cx)
+    }
+
+    fn data(&self) -> &[u8] {
+        &self.stream.input()[..self.ready]
+    }
+
+    fn took(&mut self, count: usize) {
+        self.stream.consume(count);
+        self.body.took(count);
+        self.ready -= count;
+    }
+
+    fn trailers(&self) -> Option<&Head> {
+        self.body.trailers.as_deref()
+    }
+}
+
+impl Sink for Server {
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Broken>> {
+        poll_room(&mut self.stream, cx)
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> Result<(), Broken> {
+        write::data(bytes, self.framing, self.stream.out());
+        Ok(())
+    }
+
+    fn end(&mut self, trailers: Option<&Head>) -> Result<(), Broken> {
+        write::end(trailers, self.framing, self.stream.out());
+        self.ending = self.tunnel;
+        Ok(())
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        poll_flush(&mut self.stream, self.ending, cx)
+    }
+}
+
+/// The next content of a body that comes over HTTP/1.1.
+pub(super) fn poll_body(
+    stream: &mut Stream<TcpStream>,
+    body: &mut Body,
+    ready: &mut usize,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Piece, Broken>> {
+    if *ready > 0 {
+        return Poll::Ready(Ok(Piece::Data));
+    }
+    loop {
+        match body.next(stream.input()).map_err(|why| Broken::Malformed(why.0))? {
+            Next::Data { skip, len } => {
+                stream.consume(skip);
+                if len > 0 {
+                    *ready = len;
+                    return Poll::Ready(Ok(Piece::Data));
+                }
+            }
+            Next::End { skip } => {
+                stream.consume(skip);
+                return Poll::Ready(Ok(Piece::End));
+            }
+            Next::More => match ready!(stream.poll_fill(cx)) {
+                Ok(true) => {}
+                Ok(false) if body.ends_with_connection() && stream.ended_properly() => {
+                    body.finish();
+                    return Poll::Ready(Ok(Piece::End));
+                }
+                Ok(false) | Err(_) => return Poll::Ready(Err(Broken::Closed { untouched: false })),
+            },
+        }
+    }
+}
+
+/// Room for bytes that go over HTTP/1.1.
+pub(super) fn poll_room(stream: &mut Stream<TcpStream>, cx: &mut Context<'_>) -> Poll<Result<usize, Broken>> {
+    while stream.unsent() >= HIGH {
+        match stream.poll_flush_all(cx) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken::Closed { untouched: false })),
+            // What the socket took meanwhile is room already.
+            Poll::Pending if stream.unsent() >= HIGH => return Poll::Pending,
+            Poll::Pending => {}
+        }
+    }
+    Poll::Ready(Ok(HIGH - stream.unsent()))
+}
+
+pub(super) fn poll_flush(
+    stream: &mut Stream<TcpStream>,
+    ending: bool,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(), Broken>> {
+    let flushed = if ending { stream.poll_close(cx) } else { stream.poll_flush_all(cx) };
+    flushed.map_err(|_| Broken::Closed { untouched: false })
+}

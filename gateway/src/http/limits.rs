@@ -1,0 +1,41 @@
+//! Every limit and deadline of the HTTP path, as README's table lists them.
+
+use std::time::Duration;
+
+/// Bytes of a request or response head (Envoy's and Istio's limit).
+pub(crate) const HEAD_BYTES: usize = 60 * 1024;
+/// Fields of a head (Envoy's and Istio's limit).
+pub(crate) const FIELDS: usize = 100;
+/// A request head, an HTTP/2 preface or the first bytes of a connection are complete within this time.
+pub(crate) const HEAD: Duration = Duration::from_secs(10);
+/// A connection without requests is closed after this time (Istio's idle timeout of downstream connections).
+pub(crate) const IDLE: Duration = Duration::from_secs(3600);
+/// A connection that has not carried a request yet when its listener stops may bring its first one for this long: whoever
+/// opened it is about to send it, and could not tell a close from a failed request.
+pub(crate) const FIRST_REQUEST: Duration = Duration::from_secs(1);
+/// Longest wait for a close to go out, and for the rest of a body that nobody wants any more.
+pub(crate) const CLOSE: Duration = Duration::from_secs(2);
+/// A request body of HTTP/1.1 brings a byte within this time, while nothing has been answered.
+pub(crate) const BODY: Duration = Duration::from_secs(60);
+/// Whoever is sent to takes a byte within this time.
+pub(crate) const WRITE: Duration = Duration::from_secs(60);
+/// Bytes that wait for one socket before the other side is not read any more.
+pub(crate) const HIGH: usize = 64 * 1024;
+/// Bytes of a request body that are kept to send them again.
+pub(crate) const REPLAY: usize = 64 * 1024;
+/// Bytes of a body that nobody wants which are read, so that the answer before them arrives.
+pub(crate) const UNWANTED: usize = 256 * 1024;
+/// Streams of one HTTP/2 connection from a client.
+pub(crate) const STREAMS: u32 = 100;
+/// Receive window of a stream from a client, bytes.
+pub(crate) const STREAM_WINDOW: u32 = 64 * 1024;
+/// Receive window of a connection from a client, bytes.
+pub(crate) const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Bytes that wait on one HTTP/2 stream for its window.
+pub(crate) const STREAM_SEND: usize = 32 * 1024;
+/// Between looks whether an endpoint with requests still answers (HTTP/2 PING).
+pub(crate) const PING: Duration = Duration::from_secs(30);
+/// An endpoint answers a PING within this time.
+pub(crate) const PONG: Duration = Duration::from_secs(10);
+/// Malformed HTTP/2 requests before the connection is ended.
+pub(crate) const MALFORMED: u32 = 32;
