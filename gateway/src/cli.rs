@@ -224,6 +224,9 @@ pub(crate) struct CommonFlags {
     /// How long SIGTERM waits for requests and streams to finish, at most
     #[arg(long, value_name = "TIME", default_value = "45s", value_parser = settings::parse_duration)]
     pub(crate) drain_time: std::time::Duration,
+    /// How long after SIGTERM connections are still accepted, so that balancers can hear of it
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = settings::parse_duration)]
+    pub(crate) drain_delay: std::time::Duration,
 }
 
 /// Where configuration is read from: files, or an API server.

@@ -55,6 +55,8 @@ pub(crate) struct Settings {
     pub(crate) access_log: AccessLogFormat,
     /// Longest drain after SIGTERM. Default 45 s.
     pub(crate) drain_time: Duration,
+    /// Time after SIGTERM in which connections are still accepted. Default 5 s (Istio `terminationDrainDuration`).
+    pub(crate) drain_delay: Duration,
     /// Name of this process among its replicas. Default: `POD_NAME`, else one that no other process has.
     pub(crate) replica: String,
     /// Where ordered certificates are kept. A gateway that reads files has one, unless no home folder is known.
@@ -215,6 +217,7 @@ impl Settings {
             workers: flags.workers.unwrap_or_else(cores),
             access_log: flags.access_log,
             drain_time: flags.drain_time,
+            drain_delay: flags.drain_delay,
             state_dir: None,
             acme_hooks: None,
             pod_uid: pod.uid.filter(|_| pod.name.is_some()),

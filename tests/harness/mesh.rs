@@ -202,6 +202,10 @@ impl Mesh {
         if !flags.contains(&"--workers") {
             arguments.extend(["--workers", "2"].map(OsString::from));
         }
+        // No balancer has to hear of the end of these.
+        if !flags.contains(&"--drain-delay") {
+            arguments.extend(["--drain-delay", "0s"].map(OsString::from));
+        }
         arguments.extend(addresses.flags());
         arguments.extend(flags.iter().map(Into::into));
         Proxy::launch(&format!("gateway-{number}"), arguments, addresses)

@@ -163,7 +163,7 @@ impl<'a> Builder<'a> {
             (addresses.second.to_string(), addresses.main.to_string(), app_ip.to_string());
         let own = ["--workload", &workload, "--app-address", &app_ip, "--inbound", &inbound, "--outbound", &outbound];
         flags.extend(own.map(Into::into));
-        flags.extend(["--workers".into(), "1".into()]);
+        flags.extend(["--workers", "1", "--drain-delay", "0s"].map(Into::into));
         flags.extend(addresses.flags());
         flags.extend(self.flags.iter().map(Into::into));
         Proxy::launch(&self.pod.name, flags, addresses)

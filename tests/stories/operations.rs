@@ -275,3 +275,18 @@ async fn an_answer_that_ends_during_the_drain_closes_its_connection() {
     let reply = slow.await.expect("no panic").expect("an answer");
     assert_eq!((reply.code(), reply.header("connection").to_ascii_lowercase().as_str()), (200, "close"));
 }
+
+#[tokio::test]
+async fn for_the_drain_delay_balancers_are_served_and_told_to_go() {
+    let shop = Shop::with(&["--drain-delay", "2s"]).await;
+    let browser = shop.mesh.browser();
+    let mut gateway = shop.gateway;
+
+    gateway.sigterm();
+
+    let unready = async || gateway.readiness().await.is_some_and(|reply| reply.code() == 503);
+    eventually("readiness says so at once", unready).await;
+    let reply = browser.connect(HOST).await.expect("a new connection").send(get(SHOP)).await.expect("an answer");
+    assert_eq!((reply.code(), reply.header("connection").to_ascii_lowercase().as_str()), (200, "close"));
+    assert!(gateway.wait_exit(Duration::from_secs(10)).await.success());
+}

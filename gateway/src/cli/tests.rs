@@ -50,7 +50,7 @@ fn a_gateway_has_istios_defaults() {
     assert_eq!(settings.status.to_string(), "0.0.0.0:15021");
     assert_eq!(settings.stats.to_string(), "0.0.0.0:15090");
     assert_eq!(settings.access_log, AccessLogFormat::Text);
-    assert_eq!(settings.drain_time.as_secs(), 45);
+    assert_eq!((settings.drain_time.as_secs(), settings.drain_delay.as_secs()), (45, 5));
     assert!(settings.workers >= 1);
 }
 

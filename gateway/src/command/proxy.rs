@@ -7,6 +7,7 @@ use tokio::{
     runtime,
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
+    time::{Instant, sleep},
 };
 use tracing::{info, warn};
 
@@ -60,21 +61,35 @@ async fn serve(settings: Settings, log: LogLevel) -> Result<ExitCode> {
     for index in 0..settings.workers {
         workers.push(worker::start(index, shared.clone()).await?);
     }
-    let limit = settings.drain_time;
     let mut control = Control::new(settings.clone(), shared, Arc::clone(&status), workers).await?;
     let acme = control.acme();
     let reporting = Reporting::start(&settings, control.applied(), Arc::clone(&acme))?;
+    let (mut in_a_hurry, mut ended_twice) = (false, false);
     tokio::select! {
         failed = control.run() => failed?,
         () = orders(&settings, &acme) => {}
-        () = ends.first(&status, &drain) => {}
+        hurry = ends.first(&status, &drain) => in_a_hurry = hurry,
+    }
+    let limit = Instant::now() + settings.drain_time;
+    if !in_a_hurry {
+        // Balancers go on sending until they have heard that this one is not ready any more.
+        let delay = settings.drain_delay.min(settings.drain_time);
+        info!(delay_s = delay.as_secs(), "not ready any more; connections are still accepted");
+        tokio::select! {
+            failed = control.run() => failed?,
+            () = sleep(delay) => {}
+            () = ends.second() => ended_twice = true,
+        }
     }
     control.close();
     // Another replica should lead at once; connections drain meanwhile.
     let handed_over = reporting.map(|reporting| tokio::spawn(reporting.end()));
-    info!(connections = drain.connections(), limit_s = limit.as_secs(), "draining");
+    let left = limit.saturating_duration_since(Instant::now());
+    info!(connections = drain.connections(), limit_s = left.as_secs(), "draining");
     tokio::select! {
-        left = drain.finished(limit) => if left > 0 {
+        biased;
+        () = std::future::ready(()), if ended_twice => warn!("told twice, ending at once"),
+        left = drain.finished(left) => if left > 0 {
             warn!(connections = left, "the drain limit has passed, these are cut");
         },
         () = ends.second() => warn!("told twice, ending at once"),
@@ -111,17 +126,19 @@ impl Ends {
         Ok(Self { terminate: of(SignalKind::terminate())?, interrupt: of(SignalKind::interrupt())? })
     }
 
-    /// Resolves when the process has to end, with the drain begun. `POST /drain` alone only begins it.
-    async fn first(&mut self, status: &Status, drain: &Drain) {
-        loop {
+    /// Resolves when the process has to end, with the drain begun. `POST /drain` alone only begins it. `true`: it was a
+    /// person at the keyboard, and no balancer has to hear of it first.
+    async fn first(&mut self, status: &Status, drain: &Drain) -> bool {
+        let person = loop {
             tokio::select! {
-                _ = self.terminate.recv() => break,
-                _ = self.interrupt.recv() => break,
-                () = status.quit_asked.notified() => break,
+                _ = self.terminate.recv() => break false,
+                _ = self.interrupt.recv() => break true,
+                () = status.quit_asked.notified() => break false,
                 () = status.drain_asked.notified() => drain.begin(),
             }
-        }
+        };
         drain.begin();
+        person
     }
 
     async fn second(&mut self) {

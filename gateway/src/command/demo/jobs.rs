@@ -98,6 +98,7 @@ impl Site<'_> {
             .with("--status", at(ports::STATUS))
             .with("--stats", at(ports::STATS))
             .with("--access-log", "text")
+            .with("--drain-delay", "0s")
     }
 }
 
