@@ -13,7 +13,7 @@ use tokio::{
 };
 use tracing::debug;
 
-use crate::net::connection::Connection;
+use crate::net::{connection::Connection, listen::keepalive};
 
 /// Istio's default connect timeout.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -24,6 +24,7 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// Whatever the operating system says.
 pub(crate) async fn connect(to: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
     let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket2::SockRef::from(&socket).set_tcp_keepalive(&keepalive())?;
     if let Some(source) = source.filter(|source| source.is_ipv4() == to.is_ipv4()) {
         socket.bind(SocketAddr::new(source, 0))?;
     }

@@ -95,7 +95,7 @@ async fn work(shared: Shared, mut listens: mpsc::Receiver<Listen>, started: ones
                 Some(listen) => drop(spawn_local(accept(Rc::clone(&desk), listen))),
                 None => return,
             },
-            _ = sweep.tick() => http.sweep(),
+            _ = sweep.tick() => http.sweep().await,
         }
     }
 }

@@ -89,8 +89,9 @@ async fn malformed_heads_are_refused_and_the_connection_ends() {
     target.refuses("a path in the Host", "GET / HTTP/1.1\r\nHost: {HOST}/path\r\n\r\n").await;
     target.refuses("a list in the Host", "GET / HTTP/1.1\r\nHost: {HOST}, b.example.com\r\n\r\n").await;
     target.refuses("no version", "GET /\r\nHost: {HOST}\r\n\r\n").await;
-    let coding = "POST / HTTP/1.1\r\nHost: {HOST}\r\nTransfer-Encoding: xchunked\r\n\r\n";
-    target.answers(501, "a transfer coding nobody knows", coding).await;
+    let head = "POST / HTTP/1.1\r\nHost: {HOST}\r\nTransfer-Encoding:";
+    target.refuses("a last transfer coding other than chunked", &format!("{head} xchunked\r\n\r\n")).await;
+    target.answers(501, "a transfer coding nobody knows", &format!("{head} xgzip, chunked\r\n\r\n")).await;
 }
 
 #[tokio::test]

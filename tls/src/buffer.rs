@@ -5,11 +5,46 @@ use std::mem::take;
 
 /// What a lent buffer holds without growing, bytes: two full TLS records (RFC 8446 section 5.2).
 pub const SIZE: usize = 2 * (16 * 1024 + 256);
+/// What a buffer that had to grow holds, bytes: answers of many streams, or what one socket may keep waiting.
+const LARGE: usize = 4 * SIZE;
 /// Buffers kept per thread; more go back to the allocator.
 const KEEP: usize = 32;
+/// Large ones kept per thread.
+const KEEP_LARGE: usize = 4;
+
+/// Memory that nobody uses: of [`SIZE`], and of [`LARGE`].
+struct Free {
+    small: Vec<Vec<u8>>,
+    large: Vec<Vec<u8>>,
+}
 
 thread_local! {
-    static FREE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    static FREE: RefCell<Free> = const { RefCell::new(Free { small: Vec::new(), large: Vec::new() }) };
+}
+
+/// Memory for so many bytes, initialised.
+fn lend(least: usize) -> Vec<u8> {
+    let (kept, size) = match least {
+        ..=SIZE => (FREE.with_borrow_mut(|free| free.small.pop()), SIZE),
+        ..=LARGE => (FREE.with_borrow_mut(|free| free.large.pop()), LARGE),
+        _ => (None, least.next_power_of_two()),
+    };
+    kept.unwrap_or_else(|| vec![0; size])
+}
+
+fn give_back(bytes: Vec<u8>) {
+    // A thread that ends keeps nothing.
+    let _ = FREE.try_with(|free| {
+        let free = &mut *free.borrow_mut();
+        let (kept, most) = match bytes.len() {
+            SIZE => (&mut free.small, KEEP),
+            LARGE => (&mut free.large, KEEP_LARGE),
+            _ => return,
+        };
+        if kept.len() < most {
+            kept.push(bytes);
+        }
+    });
 }
 
 /// A queue of bytes: taken from the front, added at the end.
@@ -68,7 +103,7 @@ impl Buffer {
     /// Free space behind the bytes, at least `least`; what is written there counts after [`Self::filled`].
     pub fn room(&mut self, least: usize) -> &mut [u8] {
         if self.bytes.is_empty() {
-            self.bytes = FREE.with_borrow_mut(Vec::pop).unwrap_or_else(|| vec![0; SIZE]);
+            self.bytes = lend(least);
         }
         if self.bytes.len() - self.end < least {
             if self.start > 0 {
@@ -78,7 +113,9 @@ impl Buffer {
             }
             let needed = self.end + least;
             if self.bytes.len() < needed {
-                self.bytes.resize(needed.next_power_of_two(), 0);
+                let mut larger = lend(needed);
+                larger[..self.end].copy_from_slice(&self.bytes[..self.end]);
+                give_back(std::mem::replace(&mut self.bytes, larger));
             }
         }
         &mut self.bytes[self.end..]
@@ -96,17 +133,9 @@ impl Buffer {
         self.start = 0;
         self.end = 0;
         let bytes = take(&mut self.bytes);
-        // One that has grown was needed once; the next owner does not need it.
-        if bytes.len() != SIZE {
-            return;
+        if !bytes.is_empty() {
+            give_back(bytes);
         }
-        // A thread that ends keeps nothing.
-        let _ = FREE.try_with(|free| {
-            let mut free = free.borrow_mut();
-            if free.len() < KEEP {
-                free.push(bytes);
-            }
-        });
     }
 }
 

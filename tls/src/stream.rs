@@ -167,10 +167,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Stream<IO> {
         if count == 0 {
             return Poll::Ready(Ok(false));
         }
-        self.open()?;
+        let opened = self.open();
         if !self.wire_out.is_empty() {
-            // An answer of TLS itself (a key update): it goes out now or with the next flush.
-            let _ = self.poll_write_wire(cx)?;
+            // An answer of TLS itself (a key update, an alert): it goes out now or with the next flush.
+            let written = self.poll_write_wire(cx);
+            opened?;
+            let _ = written?;
+        } else {
+            opened?;
         }
         Poll::Ready(Ok(!self.session.as_ref().is_some_and(|session| session.ended) || !self.input.is_empty()))
     }

@@ -1,6 +1,6 @@
 //! From a request head to a decision: is it well-formed, which rule does it follow, where does it go.
 
-use std::{rc::Rc, sync::Arc};
+use std::{net::Ipv6Addr, rc::Rc, sync::Arc};
 
 use routing::{
     host::{bare, strip_port},
@@ -77,14 +77,33 @@ fn check_host(authority: &str) -> Result<(), Failure> {
     if authority.is_empty() {
         return Err(Failure::MissingHost);
     }
-    if !authority.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._:[]~%*".contains(&byte)) {
-        return Err(Failure::BadRequest("the Host header holds a character that no host has"));
+    let host = strip_port(authority);
+    let known = match host.strip_prefix('[').and_then(|address| address.strip_suffix(']')) {
+        // RFC 6874: an address of a link is followed by its zone.
+        Some(address) => address.split("%25").next().is_some_and(|address| address.parse::<Ipv6Addr>().is_ok()),
+        None => is_name(host.as_bytes()),
+    };
+    if !known {
+        return Err(Failure::BadRequest("the Host header is neither a name nor an address"));
     }
-    let port = &authority[strip_port(authority).len()..];
+    let port = &authority[host.len()..];
     if port.len() > 1 && !port[1..].parse().is_ok_and(|port: u16| port > 0) {
         return Err(Failure::BadRequest("the port in the Host header is not within 1 and 65535"));
     }
     Ok(())
+}
+
+/// RFC 3986 section 3.2.2, without what no name on the net holds.
+fn is_name(mut host: &[u8]) -> bool {
+    let some = !host.is_empty();
+    while let [first, rest @ ..] = host {
+        host = match (first, rest) {
+            (b'%', [one, two, rest @ ..]) if one.is_ascii_hexdigit() && two.is_ascii_hexdigit() => rest,
+            (byte, rest) if byte.is_ascii_alphanumeric() || b"-._~*".contains(byte) => rest,
+            _ => return false,
+        };
+    }
+    some
 }
 
 fn normalise_path(request: &mut Head) -> Result<(), Failure> {
@@ -211,10 +230,15 @@ mod tests {
 
     #[test]
     fn a_host_is_a_name_with_a_port_that_exists() {
-        for host in ["a", "a.b.", "a:1", "a:65535", "[::1]", "[::1]:80", "a_b", "10.0.0.1:8080", "a:"] {
+        let link = "[fe80::1%25eth0]:80";
+        for host in ["a", "a.b.", "a:1", "a:65535", "[::1]", "[::1]:80", link, "a_b", "a%20b", "10.0.0.1:8080", "a:"] {
             assert_eq!(check_host(host), Ok(()), "{host}");
         }
-        for host in ["", "a/b", "a b", "a,b", "a@b", "a:0", "a:65536", "a:99999999"] {
+        let address = ["[::1", "::1", "[a]", "[::1]a", "[]"];
+        for host in ["", "a/b", "a b", "a,b", "a@b", "a:0", "a:65536", "a:99999999", ":80", "a:1:1", "a%b"]
+            .iter()
+            .chain(&address)
+        {
             assert!(check_host(host).is_err(), "{host}");
         }
     }

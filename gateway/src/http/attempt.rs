@@ -81,7 +81,8 @@ pub(crate) async fn next(
     let mut cx = Context::from_waker(Waker::noop());
     // The second look at an endpoint that had ended a kept connection is at a new one.
     if !exchange.refreshed
-        && let Some(kept) = desk.idle.take(&place, |client: &mut Box<h1::client::Client>| client.is_quiet(&mut cx))
+        && let Some(kept) =
+            desk.idle.take(&place, exchange.started, |client: &mut Box<h1::client::Client>| client.is_quiet(&mut cx))
     {
         return Ok(Connected { up: Up::H1(kept), dial, place, reused: true });
     }

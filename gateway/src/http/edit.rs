@@ -1,6 +1,6 @@
 //! The request as it goes upstream, and the response as it goes back: what an Istio proxy does to every one.
 
-use std::{io::Write as _, time::SystemTime};
+use std::time::{Duration, SystemTime};
 
 use super::{
     admit::scheme,
@@ -48,12 +48,12 @@ pub(crate) fn request(exchange: &Exchange, head: &mut Head) {
         Arrival::Outbound { .. } | Arrival::Upstream => out_of_application(head),
     }
     if let Some(Target::Cluster { upstream, .. }) = &exchange.target {
-        set_number(head, Name::XEnvoyAttemptCount, u128::from(exchange.attempts));
+        set_number(head, Name::XEnvoyAttemptCount, u64::from(exchange.attempts));
         head.set(Name::XEnvoyDecorator, upstream.decorator.as_bytes());
     }
     let Some(rule) = &exchange.rule else { return };
     if let Some(timeout) = rule.timeout {
-        set_number(head, Name::XEnvoyExpectedTimeout, timeout.as_millis());
+        set_number(head, Name::XEnvoyExpectedTimeout, millis(timeout));
     }
     if let Some(path) = rule.rewrite.as_ref().and_then(|rewrite| rewrite.path(head.path())) {
         rewrite_path(head, &path);
@@ -65,13 +65,22 @@ pub(crate) fn request(exchange: &Exchange, head: &mut Head) {
     }
 }
 
-fn set_number(head: &mut Head, name: Name, number: u128) {
-    let mut text = [0; 40];
-    let mut rest = &mut text[..];
-    // A u128 has at most 39 digits.
-    let _ = write!(rest, "{number}");
-    let left = rest.len();
-    head.set(name, &text[..40 - left]);
+fn set_number(head: &mut Head, name: Name, mut number: u64) {
+    // A u64 has at most 20 digits.
+    let mut text = [0; 20];
+    let mut at = text.len();
+    loop {
+        at -= 1;
+        text[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return head.set(name, &text[at..]);
+        }
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn strip_outside(head: &mut Head, arrival: Arrival) {
@@ -187,7 +196,7 @@ pub(crate) fn response(exchange: &Exchange, head: &mut Head) {
     };
     head.set(Name::Server, server);
     if let Some(time) = exchange.service_time {
-        set_number(head, Name::XEnvoyServiceTime, time.as_millis());
+        set_number(head, Name::XEnvoyServiceTime, millis(time));
     }
     if !head.has(Name::Date) {
         set_date(exchange.start, head);
@@ -255,7 +264,7 @@ mod tests {
     #[test]
     fn dates_are_imf_fixdates() {
         let mut head = Head::default();
-        set_date(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(784_111_777), &mut head);
+        set_date(SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777), &mut head);
         assert_eq!(head.str(Name::Date), Some("Sun, 06 Nov 1994 08:49:37 GMT"));
     }
 }

@@ -50,7 +50,9 @@ pub(crate) struct Exchange {
     pub(crate) upstream: Option<Rc<Facts>>,
     /// When the current try was sent (`forward`).
     pub(crate) sent: Option<Instant>,
-    /// From there to the response head (`forward`).
+    /// When the head of the answer was complete (`forward`).
+    pub(crate) answered: Option<Instant>,
+    /// From [`Self::sent`] to there (`forward`).
     pub(crate) service_time: Option<Duration>,
     /// Status that went to the client; 0 = none (`forward`, `reply`).
     pub(crate) status: u16,
@@ -116,6 +118,7 @@ impl Exchange {
             tried: Vec::new(),
             upstream: None,
             sent: None,
+            answered: None,
             service_time: None,
             status: 0,
             failure: None,
@@ -153,6 +156,14 @@ pub(crate) struct Heads {
 }
 
 impl Heads {
+    /// A request for a tunnel that came over HTTP/2 has no `Sec-WebSocket-Key`, which HTTP/1.1 asks for.
+    pub(crate) fn complete_key(&mut self) {
+        if self.sent.upgrade.is_some() && !self.sent.has(Name::SecWebSocketKey) {
+            let key = tokio_tungstenite::tungstenite::handshake::client::generate_key();
+            self.sent.append(Name::SecWebSocketKey, key.as_bytes());
+        }
+    }
+
     /// What one protocol says at the beginning of a tunnel and the other does not (RFC 8441 section 5): the answer to
     /// `Sec-WebSocket-Key`.
     pub(crate) fn complete_upgrade(&mut self, downstream_h2: bool) {

@@ -49,8 +49,9 @@ pub(crate) trait Source {
 
 /// Where a body goes.
 pub(crate) trait Sink {
-    /// Waits until there is room, and says how much.
-    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Broken>>;
+    /// Waits until there is room, and says how much. No more than `want` is asked for: what one stream is given of a
+    /// connection's window and does not use, others cannot have (HTTP/2).
+    fn poll_room(&mut self, cx: &mut Context<'_>, want: usize) -> Poll<Result<usize, Broken>>;
     /// Takes bytes, at most as many as there was room for.
     fn send(&mut self, bytes: &[u8]) -> Result<(), Broken>;
     /// Takes the end.
@@ -105,7 +106,7 @@ impl Flow {
             let Poll::Ready(piece) = source.poll_data(cx) else { return Ok(Waits::Source) };
             match piece.map_err(Fault::Source)? {
                 Piece::Data => {
-                    let Poll::Ready(room) = sink.poll_room(cx) else { return Ok(Waits::Sink) };
+                    let Poll::Ready(room) = sink.poll_room(cx, source.data().len()) else { return Ok(Waits::Sink) };
                     let room = room.map_err(Fault::Sink)?;
                     let bytes = source.data();
                     let count = bytes.len().min(room);

@@ -15,7 +15,7 @@ use super::{
     failure::Failure,
     flow::{Broken, Fault, Sink as _, Source as _, Waits},
     head::{Head, Length},
-    limits::{BODY, REPLAY, WRITE},
+    limits::{BODY, INTERIM, REPLAY, STREAM_IDLE, WRITE},
     record::grpc_status,
     serve::Desk,
     side::{Down, Up},
@@ -59,10 +59,14 @@ async fn one_try(
             return if attempt::connect_failed(exchange, &mut failure) { Ok(None) } else { Err(failure) };
         }
     };
-    exchange.sent = Some(Instant::now());
+    // A kept connection takes no time worth a look at the clock.
+    exchange.sent = Some(if connected.reused && exchange.attempts == 1 { exchange.started } else { Instant::now() });
     exchange.upstream = Some(Rc::clone(connected.up.facts()));
     heads.sent.copy(&heads.request);
     edit::request(exchange, &mut heads.sent);
+    if matches!(connected.up, Up::H1(_)) {
+        heads.complete_key();
+    }
     replay.rewind();
     let last = is_last(&connected);
     let mut asked = connected.up.send_head(&heads.sent, last).map_err(Stop::Endpoint);
@@ -71,7 +75,9 @@ async fn one_try(
     }
     match asked {
         Ok(()) => {
-            exchange.service_time = exchange.sent.map(|sent| sent.elapsed());
+            let now = Instant::now();
+            exchange.answered = Some(now);
+            exchange.service_time = exchange.sent.map(|sent| now - sent);
             exchange.grpc_status = grpc_status(&heads.response).or(exchange.grpc_status);
             let status = heads.response.status;
             let again = replay.is_whole() && attempt::wants_other_answer(exchange, status, exchange.grpc_status);
@@ -141,7 +147,9 @@ async fn answer(
     up: &mut Up,
     replay: &mut Replay,
 ) -> Result<(), Stop> {
-    let mut wait = Wait { progress: Progress::new(), per_try: None, timed: false, deaf: false };
+    let now = exchange.sent.unwrap_or(exchange.started);
+    let mut wait =
+        Wait { progress: Progress { moved: 0, last: now }, per_try: None, timed: false, deaf: false, interim: 0 };
     poll_fn(|cx| wait.poll(exchange, response, down, up, replay, cx)).await
 }
 
@@ -153,6 +161,8 @@ struct Wait {
     timed: bool,
     /// The endpoint takes no more of the request; it may have answered all the same.
     deaf: bool,
+    /// Interim answers so far.
+    interim: u32,
 }
 
 impl Wait {
@@ -176,7 +186,14 @@ impl Wait {
         }
         loop {
             match up.poll_head(cx, response) {
-                Poll::Ready(Ok(())) if response.status < 200 && response.status != 101 => down.send_interim(response),
+                Poll::Ready(Ok(())) if response.status < 200 && response.status != 101 => {
+                    self.interim += 1;
+                    if self.interim > INTERIM {
+                        let broken = Broken::Malformed("it sends interim answers without end");
+                        return Poll::Ready(Err(Stop::Endpoint(broken)));
+                    }
+                    down.send_interim(response);
+                }
                 Poll::Ready(answered) => return Poll::Ready(answered.map_err(Stop::Endpoint)),
                 Poll::Pending => break,
             }
@@ -201,6 +218,9 @@ impl Wait {
         }
         self.timed = true;
         let Some(rule) = &exchange.rule else { return };
+        if rule.timeout.is_none() && rule.retries.per_try_timeout.is_none() {
+            return;
+        }
         let now = Instant::now();
         if exchange.deadline.is_none() {
             exchange.deadline = rule.timeout.map(|timeout| now + timeout);
@@ -221,8 +241,10 @@ impl Wait {
                 (Some(per_try), Failure::PerTryTimeout)
             }
             (Some(deadline), ..) => (Some(deadline), Failure::RouteTimeout),
-            (None, _, Waits::Source) if !h2 && !exchange.request.done => {
-                (Some(self.progress.last + BODY), Failure::BodyTimeout)
+            (None, _, Waits::Source) if !exchange.request.done => {
+                // On HTTP/2 a stream may be a conversation, in which the client waits for its turn.
+                let limit = if h2 { STREAM_IDLE } else { BODY };
+                (Some(self.progress.last + limit), Failure::BodyTimeout)
             }
             (None, _, Waits::Sink) => (Some(self.progress.last + WRITE), Failure::RouteTimeout),
             (None, ..) => (None, Failure::RouteTimeout),
@@ -240,10 +262,6 @@ struct Progress {
 }
 
 impl Progress {
-    fn new() -> Self {
-        Self { moved: 0, last: Instant::now() }
-    }
-
     fn note(&mut self, moved: u64) {
         if self.moved != moved {
             *self = Self { moved, last: Instant::now() };
@@ -264,7 +282,8 @@ async fn stream(
     let empty = matches!(heads.response.length, Length::Empty | Length::Exact(0));
     let tunnel = heads.response.upgrade.is_some();
     // What follows a request for a tunnel that was refused may be the tunnel's: it is not taken for a request.
-    let close = close || desk.is_draining() || (heads.request.upgrade.is_some() && !tunnel);
+    let refused = heads.request.upgrade.is_some() && !tunnel;
+    let close = close || desk.is_draining() || refused || (!tunnel && !down.is_read());
     if tunnel {
         // What the client sends from here on belongs to the tunnel.
         exchange.request.done = false;
@@ -272,7 +291,8 @@ async fn stream(
     }
     let mut ended = down.send_head(&heads.response, close, empty).map_err(|_| Failure::DownstreamClosed);
     if ended.is_ok() {
-        let mut relay = Relay { progress: Progress::new(), tunnel, deaf: false };
+        let now = exchange.answered.unwrap_or(exchange.started);
+        let mut relay = Relay { progress: Progress { moved: u64::MAX, last: now }, tunnel, deaf: false };
         ended = poll_fn(|cx| relay.poll(exchange, down, &mut connected.up, cx)).await;
     }
     if let Some(trailers) = connected.up.trailers() {
@@ -280,7 +300,9 @@ async fn stream(
     }
     match ended {
         Ok(()) => {
-            keep(desk, connected);
+            let small = exchange.response.bytes < REPLAY as u64 && exchange.request.bytes < REPLAY as u64;
+            let now = exchange.answered.filter(|_| small).unwrap_or_else(Instant::now);
+            keep(desk, connected, now);
             !tunnel && !close && down.is_read()
         }
         Err(failure) => {
@@ -292,13 +314,13 @@ async fn stream(
 }
 
 /// Keeps the endpoint's connection for the next request, when it can take one.
-fn keep(desk: &Desk, connected: Connected) {
+fn keep(desk: &Desk, connected: Connected, now: Instant) {
     let Connected { up, dial, place, .. } = connected;
     if let Up::H1(client) = up
         && client.is_reusable()
         && dial.requests.is_none_or(|limit| client.requests < limit)
     {
-        desk.idle.put(place, &dial, client);
+        desk.idle.put(place, &dial, client, now);
     }
 }
 
@@ -317,9 +339,10 @@ impl Relay {
         up: &mut Up,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Failure>> {
+        let mut uploads = Waits::Done;
         if !self.deaf {
             match exchange.request.pump(down, up, cx, |_| ()) {
-                Ok(_) => {}
+                Ok(now) => uploads = now,
                 Err(Fault::Source(broken)) => return Poll::Ready(Err(client(&broken))),
                 // The answer goes on without it.
                 Err(Fault::Sink(_)) => self.deaf = true,
@@ -346,8 +369,12 @@ impl Relay {
             return Poll::Ready(Err(Failure::DownstreamClosed));
         }
         let moved = exchange.response.bytes.wrapping_sub(down.unsent() as u64);
-        self.progress.note(moved.wrapping_add(exchange.request.bytes));
-        let stalled = (!written || waits == Waits::Sink).then_some(self.progress.last + WRITE);
+        // Only who is waited for has to move.
+        let half_closed = self.tunnel && (exchange.request.done != exchange.response.done);
+        let stalled = (!written || waits == Waits::Sink || uploads == Waits::Sink || half_closed).then(|| {
+            self.progress.note(moved.wrapping_add(exchange.request.bytes));
+            self.progress.last + if half_closed { STREAM_IDLE } else { WRITE }
+        });
         let route = exchange.deadline.filter(|_| !self.tunnel);
         let at = [stalled, route].into_iter().flatten().min();
         down.deadline().set(at);
@@ -398,8 +425,9 @@ impl Replay {
             return Ok(Waits::Done);
         }
         while self.sent < self.bytes.len() {
-            let Poll::Ready(room) = up.poll_room(cx) else { return Ok(Waits::Sink) };
-            let count = room.map_err(Fault::Sink)?.min(self.bytes.len() - self.sent);
+            let left = self.bytes.len() - self.sent;
+            let Poll::Ready(room) = up.poll_room(cx, left) else { return Ok(Waits::Sink) };
+            let count = room.map_err(Fault::Sink)?.min(left);
             up.send(&self.bytes[self.sent..self.sent + count]).map_err(Fault::Sink)?;
             self.sent += count;
         }

@@ -19,6 +19,11 @@ pub(crate) const CLOSE: Duration = Duration::from_secs(2);
 pub(crate) const BODY: Duration = Duration::from_secs(60);
 /// Whoever is sent to takes a byte within this time.
 pub(crate) const WRITE: Duration = Duration::from_secs(60);
+/// A request body of HTTP/2 brings a byte within this time, while nothing has been answered; and so does the open half of a
+/// tunnel whose other half has ended.
+pub(crate) const STREAM_IDLE: Duration = Duration::from_secs(300);
+/// Interim answers (1xx) to one request.
+pub(crate) const INTERIM: u32 = 16;
 /// Bytes that wait for one socket before the other side is not read any more.
 pub(crate) const HIGH: usize = 64 * 1024;
 /// Bytes of a request body that are kept to send them again.

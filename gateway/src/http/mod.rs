@@ -18,7 +18,7 @@ pub(crate) mod forward;
 pub(crate) mod h1;
 pub(crate) mod h2;
 mod head;
-mod limits;
+pub(crate) mod limits;
 mod name;
 mod record;
 mod reply;

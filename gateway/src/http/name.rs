@@ -121,8 +121,16 @@ impl Name {
         )
     }
 
-    /// Whether a field means something only in a head: as a trailer it is dropped (RFC 9110 section 6.5.1).
-    pub(crate) const fn is_for_heads(self) -> bool {
+    /// Whether a field may follow a body (RFC 9110 section 6.5.1). Whoever merges trailers into heads, and takes `_` for `-`,
+    /// would take the others for what the sender of the head has said.
+    pub(crate) fn may_trail(text: &[u8]) -> bool {
+        let dashed: Vec<u8> = text.iter().map(|byte| if *byte == b'_' { b'-' } else { *byte }).collect();
+        let begins = |with: &[u8]| dashed.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with));
+        !Self::of(&dashed).is_for_heads() && !begins(b"x-envoy-") && !begins(b"x-forwarded-")
+    }
+
+    /// Whether a field means something only in a head: as a trailer it is dropped.
+    const fn is_for_heads(self) -> bool {
         self.is_hop_by_hop()
             || matches!(
                 self,
@@ -132,6 +140,10 @@ impl Name {
                     | Self::Trailer
                     | Self::Authorization
                     | Self::Expect
+                    | Self::Cookie
+                    | Self::Forwarded
+                    | Self::XRealIp
+                    | Self::XRequestId
             )
     }
 

@@ -1,6 +1,6 @@
 //! Answers that the proxy makes itself. Each one says why.
 
-use std::{future::poll_fn, sync::Arc};
+use std::{future::poll_fn, sync::Arc, task::Poll};
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use routing::rule::{Action, Rule};
@@ -10,9 +10,9 @@ use super::{
     edit,
     exchange::{Exchange, Heads},
     failure::{Answer, Failure, grpc_status},
-    flow::{Broken, Sink as _},
+    flow::{Broken, Piece, Sink as _, Source as _},
     head::{Head, Length},
-    limits::WRITE,
+    limits::{HIGH, WRITE},
     name::Name,
     side::Down,
 };
@@ -142,8 +142,16 @@ async fn send(
     edit::name_request(exchange, &mut heads.sent);
     let head = &mut heads.response;
     compose(exchange, head, reply);
-    let body = if exchange.grpc || heads.request.method() == "HEAD" { &[] } else { reply.body };
+    let body = if exchange.grpc || heads.request.method() == "HEAD" || head.length == Length::Empty {
+        &[]
+    } else {
+        reply.body
+    };
     exchange.status = head.status;
+    if !down.is_read() {
+        skim(down).await;
+    }
+    let close = close || !down.is_read();
     down.send_head(head, close, body.is_empty())?;
     if !body.is_empty() {
         write(down, body).await?;
@@ -168,8 +176,11 @@ fn compose(exchange: &mut Exchange, head: &mut Head, reply: &Reply<'_>) {
     }
     edit::response(exchange, head);
     if !exchange.grpc {
-        head.length = Length::Exact(reply.body.len() as u64);
-        head.set(Name::ContentLength, reply.body.len().to_string().as_bytes());
+        let none = matches!(reply.status, 204 | 304);
+        head.length = if none { Length::Empty } else { Length::Exact(reply.body.len() as u64) };
+        if !none {
+            head.set(Name::ContentLength, reply.body.len().to_string().as_bytes());
+        }
         return;
     }
     let status = grpc_status(reply.status);
@@ -189,8 +200,12 @@ fn compose(exchange: &mut Exchange, head: &mut Head, reply: &Reply<'_>) {
 async fn write(down: &mut Down<'_>, mut body: &[u8]) -> Result<(), Broken> {
     while !body.is_empty() {
         down.deadline().arm(WRITE);
-        let room = poll_fn(|cx| match down.poll_room(cx) {
-            std::task::Poll::Pending => down.deadline().poll(cx).map(|()| Err(Broken::Stalled)),
+        let room = poll_fn(|cx| match down.poll_room(cx, body.len()) {
+            // What is held back takes room, too.
+            Poll::Pending => match down.poll_flush(cx) {
+                Poll::Ready(Err(broken)) => Poll::Ready(Err(broken)),
+                _ => down.deadline().poll(cx).map(|()| Err(Broken::Stalled)),
+            },
             ready => ready,
         });
         let count = room.await?.min(body.len());
@@ -203,8 +218,23 @@ async fn write(down: &mut Down<'_>, mut body: &[u8]) -> Result<(), Broken> {
 async fn flush(down: &mut Down<'_>) -> Result<(), Broken> {
     down.deadline().arm(WRITE);
     poll_fn(|cx| match down.poll_flush(cx) {
-        std::task::Poll::Pending => down.deadline().poll(cx).map(|()| Err(Broken::Stalled)),
+        Poll::Pending => down.deadline().poll(cx).map(|()| Err(Broken::Stalled)),
         ready => ready,
     })
     .await
+}
+
+/// Takes what has come of the body of a request that nobody wants: with all of it read, the connection can go on.
+async fn skim(down: &mut Down<'_>) {
+    poll_fn(|cx| {
+        while let Poll::Ready(Ok(Piece::Data)) = down.poll_data(cx) {
+            let count = down.data().len();
+            down.took(count);
+            if count >= HIGH {
+                break;
+            }
+        }
+        Poll::Ready(())
+    })
+    .await;
 }

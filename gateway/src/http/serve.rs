@@ -61,7 +61,12 @@ impl Desk {
     }
 
     /// Closes connections to endpoints that nobody wants any more.
-    pub(crate) fn sweep(&self) {
+    pub(crate) async fn sweep(&self) {
+        // All of them are looked at, however many reads that takes.
+        tokio::task::unconstrained(async { self.sweep_all() }).await;
+    }
+
+    fn sweep_all(&self) {
         let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
         self.idle.sweep(|client| client.is_quiet(&mut cx));
         self.shared.sweep(h2::client::Connection::is_dead, h2::client::Connection::is_busy);
@@ -259,7 +264,8 @@ impl Http2 {
         let mut heads = Lent::new();
         let refused = h2::convert::request(&parts, body.is_end_stream(), &mut heads.request).err();
         drop(parts);
-        self.malformed += u32::from(refused.is_some());
+        // Many clients may share a connection behind another proxy: only bad requests in a row are one's own fault.
+        self.malformed = if refused.is_some() { self.malformed + 1 } else { 0 };
         let mut stream = h2::server::Stream::new(Rc::clone(&self.facts), body, respond);
         let (desk, alive) = (Rc::clone(&self.desk), Rc::clone(&self.streams));
         tokio::task::spawn_local(async move {

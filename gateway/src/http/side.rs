@@ -148,8 +148,8 @@ macro_rules! both_ways {
         }
 
         impl Sink for $kind $(<$life>)? {
-            fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Broken>> {
-                each!(self, $kind, it => it.poll_room(cx))
+            fn poll_room(&mut self, cx: &mut Context<'_>, want: usize) -> Poll<Result<usize, Broken>> {
+                each!(self, $kind, it => it.poll_room(cx, want))
             }
 
             fn send(&mut self, bytes: &[u8]) -> Result<(), Broken> {

@@ -1,6 +1,7 @@
 //! From an accepted socket to a connection that can be served: which door, TLS or not, HTTP or not.
 
 use std::{
+    future::poll_fn,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -27,6 +28,7 @@ use super::{
     sniff::{Sniffed, client_hello, sniff},
 };
 use crate::{
+    http::limits::HEAD,
     live::{Installed, Live},
     telemetry::metrics::{Handshake, Metrics},
 };
@@ -91,7 +93,10 @@ impl Reception {
         let installed = self.live.pin();
         let mut plain = Stream::new(tcp);
         if installed.listener(bind, port)?.0.tls.is_none() {
-            let h2 = timeout(FIRST_BYTE, sniff(&mut plain)).await.ok()?.ok()? == Sniffed::Http2;
+            if !timeout(FIRST_BYTE, poll_fn(|cx| plain.poll_readable(cx))).await.ok()?.ok()? {
+                return None;
+            }
+            let h2 = timeout(HEAD, sniff(&mut plain)).await.ok()?.ok()? == Sniffed::Http2;
             return Some(Received::Http(Box::new(Connection::new(plain, facts, h2))));
         }
         let mut demanded = None;

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
@@ -53,8 +53,15 @@ fn socket(address: SocketAddr, share: bool) -> io::Result<std::net::TcpListener>
     socket.set_reuse_port(share)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
+    // What is accepted inherits it: a client that is gone without a word is noticed in two minutes.
+    socket.set_tcp_keepalive(&keepalive())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// When the system asks whether the other side of a silent connection is still there.
+pub(crate) fn keepalive() -> TcpKeepalive {
+    TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10)).with_retries(6)
 }
 
 /// Accepts until `stop` turns true, then takes what already waits and closes the socket.

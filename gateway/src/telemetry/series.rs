@@ -4,10 +4,11 @@
 use std::{
     cell::RefCell,
     collections::HashMap,
-    hash::{BuildHasherDefault, DefaultHasher, Hash as _, Hasher},
+    hash::{BuildHasher as _, BuildHasherDefault, Hash as _, Hasher},
     sync::Arc,
 };
 
+use foldhash::fast::RandomState;
 use routing::snapshot::Workload;
 
 use super::{
@@ -26,6 +27,7 @@ thread_local! {
 #[derive(Default)]
 struct Known {
     epoch: u64,
+    seed: RandomState,
     entries: HashMap<u64, Entry, BuildHasherDefault<Given>>,
 }
 
@@ -61,7 +63,7 @@ impl Known {
             self.entries.clear();
             self.epoch = epoch;
         }
-        let entry = self.entries.entry(key(record)).or_insert_with(|| Entry::new(record, find()));
+        let entry = self.entries.entry(key(record, &self.seed)).or_insert_with(|| Entry::new(record, find()));
         if !entry.is_of(record) {
             *entry = Entry::new(record, find());
         }
@@ -105,9 +107,9 @@ impl Entry {
 }
 
 /// A hash of what usually tells series apart; [`Entry::is_of`] compares the rest.
-fn key(record: &Record<'_>) -> u64 {
+fn key(record: &Record<'_>, seed: &RandomState) -> u64 {
     let labels = &record.labels;
-    let mut hasher = DefaultHasher::new();
+    let mut hasher = seed.build_hasher();
     address(labels.peer).hash(&mut hasher);
     labels.service_host.hash(&mut hasher);
     labels.peer_principal.hash(&mut hasher);

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use foldhash::fast::RandomState;
 use tokio::time::Instant;
 
 use super::{connect::sni, dial::Dial};
@@ -47,22 +48,22 @@ pub(crate) struct Pool<C> {
     kept: RefCell<(Stacks<C>, usize)>,
 }
 
-type Stacks<C> = HashMap<Place, Vec<Kept<C>>>;
+type Stacks<C> = HashMap<Place, Vec<Kept<C>>, RandomState>;
 
 impl<C> Default for Pool<C> {
     fn default() -> Self {
-        Self { kept: RefCell::new((HashMap::new(), 0)) }
+        Self { kept: RefCell::new((HashMap::default(), 0)) }
     }
 }
 
 impl<C> Pool<C> {
     /// The connection to this place that was used last and is still good.
-    pub(crate) fn take(&self, place: &Place, mut good: impl FnMut(&mut C) -> bool) -> Option<C> {
+    pub(crate) fn take(&self, place: &Place, now: Instant, mut good: impl FnMut(&mut C) -> bool) -> Option<C> {
         let (kept, count) = &mut *self.kept.borrow_mut();
         let stack = kept.get_mut(place)?;
         while let Some(mut found) = stack.pop() {
             *count -= 1;
-            if found.since.elapsed() < found.idle && good(&mut found.connection) {
+            if now.saturating_duration_since(found.since) < found.idle && good(&mut found.connection) {
                 return Some(found.connection);
             }
         }
@@ -70,13 +71,13 @@ impl<C> Pool<C> {
     }
 
     /// Keeps a connection.
-    pub(crate) fn put(&self, place: Place, dial: &Arc<Dial>, connection: C) {
+    pub(crate) fn put(&self, place: Place, dial: &Arc<Dial>, connection: C, now: Instant) {
         let (kept, count) = &mut *self.kept.borrow_mut();
         if *count >= KEPT {
             return;
         }
         *count += 1;
-        let (since, idle, way) = (Instant::now(), dial.idle_timeout, Arc::downgrade(dial));
+        let (since, idle, way) = (now, dial.idle_timeout, Arc::downgrade(dial));
         kept.entry(place).or_default().push(Kept { connection, since, idle, way });
     }
 
@@ -160,17 +161,17 @@ mod tests {
         let place = Place::new(&dial, "127.0.0.1:1".parse().unwrap(), "a");
         let pool = Pool::default();
         for number in 0..3 {
-            pool.put(place.clone(), &dial, number);
+            pool.put(place.clone(), &dial, number, Instant::now());
         }
-        assert_eq!(pool.take(&place, |number| *number != 2), Some(1));
+        assert_eq!(pool.take(&place, Instant::now(), |number| *number != 2), Some(1));
         pool.sweep(|_| true);
-        assert_eq!(pool.take(&place, |_| true), Some(0));
-        pool.put(place.clone(), &dial, 7);
+        assert_eq!(pool.take(&place, Instant::now(), |_| true), Some(0));
+        pool.put(place.clone(), &dial, 7, Instant::now());
         tokio::time::advance(Duration::from_secs(61)).await;
-        assert_eq!(pool.take(&place, |_| true), None);
-        pool.put(place.clone(), &dial, 8);
+        assert_eq!(pool.take(&place, Instant::now(), |_| true), None);
+        pool.put(place.clone(), &dial, 8, Instant::now());
         drop(dial);
         pool.sweep(|_| true);
-        assert_eq!(pool.take(&place, |_| true), None);
+        assert_eq!(pool.take(&place, Instant::now(), |_| true), None);
     }
 }

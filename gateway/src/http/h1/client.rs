@@ -87,6 +87,7 @@ impl Client {
             let found = self.scan.end(self.stream.input());
             let found = found.map_err(|_| Broken::Malformed("the response head has a bare LF or is too large"))?;
             if let Some(end) = found {
+                self.answered = true;
                 let after = read::response(&self.stream.input()[..end], self.asked, head).map_err(Broken::Malformed)?;
                 self.stream.consume(end);
                 self.scan = Scan::default();
@@ -132,7 +133,7 @@ impl Source for Client {
 }
 
 impl Sink for Client {
-    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Broken>> {
+    fn poll_room(&mut self, cx: &mut Context<'_>, _: usize) -> Poll<Result<usize, Broken>> {
         poll_room(&mut self.stream, cx)
     }
 

@@ -48,6 +48,9 @@ impl Scan {
                 }
                 continue;
             }
+            if self.lines == 0 && at > HEAD_BYTES {
+                return Err(Failure::TargetTooLong);
+            }
             self.lines += 1;
             if self.lines > FIELDS + 1 {
                 return Err(Failure::HeadTooLarge);
@@ -84,6 +87,9 @@ pub(crate) fn request(bytes: &[u8], head: &mut Head) -> Result<(), Failure> {
     }
     head.version = Version::Http11;
     head.set_method(parsed.method.unwrap_or_default().as_bytes());
+    if head.method() == "CONNECT" {
+        return Err(Failure::MethodNotServed);
+    }
     for field in parsed.headers.iter() {
         head.push(field.name.as_bytes(), field.value);
     }
@@ -92,11 +98,19 @@ pub(crate) fn request(bytes: &[u8], head: &mut Head) -> Result<(), Failure> {
         Framing::Coding => Failure::UnknownCoding,
         Framing::Wrong(why) => Failure::BadRequest(why),
     })?;
-    if head.length == Length::Unknown && head.method() == "TRACE" || head.method() == "CONNECT" {
+    if head.method() == "TRACE" && !matches!(head.length, Length::Empty | Length::Exact(0)) {
         return Err(Failure::MethodNotServed);
     }
     head.upgrade = upgrade(head);
+    if head.upgrade.is_some() {
+        head.length = Length::Empty;
+        head.remove(Name::ContentLength);
+    }
     head.close = listed(head, b"close");
+    if !listed(head, b"te") {
+        // RFC 9110 section 10.1.4: for the next hop, or for nobody.
+        head.remove(Name::Te);
+    }
     head.strip_hop_by_hop().map_err(Failure::BadRequest)
 }
 
@@ -104,8 +118,8 @@ pub(crate) fn request(bytes: &[u8], head: &mut Head) -> Result<(), Failure> {
 fn version(bytes: &[u8]) -> Failure {
     let line = bytes.split(|byte| *byte == b'\r').find(|line| line.len() > 1).unwrap_or_default();
     let spaces = line.iter().filter(|byte| **byte == b' ').count();
-    let version = line.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
-    match spaces == 2 && version.starts_with(b"HTTP/") {
+    let version = line.rsplit(|byte| *byte == b' ').next().and_then(|version| version.strip_prefix(b"HTTP/"));
+    match spaces == 2 && matches!(version, Some([b'0'..=b'9', b'.', b'0'..=b'9'])) {
         true => Failure::BadVersion,
         false => Failure::BadRequest("the request line is not a method, a target and a version"),
     }
@@ -176,7 +190,15 @@ fn framing(head: &Head) -> Result<Length, Framing> {
         if codings.next().is_some() {
             return Err(Framing::Wrong("there is more than one Transfer-Encoding"));
         }
-        return if coding.eq_ignore_ascii_case(b"chunked") { Ok(Length::Unknown) } else { Err(Framing::Coding) };
+        let mut last_first =
+            coding.rsplit(|byte| *byte == b',').map(|one| one.trim_ascii().eq_ignore_ascii_case(b"chunked"));
+        // RFC 9112 section 6.3: without chunked at its end, where a request ends cannot be told.
+        return match (last_first.next(), last_first.next()) {
+            (Some(true), None) => Ok(Length::Unknown),
+            (Some(true), Some(false)) if !last_first.any(|chunked| chunked) => Err(Framing::Coding),
+            (Some(true), Some(_)) => Err(Framing::Wrong("the body is chunked more than once")),
+            _ => Err(Framing::Wrong("the last transfer coding is not chunked")),
+        };
     }
     let mut lengths = head.values(Name::ContentLength);
     let Some(length) = lengths.next() else { return Ok(Length::Empty) };
@@ -200,9 +222,10 @@ fn listed(head: &Head, wanted: &[u8]) -> bool {
 
 /// RFC 9110 section 7.8: `Upgrade` counts when `Connection` says so. A request with a body is no upgrade.
 fn upgrade(head: &Head) -> Option<Upgrade> {
+    let bodiless = matches!(head.length, Length::Empty | Length::Exact(0));
     let mut wanted = head.values(Name::Upgrade).flat_map(|value| value.split(|byte| *byte == b','));
     let asked = wanted.any(|one| one.trim_ascii().eq_ignore_ascii_case(b"websocket")) && listed(head, b"upgrade");
-    (asked && head.method() == "GET" && head.length == Length::Empty).then_some(Upgrade::WebSocket)
+    (asked && head.method() == "GET" && bodiless).then_some(Upgrade::WebSocket)
 }
 
 /// What the answer to a request looks like on the wire.

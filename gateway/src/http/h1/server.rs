@@ -69,9 +69,13 @@ impl Server {
 
     /// Waits for the first byte of a request. `false`: there will be none, in time.
     pub(crate) fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        match self.stream.poll_readable(cx) {
-            Poll::Ready(readable) => Poll::Ready(readable.unwrap_or(false)),
-            Poll::Pending => self.deadline.poll(cx).map(|()| false),
+        loop {
+            match self.stream.poll_readable(cx) {
+                // Some clients send an empty line behind a body (RFC 9112 section 2.2): it begins no request.
+                Poll::Ready(Ok(true)) if self.stream.input().starts_with(b"\r\n") => self.stream.consume(2),
+                Poll::Ready(readable) => return Poll::Ready(readable.unwrap_or(false)),
+                Poll::Pending => return self.deadline.poll(cx).map(|()| false),
+            }
         }
     }
 
@@ -201,7 +205,7 @@ impl Source for Server {
 }
 
 impl Sink for Server {
-    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Broken>> {
+    fn poll_room(&mut self, cx: &mut Context<'_>, _: usize) -> Poll<Result<usize, Broken>> {
         poll_room(&mut self.stream, cx)
     }
 

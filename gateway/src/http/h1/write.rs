@@ -26,10 +26,14 @@ pub(crate) fn request(head: &Head, close: bool, out: &mut Buffer) -> Framing {
     }
     out.push(head.authority().as_bytes());
     out.push(b"\r\n");
-    if head.upgrade == Some(Upgrade::WebSocket) {
-        out.push(b"connection: upgrade\r\nupgrade: websocket\r\n");
-    } else if close {
-        out.push(b"connection: close\r\n");
+    // RFC 9110 section 10.1.4: TE is for the next hop, and `Connection` has to say so.
+    match (head.upgrade, close, head.has(Name::Te)) {
+        (Some(Upgrade::WebSocket), _, false) => out.push(b"connection: upgrade\r\nupgrade: websocket\r\n"),
+        (Some(Upgrade::WebSocket), _, true) => out.push(b"connection: upgrade, te\r\nupgrade: websocket\r\n"),
+        (None, true, true) => out.push(b"connection: close, te\r\n"),
+        (None, true, false) => out.push(b"connection: close\r\n"),
+        (None, false, true) => out.push(b"connection: te\r\n"),
+        (None, false, false) => {}
     }
     fields(head, out);
     let framing = framing(head, out);
@@ -71,6 +75,11 @@ fn fields(head: &Head, out: &mut Buffer) {
 
 fn framing(head: &Head, out: &mut Buffer) -> Framing {
     match head.length {
+        // Some servers want it said of methods that usually have a body (RFC 9110 section 8.6).
+        Length::Empty if matches!(head.method(), "POST" | "PUT" | "PATCH") && !head.has(Name::ContentLength) => {
+            number(b"content-length: ", 0, out);
+            Framing::Plain
+        }
         Length::Empty => Framing::Plain,
         Length::Exact(bytes) => {
             if !head.has(Name::ContentLength) {

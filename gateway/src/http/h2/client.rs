@@ -19,7 +19,7 @@ use super::{
 use crate::{
     http::{
         flow::{Broken, Piece, Sink, Source},
-        head::{Head, Upgrade},
+        head::{Head, Length, Upgrade},
         limits::{CLOSE, CONNECTION_WINDOW, HEAD_BYTES, PING, PONG, STREAM_SEND, STREAM_WINDOW, STREAMS},
     },
     net::{deadline::Deadline, facts::Facts},
@@ -87,9 +87,11 @@ impl Stream {
         let (parts, body) = answer.into_parts();
         let receive = Receive::new(body);
         let read = convert::response(&parts, receive.is_ended(), self.bodiless, head);
+        self.bodiless = head.length == Length::Empty;
         self.receive = Some(receive);
         self.response = None;
         if self.upgrade && head.status == 200 {
+            self.bodiless = false;
             head.upgrade = Some(Upgrade::WebSocket);
             head.status = 101;
         }
@@ -126,7 +128,19 @@ impl Connection {
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(HEAD_BYTES as u32)
             .max_send_buffer_size(STREAM_SEND);
-        let (requests, driver) = builder.handshake::<_, Bytes>(wire.clone()).await?;
+        let (requests, mut driver) = builder.handshake::<_, Bytes>(wire.clone()).await?;
+        // What it says first are its settings: how many streams it takes, and whether WebSocket (RFC 8441).
+        poll_fn(|cx| {
+            if let Poll::Ready(end) = std::pin::Pin::new(&mut driver).poll(cx) {
+                return Poll::Ready(end.and(Err(h2::Reason::PROTOCOL_ERROR.into())));
+            }
+            match wire.poll_flush_all(cx) {
+                Poll::Ready(Err(_)) => Poll::Ready(Err(h2::Reason::CONNECT_ERROR.into())),
+                _ if wire.has_heard() => Poll::Ready(Ok(())),
+                _ => Poll::Pending,
+            }
+        })
+        .await?;
         let (streams, dead) = (Rc::new(()), Rc::new(Cell::new(false)));
         tokio::task::spawn_local(drive(driver, wire, Rc::clone(&dead), Rc::downgrade(&streams)));
         Ok(Self { facts: connection.facts, requests, streams, left: limit.unwrap_or(u32::MAX), dead })
@@ -188,7 +202,7 @@ async fn drive(mut driver: h2::client::Connection<Wire, Bytes>, wire: Wire, dead
                 return Poll::Ready(());
             }
             // Without requests nobody needs to know.
-            asked = streams.strong_count() > 1 && ping.send_ping(h2::Ping::opaque()).is_ok();
+            asked = streams.strong_count() > usize::from(!dead.get()) && ping.send_ping(h2::Ping::opaque()).is_ok();
             deadline.arm(if asked { PONG } else { PING });
         }
     })
@@ -199,9 +213,10 @@ async fn drive(mut driver: h2::client::Connection<Wire, Bytes>, wire: Wire, dead
 
 impl Source for Stream {
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, Broken>> {
-        match &mut self.receive {
-            Some(receive) => receive.poll_data(cx),
-            None => Poll::Pending,
+        let Some(receive) = &mut self.receive else { return Poll::Pending };
+        match ready!(receive.poll_data(cx)) {
+            Ok(Piece::Data) if self.bodiless => Poll::Ready(Err(Broken::Malformed("a body where there can be none"))),
+            piece => Poll::Ready(piece),
         }
     }
 
@@ -221,8 +236,8 @@ impl Source for Stream {
 }
 
 impl Sink for Stream {
-    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Broken>> {
-        self.send.poll_room(cx)
+    fn poll_room(&mut self, cx: &mut Context<'_>, want: usize) -> Poll<Result<usize, Broken>> {
+        self.send.poll_room(cx, want)
     }
 
     fn send(&mut self, bytes: &[u8]) -> Result<(), Broken> {

@@ -21,6 +21,12 @@ pub(crate) fn request(parts: &http::request::Parts, ended: bool, head: &mut Head
     if head.count() > FIELDS {
         return Err(Failure::HeadTooLarge);
     }
+    if head.fields().any(|(_, _, value)| value.trim_ascii().len() != value.len()) {
+        return Err(Failure::BadRequest("the value of a header begins or ends with white space"));
+    }
+    if head.values(Name::Host).nth(1).is_some() {
+        return Err(Failure::BadRequest("there is more than one Host header"));
+    }
     let host = head.value(Name::Host).map(<[u8]>::to_vec);
     head.remove(Name::Host);
     let authority = match (parts.uri.authority(), &host) {
@@ -54,14 +60,16 @@ pub(crate) fn request(parts: &http::request::Parts, ended: bool, head: &mut Head
         }
         Some(_) => return Err(Failure::BadRequest("the protocol of an extended CONNECT is not websocket")),
     }
-    head.length = length(head, ended).map_err(Failure::BadRequest)?;
+    if head.upgrade.is_some() {
+        head.remove(Name::ContentLength);
+        head.length = Length::Empty;
+    } else {
+        head.length = length(head, ended).map_err(Failure::BadRequest)?;
+    }
     head.strip_hop_by_hop().map_err(Failure::BadRequest)
 }
 
 fn length(head: &Head, ended: bool) -> Result<Length, &'static str> {
-    if head.upgrade.is_some() {
-        return Ok(Length::Empty);
-    }
     let mut lengths = head.values(Name::ContentLength);
     let told = match lengths.next() {
         None => None,
@@ -105,11 +113,16 @@ pub(crate) fn response(
     if head.status == 101 {
         return Err("101 on HTTP/2");
     }
+    // No body follows these, whenever the stream ends.
+    let none = bodiless || head.status < 200 || matches!(head.status, 204 | 304);
     head.length = match ended {
-        true if bodiless || matches!(head.status, 204 | 304) => Length::Empty,
+        _ if none => Length::Empty,
         true => length(head, true).map(|_| Length::Exact(0))?,
         false => length(head, false)?,
     };
+    if head.status < 200 || head.status == 204 {
+        head.remove(Name::ContentLength);
+    }
     head.strip_hop_by_hop().map_err(|_| "Connection of the response names a field that is meant for the client")?;
     head.remove(Name::Te);
     Ok(())
@@ -118,7 +131,7 @@ pub(crate) fn response(
 /// Trailers as they came.
 pub(crate) fn trailers(map: &HeaderMap) -> Box<Head> {
     let mut head = Box::<Head>::default();
-    for (name, value) in map.iter().filter(|(name, _)| !Name::of(name.as_str().as_bytes()).is_for_heads()) {
+    for (name, value) in map.iter().filter(|(name, _)| Name::may_trail(name.as_str().as_bytes())) {
         head.push(name.as_str().as_bytes(), value.as_bytes());
     }
     head

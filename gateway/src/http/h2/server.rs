@@ -90,8 +90,8 @@ impl Source for Stream {
 }
 
 impl Sink for Stream {
-    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Broken>> {
-        self.send.poll_room(cx)
+    fn poll_room(&mut self, cx: &mut Context<'_>, want: usize) -> Poll<Result<usize, Broken>> {
+        self.send.poll_room(cx, want)
     }
 
     fn send(&mut self, bytes: &[u8]) -> Result<(), Broken> {
@@ -175,7 +175,7 @@ impl Send {
         self.stream.as_mut().ok_or(Broken::Malformed("a body before its head"))
     }
 
-    pub(super) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Broken>> {
+    pub(super) fn poll_room(&mut self, cx: &mut Context<'_>, want: usize) -> Poll<Result<usize, Broken>> {
         let held = self.held.len();
         let ended = self.ended;
         let stream = self.stream()?;
@@ -183,14 +183,15 @@ impl Send {
             // Nobody wants the rest: it is read and dropped, as a HEAD's would be.
             return Poll::Ready(Ok(STREAM_SEND));
         }
-        if stream.capacity() <= held {
-            stream.reserve_capacity(held + STREAM_SEND);
-            while stream.capacity() <= held {
-                match ready!(stream.poll_capacity(cx)) {
-                    Some(Ok(_)) => {}
-                    Some(Err(error)) => return Poll::Ready(Err(broken(&error))),
-                    None => return Poll::Ready(Err(Broken::Closed { untouched: false })),
-                }
+        let want = held + want.clamp(1, STREAM_SEND);
+        if stream.capacity() < want {
+            stream.reserve_capacity(want);
+        }
+        while stream.capacity() <= held {
+            match ready!(stream.poll_capacity(cx)) {
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Poll::Ready(Err(broken(&error))),
+                None => return Poll::Ready(Err(Broken::Closed { untouched: false })),
             }
         }
         Poll::Ready(Ok((stream.capacity() - held).min(STREAM_SEND)))

@@ -39,6 +39,10 @@ fn there_is_exactly_one_way_to_tell_where_a_body_ends() {
         "Content-Length: 9999999999999999999\r\n",
         "Transfer-Encoding: chunked\r\nCONTENT-LENGTH: 5\r\n",
         "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked, chunked\r\n",
+        "Transfer-Encoding: chunked, gzip\r\n",
+        "Transfer-Encoding: identity\r\n",
+        "Transfer-Encoding:\r\n",
     ] {
         assert!(matches!(framed(wrong), Err(Failure::BadRequest(_))), "{wrong:?}");
     }
@@ -72,7 +76,7 @@ fn each_refusal_has_its_own_answer() {
     assert_eq!(with("GET /", "").unwrap_err(), Failure::MissingHost);
     assert_eq!(read("GET / HTTP/1.0\r\nHost: a\r\n\r\n").unwrap_err(), Failure::LowVersion);
     assert_eq!(read("GET / HTTP/2.0\r\nHost: a\r\n\r\n").unwrap_err(), Failure::BadVersion);
-    assert_eq!(with("CONNECT a:443", HOST).unwrap_err(), Failure::BadRequest("the request target has no path"));
+    assert_eq!(with("CONNECT a:443", HOST).unwrap_err(), Failure::MethodNotServed);
     assert_eq!(with("CONNECT /", HOST).unwrap_err(), Failure::MethodNotServed);
     assert_eq!(read(&format!("GET /{} HTTP/1.1", "a".repeat(HEAD_BYTES))).unwrap_err(), Failure::TargetTooLong);
     let long = format!("{HOST}x: {}\r\n", "a".repeat(HEAD_BYTES));
@@ -84,6 +88,7 @@ fn each_refusal_has_its_own_answer() {
         "GET / HTTP/1.1\r\nHost: a\r\nx: 1\n\r\n",
         "\n",
         "GET  / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET / HTTP/1.11\r\nHost: a\r\n\r\n",
     ] {
         assert!(matches!(read(wrong), Err(Failure::BadRequest(_))), "{wrong:?}");
     }
