@@ -5,8 +5,9 @@ use std::mem::take;
 
 /// What a lent buffer holds without growing, bytes: two full TLS records (RFC 8446 section 5.2).
 pub const SIZE: usize = 2 * (16 * 1024 + 256);
-/// What a buffer that had to grow holds, bytes: answers of many streams, or what one socket may keep waiting.
-const LARGE: usize = 4 * SIZE;
+/// What a buffer that had to grow holds, bytes: a whole window of HTTP/2, answers of many streams, or what one socket may
+/// keep waiting.
+const LARGE: usize = 2 * SIZE;
 /// Buffers kept per thread; more go back to the allocator.
 const KEEP: usize = 32;
 /// Large ones kept per thread.

@@ -83,6 +83,11 @@ impl<IO> Stream<IO> {
         &mut self.out
     }
 
+    /// What has come and what goes out, to be looked at and written at once.
+    pub fn both(&mut self) -> (&[u8], &mut Buffer) {
+        (self.input.as_slice(), &mut self.out)
+    }
+
     /// Bytes that the socket has not taken yet.
     pub fn unsent(&self) -> usize {
         self.out.len() + self.wire_out.len()

@@ -10,8 +10,8 @@ use super::head::Head;
 /// What comes next from a source.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Piece {
-    /// [`Source::data`] holds bytes.
-    Data,
+    /// So many bytes are there.
+    Data(usize),
     /// The body is over; [`Source::trailers`] may follow it.
     End,
 }
@@ -39,10 +39,8 @@ pub(crate) enum Broken {
 pub(crate) trait Source {
     /// Waits for the next piece.
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, Broken>>;
-    /// The bytes that are there.
-    fn data(&self) -> &[u8];
-    /// So many of them were taken.
-    fn took(&mut self, count: usize);
+    /// Gives the oldest `count` of the bytes that are there away, unless whoever takes them fails.
+    fn give(&mut self, count: usize, to: impl FnOnce(&[u8]) -> Result<(), Broken>) -> Result<(), Broken>;
     /// What followed the body.
     fn trailers(&self) -> Option<&Head>;
 }
@@ -105,14 +103,14 @@ impl Flow {
             // First what there is, then room for it: room that nobody needs would be taken from other streams (HTTP/2).
             let Poll::Ready(piece) = source.poll_data(cx) else { return Ok(Waits::Source) };
             match piece.map_err(Fault::Source)? {
-                Piece::Data => {
-                    let Poll::Ready(room) = sink.poll_room(cx, source.data().len()) else { return Ok(Waits::Sink) };
-                    let room = room.map_err(Fault::Sink)?;
-                    let bytes = source.data();
-                    let count = bytes.len().min(room);
-                    seen(&bytes[..count]);
-                    sink.send(&bytes[..count]).map_err(Fault::Sink)?;
-                    source.took(count);
+                Piece::Data(there) => {
+                    let Poll::Ready(room) = sink.poll_room(cx, there) else { return Ok(Waits::Sink) };
+                    let count = there.min(room.map_err(Fault::Sink)?);
+                    let passed = source.give(count, |bytes| {
+                        seen(bytes);
+                        sink.send(bytes)
+                    });
+                    passed.map_err(Fault::Sink)?;
                     self.bytes += count as u64;
                 }
                 Piece::End => {

@@ -259,11 +259,6 @@ impl Head {
         live.map(|field| (field.known, self.get(field.name), self.get(field.value)))
     }
 
-    /// How many fields there are.
-    pub(crate) fn count(&self) -> usize {
-        self.fields.iter().filter(|field| field.live).count()
-    }
-
     /// Several values of a known name become one, with this between them.
     pub(crate) fn join(&mut self, name: Name, between: &[u8]) {
         if self.values(name).nth(1).is_some() {

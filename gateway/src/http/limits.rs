@@ -32,12 +32,8 @@ pub(crate) const REPLAY: usize = 64 * 1024;
 pub(crate) const UNWANTED: usize = 256 * 1024;
 /// Streams of one HTTP/2 connection from a client.
 pub(crate) const STREAMS: u32 = 100;
-/// Receive window of a stream from a client, bytes.
-pub(crate) const STREAM_WINDOW: u32 = 64 * 1024;
 /// Receive window of a connection from a client, bytes.
 pub(crate) const CONNECTION_WINDOW: u32 = 1024 * 1024;
-/// Bytes that wait on one HTTP/2 stream for its window.
-pub(crate) const STREAM_SEND: usize = 32 * 1024;
 /// Between looks whether an endpoint with requests still answers (HTTP/2 PING).
 pub(crate) const PING: Duration = Duration::from_secs(30);
 /// An endpoint answers a PING within this time.

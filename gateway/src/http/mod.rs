@@ -19,6 +19,7 @@ pub(crate) mod h1;
 pub(crate) mod h2;
 mod head;
 pub(crate) mod limits;
+mod linger;
 mod name;
 mod record;
 mod reply;

@@ -227,10 +227,8 @@ async fn flush(down: &mut Down<'_>) -> Result<(), Broken> {
 /// Takes what has come of the body of a request that nobody wants: with all of it read, the connection can go on.
 async fn skim(down: &mut Down<'_>) {
     poll_fn(|cx| {
-        while let Poll::Ready(Ok(Piece::Data)) = down.poll_data(cx) {
-            let count = down.data().len();
-            down.took(count);
-            if count >= HIGH {
+        while let Poll::Ready(Ok(Piece::Data(count))) = down.poll_data(cx) {
+            if down.give(count, |_| Ok(())).is_err() || count >= HIGH {
                 break;
             }
         }

@@ -91,7 +91,7 @@ impl Down<'_> {
     /// The answer ends before its end, and the client is to see that: HTTP/1.1 closes the connection, which its caller does.
     pub(crate) fn abort(&mut self, fault: bool) {
         if let Self::H2(it) = self {
-            it.reset(if fault { ::h2::Reason::PROTOCOL_ERROR } else { ::h2::Reason::INTERNAL_ERROR });
+            it.abort(fault);
         }
     }
 
@@ -134,12 +134,12 @@ macro_rules! both_ways {
                 each!(self, $kind, it => it.poll_data(cx))
             }
 
-            fn data(&self) -> &[u8] {
-                each!(self, $kind, it => it.data())
-            }
-
-            fn took(&mut self, count: usize) {
-                each!(self, $kind, it => it.took(count));
+            fn give(
+                &mut self,
+                count: usize,
+                to: impl FnOnce(&[u8]) -> Result<(), Broken>,
+            ) -> Result<(), Broken> {
+                each!(self, $kind, it => it.give(count, to))
             }
 
             fn trailers(&self) -> Option<&Head> {

@@ -241,7 +241,7 @@ mod tests {
                     }
                     Next::End { skip } => {
                         bytes.drain(..skip);
-                        let trailers = body.trailers.as_ref().map_or(0, |trailers| trailers.count());
+                        let trailers = body.trailers.as_ref().map_or(0, |trailers| trailers.fields().count());
                         return Ok((content, trailers, bytes.len()));
                     }
                 }

@@ -117,14 +117,12 @@ impl Source for Client {
         poll_body(&mut self.stream, &mut self.body, &mut self.ready, cx)
     }
 
-    fn data(&self) -> &[u8] {
-        &self.stream.input()[..self.ready]
-    }
-
-    fn took(&mut self, count: usize) {
+    fn give(&mut self, count: usize, to: impl FnOnce(&[u8]) -> Result<(), Broken>) -> Result<(), Broken> {
+        to(&self.stream.input()[..count])?;
         self.stream.consume(count);
         self.body.took(count);
         self.ready -= count;
+        Ok(())
     }
 
     fn trailers(&self) -> Option<&Head> {

@@ -19,7 +19,8 @@ use crate::{
         failure::Failure,
         flow::{Broken, Piece, Sink, Source},
         head::{Head, Upgrade},
-        limits::{CLOSE, HEAD, HIGH, UNWANTED},
+        limits::{HEAD, HIGH},
+        linger::Linger,
     },
     net::{connection::Connection, deadline::Deadline, facts::Facts},
 };
@@ -151,36 +152,10 @@ impl Server {
         self.body.is_done()
     }
 
-    /// Ends the connection so that the last answer arrives: closing it with bytes of the client unread would take the answer
-    /// back (RFC 9112 section 9.6).
+    /// Ends the connection so that the last answer arrives.
     pub(crate) async fn close(mut self) {
-        self.deadline.arm(CLOSE);
-        let mut left = UNWANTED;
-        let mut closed = false;
-        poll_fn(|cx| {
-            loop {
-                if !closed {
-                    match self.stream.poll_close(cx) {
-                        Poll::Ready(Ok(())) => closed = true,
-                        Poll::Ready(Err(_)) => return Poll::Ready(()),
-                        Poll::Pending => {}
-                    }
-                }
-                match self.stream.poll_fill(cx) {
-                    Poll::Ready(Ok(true)) => {
-                        let count = self.stream.input().len();
-                        self.stream.consume(count);
-                        left = left.saturating_sub(count);
-                        if left == 0 {
-                            return Poll::Ready(());
-                        }
-                    }
-                    Poll::Ready(_) if closed => return Poll::Ready(()),
-                    Poll::Ready(_) | Poll::Pending => return self.deadline.poll(cx),
-                }
-            }
-        })
-        .await;
+        let mut linger = Linger::default();
+        poll_fn(|cx| linger.poll(&mut self.stream, cx)).await;
     }
 }
 
@@ -189,14 +164,12 @@ impl Source for Server {
         poll_body(&mut self.stream, &mut self.body, &mut self.ready, cx)
     }
 
-    fn data(&self) -> &[u8] {
-        &self.stream.input()[..self.ready]
-    }
-
-    fn took(&mut self, count: usize) {
+    fn give(&mut self, count: usize, to: impl FnOnce(&[u8]) -> Result<(), Broken>) -> Result<(), Broken> {
+        to(&self.stream.input()[..count])?;
         self.stream.consume(count);
         self.body.took(count);
         self.ready -= count;
+        Ok(())
     }
 
     fn trailers(&self) -> Option<&Head> {
@@ -233,7 +206,7 @@ pub(super) fn poll_body(
     cx: &mut Context<'_>,
 ) -> Poll<Result<Piece, Broken>> {
     if *ready > 0 {
-        return Poll::Ready(Ok(Piece::Data));
+        return Poll::Ready(Ok(Piece::Data(*ready)));
     }
     loop {
         match body.next(stream.input()).map_err(|why| Broken::Malformed(why.0))? {
@@ -241,7 +214,7 @@ pub(super) fn poll_body(
                 stream.consume(skip);
                 if len > 0 {
                     *ready = len;
-                    return Poll::Ready(Ok(Piece::Data));
+                    return Poll::Ready(Ok(Piece::Data(*ready)));
                 }
             }
             Next::End { skip } => {

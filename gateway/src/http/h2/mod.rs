@@ -1,6 +1,24 @@
-//! HTTP/2 (RFC 9113) by the `h2` crate, above a stream whose writes wait for the end of the wake-up.
+//! HTTP/2 (RFC 9113). One task per connection reads frames and flushes; each stream is served by its own, which writes into
+//! what the connection sends.
+//!
+//! ```text
+//!  server, client: drivers and their streams --> half: a stream as whoever serves it sees it
+//!        |                                          |
+//!        v                                          v
+//!      core: bytes in and out ------------------> state (slot, control, flood): what is known
+//!                                                   |
+//!                                                 frame, message, hpack, huffman: bytes
+//! ```
 
 pub(crate) mod client;
-pub(crate) mod convert;
+mod control;
+mod core;
+mod flood;
+mod frame;
+mod half;
+mod hpack;
+mod huffman;
+mod message;
 pub(crate) mod server;
-pub(crate) mod wire;
+mod slot;
+mod state;

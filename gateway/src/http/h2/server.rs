@@ -1,255 +1,238 @@
-//! One stream of a client that speaks HTTP/2.
+//! A client that speaks HTTP/2: its connection, and each stream on it.
 
 use std::{
+    cell::RefCell,
+    future::poll_fn,
+    pin::pin,
     rc::Rc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
-use bytes::{Buf as _, Bytes};
-use h2::{Reason, RecvStream, SendStream, server::SendResponse};
+use tokio::{sync::watch, time::Instant};
 
-use super::convert;
+use super::{
+    core::{Core, Shared},
+    frame::{self, Code, kind},
+    half::Half,
+    message,
+    state::Opened,
+};
 use crate::{
     http::{
         flow::{Broken, Piece, Sink, Source},
-        head::{Head, Length},
-        limits::STREAM_SEND,
+        head::Head,
+        limits::{FIRST_REQUEST, IDLE, MALFORMED},
+        linger::Linger,
+        serve::{self, Desk},
+        side::Down,
     },
-    net::{deadline::Deadline, facts::Facts},
+    net::{connection::Connection, deadline::Deadline, facts::Facts},
 };
 
-/// See the module.
+/// Serves a connection until it ends, or until `stop` turns true and its streams are answered.
+pub(crate) async fn serve(desk: &Rc<Desk>, connection: Connection, stop: watch::Receiver<bool>) {
+    let core = Core::begin(connection.stream, true);
+    let mut driver = Driver {
+        desk: Rc::clone(desk),
+        facts: connection.facts,
+        core: Rc::new(RefCell::new(core)),
+        malformed: 0,
+        leaving: Leaving::Not,
+        active: Instant::now(),
+        deadline: Deadline::default(),
+    };
+    let mut watched = stop.clone();
+    let mut stopped = pin!(watched.wait_for(|stop| *stop));
+    poll_fn(|cx| {
+        if driver.leaving == Leaving::Not && stopped.as_mut().poll(cx).is_ready() {
+            driver.leave();
+        }
+        driver.poll(cx)
+    })
+    .await;
+    driver.core.borrow_mut().state.die();
+    let mut linger = Linger::default();
+    poll_fn(|cx| linger.poll(&mut driver.core.borrow_mut().stream, cx)).await;
+}
+
+/// How far the connection is on its way out: GOAWAY goes twice (RFC 9113 section 6.8), so that what the client sends before
+/// it has heard the first one is served.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Leaving {
+    Not,
+    /// The first one was sent then, with a PING behind it.
+    Told(Instant),
+    /// No further stream is taken.
+    Going,
+}
+
+struct Driver {
+    desk: Rc<Desk>,
+    facts: Rc<Facts>,
+    core: Shared,
+    /// Malformed requests in a row.
+    malformed: u32,
+    leaving: Leaving,
+    /// When there last was a stream.
+    active: Instant,
+    deadline: Deadline,
+}
+
+impl Driver {
+    /// Takes requests, sends what has gathered, and watches the clock. Ready when the connection has to end.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let (over, opened) = {
+                let core = &mut *self.core.borrow_mut();
+                (core.poll(cx), std::mem::take(&mut core.state.opened))
+            };
+            for opened in opened {
+                self.start(opened);
+            }
+            let core = &mut *self.core.borrow_mut();
+            if self.malformed > MALFORMED {
+                core.fail(Code::CALM);
+                return Poll::Ready(());
+            }
+            if over.is_ready() {
+                return Poll::Ready(());
+            }
+            if core.state.live > 0 {
+                self.active = Instant::now();
+            }
+            let limit = core.limit();
+            let (at, why) = match self.leaving {
+                Leaving::Told(since) if core.state.pong => (Some(since), Why::Told),
+                Leaving::Told(since) => (Some(since + FIRST_REQUEST), Why::Told),
+                Leaving::Going if core.state.live == 0 && core.stream.unsent() == 0 => return Poll::Ready(()),
+                Leaving::Going => (None, Why::Stalled),
+                Leaving::Not if core.state.live == 0 => (Some(self.active + IDLE), Why::Idle),
+                Leaving::Not => (None, Why::Idle),
+            };
+            let stalled = limit.is_some_and(|limit| at.is_none_or(|at| limit < at));
+            let (at, why) = if stalled { (limit, Why::Stalled) } else { (at, why) };
+            self.deadline.set(at);
+            if self.deadline.poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            match why {
+                Why::Stalled => {
+                    core.fail(Code::CALM);
+                    return Poll::Ready(());
+                }
+                Why::Idle => tell(core, &mut self.leaving),
+                Why::Told => {
+                    self.leaving = Leaving::Going;
+                    let last = core.state.last;
+                    core.state.beyond = Some(last);
+                    frame::write_go_away(last, Code::NO_ERROR, core.stream.out());
+                }
+            }
+        }
+    }
+
+    /// Takes no new streams, as the client will hear; those in flight finish.
+    fn leave(&mut self) {
+        tell(&mut self.core.borrow_mut(), &mut self.leaving);
+    }
+
+    /// Serves one stream beside the others.
+    fn start(&mut self, opened: Opened) {
+        let Opened { key, id, heads, refused } = opened;
+        // Many clients may share a connection behind another proxy: only bad requests in a row are one's own fault.
+        self.malformed = if refused.is_some() { self.malformed + 1 } else { 0 };
+        let mut stream = Stream {
+            facts: Rc::clone(&self.facts),
+            deadline: Deadline::default(),
+            half: Half::new(&self.core, key, id),
+        };
+        let desk = Rc::clone(&self.desk);
+        tokio::task::spawn_local(async move {
+            serve::request(&desk, &mut Down::H2(&mut stream), heads, false, refused).await;
+        });
+    }
+}
+
+/// What the driver's deadline stands for.
+enum Why {
+    Stalled,
+    Idle,
+    Told,
+}
+
+fn tell(core: &mut Core, leaving: &mut Leaving) {
+    *leaving = Leaving::Told(Instant::now());
+    core.state.pong = false;
+    frame::write_go_away((1 << 31) - 1, Code::NO_ERROR, core.stream.out());
+    frame::write(kind::PING, 0, 0, frame::PING, core.stream.out());
+}
+
+/// One stream of a client.
 pub(crate) struct Stream {
     /// What is known of its connection.
     pub(crate) facts: Rc<Facts>,
     /// Reached by whatever waits on this stream.
     pub(crate) deadline: Deadline,
-    receive: Receive,
-    respond: SendResponse<Bytes>,
-    send: Send,
+    half: Half,
 }
 
 impl Stream {
-    pub(crate) fn new(facts: Rc<Facts>, body: RecvStream, respond: SendResponse<Bytes>) -> Self {
-        let (receive, send) = (Receive::new(body), Send::default());
-        Self { facts, deadline: Deadline::default(), receive, respond, send }
-    }
-
     /// Sends the head of the answer; `empty`: and its end.
     pub(crate) fn send_head(&mut self, head: &Head, empty: bool) -> Result<(), Broken> {
-        let ended = empty && head.upgrade.is_none();
-        let stream = self.respond.send_response(convert::to_response(head), ended).map_err(|error| broken(&error))?;
-        self.send = Send { stream: Some(stream), held: Bytes::new(), ended };
-        Ok(())
+        let end = empty && head.upgrade.is_none();
+        self.half.send_block(end, |block| message::write_response(head, block))
     }
 
     /// An answer before the answer.
     pub(crate) fn send_interim(&mut self, head: &Head) {
         // A client that has gone is noticed by whoever waits for it.
-        let _ = self.respond.send_informational(convert::to_response(head));
+        let _ = self.half.send_block(false, |block| message::write_response(head, block));
     }
 
     /// Ready when the client has reset the stream.
     pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match &mut self.send.stream {
-            Some(stream) => stream.poll_reset(cx).map(drop),
-            None => self.respond.poll_reset(cx).map(drop),
-        }
+        self.half.poll_gone(cx)
     }
 
     /// Whether the request was read to its end.
     pub(crate) fn is_read(&self) -> bool {
-        self.receive.ended
+        self.half.is_read()
     }
 
-    /// Ends the stream before its end: the answer is not whole, or the client broke the rules.
-    pub(crate) fn reset(&mut self, reason: Reason) {
-        match &mut self.send.stream {
-            Some(stream) => stream.send_reset(reason),
-            None => self.respond.send_reset(reason),
-        }
+    /// The stream ends before its end: the answer is not whole, or the client broke the rules.
+    pub(crate) fn abort(&mut self, fault: bool) {
+        self.half.code = if fault { Code::PROTOCOL } else { Code::INTERNAL };
     }
 }
 
 impl Source for Stream {
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, Broken>> {
-        self.receive.poll_data(cx)
+        self.half.poll_data(cx)
     }
 
-    fn data(&self) -> &[u8] {
-        &self.receive.chunk
-    }
-
-    fn took(&mut self, count: usize) {
-        self.receive.took(count);
+    fn give(&mut self, count: usize, to: impl FnOnce(&[u8]) -> Result<(), Broken>) -> Result<(), Broken> {
+        self.half.give(count, to)
     }
 
     fn trailers(&self) -> Option<&Head> {
-        self.receive.trailers.as_deref()
+        self.half.trailers()
     }
 }
 
 impl Sink for Stream {
     fn poll_room(&mut self, cx: &mut Context<'_>, want: usize) -> Poll<Result<usize, Broken>> {
-        self.send.poll_room(cx, want)
+        self.half.poll_room(cx, want)
     }
 
     fn send(&mut self, bytes: &[u8]) -> Result<(), Broken> {
-        self.send.send(bytes)
+        self.half.send(bytes)
     }
 
     fn end(&mut self, trailers: Option<&Head>) -> Result<(), Broken> {
-        self.send.end(trailers)
+        self.half.end(trailers)
     }
 
-    fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Broken>> {
-        Poll::Ready(self.send.release())
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        self.half.poll_flush(cx)
     }
-}
-
-/// What comes on a stream, of either side.
-pub(super) struct Receive {
-    body: RecvStream,
-    chunk: Bytes,
-    ended: bool,
-    trailers: Option<Box<Head>>,
-}
-
-impl Receive {
-    pub(super) fn new(body: RecvStream) -> Self {
-        let ended = body.is_end_stream();
-        Self { body, chunk: Bytes::new(), ended, trailers: None }
-    }
-
-    pub(super) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, Broken>> {
-        while self.chunk.is_empty() {
-            if self.ended {
-                return Poll::Ready(Ok(Piece::End));
-            }
-            match ready!(self.body.poll_data(cx)) {
-                Some(Ok(chunk)) => self.chunk = chunk,
-                Some(Err(error)) => return Poll::Ready(Err(broken(&error))),
-                None => {
-                    let trailers = ready!(self.body.poll_trailers(cx)).map_err(|error| broken(&error))?;
-                    self.trailers = trailers.as_ref().map(convert::trailers);
-                    self.ended = true;
-                }
-            }
-        }
-        Poll::Ready(Ok(Piece::Data))
-    }
-
-    pub(super) fn data(&self) -> &[u8] {
-        &self.chunk
-    }
-
-    pub(super) fn took(&mut self, count: usize) {
-        self.chunk.advance(count);
-        // Fails only when more is given back than came.
-        let _ = self.body.flow_control().release_capacity(count);
-    }
-
-    pub(super) fn trailers(&self) -> Option<&Head> {
-        self.trailers.as_deref()
-    }
-
-    pub(super) fn is_ended(&self) -> bool {
-        self.ended
-    }
-}
-
-/// What goes out on a stream, of either side. The last bytes wait for what comes next, so that the end can go with them.
-#[derive(Default)]
-pub(super) struct Send {
-    stream: Option<SendStream<Bytes>>,
-    held: Bytes,
-    ended: bool,
-}
-
-impl Send {
-    pub(super) fn new(stream: SendStream<Bytes>, ended: bool) -> Self {
-        Self { stream: Some(stream), held: Bytes::new(), ended }
-    }
-
-    fn stream(&mut self) -> Result<&mut SendStream<Bytes>, Broken> {
-        self.stream.as_mut().ok_or(Broken::Malformed("a body before its head"))
-    }
-
-    pub(super) fn poll_room(&mut self, cx: &mut Context<'_>, want: usize) -> Poll<Result<usize, Broken>> {
-        let held = self.held.len();
-        let ended = self.ended;
-        let stream = self.stream()?;
-        if ended {
-            // Nobody wants the rest: it is read and dropped, as a HEAD's would be.
-            return Poll::Ready(Ok(STREAM_SEND));
-        }
-        let want = held + want.clamp(1, STREAM_SEND);
-        if stream.capacity() < want {
-            stream.reserve_capacity(want);
-        }
-        while stream.capacity() <= held {
-            match ready!(stream.poll_capacity(cx)) {
-                Some(Ok(_)) => {}
-                Some(Err(error)) => return Poll::Ready(Err(broken(&error))),
-                None => return Poll::Ready(Err(Broken::Closed { untouched: false })),
-            }
-        }
-        Poll::Ready(Ok((stream.capacity() - held).min(STREAM_SEND)))
-    }
-
-    pub(super) fn send(&mut self, bytes: &[u8]) -> Result<(), Broken> {
-        if self.ended || bytes.is_empty() {
-            return Ok(());
-        }
-        self.release()?;
-        self.held = Bytes::copy_from_slice(bytes);
-        Ok(())
-    }
-
-    pub(super) fn release(&mut self) -> Result<(), Broken> {
-        if self.held.is_empty() {
-            return Ok(());
-        }
-        let held = std::mem::take(&mut self.held);
-        self.stream()?.send_data(held, false).map_err(|error| broken(&error))
-    }
-
-    pub(super) fn end(&mut self, trailers: Option<&Head>) -> Result<(), Broken> {
-        if self.ended {
-            return Ok(());
-        }
-        self.ended = true;
-        let sent = match trailers {
-            Some(trailers) => {
-                self.release()?;
-                self.stream()?.send_trailers(convert::map(trailers))
-            }
-            None => {
-                let held = std::mem::take(&mut self.held);
-                self.stream()?.send_data(held, true)
-            }
-        };
-        sent.map_err(|error| broken(&error))
-    }
-}
-
-/// What an error of the `h2` crate means for the exchange.
-pub(super) fn broken(error: &h2::Error) -> Broken {
-    if error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM) {
-        let unseen = error.reason() == Some(Reason::REFUSED_STREAM)
-            || (error.is_go_away() && error.is_remote() && error.reason() == Some(Reason::NO_ERROR));
-        return Broken::Reset { unseen };
-    }
-    if error.is_reset() {
-        return Broken::Reset { unseen: false };
-    }
-    if error.is_io() {
-        return Broken::Closed { untouched: false };
-    }
-    Broken::Malformed("it broke the rules of HTTP/2")
-}
-
-/// Whether an answer has no body at all.
-pub(crate) fn is_empty(head: &Head) -> bool {
-    matches!(head.length, Length::Empty | Length::Exact(0))
 }

@@ -1,0 +1,172 @@
+//! One connection: its bytes and what is known of it, shared by its driver and the streams on it. Streams write into what
+//! goes out and kick the driver, which flushes once everybody who was woken with it has written.
+
+use std::{
+    cell::RefCell,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use tls::stream::Stream;
+use tokio::{net::TcpStream, time::Instant};
+
+use super::{
+    frame::{self, Code, Frame, HEAD, LONGEST, PREFACE, Wrong, kind},
+    state::State,
+};
+use crate::http::limits::{self, BODY, HIGH, WRITE};
+
+/// See the module.
+pub(super) struct Core {
+    pub(super) stream: Stream<TcpStream>,
+    pub(super) state: State,
+    /// The driver, while it waits.
+    driver: Option<Waker>,
+    /// The client's preface has come.
+    begun: bool,
+    /// Since when, and for how long at most, the rest of a frame or a header block is waited for.
+    partial: Option<(Instant, Duration)>,
+    /// How much waited for the peer when that last changed, and when it did.
+    unsent: (usize, Instant),
+    /// GOAWAY with a reason was written: nothing is read any more.
+    failed: bool,
+}
+
+pub(super) type Shared = Rc<RefCell<Core>>;
+
+impl Core {
+    /// A connection that begins: what we allow goes out with the next flush.
+    pub(super) fn begin(mut stream: Stream<TcpStream>, server: bool) -> Self {
+        let mut state = State::new(server);
+        state.greet(stream.both().1);
+        let now = Instant::now();
+        Self {
+            stream,
+            state,
+            driver: None,
+            begun: !server,
+            partial: Some((now, limits::HEAD)),
+            unsent: (0, now),
+            failed: false,
+        }
+    }
+
+    /// Reads what has come and sends what waits, as far as both go. Ready when the connection is over.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.driver.is_none() {
+            self.driver = Some(cx.waker().clone());
+        }
+        loop {
+            self.parse();
+            if self.failed || self.state.watch.flooded {
+                self.fail(Code::CALM);
+                let _ = self.flush(cx);
+                return Poll::Ready(());
+            }
+            // Whoever does not read what it asked for is not read either.
+            if self.stream.unsent() >= HIGH && self.flush(cx).is_pending() && self.stream.unsent() >= HIGH {
+                return Poll::Pending;
+            }
+            match self.stream.poll_fill(cx) {
+                Poll::Ready(Ok(true)) => {}
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => break,
+            }
+        }
+        match self.flush(cx) {
+            Poll::Ready(false) => Poll::Ready(()),
+            _ => Poll::Pending,
+        }
+    }
+
+    /// Takes every whole frame that has come.
+    fn parse(&mut self) {
+        let mut taken_some = false;
+        while !self.failed {
+            let (input, out) = self.stream.both();
+            if !self.begun {
+                let have = input.len().min(PREFACE.len());
+                if input[..have] != PREFACE[..have] {
+                    return self.fail(Code::PROTOCOL);
+                }
+                self.begun = have == PREFACE.len();
+                if !self.begun {
+                    return;
+                }
+                self.stream.consume(PREFACE.len());
+                continue;
+            }
+            let Some(frame) = Frame::read(input) else { break };
+            if frame.length > LONGEST {
+                return self.fail(Code::FRAME_SIZE);
+            }
+            let Some(payload) = input.get(HEAD..HEAD + frame.length) else { break };
+            let taken = self.state.take(frame, payload, out);
+            match taken {
+                Ok(()) => {}
+                Err(Wrong::Stream(id, code)) => self.state.refuse(id, code, out),
+                Err(Wrong::Connection(code)) => return self.fail(code),
+            }
+            self.stream.consume(HEAD + frame.length);
+            taken_some = true;
+        }
+        self.note_partial(taken_some);
+    }
+
+    /// Begins, goes on with or ends the wait for the rest of something. A frame that is complete begins it anew, but not one
+    /// of a header block.
+    fn note_partial(&mut self, taken_some: bool) {
+        if taken_some && self.state.heard && !self.state.has_block() {
+            self.partial = None;
+        }
+        let input = self.stream.input();
+        let waits = !self.state.heard || !input.is_empty() || self.state.has_block();
+        if !waits {
+            self.partial = None;
+        } else if self.partial.is_none() {
+            let data = Frame::read(input).is_some_and(|frame| frame.kind == kind::DATA);
+            self.partial = Some((Instant::now(), if data { BODY } else { limits::HEAD }));
+        }
+    }
+
+    /// Says why the connection ends.
+    pub(super) fn fail(&mut self, code: Code) {
+        if !self.failed {
+            self.failed = true;
+            let last = if self.state.server { self.state.last } else { 0 };
+            frame::write_go_away(last, code, self.stream.out());
+        }
+    }
+
+    /// Sends what waits. Ready with whether the peer can still be sent to.
+    pub(super) fn flush(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        if self.stream.unsent() == 0 {
+            return Poll::Ready(true);
+        }
+        self.state.flushes += 1;
+        let flushed = self.stream.poll_flush_all(cx);
+        if self.stream.unsent() < HIGH {
+            self.state.wake_starved();
+        }
+        flushed.map(|sent| sent.is_ok())
+    }
+
+    /// The driver is to flush.
+    pub(super) fn kick(&mut self) {
+        if let Some(driver) = self.driver.take() {
+            driver.wake();
+        }
+    }
+
+    /// When the peer has to have gone on with what it began, or taken something, at the latest.
+    pub(super) fn limit(&mut self) -> Option<Instant> {
+        let unsent = self.stream.unsent();
+        if unsent != self.unsent.0 {
+            self.unsent = (unsent, Instant::now());
+        }
+        let write = (unsent > 0).then(|| self.unsent.1 + WRITE);
+        let read = self.partial.map(|(since, limit)| since + limit);
+        write.into_iter().chain(read).min()
+    }
+}

@@ -1,0 +1,170 @@
+//! One stream, as whoever serves it sees it: the same on both sides.
+
+use std::{
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use super::{core::Shared, frame, frame::Code, hpack, message};
+use crate::http::{
+    flow::{Broken, Piece, Sink, Source},
+    head::Head,
+    limits::HIGH,
+};
+
+/// See the module.
+pub(super) struct Half {
+    pub(super) core: Shared,
+    pub(super) key: usize,
+    pub(super) id: u32,
+    trailers: Option<Box<Head>>,
+    /// What the peer is told when nobody serves the stream any more before its end.
+    pub(super) code: Code,
+}
+
+impl Half {
+    pub(super) fn new(core: &Shared, key: usize, id: u32) -> Self {
+        Self { core: Rc::clone(core), key, id, trailers: None, code: Code::CANCEL }
+    }
+
+    /// Sends a head as a block; `end`: and the end of our half.
+    pub(super) fn send_block(&self, end: bool, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), Broken> {
+        let core = &mut *self.core.borrow_mut();
+        let slot = core.state.slot(self.key);
+        if let Some(broken) = slot.broken.as_ref().filter(|_| slot.reset) {
+            return Err(broken.clone());
+        }
+        if core.state.dead {
+            return Err(Broken::Closed { untouched: false });
+        }
+        slot_end(&mut core.state, self.key, end);
+        hpack::with_block(|block| {
+            write(block);
+            frame::write_block(self.id, end, block, core.stream.out());
+        });
+        core.state.watch.fruit();
+        core.kick();
+        Ok(())
+    }
+
+    /// Ready when the peer has reset the stream, or is gone.
+    pub(super) fn poll_gone(&self, cx: &Context<'_>) -> Poll<()> {
+        let core = &mut *self.core.borrow_mut();
+        let dead = core.state.dead;
+        let slot = core.state.slot(self.key);
+        if slot.reset || dead {
+            return Poll::Ready(());
+        }
+        slot.wait(cx);
+        Poll::Pending
+    }
+
+    /// Whether what the peer sends was read to its end.
+    pub(super) fn is_read(&self) -> bool {
+        let core = &mut *self.core.borrow_mut();
+        let slot = core.state.slot(self.key);
+        slot.remote && slot.recv.is_empty()
+    }
+}
+
+fn slot_end(state: &mut super::state::State, key: usize, end: bool) {
+    state.slot(key).local |= end;
+}
+
+impl Source for Half {
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, Broken>> {
+        let core = &mut *self.core.borrow_mut();
+        let slot = core.state.slot(self.key);
+        if !slot.recv.is_empty() {
+            return Poll::Ready(Ok(Piece::Data(slot.recv.len())));
+        }
+        if slot.remote {
+            self.trailers = self.trailers.take().or_else(|| slot.trailers.take());
+            return Poll::Ready(Ok(Piece::End));
+        }
+        if let Some(broken) = &slot.broken {
+            return Poll::Ready(Err(broken.clone()));
+        }
+        slot.wait(cx);
+        Poll::Pending
+    }
+
+    fn give(&mut self, count: usize, to: impl FnOnce(&[u8]) -> Result<(), Broken>) -> Result<(), Broken> {
+        let core = &mut *self.core.borrow_mut();
+        to(&core.state.slot(self.key).recv.as_slice()[..count])?;
+        let before = core.stream.unsent();
+        core.state.took(self.key, count, core.stream.out());
+        if core.stream.unsent() > before {
+            core.kick();
+        }
+        Ok(())
+    }
+
+    fn trailers(&self) -> Option<&Head> {
+        self.trailers.as_deref()
+    }
+}
+
+impl Sink for Half {
+    fn poll_room(&mut self, cx: &mut Context<'_>, _: usize) -> Poll<Result<usize, Broken>> {
+        let core = &mut *self.core.borrow_mut();
+        let left = HIGH.saturating_sub(core.stream.unsent());
+        let room = core.state.room(self.key, left);
+        let slot = core.state.slot(self.key);
+        if let Some(broken) = &slot.broken {
+            return Poll::Ready(Err(broken.clone()));
+        }
+        if slot.local {
+            // Nobody wants the rest: it is read and dropped, as a HEAD's would be.
+            return Poll::Ready(Ok(HIGH));
+        }
+        if room > 0 {
+            return Poll::Ready(Ok(room));
+        }
+        slot.starved = true;
+        slot.wait(cx);
+        Poll::Pending
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> Result<(), Broken> {
+        let core = &mut *self.core.borrow_mut();
+        if !bytes.is_empty() && !core.state.slot(self.key).local {
+            core.state.send(self.key, bytes, core.stream.out());
+            core.kick();
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, trailers: Option<&Head>) -> Result<(), Broken> {
+        match trailers {
+            _ if self.core.borrow_mut().state.slot(self.key).local => Ok(()),
+            Some(trailers) => self.send_block(true, |block| message::write_trailers(trailers, block)),
+            None => {
+                let core = &mut *self.core.borrow_mut();
+                if !core.state.slot(self.key).reset && !core.state.dead {
+                    core.state.end(self.key, core.stream.out());
+                    core.kick();
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// What goes out is the driver's business.
+    fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for Half {
+    fn drop(&mut self) {
+        let core = &mut *self.core.borrow_mut();
+        // An answer that is whole needs no more of its request (RFC 9113 section 8.1).
+        let code = if core.state.slot(self.key).local && core.state.server { Code::NO_ERROR } else { self.code };
+        let before = core.stream.unsent();
+        core.state.close(self.key, code, core.stream.out());
+        if core.stream.unsent() > before || core.state.live == 0 {
+            core.kick();
+        }
+    }
+}
