@@ -1,11 +1,12 @@
 //! Hostile and odd input, case by case from tables: each has one right answer, and the endpoint sees a clean request or none.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use harness::{
     gateway::Proxy,
     mesh::Mesh,
     raw::{Heard, Raw},
+    yaml,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -23,7 +24,7 @@ use table::Case;
 
 /// A gateway with one worker, so that a kept connection to the endpoint is the next request's, and an endpoint.
 struct Stand {
-    _mesh: Mesh,
+    mesh: Mesh,
     gateway: Proxy,
     endpoint: Endpoint,
     /// Bytes come one by one.
@@ -36,7 +37,7 @@ impl Stand {
         let endpoint = Endpoint::start(mesh.workload("reviews").declare(), drip).await;
         mesh.route_all_to("reviews");
         let gateway = mesh.gateway_with(&["--workers", "1"]).await;
-        Self { _mesh: mesh, gateway, endpoint, drip }
+        Self { mesh, gateway, endpoint, drip }
     }
 
     fn address(&self) -> SocketAddr {
@@ -64,14 +65,16 @@ impl Stand {
         let heard = self.tell(&bytes, finish).await;
         let seen = self.endpoint.take().await;
         answered(case, &heard)?;
-        sighted(case, case.answer().contains(&"+"), &seen)
+        sighted(case, Some(case.answer().contains(&"+")), &seen)
     }
 
     /// Bytes of the endpoint. Whatever they are, its connection is not used again unless the case says so.
     async fn answer(&self, case: &Case) -> Result<(), String> {
-        self.endpoint.script(case.bytes(), case.has("close"));
+        self.endpoint.script(case.bytes(), case.has("close"), self.drip && !case.has("whole"));
         let method = case.value("method:").unwrap_or("GET");
-        let mut bytes = format!("{method} /scripted HTTP/1.1\r\nHost: shop.example.com\r\n\r\n").into_bytes();
+        let fields: String = case.texts("with:").map(|field| field + "\r\n").collect();
+        let head = format!("{method} /scripted HTTP/1.1\r\nHost: shop.example.com\r\n{fields}\r\n");
+        let mut bytes = head.into_bytes();
         bytes.extend(AFTER);
         let heard = self.tell(&bytes, false).await;
         let honest = self.tell(AFTER, false).await;
@@ -91,36 +94,62 @@ impl Stand {
 
     /// Frames of a client, in front of an honest request.
     async fn frames(&self, case: &Case) -> Result<(), String> {
-        let mut bytes = frames::opening();
+        let answers: Vec<Right> = case.answers().map(Right::new).collect();
+        let mut bytes = frames::opening(case);
         bytes.extend(frames::written(case));
-        let expected = case.answer();
-        let goaway = expected.iter().find_map(|word| word.strip_prefix("goaway:"));
-        if goaway.is_none() {
+        let ends = answers.iter().all(|right| matches!(right, Right::Goaway(_)));
+        if !ends {
             bytes.extend(frames::honest());
         }
-        let complete = |heard: &frames::Heard| match goaway {
-            Some(_) => heard.closed,
-            None => {
-                let streams = expected.iter().filter_map(|word| word.split(':').next()?.parse().ok());
-                streams.chain([frames::AFTER]).all(|stream: u32| heard.streams.contains_key(&stream))
-            }
-        };
+        let complete = |heard: &frames::Heard| answers.iter().any(|right| right.is_complete(heard));
         let heard = exchange(self.address(), pieces(&bytes, self.drip), complete).await;
         let seen = self.endpoint.take().await;
-        let mut got: Vec<String> = match goaway {
-            Some(_) => heard.goaway.iter().map(|reason| format!("goaway:{reason}")).collect(),
-            None => heard.streams.iter().map(|(stream, what)| format!("{stream}:{what}")).collect(),
-        };
-        let mut wanted: Vec<String> = expected.iter().map(|word| (*word).to_owned()).collect();
-        if goaway.is_none() {
-            wanted.push(format!("{}:200", frames::AFTER));
-        } else if !heard.closed {
-            got.push("not closed".to_owned());
+        match answers.iter().find(|right| right.is(&heard)) {
+            Some(Right::Goaway(_)) if !ends => sighted(case, None, &seen),
+            Some(right) => sighted(case, Some(right.is_honest_served()), &seen),
+            None => Err(format!("{answers:?} is right, and not {heard:?}")),
         }
-        if got != wanted {
-            return Err(format!("{wanted:?} is right, and not {heard:?}"));
+    }
+}
+
+/// One right answer to frames.
+#[derive(Debug)]
+enum Right {
+    /// The connection ends for this reason.
+    Goaway(String),
+    /// This becomes of each stream, the honest one's among them.
+    Streams(BTreeMap<u32, String>),
+}
+
+impl Right {
+    fn new(text: &str) -> Self {
+        if let Some(reason) = text.strip_prefix("goaway:") {
+            return Self::Goaway(reason.to_owned());
         }
-        sighted(case, goaway.is_none(), &seen)
+        let each = text.split_whitespace().map(|word| word.split_once(':').expect("a stream and what becomes of it"));
+        let mut streams: BTreeMap<u32, String> =
+            each.map(|(stream, what)| (stream.parse().expect("a stream"), what.to_owned())).collect();
+        streams.entry(frames::AFTER).or_insert_with(|| "200".to_owned());
+        Self::Streams(streams)
+    }
+
+    /// Whether nothing more is to be waited for.
+    fn is_complete(&self, heard: &frames::Heard) -> bool {
+        match self {
+            Self::Goaway(_) => heard.closed,
+            Self::Streams(streams) => streams.keys().all(|stream| heard.streams.contains_key(stream)),
+        }
+    }
+
+    fn is(&self, heard: &frames::Heard) -> bool {
+        match self {
+            Self::Goaway(reason) => heard.closed && heard.goaway.as_ref() == Some(reason),
+            Self::Streams(streams) => heard.goaway.is_none() && heard.streams == *streams,
+        }
+    }
+
+    fn is_honest_served(&self) -> bool {
+        matches!(self, Self::Streams(streams) if streams[&frames::AFTER] == "200")
     }
 }
 
@@ -176,14 +205,16 @@ fn answered(case: &Case, heard: &Heard) -> Result<(), String> {
     }
 }
 
-/// As many clean requests as the case says, with what it says in them; `/after` exactly when it was to be served.
-fn sighted(case: &Case, after: bool, seen: &[Seen]) -> Result<(), String> {
+/// As many clean requests as the case says, with what it says in them; `/after` exactly when it was to be served, if that can
+/// be told.
+fn sighted(case: &Case, after: Option<bool>, seen: &[Seen]) -> Result<(), String> {
     let mut texts = Vec::new();
     for one in seen {
         texts.push(one.request.as_ref().map_err(|why| format!("the endpoint saw {why}"))?.text());
     }
     let honest = texts.iter().filter(|text| is_after(text)).count();
-    if honest != usize::from(after) || (case.value("seen:") != Some("any") && texts.len() - honest != case.seen()) {
+    let served = after.is_none_or(|after| honest == usize::from(after));
+    if !served || (case.value("seen:") != Some("any") && texts.len() - honest != case.seen()) {
         return Err(format!("the endpoint saw {texts:#?}"));
     }
     let all: String = texts.into_iter().filter(|text| !is_after(text)).collect();
@@ -251,35 +282,152 @@ async fn frames_against_the_rules_end_their_stream_or_their_connection() {
     all(include_str!("hostile/frames.txt"), Stand::frames).await;
 }
 
+/// Begins with these bytes and says no more; gives what came of it.
+async fn begin(address: SocketAddr, bytes: &[u8], patience: Duration) -> Heard {
+    let mut raw = Raw::connect(address).await.expect("somebody listens");
+    raw.send(bytes).await.expect("somebody reads");
+    raw.hear(patience).await
+}
+
 #[tokio::test]
 async fn whoever_begins_and_says_no_more_is_let_go_after_ten_seconds() {
     let stand = Stand::up(false).await;
-    let begun = async |bytes: &'static [u8]| {
-        let mut raw = Raw::connect(stand.address()).await.expect("the gateway listens");
-        raw.send(bytes).await.expect("the gateway reads");
-        (bytes, raw.hear(Duration::from_secs(13)).await)
+    let (plain, tls) = (stand.gateway.addresses().second, stand.gateway.addresses().main);
+    let browser = stand.mesh.browser();
+    let begun: [(SocketAddr, &[u8]); 15] = [
+        (plain, b"GE"),
+        (plain, b"PRI * HTT"),
+        (plain, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r"),
+        (plain, b"\r\nG"),
+        (plain, b"GET / HTTP/1.1\r\nHost: shop.exam"),
+        (plain, b"GET / HTTP/1.1\r\nHost: shop.example.com\r\n"),
+        (plain, b"GET / HTTP/1.1\r\nHost: shop.example.com\r\n\r"),
+        (plain, b"POST / HTTP/1.1\r\nHost: shop.example.com\r\nContent-Length: 5\r\nX"),
+        (tls, b""),
+        (tls, b"\x16"),
+        (tls, b"\x16\x03\x01"),
+        (tls, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"),
+        // Three records with a part of one ClientHello each.
+        (tls, b"\x16\x03\x01\x00\x02\x01\x00\x16\x03\x01\x00\x02\x01\xfc\x16\x03\x01\x00\x02\x03\x03"),
+        // A record that is announced and does not come.
+        (tls, b"\x16\x03\x01\x40\x00\x01\x00\x3f\xfc\x03\x03"),
+        (tls, b"\x14\x03\x03\x00\x01"),
+    ];
+    let ended = futures::future::join_all(begun.iter().map(|(address, bytes)| begin(*address, bytes, LIMIT)));
+    // The handshake is done, and then the same.
+    let shaken = async |bytes: &[u8], h2: bool| {
+        let browser = if h2 { browser.clone().h2() } else { browser.clone() };
+        let mut raw = Raw::over(browser.dial(harness::mesh::HOST).await.expect("HTTPS works"));
+        raw.send(bytes).await.expect("somebody reads");
+        raw.hear(LIMIT).await
     };
 
-    let ended = tokio::join!(
-        begun(b"GE"),
-        begun(b"PRI * HTT"),
-        begun(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r"),
-        begun(b"\r\n"),
-        begun(b"GET / HTTP/1.1\r\nHost: shop.exam"),
-        begun(b"GET / HTTP/1.1\r\nHost: shop.example.com\r\n"),
-    );
+    let (ended, head, preface, silent) =
+        tokio::join!(ended, shaken(b"GET / HT", false), shaken(b"PRI * HTTP/2.0\r\n", true), shaken(b"", true));
 
-    let ended = [ended.0, ended.1, ended.2, ended.3, ended.4, ended.5];
-    for (bytes, heard) in ended {
-        let in_time = (Duration::from_secs(8)..Duration::from_secs(13)).contains(&heard.after);
-        assert!(heard.closed && in_time, "{}: {heard:?}", bytes.escape_ascii());
-        assert!([0, 408].contains(&heard.status()), "{}: {heard:?}", bytes.escape_ascii());
+    let begun = begun.iter().map(|(_, bytes)| bytes.escape_ascii().to_string());
+    let after_tls = [("TLS, GET", head), ("TLS, PRI", preface), ("TLS, h2 and nothing", silent)];
+    let after_tls = after_tls.into_iter().map(|(what, heard)| (what.to_owned(), heard));
+    for (what, heard) in begun.zip(ended).chain(after_tls) {
+        let in_time = heard.after < LIMIT && (heard.after > Duration::from_secs(8) || what.starts_with("\\x14"));
+        assert!(heard.closed && in_time, "{what}: {heard:?}");
+        assert!([0, 408].contains(&heard.status()), "{what}: {heard:?}");
     }
     assert!(stand.endpoint.take().await.is_empty());
 }
 
+#[tokio::test]
+async fn within_the_mesh_nobody_waits_for_long_to_hear_what_is_spoken() {
+    let mesh = Mesh::new();
+    mesh.write(
+        "services.yaml",
+        &yaml::service("shop", "reviews", &[(8080, "tcp-none"), (8081, "http"), (8082, "web")]),
+    );
+    mesh.write("peers.yaml", &yaml::peer_authentication("shop", "PERMISSIVE"));
+    let open = mesh.workload("reviews").ports(&[8080, 8081, 8082]).sidecar().start().await;
+    mesh.write("strict.yaml", &yaml::service("bank", "ledger", &[(8080, "http")]));
+    mesh.write("bank.yaml", &yaml::peer_authentication("bank", "STRICT"));
+    let strict = mesh.workload("ledger").namespace("bank").sidecar().start().await;
+    let at = |port| SocketAddr::new(open.address.ip(), port);
+    // The port says nothing, so this may be any protocol: its server gets what has come, and the client its answer.
+    let any = async {
+        let mut raw = Raw::connect(at(8082)).await.expect("the sidecar listens");
+        raw.send("GE").await.expect("the sidecar reads");
+        tokio::time::sleep(Duration::from_secs(11)).await;
+        raw.send("T / HTTP/1.1\r\nHost: reviews:8082\r\nConnection: close\r\n\r\n").await.expect("the sidecar reads");
+        raw.hear(PATIENCE).await
+    };
+
+    let (any, strict, out) =
+        tokio::join!(any, begin(strict.address, b"GE", LIMIT), begin(open.outbound(), b"GE", LIMIT));
+
+    assert_eq!(any.statuses(), [200], "{any:?}");
+    for heard in [strict, out] {
+        assert!(heard.closed && heard.text.is_empty() && heard.after > Duration::from_secs(8), "{heard:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_empty_line_begins_nothing() {
+    let stand = Stand::up(false).await;
+    let begun: [(&[u8], &[u8]); 3] = [(b"\r\n", b""), (b"\r", b"\n"), (AFTER_THAT_IS_KEPT, b"\r\n")];
+    let mut raws = Vec::new();
+    for (bytes, rest) in begun {
+        let mut raw = Raw::connect(stand.address()).await.expect("the gateway listens");
+        raw.send(bytes).await.expect("the gateway reads");
+        raws.push((bytes, rest, raw));
+    }
+    tokio::time::sleep(Duration::from_secs(11)).await;
+
+    for (bytes, rest, mut raw) in raws {
+        raw.send([rest, AFTER].concat()).await.expect("the gateway reads");
+        let heard = raw.hear(PATIENCE).await;
+        assert_eq!(heard.statuses().last(), Some(&200), "{}: {heard:?}", bytes.escape_ascii());
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_takes_its_time_takes_nobody_elses() {
+    let stand = Stand::up(false).await;
+    stand.endpoint.script(
+        [b"HTTP/1.1 200 OK\r\nContent-Length: 4000000\r\n\r\n".to_vec(), vec![b'x'; 4_000_000]].concat(),
+        false,
+        false,
+    );
+    let slow: [&[u8]; 5] = [
+        b"GET / HTTP/1.1\r\nHost: shop",
+        b"POST / HTTP/1.1\r\nHost: shop.example.com\r\nContent-Length: 100\r\n\r\nhalf",
+        b"POST / HTTP/1.1\r\nHost: shop.example.com\r\nTransfer-Encoding: chunked\r\n\r\n64\r\nhalf",
+        b"GET /scripted HTTP/1.1\r\nHost: shop.example.com\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x08\x06",
+    ];
+    let mut raws = Vec::new();
+    for bytes in slow.iter().cycle().take(100) {
+        let mut raw = Raw::connect(stand.address()).await.expect("the gateway listens");
+        raw.send(bytes).await.expect("the gateway reads");
+        raws.push(raw);
+    }
+
+    for _ in 0..20 {
+        let heard = stand.tell(AFTER, false).await;
+        assert_eq!(heard.statuses(), [200], "{heard:?}");
+        assert!(heard.after < Duration::from_secs(2), "{heard:?}");
+    }
+    drop(raws);
+    let seen = stand.endpoint.take().await;
+    let honest = seen.iter().filter(|seen| seen.request.as_ref().is_ok_and(|request| is_after(&request.text())));
+    assert_eq!(honest.count(), 20, "{seen:?}");
+    assert!(seen.iter().all(|seen| seen.request.is_ok()), "{seen:?}");
+}
+
 /// Behind a case: what must be served when the connection goes on, and must not be seen when it does not.
 const AFTER: &[u8] = b"GET /after HTTP/1.1\r\nHost: shop.example.com\r\nConnection: close\r\n\r\n";
+
+/// The same, and the connection goes on.
+const AFTER_THAT_IS_KEPT: &[u8] = b"GET /after HTTP/1.1\r\nHost: shop.example.com\r\n\r\n";
+
+/// Whoever says no more is let go before this.
+const LIMIT: Duration = Duration::from_secs(14);
 
 const PATIENCE: Duration = Duration::from_secs(5);
 

@@ -57,10 +57,11 @@ impl Endpoint {
         Self { state, task }
     }
 
-    /// Answers requests below `/scripted` with these bytes from now on, and ends the connection behind them if asked to.
-    pub(super) fn script(&self, bytes: Vec<u8>, close: bool) {
+    /// Answers requests below `/scripted` with these bytes from now on, one by one if asked to, and ends the connection behind
+    /// them if asked to.
+    pub(super) fn script(&self, bytes: Vec<u8>, close: bool, drip: bool) {
         let mut state = lock(&self.state);
-        (state.script, state.close) = (bytes, close);
+        (state.script, state.close, state.drip) = (bytes, close, drip);
     }
 
     /// What it has seen since it was asked last, when nothing is on its way to it any more.

@@ -4,6 +4,7 @@
 //! - `continue STREAM [more]`, the same for CONTINUATION.
 //! - `data STREAM [end] BYTES`
 //! - `frame TYPE FLAGS STREAM BYTES`
+//! - `first`: the case's own frames follow the preface at once, without SETTINGS.
 //! - `loop COUNT`: all lines from here on so many times, `*` being the number of another stream each time.
 
 use std::collections::BTreeMap;
@@ -14,9 +15,11 @@ use super::table::{Case, unescape};
 pub(super) const AFTER: u32 = 99_999;
 
 /// The connection preface and SETTINGS, with no table for compressed fields.
-pub(super) fn opening() -> Vec<u8> {
+pub(super) fn opening(case: &Case) -> Vec<u8> {
     let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-    bytes.extend(frame(SETTINGS, 0, 0, &[0, 1, 0, 0, 0, 0]));
+    if !case.has("first") {
+        bytes.extend(frame(SETTINGS, 0, 0, &[0, 1, 0, 0, 0, 0]));
+    }
     bytes
 }
 
@@ -131,7 +134,7 @@ fn fields(lines: &[(&str, &str)], at: usize, stream: u32) -> Vec<u8> {
 #[derive(Debug, Default)]
 pub(super) struct Heard {
     rest: Vec<u8>,
-    /// By stream: its status, or `reset REASON`.
+    /// By stream: its status, or `reset:REASON`.
     pub(super) streams: BTreeMap<u32, String>,
     /// The reason of the last GOAWAY.
     pub(super) goaway: Option<String>,
@@ -156,16 +159,25 @@ impl Heard {
         }
     }
 
+    fn reset(&mut self, stream: u32, reason: String) {
+        if !self.streams.contains_key(&stream) || !NO_NEWS.contains(&reason.as_str()) {
+            self.streams.insert(stream, format!("reset:{reason}"));
+        }
+    }
+
     fn take(&mut self, kind: u8, stream: u32, payload: &[u8]) {
         match kind {
             0 => self.content += payload.len(),
             HEADERS => drop(self.streams.entry(stream).or_insert_with(|| status(payload))),
-            3 => drop(self.streams.entry(stream).or_insert_with(|| format!("reset:{}", reason(payload)))),
+            3 => self.reset(stream, reason(payload)),
             7 => self.goaway = Some(reason(&payload[4..])),
             _ => {}
         }
     }
 }
+
+/// A reset behind an answer is no news when it only says that no more is wanted, or that the request was bad.
+const NO_NEWS: [&str; 3] = ["NO_ERROR", "PROTOCOL_ERROR", "CANCEL"];
 
 fn number(bytes: &[u8]) -> u32 {
     bytes.iter().take(4).fold(0, |number, byte| number << 8 | u32::from(*byte))

@@ -56,6 +56,11 @@ impl Case {
         answer.split_whitespace().collect()
     }
 
+    /// Each answer that is right.
+    pub(super) fn answers(&self) -> impl Iterator<Item = &str> {
+        self.lines().filter(|(word, _)| matches!(*word, "answer:" | "or:")).map(|(_, answer)| answer)
+    }
+
     /// How many requests the endpoint sees; none when the case does not say.
     pub(super) fn seen(&self) -> usize {
         self.value("seen:").map_or(0, |count| count.parse().expect("a number of requests"))
