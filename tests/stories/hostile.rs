@@ -64,8 +64,8 @@ impl Stand {
         }
         let heard = self.tell(&bytes, finish).await;
         let seen = self.endpoint.take().await;
-        answered(case, &heard)?;
-        sighted(case, Some(case.answer().contains(&"+")), &seen)
+        let right = answered(case, &heard)?;
+        sighted(case, Some(right.contains('+')), &seen)
     }
 
     /// Bytes of the endpoint. Whatever they are, its connection is not used again unless the case says so.
@@ -95,6 +95,8 @@ impl Stand {
     /// Frames of a client, in front of an honest request.
     async fn frames(&self, case: &Case) -> Result<(), String> {
         let answers: Vec<Right> = case.answers().map(Right::new).collect();
+        let script: Vec<u8> = case.texts("script:").flat_map(|text| latin(&text)).collect();
+        self.endpoint.script(script, case.has("close"), self.drip);
         let mut bytes = frames::opening(case);
         bytes.extend(frames::written(case));
         let ends = answers.iter().all(|right| matches!(right, Right::Goaway(_)));
@@ -137,7 +139,11 @@ impl Right {
     fn is_complete(&self, heard: &frames::Heard) -> bool {
         match self {
             Self::Goaway(_) => heard.closed,
-            Self::Streams(streams) => streams.keys().all(|stream| heard.streams.contains_key(stream)),
+            // A reset may follow a status.
+            Self::Streams(streams) => streams.iter().all(|(stream, what)| match heard.streams.get(stream) {
+                Some(heard) => heard == what || !what.starts_with("reset:"),
+                None => false,
+            }),
         }
     }
 
@@ -182,26 +188,33 @@ async fn exchange(
     heard
 }
 
+/// The bytes that a text of a table stands for, a character for each.
+fn latin(text: &str) -> Vec<u8> {
+    text.chars().map(|character| u8::try_from(u32::from(character)).expect("a byte")).collect()
+}
+
 /// The same bytes, one by one when there are few of them.
 fn pieces(bytes: &[u8], drip: bool) -> Vec<Vec<u8>> {
     let size = if drip && bytes.len() < LARGE { 1 } else { bytes.len() };
     bytes.chunks(size.max(1)).map(<[u8]>::to_vec).collect()
 }
 
-/// Statuses as the case says; `+` is the honest request behind it, and the connection ends.
-fn answered(case: &Case, heard: &Heard) -> Result<(), String> {
-    let expected = case.answer().into_iter().filter(|word| *word != "-");
-    let expected: Vec<u16> =
-        expected.map(|word| if word == "+" { 200 } else { word.parse().expect("a status") }).collect();
-    if heard.statuses() != expected || !heard.closed {
-        return Err(format!("{expected:?} is right, and not {heard:?}"));
-    }
+/// Statuses as one of the case's answers says, which is given; `+` is the honest request behind it, and the connection ends.
+fn answered<'a>(case: &'a Case, heard: &Heard) -> Result<&'a str, String> {
+    let statuses = |answer: &str| -> Vec<u16> {
+        let words = answer.split_whitespace().filter(|word| *word != "-");
+        words.map(|word| if word == "+" { 200 } else { word.parse().expect("a status") }).collect()
+    };
+    let right = case.answers().find(|answer| heard.closed && heard.statuses() == statuses(answer));
+    let Some(right) = right else {
+        return Err(format!("{:?} is right, and not {heard:?}", case.answers().collect::<Vec<_>>()));
+    };
     if let Some(text) = case.texts("heard:").find(|text| !heard.text.contains(text)) {
         return Err(format!("{text:?} was not heard but {heard:?}"));
     }
     match case.texts("unheard:").find(|text| heard.text.contains(text)) {
         Some(text) => Err(format!("{text:?} was heard: {heard:?}")),
-        None => Ok(()),
+        None => Ok(right),
     }
 }
 

@@ -50,14 +50,9 @@ impl Case {
         self.value(word).is_some()
     }
 
-    /// What the case expects, word by word.
-    pub(super) fn answer(&self) -> Vec<&str> {
-        let answer = self.value("answer:").unwrap_or_else(|| panic!("{}: which answer is right?", self.name));
-        answer.split_whitespace().collect()
-    }
-
     /// Each answer that is right.
     pub(super) fn answers(&self) -> impl Iterator<Item = &str> {
+        assert!(self.has("answer:"), "{}: which answer is right?", self.name);
         self.lines().filter(|(word, _)| matches!(*word, "answer:" | "or:")).map(|(_, answer)| answer)
     }
 
