@@ -23,6 +23,7 @@ mod edge;
 mod envoy;
 mod gateway_tls;
 mod hardening;
+mod hostile;
 mod install;
 mod kubectl;
 mod kubernetes;

@@ -27,7 +27,7 @@ thread_local! {
 fn lend(least: usize) -> Vec<u8> {
     let (kept, size) = match least {
         ..=SIZE => (FREE.with_borrow_mut(|free| free.small.pop()), SIZE),
-        ..=LARGE => (FREE.with_borrow_mut(|free| free.large.pop()), LARGE),
+        least if least <= LARGE => (FREE.with_borrow_mut(|free| free.large.pop()), LARGE),
         _ => (None, least.next_power_of_two()),
     };
     kept.unwrap_or_else(|| vec![0; size])

@@ -259,10 +259,10 @@ impl Head {
         live.map(|field| (field.known, self.get(field.name), self.get(field.value)))
     }
 
-    /// Several values of a known name become one, with this between them.
+    /// Several values of a known name become one, with this between them; empty ones add nothing.
     pub(crate) fn join(&mut self, name: Name, between: &[u8]) {
         if self.values(name).nth(1).is_some() {
-            let joined = self.values(name).collect::<Vec<_>>().join(between);
+            let joined = self.values(name).filter(|value| !value.is_empty()).collect::<Vec<_>>().join(between);
             self.set(name, &joined);
         }
     }

@@ -6,6 +6,8 @@ use std::time::Duration;
 pub(crate) const HEAD_BYTES: usize = 60 * 1024;
 /// Fields of a head (Envoy's and Istio's limit).
 pub(crate) const FIELDS: usize = 100;
+/// Empty lines that may stand before a request or an answer: one that nobody needs is common, many are no HTTP.
+pub(crate) const EMPTY_LINES: u8 = 4;
 /// A request head, an HTTP/2 preface or the first bytes of a connection are complete within this time.
 pub(crate) const HEAD: Duration = Duration::from_secs(10);
 /// A connection without requests is closed after this time (Istio's idle timeout of downstream connections).

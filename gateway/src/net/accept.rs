@@ -93,7 +93,7 @@ impl Reception {
         let installed = self.live.pin();
         let mut plain = Stream::new(tcp);
         if installed.listener(bind, port)?.0.tls.is_none() {
-            if !timeout(FIRST_BYTE, poll_fn(|cx| plain.poll_readable(cx))).await.ok()?.ok()? {
+            if !first_byte(&mut plain).await? {
                 return None;
             }
             let h2 = timeout(HEAD, sniff(&mut plain)).await.ok()?.ok()? == Sniffed::Http2;
@@ -197,8 +197,7 @@ impl Reception {
         let protocol = inbound.ports.get(&meant.port()).map_or(InboundProtocol::Auto, |port| port.protocol);
         let mode = inbound.mtls(meant.port());
         let mut plain = Stream::new(tcp);
-        let first = timeout(FIRST_BYTE, sniff(&mut plain)).await.ok()?.ok()?;
-        match (mode, first) {
+        match (mode, first_bytes(&mut plain).await?) {
             (_, Sniffed::Closed) => None,
             (MtlsMode::Strict, Sniffed::Tls) => self.terminate(plain, facts, protocol, &installed, application).await,
             (MtlsMode::Strict, _) => {
@@ -256,7 +255,7 @@ impl Reception {
         {
             return Some(opaque(plain, facts, original));
         }
-        match (timeout(FIRST_BYTE, sniff(&mut plain)).await.ok()?.ok()?, original) {
+        match (first_bytes(&mut plain).await?, original) {
             (Sniffed::Closed, _) => None,
             (Sniffed::Http1, _) => Some(http(plain, facts, false)),
             (Sniffed::Http2, _) => Some(http(plain, facts, true)),
@@ -267,6 +266,20 @@ impl Reception {
             }
         }
     }
+}
+
+/// Waits for the first byte. `false`: none will come. `None`: none came in time, or the socket is broken.
+async fn first_byte(plain: &mut Stream<TcpStream>) -> Option<bool> {
+    timeout(FIRST_BYTE, poll_fn(|cx| plain.poll_readable(cx))).await.ok()?.ok()
+}
+
+/// What a connection within the mesh speaks. One that does not tell in time speaks something that we do not know, in which
+/// the other side may have the next word: it is no reason to end it (Istio's protocol detection).
+async fn first_bytes(plain: &mut Stream<TcpStream>) -> Option<Sniffed> {
+    if !first_byte(plain).await? {
+        return Some(Sniffed::Closed);
+    }
+    timeout(HEAD, sniff(plain)).await.unwrap_or(Ok(Sniffed::Opaque)).ok()
 }
 
 fn http(plain: Stream<TcpStream>, facts: Facts, h2: bool) -> Received {

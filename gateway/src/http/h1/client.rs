@@ -98,7 +98,11 @@ impl Client {
                 }
                 return Poll::Ready(Ok(()));
             }
-            self.answered |= !self.stream.input().is_empty();
+            let input = self.stream.input();
+            if !read::may_begin_answer(input) {
+                return Poll::Ready(Err(Broken::Malformed("the response does not begin like one of HTTP/1")));
+            }
+            self.answered |= !input.is_empty();
             match ready!(self.stream.poll_fill(cx)) {
                 Ok(true) => {}
                 Ok(false) | Err(_) => return Poll::Ready(Err(Broken::Closed { untouched: !self.answered })),

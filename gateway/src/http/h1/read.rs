@@ -8,7 +8,7 @@ use memchr::memchr;
 use crate::http::{
     failure::Failure,
     head::{Head, Length, Upgrade, Version},
-    limits::{FIELDS, HEAD_BYTES},
+    limits::{EMPTY_LINES, FIELDS, HEAD_BYTES},
     name::Name,
 };
 
@@ -39,11 +39,11 @@ impl Scan {
             let empty = at - 1 == self.line;
             self.line = at + 1;
             if empty {
-                // A client may send an empty line before its request (RFC 9112 section 2.2).
                 if self.lines > 0 {
                     return if at < HEAD_BYTES { Ok(Some(at + 1)) } else { Err(Failure::HeadTooLarge) };
                 }
-                if at > 8 {
+                // As RFC 9112 section 2.2 lets a server do, and as others do with answers.
+                if at >= 2 * usize::from(EMPTY_LINES) {
                     return Err(Failure::BadRequest("empty lines stand where a request should"));
                 }
                 continue;
@@ -63,6 +63,27 @@ impl Scan {
             false => Ok(None),
         }
     }
+}
+
+/// Looks at the first byte of a request: what can be no method is refused at once, and not when the rest of a head has
+/// not come for a while.
+///
+/// # Errors
+/// What the client got wrong.
+pub(crate) fn begins_request(bytes: &[u8]) -> Result<(), Failure> {
+    match bytes.first() {
+        Some(b'\r') => Err(Failure::BadRequest("empty lines stand where a request should")),
+        Some(byte) if !byte.is_ascii_alphanumeric() && !b"!#$%&'*+-.^_`|~".contains(byte) => {
+            Err(Failure::BadRequest("the request line is malformed"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether a head of an answer can begin like this, as far as it has come.
+pub(crate) fn may_begin_answer(bytes: &[u8]) -> bool {
+    let blank = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+    bytes[blank..].iter().zip(b"HTTP/1.").all(|(one, other)| one == other)
 }
 
 /// Reads a request head that [`Scan`] has found complete.
@@ -152,7 +173,8 @@ fn target(target: &str, head: &mut Head) -> Result<(), Failure> {
     }
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
-    if !same_authority(authority.as_bytes(), &host) {
+    let port = if scheme.eq_ignore_ascii_case("https") { b":443".as_slice() } else { b":80" };
+    if !same_authority(authority.as_bytes(), &host, port) {
         return Err(Failure::BadRequest("the request target and the Host header name different hosts"));
     }
     match path.starts_with('/') {
@@ -163,12 +185,9 @@ fn target(target: &str, head: &mut Head) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Case and a default port are no difference.
-fn same_authority(one: &[u8], other: &[u8]) -> bool {
-    let plain = |text: &[u8]| {
-        let text = text.to_ascii_lowercase();
-        text.strip_suffix(b":80").or(text.strip_suffix(b":443")).map(<[u8]>::to_vec).unwrap_or(text)
-    };
+/// Case and the default port of the scheme are no difference.
+fn same_authority(one: &[u8], other: &[u8], default: &[u8]) -> bool {
+    let plain = |text: &[u8]| text.strip_suffix(default).unwrap_or(text).to_ascii_lowercase();
     plain(one) == plain(other)
 }
 
@@ -303,6 +322,11 @@ fn switched(head: &mut Head, asked: Asked) -> Result<After, &'static str> {
     if !asked.upgrade {
         return Err("it switched protocols without being asked");
     }
+    let mut protocols = head.values(Name::Upgrade).flat_map(|value| value.split(|byte| *byte == b','));
+    if !protocols.any(|one| one.trim_ascii().eq_ignore_ascii_case(b"websocket")) {
+        return Err("it switched to another protocol than it was asked for");
+    }
+    drop(protocols);
     head.remove(Name::ContentLength);
     head.strip_hop_by_hop().map_err(|_| "Connection of the response names a field that is meant for the client")?;
     head.length = Length::Unknown;

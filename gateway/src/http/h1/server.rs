@@ -19,7 +19,7 @@ use crate::{
         failure::Failure,
         flow::{Broken, Piece, Sink, Source},
         head::{Head, Upgrade},
-        limits::{HEAD, HIGH},
+        limits::{EMPTY_LINES, HEAD, HIGH},
         linger::Linger,
     },
     net::{connection::Connection, deadline::Deadline, facts::Facts},
@@ -33,6 +33,8 @@ pub(crate) struct Server {
     /// Reached by whatever waits on this connection.
     pub(crate) deadline: Deadline,
     scan: Scan,
+    /// Empty lines since the last request.
+    empty: u8,
     /// The request's.
     body: Body,
     /// Bytes of content at the front of the input.
@@ -60,6 +62,7 @@ impl Server {
             facts: connection.facts,
             deadline: Deadline::default(),
             scan: Scan::default(),
+            empty: 0,
             body: Body::default(),
             ready: 0,
             framing: Framing::default(),
@@ -69,12 +72,23 @@ impl Server {
     }
 
     /// Waits for the first byte of a request. `false`: there will be none, in time.
+    ///
+    /// Some clients send an empty line behind a body (RFC 9112 section 2.2): it begins no request, however many reads it
+    /// comes in. After a few of them whatever comes is looked at as a request.
     pub(crate) fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         loop {
-            match self.stream.poll_readable(cx) {
-                // Some clients send an empty line behind a body (RFC 9112 section 2.2): it begins no request.
-                Poll::Ready(Ok(true)) if self.stream.input().starts_with(b"\r\n") => self.stream.consume(2),
-                Poll::Ready(readable) => return Poll::Ready(readable.unwrap_or(false)),
+            let more = match self.stream.input() {
+                [b'\r', b'\n', ..] if self.empty < EMPTY_LINES => {
+                    self.stream.consume(2);
+                    self.empty += 1;
+                    continue;
+                }
+                [] | [b'\r'] => self.stream.poll_fill(cx),
+                _ => return Poll::Ready(true),
+            };
+            match more {
+                Poll::Ready(Ok(true)) => {}
+                Poll::Ready(Ok(false) | Err(_)) => return Poll::Ready(false),
                 Poll::Pending => return self.deadline.poll(cx).map(|()| false),
             }
         }
@@ -87,6 +101,8 @@ impl Server {
     pub(crate) async fn read_head(&mut self, head: &mut Head) -> Result<(), NoHead> {
         self.deadline.arm(HEAD);
         self.scan = Scan::default();
+        self.empty = 0;
+        read::begins_request(self.stream.input()).map_err(NoHead::Refused)?;
         poll_fn(|cx| {
             loop {
                 match self.scan.end(self.stream.input()) {

@@ -58,6 +58,9 @@ fn absolute_form_and_host_name_one_host() {
     assert_eq!(target("http://A.example/x?y", "a.example:80"), is("A.example", "/x?y"));
     assert_eq!(target("https://a.example:443", "a.example"), is("a.example:443", "/"));
     assert_eq!(target("http://a.example?q", "a.example"), is("a.example", "/?q"));
+    for (other, host) in [("http://a.example:443/", "a.example"), ("http://a.example:443/", "a.example:80")] {
+        assert!(target(other, host).is_err(), "{other} for {host}: the default port is the scheme's");
+    }
     for (wrong, host) in [
         ("http://b.example/", "a.example"),
         ("http://u@a.example/", "a.example"),
@@ -101,6 +104,35 @@ fn an_upgrade_is_one_when_connection_says_so() {
     assert!(!asked("Upgrade: websocket\r\n"));
     assert!(!asked("Connection: upgrade\r\nUpgrade: h2c\r\n"));
     assert!(!asked("Connection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 5\r\n"));
+}
+
+#[test]
+fn an_answer_switches_to_what_was_asked_for_or_not_at_all() {
+    let read = |upgrade: bool, fields: &str| {
+        let text = format!("HTTP/1.1 101 Switching Protocols\r\n{fields}\r\n");
+        response(text.as_bytes(), Asked { head: false, upgrade }, &mut Head::default())
+    };
+    assert!(read(true, "Connection: upgrade\r\nUpgrade: WebSocket\r\n").is_ok());
+    for wrong in ["", "Connection: upgrade\r\n", "Connection: upgrade\r\nUpgrade: h2c\r\n"] {
+        assert!(read(true, wrong).is_err(), "{wrong:?}");
+    }
+    assert!(read(false, "Connection: upgrade\r\nUpgrade: websocket\r\n").is_err());
+}
+
+#[test]
+fn what_begins_like_nothing_of_http_is_told_by_its_first_bytes() {
+    for begun in ["", "G", "GET /", "-x", "~"] {
+        assert_eq!(begins_request(begun.as_bytes()), Ok(()), "{begun:?}");
+    }
+    for wrong in ["\x16\x03\x01", "\r\n", "\n", " GET", "\0", "{", "\u{feff}GET"] {
+        assert!(begins_request(wrong.as_bytes()).is_err(), "{wrong:?}");
+    }
+    for begun in ["", "H", "\r\n\r", "\r\nHTTP/1", "HTTP/1.1 200 OK\r\n"] {
+        assert!(may_begin_answer(begun.as_bytes()), "{begun:?}");
+    }
+    for wrong in ["x", "\x15\x03\x01", "HTTP/2", "HTTq", "http/1.1", "\r\n <"] {
+        assert!(!may_begin_answer(wrong.as_bytes()), "{wrong:?}");
+    }
 }
 
 #[test]
