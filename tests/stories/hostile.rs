@@ -225,6 +225,8 @@ fn sighted(case: &Case, after: Option<bool>, seen: &[Seen]) -> Result<(), String
     for one in seen {
         texts.push(one.request.as_ref().map_err(|why| format!("the endpoint saw {why}"))?.text());
     }
+    // Whether these get through is nobody's matter, nor when: they may belong to an earlier case.
+    texts.retain(|text| !text.lines().next().is_some_and(|line| line.contains(" /any ")));
     let honest = texts.iter().filter(|text| is_after(text)).count();
     let served = after.is_none_or(|after| honest == usize::from(after));
     if !served || (case.value("seen:") != Some("any") && texts.len() - honest != case.seen()) {

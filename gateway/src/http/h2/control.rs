@@ -25,11 +25,11 @@ impl State {
         }
         if let Some(key) = self.find(frame.stream) {
             let slot = &mut self.slots[key];
-            slot.reset = true;
+            (slot.reset, slot.taken_back) = (true, true);
             slot.fail(Broken::Reset { unseen: code == Code::REFUSED_STREAM });
-            if self.server {
-                self.watch.reset();
-            }
+            self.note_reset();
+        } else if self.ended.contains(&frame.stream) {
+            self.note_reset();
         }
         Ok(())
     }

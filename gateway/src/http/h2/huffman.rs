@@ -109,7 +109,7 @@ mod tests {
             let place = CODE.sorted.iter().position(|one| *one == u16::from(*byte)).unwrap();
             bits.push_str(&format!("{:0length$b}", first + (place as u32 - u32::from(at))));
         }
-        while bits.len() % 8 != 0 {
+        while !bits.len().is_multiple_of(8) {
             bits.push('1');
         }
         bits.as_bytes().chunks(8).map(|one| u8::from_str_radix(std::str::from_utf8(one).unwrap(), 2).unwrap()).collect()

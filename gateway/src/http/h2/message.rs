@@ -185,7 +185,7 @@ impl<'a> Fields<'a> {
     /// # Errors
     /// What is wrong with them.
     pub(super) fn trailers(self) -> Result<(), &'static str> {
-        if self.large || self.wrong.is_some() || self.pseudo != 0 {
+        if self.large || self.wrong.is_some() || self.pseudo != 0 || no_connection_fields(self.head).is_err() {
             return Err("the trailers are malformed");
         }
         self.head.remove_if(|_, name| !Name::may_trail(name));
@@ -387,10 +387,10 @@ mod tests {
         ] {
             assert!(matches!(with(&[more]), Err(Failure::BadRequest(_))), "{more:?}");
         }
-        for without in 0..PLAIN.len() {
+        for (without, (name, _)) in PLAIN.iter().enumerate() {
             let mut fields = PLAIN.to_vec();
             fields.remove(without);
-            assert!(read(&fields, true).is_err(), "without {:?}", PLAIN[without]);
+            assert!(read(&fields, true).is_err(), "without {name}");
         }
         for (index, value) in [(0, "G T"), (0, ""), (1, "ftp"), (3, ""), (3, "b"), (3, "*"), (3, "/a b"), (3, "/#a")] {
             let mut fields = PLAIN.to_vec();

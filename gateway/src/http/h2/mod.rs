@@ -5,12 +5,13 @@
 //!  server, client: drivers and their streams --> half: a stream as whoever serves it sees it
 //!        |                                          |
 //!        v                                          v
-//!      core: bytes in and out ------------------> state (slot, control, flood): what is known
+//!      core: bytes in and out ------------------> state (slot, content, control, flood): what is known
 //!                                                   |
 //!                                                 frame, message, hpack, huffman: bytes
 //! ```
 
 pub(crate) mod client;
+mod content;
 mod control;
 mod core;
 mod flood;

@@ -37,6 +37,8 @@ pub(super) struct Slot {
     pub(super) local: bool,
     /// RST_STREAM was sent or has come: no more frames.
     pub(super) reset: bool,
+    /// The peer sent RST_STREAM.
+    pub(super) taken_back: bool,
     /// Why it does not go on.
     pub(super) broken: Option<Broken>,
     /// Whoever serves it.

@@ -9,21 +9,15 @@ use super::{
     flood::Watch,
     frame::{self, Code, FIRST_WINDOW, Frame, Wrong, flag, kind, setting},
     hpack::Decoder,
-    message::Fields,
     slot::Slot,
 };
 use crate::http::{
     exchange::Lent,
     failure::Failure,
     flow::Broken,
-    head::{Head, Length},
-    limits::{CONNECTION_WINDOW, HEAD_BYTES, INTERIM, STREAMS},
+    limits::{CONNECTION_WINDOW, HEAD_BYTES, STREAMS},
 };
 
-/// Bytes of one header block, as they come: more than a head may hold, so that one which is too large gets its answer.
-const BLOCK: usize = 2 * HEAD_BYTES;
-/// Frames of one header block (CVE-2024-27316).
-const PARTS: u32 = 64;
 /// Streams that we ended and whose last frames may still be on their way.
 const ENDED: usize = 128;
 
@@ -36,17 +30,17 @@ pub(super) struct Opened {
 }
 
 /// A header block that is not complete.
-struct Block {
-    stream: u32,
-    end: bool,
-    parts: u32,
-    bytes: Vec<u8>,
+pub(super) struct Block {
+    pub(super) stream: u32,
+    pub(super) end: bool,
+    pub(super) parts: u32,
+    pub(super) bytes: Vec<u8>,
 }
 
 /// See the module.
 pub(super) struct State {
     pub(super) server: bool,
-    decoder: Decoder,
+    pub(super) decoder: Decoder,
     pub(super) slots: Vec<Slot>,
     /// By slot: the stream that it is; 0 = none.
     pub(super) ids: Vec<u32>,
@@ -55,14 +49,14 @@ pub(super) struct State {
     /// The highest stream of the peer's (server) or of ours (client).
     pub(super) last: u32,
     /// Streams that we ended, newest last.
-    ended: VecDeque<u32>,
+    pub(super) ended: VecDeque<u32>,
     /// What the peer takes on the whole connection, and on a stream that begins.
     pub(super) send_window: i64,
     pub(super) first_window: i64,
     /// What the peer may still send on the whole connection, and what it is to be given back.
-    recv_left: i64,
+    pub(super) recv_left: i64,
     recv_owed: u32,
-    block: Option<Block>,
+    pub(super) block: Option<Block>,
     /// Of frames that bring nothing on.
     pub(super) watch: Watch,
     /// Requests that have begun since the driver last looked.
@@ -182,12 +176,20 @@ impl State {
 
     /// Ends a stream whose peer broke the rules.
     pub(super) fn refuse(&mut self, id: u32, code: Code, out: &mut Buffer) {
+        self.note_reset();
         frame::write_reset(id, code, out);
         self.remember(id);
         if let Some(key) = self.find(id) {
             let slot = &mut self.slots[key];
             slot.reset = true;
             slot.fail(Broken::Malformed("it broke the rules of HTTP/2"));
+        }
+    }
+
+    /// A stream ended by a reset, whoever made it necessary.
+    pub(super) fn note_reset(&mut self) {
+        if self.server {
+            self.watch.reset();
         }
     }
 
@@ -208,7 +210,7 @@ impl State {
     }
 
     /// Bytes of content were taken, or dropped: the connection's share of them goes back to the peer.
-    fn give_back(&mut self, count: usize, out: &mut Buffer) {
+    pub(super) fn give_back(&mut self, count: usize, out: &mut Buffer) {
         self.recv_owed += count as u32;
         let full = if self.server { CONNECTION_WINDOW } else { STREAMS * FIRST_WINDOW };
         if self.recv_owed >= full / 2 && !self.dead {
@@ -225,7 +227,7 @@ impl State {
         self.owe(key, count, out);
     }
 
-    fn owe(&mut self, key: usize, count: usize, out: &mut Buffer) {
+    pub(super) fn owe(&mut self, key: usize, count: usize, out: &mut Buffer) {
         let slot = &mut self.slots[key];
         slot.recv_owed += count as u32;
         if slot.recv_owed >= FIRST_WINDOW / 2 && !slot.remote && !slot.reset && !self.dead {
@@ -304,196 +306,11 @@ impl State {
     }
 
     /// A frame that needs a stream came for one that is over: the rest of one that we ended, or a breach of the rules.
-    fn gone(&self, stream: u32) -> Result<(), Wrong> {
+    pub(super) fn gone(&self, stream: u32) -> Result<(), Wrong> {
         match (self.is_idle(stream), self.ended.contains(&stream)) {
             (true, _) => Err(Wrong::Connection(Code::PROTOCOL)),
             (false, true) => Ok(()),
             (false, false) => Err(Wrong::Connection(Code::STREAM_CLOSED)),
         }
-    }
-
-    fn take_data(&mut self, frame: Frame, payload: &[u8], out: &mut Buffer) -> Result<(), Wrong> {
-        if frame.stream == 0 {
-            return Err(Wrong::Connection(Code::PROTOCOL));
-        }
-        let content = frame.unpadded(payload)?;
-        let end = frame.has(flag::END_STREAM);
-        if content.is_empty() && !end {
-            self.watch.fruitless()
-        } else {
-            self.watch.fruit()
-        }
-        self.recv_left -= payload.len() as i64;
-        if self.recv_left < 0 {
-            return Err(Wrong::Connection(Code::FLOW_CONTROL));
-        }
-        let Some(key) = self.find(frame.stream) else {
-            self.give_back(payload.len(), out);
-            return self.gone(frame.stream);
-        };
-        let slot = &mut self.slots[key];
-        slot.recv_left -= payload.len() as i64;
-        let code = match slot.recv_left < 0 {
-            true => Some(Code::FLOW_CONTROL),
-            false if slot.remote => Some(Code::STREAM_CLOSED),
-            false => None,
-        };
-        if let Some(code) = code {
-            self.give_back(payload.len(), out);
-            return Err(Wrong::Stream(frame.stream, code));
-        }
-        if slot.broken.is_some() {
-            self.give_back(payload.len(), out);
-            return Ok(());
-        }
-        let premature = !self.server && !slot.answered;
-        let bodiless = slot.bodiless && !content.is_empty();
-        let fits = slot.take_promised(content.len());
-        slot.recv.push(content);
-        if premature || bodiless || !fits || (end && !slot.end_remote()) {
-            let unread = slot.recv.len() + (payload.len() - content.len());
-            slot.recv.clear();
-            slot.fail(Broken::Malformed(match (premature, bodiless) {
-                (true, _) => "a body comes before its head",
-                (_, true) => "a body comes where there can be none",
-                _ => "the body is not as long as Content-Length says",
-            }));
-            self.give_back(unread, out);
-            return Ok(());
-        }
-        slot.wake();
-        self.owe(key, payload.len() - content.len(), out);
-        Ok(())
-    }
-
-    fn take_headers(&mut self, frame: Frame, payload: &[u8]) -> Result<(), Wrong> {
-        let stream = frame.stream;
-        if stream == 0 || (self.server && stream.is_multiple_of(2)) {
-            return Err(Wrong::Connection(Code::PROTOCOL));
-        }
-        self.watch.fruit();
-        let mut block = frame.unpadded(payload)?;
-        if frame.has(flag::PRIORITY) {
-            let (_, rest) = block.split_at_checked(5).ok_or(Wrong::Connection(Code::FRAME_SIZE))?;
-            block = rest;
-        }
-        let end = frame.has(flag::END_STREAM);
-        if frame.has(flag::END_HEADERS) {
-            return self.take_block(stream, end, block);
-        }
-        self.block = Some(Block { stream, end, parts: 1, bytes: block.to_vec() });
-        Ok(())
-    }
-
-    fn take_continuation(&mut self, frame: Frame, payload: &[u8]) -> Result<(), Wrong> {
-        let Some(mut block) = self.block.take() else { return Err(Wrong::Connection(Code::PROTOCOL)) };
-        block.bytes.extend_from_slice(payload);
-        block.parts += 1;
-        if block.bytes.len() > BLOCK || block.parts > PARTS {
-            return Err(Wrong::Connection(Code::CALM));
-        }
-        if frame.has(flag::END_HEADERS) {
-            return self.take_block(block.stream, block.end, &block.bytes);
-        }
-        self.block = Some(block);
-        Ok(())
-    }
-
-    /// Takes a whole header block: it is decoded in any case, for the table that later ones use.
-    fn take_block(&mut self, stream: u32, end: bool, block: &[u8]) -> Result<(), Wrong> {
-        if let Some(key) = self.find(stream) {
-            let slot = &self.slots[key];
-            return match (slot.remote || slot.broken.is_some(), self.server || slot.answered) {
-                (true, _) => {
-                    self.skip(block)?;
-                    match self.slots[key].remote {
-                        true => Err(Wrong::Stream(stream, Code::STREAM_CLOSED)),
-                        false => Ok(()),
-                    }
-                }
-                (false, true) => self.take_trailers(key, end, block),
-                (false, false) => self.take_answer(key, end, block),
-            };
-        }
-        if !self.server || stream <= self.last {
-            self.skip(block)?;
-            return self.gone(stream);
-        }
-        self.last = stream;
-        self.watch.opened();
-        if self.beyond.is_some_and(|last| stream > last) {
-            return self.skip(block);
-        }
-        if self.live >= STREAMS as usize {
-            self.skip(block)?;
-            self.watch.fruitless();
-            return Err(Wrong::Stream(stream, Code::REFUSED_STREAM));
-        }
-        let mut heads = Lent::new();
-        let refused = self.decode(block, &mut heads.request)?.request(end).err();
-        let key = self.begin(stream);
-        let slot = &mut self.slots[key];
-        slot.remote = end;
-        if let Length::Exact(bytes) = heads.request.length {
-            slot.promised = Some(bytes);
-        }
-        self.opened.push(Opened { key, id: stream, heads, refused });
-        Ok(())
-    }
-
-    fn skip(&mut self, block: &[u8]) -> Result<(), Wrong> {
-        self.decoder.decode(block, |_, _| ()).map_err(|_| Wrong::Connection(Code::COMPRESSION))
-    }
-
-    fn decode<'h>(&mut self, block: &[u8], head: &'h mut Head) -> Result<Fields<'h>, Wrong> {
-        let mut fields = Fields::new(head);
-        self.decoder
-            .decode(block, |name, value| fields.take(name, value))
-            .map_err(|_| Wrong::Connection(Code::COMPRESSION))?;
-        Ok(fields)
-    }
-
-    fn take_trailers(&mut self, key: usize, end: bool, block: &[u8]) -> Result<(), Wrong> {
-        let mut trailers = Box::<Head>::default();
-        let read = self.decode(block, &mut trailers)?.trailers();
-        let slot = &mut self.slots[key];
-        let why = match read {
-            Err(why) => why,
-            Ok(()) if !end => "trailers do not end the stream",
-            Ok(()) if !slot.end_remote() => "the body is not as long as Content-Length says",
-            Ok(()) => {
-                slot.trailers = Some(trailers);
-                slot.wake();
-                return Ok(());
-            }
-        };
-        slot.fail(Broken::Malformed(why));
-        Ok(())
-    }
-
-    fn take_answer(&mut self, key: usize, end: bool, block: &[u8]) -> Result<(), Wrong> {
-        let mut head = Box::<Head>::default();
-        let bodiless = self.slots[key].bodiless;
-        let read = self.decode(block, &mut head)?.response(end, bodiless);
-        let slot = &mut self.slots[key];
-        let interim = head.status < 200;
-        let why = match read {
-            Err(why) => why,
-            Ok(()) if interim && end => "an interim answer ends the stream",
-            Ok(()) if interim && slot.heads.len() >= INTERIM as usize => "it sends interim answers without end",
-            Ok(()) => {
-                slot.answered = !interim;
-                slot.remote = end;
-                slot.bodiless |= !interim && head.length == Length::Empty;
-                if let Length::Exact(bytes) = head.length {
-                    slot.promised = Some(bytes);
-                }
-                slot.heads.push_back(head);
-                slot.wake();
-                return Ok(());
-            }
-        };
-        slot.fail(Broken::Malformed(why));
-        Ok(())
     }
 }
