@@ -227,6 +227,18 @@ pub(crate) struct CommonFlags {
     /// How long after SIGTERM connections are still accepted, so that balancers can hear of it
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = settings::parse_duration)]
     pub(crate) drain_delay: std::time::Duration,
+    /// Memory that may be used before requests are answered with 503, then connections closed [the control group's limit]
+    #[arg(long, value_name = "SIZE", value_parser = settings::parse_size)]
+    pub(crate) memory_limit: Option<u64>,
+    /// Connections from clients at once; more are closed
+    #[arg(long, value_name = "N", default_value_t = 50_000)]
+    pub(crate) connections: usize,
+    /// The same, of one listener
+    #[arg(long, value_name = "N", default_value_t = 40_000)]
+    pub(crate) listener_connections: usize,
+    /// Age at which a connection from a client is to end after its next answers [never]
+    #[arg(long, value_name = "TIME", value_parser = settings::parse_duration)]
+    pub(crate) connection_age: Option<std::time::Duration>,
 }
 
 /// Where configuration is read from: files, or an API server.

@@ -349,8 +349,9 @@ impl Control {
             }
         };
         let (stop, stopped) = watch::channel(false);
+        let open = Arc::new(());
         for (worker, listener) in self.workers.iter().zip(sockets) {
-            let listen = Listen { listener, door, stop: stopped.clone() };
+            let listen = Listen { listener, door, stop: stopped.clone(), open: Arc::clone(&open) };
             worker.send(listen).await.ok().context("a worker thread has ended")?;
         }
         info!(listener = %address, ?door, "listening");

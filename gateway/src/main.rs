@@ -23,6 +23,7 @@ mod http;
 mod kubernetes;
 mod live;
 mod net;
+mod overload;
 mod settings;
 mod source;
 mod status;

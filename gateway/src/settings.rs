@@ -15,7 +15,7 @@ pub(crate) mod state;
 use downward::Downward;
 pub(crate) use parse::{
     Address, LabelList, PortMap, WorkloadName, parse_address, parse_duration, parse_ip, parse_labels, parse_name,
-    parse_object, parse_port_map, parse_trust_domain, parse_workers, parse_workload,
+    parse_object, parse_port_map, parse_size, parse_trust_domain, parse_workers, parse_workload,
 };
 
 /// Everything one proxy process is told at start.
@@ -57,6 +57,14 @@ pub(crate) struct Settings {
     pub(crate) drain_time: Duration,
     /// Time after SIGTERM in which connections are still accepted. Default 5 s (Istio `terminationDrainDuration`).
     pub(crate) drain_delay: Duration,
+    /// Bytes of memory before load is shed. Default: what the control group grants; `None` = never.
+    pub(crate) memory_limit: Option<u64>,
+    /// Connections from clients at once, of the process. Default 50,000 (Envoy's recommendation for an edge proxy).
+    pub(crate) connections: usize,
+    /// The same, of one listener. Default 40,000: one alone cannot keep clients from the others.
+    pub(crate) listener_connections: usize,
+    /// Age at which a connection from a client ends in order. Default: never.
+    pub(crate) connection_age: Option<Duration>,
     /// Name of this process among its replicas. Default: `POD_NAME`, else one that no other process has.
     pub(crate) replica: String,
     /// Where ordered certificates are kept. A gateway that reads files has one, unless no home folder is known.
@@ -218,6 +226,10 @@ impl Settings {
             access_log: flags.access_log,
             drain_time: flags.drain_time,
             drain_delay: flags.drain_delay,
+            memory_limit: flags.memory_limit.or_else(crate::overload::granted),
+            connections: flags.connections,
+            listener_connections: flags.listener_connections,
+            connection_age: flags.connection_age,
             state_dir: None,
             acme_hooks: None,
             pod_uid: pod.uid.filter(|_| pod.name.is_some()),

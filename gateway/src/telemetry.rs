@@ -5,7 +5,7 @@ pub(crate) mod access_log;
 pub(crate) mod labels;
 pub(crate) mod log;
 pub(crate) mod metrics;
-mod process;
+pub(crate) mod process;
 pub(crate) mod record;
 mod series;
 

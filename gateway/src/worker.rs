@@ -25,12 +25,11 @@ use crate::{
         accept::{Received, Reception},
         listen::{Door, accept_until},
     },
+    overload::Overload,
     tcp::relay,
     telemetry::Telemetry,
 };
 
-/// Connections of the whole process at once; more are closed unserved (Envoy's recommendation for an edge proxy).
-const CONNECTIONS: usize = 50_000;
 /// Between looks at connections to endpoints that wait for requests.
 const SWEEP: Duration = Duration::from_secs(1);
 
@@ -47,6 +46,23 @@ pub(crate) struct Shared {
     pub(crate) app_address: Option<IpAddr>,
     /// Sidecar with captured traffic: the address that our connections to the application come from.
     pub(crate) app_source: Option<IpAddr>,
+    /// Whether memory is short.
+    pub(crate) overload: Arc<Overload>,
+    /// How much there may be of everything.
+    pub(crate) bounds: Bounds,
+    /// How many workers there are.
+    pub(crate) workers: usize,
+}
+
+/// Bounds of connections from clients.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// At once, of the process; more are closed unserved.
+    pub(crate) connections: usize,
+    /// At once, of one listener.
+    pub(crate) listener_connections: usize,
+    /// They end in order at this age.
+    pub(crate) age: Option<Duration>,
 }
 
 /// A socket for a worker to accept from.
@@ -57,6 +73,8 @@ pub(crate) struct Listen {
     pub(crate) door: Door,
     /// Turns true when the socket has to go.
     pub(crate) stop: watch::Receiver<bool>,
+    /// As many as there are workers, and connections of this listener.
+    pub(crate) open: Arc<()>,
 }
 
 /// Starts a worker and waits until it can serve.
@@ -84,7 +102,7 @@ pub(crate) async fn start(index: usize, shared: Shared) -> Result<mpsc::Sender<L
 
 async fn work(shared: Shared, mut listens: mpsc::Receiver<Listen>, started: oneshot::Sender<Result<()>>) {
     let metrics = Arc::clone(shared.telemetry.metrics());
-    let http = Rc::new(Http::new(Arc::clone(&shared.live), Arc::clone(&shared.telemetry), Arc::clone(&shared.drain)));
+    let http = Rc::new(Http::new(&shared));
     let reception = Reception::new(Arc::clone(&shared.live), metrics, shared.app_address);
     let desk = Rc::new(Desk { reception, http: Rc::clone(&http), shared });
     drop(started.send(Ok(())));
@@ -108,14 +126,39 @@ struct Desk {
 }
 
 async fn accept(desk: Rc<Desk>, listen: Listen) {
-    let Listen { listener, door, stop } = listen;
+    let Listen { listener, door, stop, open } = listen;
     let stopped = stop.clone();
     accept_until(listener, stop, |tcp, remote| {
-        if desk.shared.drain.connections() < CONNECTIONS {
-            spawn_local(connection(Rc::clone(&desk), tcp, remote, door, stopped.clone()));
+        if desk.takes(&open) {
+            let open = Arc::clone(&open);
+            let serving = connection(Rc::clone(&desk), tcp, remote, door, stopped.clone());
+            spawn_local(async move {
+                serving.await;
+                drop(open);
+            });
         }
     })
     .await;
+}
+
+impl Desk {
+    /// Whether another connection can be served; one that cannot is closed, and counted.
+    fn takes(&self, open: &Arc<()>) -> bool {
+        let Bounds { connections, listener_connections, .. } = self.shared.bounds;
+        let shed = match self.shared.overload.sheds_connections() {
+            true => Some("memory"),
+            // Each worker's part of the listener is one, too.
+            false if Arc::strong_count(open) >= listener_connections + self.shared.workers => {
+                Some("listener_connections")
+            }
+            false if self.shared.drain.connections() >= connections => Some("connections"),
+            false => None,
+        };
+        if let Some(limit) = shed {
+            self.shared.telemetry.metrics().shed(limit);
+        }
+        shed.is_none()
+    }
 }
 
 async fn connection(desk: Rc<Desk>, tcp: TcpStream, remote: SocketAddr, door: Door, stop: watch::Receiver<bool>) {

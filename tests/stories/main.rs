@@ -14,6 +14,7 @@ mod acme_takeover;
 mod acme_trouble;
 mod apiserver;
 mod architecture;
+mod bounds;
 mod charts;
 mod check;
 mod cluster_example;

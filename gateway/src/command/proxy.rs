@@ -22,7 +22,7 @@ use crate::{
     settings::{Settings, SourceSettings},
     status::Status,
     telemetry::{Telemetry, log::LogLevel},
-    worker::{self, Shared},
+    worker::{self, Bounds, Shared},
 };
 
 /// Longest wait for a slow reader of the access log at the end.
@@ -56,7 +56,18 @@ async fn serve(settings: Settings, log: LogLevel) -> Result<ExitCode> {
         drain: Arc::clone(&drain),
         app_address: assembly::app_address(&settings),
         app_source: assembly::app_source(&settings),
+        overload: Arc::default(),
+        bounds: Bounds {
+            connections: settings.connections,
+            listener_connections: settings.listener_connections,
+            age: settings.connection_age,
+        },
+        workers: settings.workers,
     };
+    if let Some(limit) = settings.memory_limit {
+        let overload = Arc::clone(&shared.overload);
+        tokio::spawn(async move { overload.watch(limit).await });
+    }
     let mut workers = Vec::new();
     for index in 0..settings.workers {
         workers.push(worker::start(index, shared.clone()).await?);

@@ -56,6 +56,8 @@ pub(crate) enum Failure {
     Misdirected,
     /// More than 60 KiB or 100 headers.
     HeadTooLarge,
+    /// Memory is short.
+    Overloaded,
     /// A defect of ours.
     Internal(&'static str),
 }
@@ -159,6 +161,7 @@ impl Failure {
                 "the request head has more than 60 KiB or 100 headers",
                 false,
             ),
+            Self::Overloaded => row(503, "OM", "overload", "the proxy is short of memory", false),
             Self::Internal(why) => row(500, "-", "internal_error", why, false),
         }
     }

@@ -22,12 +22,15 @@ use crate::net::facts::Arrival;
 const GRPC_MESSAGE: &AsciiSet = &CONTROLS.add(b'%');
 
 /// An answer of our own.
+#[derive(Default)]
 struct Reply<'a> {
     status: u16,
     body: &'a [u8],
     content_type: &'static str,
     location: &'a str,
     overloaded: bool,
+    /// The client may try again in a second.
+    retry: bool,
 }
 
 /// Answers with a failure. `true`: the connection can go on.
@@ -42,13 +45,14 @@ pub(crate) async fn failure(
     close: bool,
 ) -> Result<bool, Broken> {
     let Answer { status, body, keep, .. } = failure.answer();
-    let overloaded = matches!(failure, Failure::Overflow);
+    let overloaded = matches!(failure, Failure::Overflow | Failure::Overloaded);
+    let retry = failure == Failure::Overloaded;
     exchange.failure = Some(failure);
     if status == 0 || exchange.status != 0 {
         return Ok(false);
     }
     let content_type = if body.is_empty() { "" } else { "text/plain" };
-    let reply = Reply { status, body: body.as_bytes(), content_type, location: "", overloaded };
+    let reply = Reply { status, body: body.as_bytes(), content_type, overloaded, retry, ..Reply::default() };
     send(exchange, heads, down, &reply, close || !keep).await?;
     Ok(keep)
 }
@@ -80,7 +84,7 @@ pub(crate) async fn challenge(
 ) -> Result<bool, Broken> {
     exchange.local = Some("acme_challenge");
     let content_type = "application/octet-stream";
-    let reply = Reply { status: 200, body: answer.as_bytes(), content_type, location: "", overloaded: false };
+    let reply = Reply { status: 200, body: answer.as_bytes(), content_type, ..Reply::default() };
     send(exchange, heads, down, &reply, close).await.map(|()| true)
 }
 
@@ -107,7 +111,7 @@ pub(crate) async fn rule(
         Action::Direct(answer) => {
             exchange.local = Some("direct_response");
             let (status, body) = (answer.status, &*answer.body);
-            let reply = Reply { status, body, content_type: "", location: "", overloaded: false };
+            let reply = Reply { status, body, ..Reply::default() };
             send(exchange, heads, down, &reply, close).await.map(|()| true)
         }
         Action::Route(_) => {
@@ -127,7 +131,7 @@ async fn redirect(
     if location.bytes().any(|byte| byte < b' ' || byte == 0x7f) {
         return failure(exchange, heads, down, Failure::BadPath, close).await;
     }
-    let reply = Reply { status, body: &[], content_type: "", location: &location, overloaded: false };
+    let reply = Reply { status, location: &location, ..Reply::default() };
     send(exchange, heads, down, &reply, close).await.map(|()| true)
 }
 
@@ -167,6 +171,9 @@ fn compose(exchange: &mut Exchange, head: &mut Head, reply: &Reply<'_>) {
     head.status = reply.status;
     if reply.overloaded {
         head.append(Name::XEnvoyOverloaded, b"true");
+    }
+    if reply.retry {
+        head.push(b"retry-after", b"1");
     }
     if !reply.content_type.is_empty() {
         head.append(Name::ContentType, reply.content_type.as_bytes());

@@ -1,8 +1,8 @@
 //! The life of one HTTP connection: request after request on HTTP/1.1, stream beside stream on HTTP/2.
 
-use std::{future::poll_fn, pin::pin, rc::Rc, sync::Arc, task::Poll};
+use std::{future::poll_fn, pin::pin, rc::Rc, sync::Arc, task::Poll, time::Duration};
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use super::{
     admit::{self, Admitted},
@@ -22,6 +22,7 @@ use crate::{
     drain::Drain,
     live::Live,
     net::connection::Connection,
+    overload::Overload,
     telemetry::{Telemetry, metrics::Metrics},
     upstream::pool::{Pool, Shared},
 };
@@ -31,6 +32,8 @@ pub(crate) struct Desk {
     live: Arc<Live>,
     telemetry: Arc<Telemetry>,
     drain: Arc<Drain>,
+    overload: Arc<Overload>,
+    age: Option<Duration>,
     /// HTTP/1.1 connections to endpoints that wait for their next request.
     pub(crate) idle: Pool<Box<Client>>,
     /// HTTP/2 connections to endpoints.
@@ -39,8 +42,22 @@ pub(crate) struct Desk {
 
 impl Desk {
     /// One per worker.
-    pub(crate) fn new(live: Arc<Live>, telemetry: Arc<Telemetry>, drain: Arc<Drain>) -> Self {
-        Self { live, telemetry, drain, idle: Pool::default(), shared: Shared::default() }
+    pub(crate) fn new(with: &crate::worker::Shared) -> Self {
+        Self {
+            live: Arc::clone(&with.live),
+            telemetry: Arc::clone(&with.telemetry),
+            drain: Arc::clone(&with.drain),
+            overload: Arc::clone(&with.overload),
+            age: with.bounds.age,
+            idle: Pool::default(),
+            shared: Shared::default(),
+        }
+    }
+
+    /// When a connection that begins now is to end; a tenth earlier or later, so that those which began together do not end
+    /// together.
+    pub(crate) fn age(&self) -> Option<Instant> {
+        self.age.map(|age| Instant::now() + age.mul_f64(0.9 + 0.2 * fastrand::f64()))
     }
 
     /// The counters.
@@ -77,6 +94,7 @@ pub(crate) async fn serve(desk: &Rc<Desk>, connection: Connection, stop: watch::
 
 async fn http1(desk: &Rc<Desk>, connection: Connection, stop: watch::Receiver<bool>) {
     let mut server = Server::new(connection);
+    let age = desk.age();
     let mut watched = stop.clone();
     // Registered once, not once a request.
     let mut stopped = pin!(watched.wait_for(|stop| *stop));
@@ -105,7 +123,8 @@ async fn http1(desk: &Rc<Desk>, connection: Connection, stop: watch::Receiver<bo
         served = true;
         let keep = match read {
             Ok(()) => {
-                let close = leaving || heads.request.close || desk.is_draining() || *stop.borrow();
+                let aged = age.is_some_and(|age| age <= Instant::now());
+                let close = leaving || aged || heads.request.close || desk.is_draining() || *stop.borrow();
                 request(desk, &mut Down::H1(&mut server), heads, close, None).await
             }
             Err(NoHead::Gone) => return,
@@ -132,6 +151,10 @@ pub(super) async fn request(
     let (exchange_, heads_) = (&mut exchange, &mut *heads);
     let admitted = match refused {
         Some(failure) => Err(failure),
+        None if desk.overload.sheds_requests() => {
+            desk.metrics().shed("memory");
+            Err(Failure::Overloaded)
+        }
         None => admit::admit(exchange_, &mut heads_.request, &desk.live.challenges, down.is_h2()),
     };
     let forwarded = match &admitted {

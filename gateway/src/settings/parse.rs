@@ -169,6 +169,24 @@ pub(crate) fn parse_workers(text: &str) -> Result<usize, String> {
         .ok_or_else(|| "write a number from 1 to 1024, or leave it out for one per core".to_owned())
 }
 
+/// Reads `512Mi`, `2Gi` or a bare number of bytes, as Kubernetes writes them.
+///
+/// # Errors
+/// A sentence.
+pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
+    let digits = text.len() - text.trim_start_matches(|it: char| it.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let scale = match unit {
+        "" => Some(1),
+        "Ki" => Some(1 << 10),
+        "Mi" => Some(1 << 20),
+        "Gi" => Some(1 << 30),
+        _ => None,
+    };
+    let size = number.parse::<u64>().ok().zip(scale).and_then(|(number, scale)| number.checked_mul(scale));
+    size.filter(|size| *size > 0).ok_or_else(|| "write a number of bytes, as in 512Mi or 2Gi".to_owned())
+}
+
 /// Reads `45s`, `500ms`, `2m`, `1h` or a bare number of seconds.
 ///
 /// # Errors

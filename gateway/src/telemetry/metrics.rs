@@ -66,6 +66,12 @@ const REFUSALS: Definition = row(
     &["reason"],
     "Handshakes with clients that failed, by reason.",
 );
+const SHED: Definition = row(
+    "sluice_shed_total",
+    "counter",
+    &["limit"],
+    "Requests answered with 503, and connections closed unserved, by the limit that was reached.",
+);
 const CERTIFICATES: Definition = row(
     "sluice_certificate_not_after_seconds",
     "gauge",
@@ -93,7 +99,7 @@ const FILES: Definition = row("process_open_fds", "gauge", &[], "Open file descr
 const THREADS: Definition = row("process_threads", "gauge", &[], "Threads.");
 
 /// Every metric, in the order of the documentation.
-pub(crate) const TABLE: [Definition; 21] = [
+pub(crate) const TABLE: [Definition; 22] = [
     REQUESTS,
     DURATION,
     BUILD,
@@ -104,6 +110,7 @@ pub(crate) const TABLE: [Definition; 21] = [
     CONNECTIONS,
     HANDSHAKES,
     REFUSALS,
+    SHED,
     CERTIFICATES,
     KEPT,
     ORDERS,
@@ -214,6 +221,7 @@ pub(crate) struct Metrics {
     /// Indexed by [`Handshake`].
     handshakes: [IntCounter; 4],
     refusals: IntCounterVec,
+    shed: IntCounterVec,
     certificates: IntGaugeVec,
     kept: IntGauge,
     /// Indexed by [`Order`].
@@ -282,6 +290,7 @@ impl Metrics {
             connections: register(&registry, IntGauge::with_opts(options(&CONNECTIONS))),
             handshakes: ["ok", "failed", "refused", "timeout"].map(|it| handshakes.with_label_values(&[it])),
             refusals: register(&registry, IntCounterVec::new(options(&REFUSALS), REFUSALS.labels)),
+            shed: register(&registry, IntCounterVec::new(options(&SHED), SHED.labels)),
             certificates: register(&registry, IntGaugeVec::new(options(&CERTIFICATES), CERTIFICATES.labels)),
             kept: register(&registry, IntGauge::with_opts(options(&KEPT))),
             orders: ["issued", "failed"].map(|it| orders.with_label_values(&[it])),
@@ -348,6 +357,11 @@ impl Metrics {
     /// A handshake with a client failed, for a reason that is one of few words.
     pub(crate) fn handshake_failed(&self, reason: &'static str) {
         self.refusals.with_label_values(&[reason]).inc();
+    }
+
+    /// Something was given up because a limit was reached.
+    pub(crate) fn shed(&self, limit: &'static str) {
+        self.shed.with_label_values(&[limit]).inc();
     }
 
     /// A handshake with a client ended.

@@ -43,6 +43,12 @@ impl Usage {
     }
 }
 
+/// Resident memory, bytes; `None` = it cannot be read.
+pub(crate) fn resident_bytes() -> Option<u64> {
+    let kib = value(&std::fs::read_to_string("/proc/self/status").ok()?, "VmRSS:")?;
+    u64::try_from(kib).ok().map(|kib| kib * 1024)
+}
+
 /// The number behind a name at the start of a line.
 fn value(text: &str, name: &str) -> Option<i64> {
     text.lines().find_map(|line| line.strip_prefix(name))?.split_ascii_whitespace().next()?.parse().ok()

@@ -40,6 +40,7 @@ pub(crate) async fn serve(desk: &Rc<Desk>, connection: Connection, stop: watch::
         leaving: Leaving::Not,
         active: Instant::now(),
         deadline: Deadline::default(),
+        age: desk.age(),
     };
     let mut watched = stop.clone();
     let mut stopped = pin!(watched.wait_for(|stop| *stop));
@@ -76,6 +77,8 @@ struct Driver {
     /// When there last was a stream.
     active: Instant,
     deadline: Deadline,
+    /// When the connection is to end.
+    age: Option<Instant>,
 }
 
 impl Driver {
@@ -106,8 +109,10 @@ impl Driver {
                 Leaving::Told(since) => (Some(since + FIRST_REQUEST), Why::Told),
                 Leaving::Going if core.state.live == 0 && core.stream.unsent() == 0 => return Poll::Ready(()),
                 Leaving::Going => (None, Why::Stalled),
-                Leaving::Not if core.state.live == 0 => (Some(self.active + IDLE), Why::Idle),
-                Leaving::Not => (None, Why::Idle),
+                Leaving::Not => {
+                    let idle = (core.state.live == 0).then(|| self.active + IDLE);
+                    (idle.into_iter().chain(self.age).min(), Why::Over)
+                }
             };
             let stalled = limit.is_some_and(|limit| at.is_none_or(|at| limit < at));
             let (at, why) = if stalled { (limit, Why::Stalled) } else { (at, why) };
@@ -120,7 +125,7 @@ impl Driver {
                     core.fail(Code::CALM);
                     return Poll::Ready(());
                 }
-                Why::Idle => tell(core, &mut self.leaving),
+                Why::Over => tell(core, &mut self.leaving),
                 Why::Told => {
                     self.leaving = Leaving::Going;
                     let last = core.state.last;
@@ -156,7 +161,8 @@ impl Driver {
 /// What the driver's deadline stands for.
 enum Why {
     Stalled,
-    Idle,
+    /// Idle for too long, or too old.
+    Over,
     Told,
 }
 
