@@ -19,6 +19,7 @@ use crate::{
     drain::Drain,
     kubernetes::report::Reporting,
     live::Live,
+    overload::Overload,
     settings::{Settings, SourceSettings},
     status::Status,
     telemetry::{Telemetry, log::LogLevel},
@@ -50,24 +51,7 @@ async fn serve(settings: Settings, log: LogLevel) -> Result<ExitCode> {
     let (stop_admin, admin_stops) = watch::channel(false);
     tokio::spawn(servers.serve(admin, admin_stops));
 
-    let shared = Shared {
-        live,
-        telemetry: Arc::clone(&telemetry),
-        drain: Arc::clone(&drain),
-        app_address: assembly::app_address(&settings),
-        app_source: assembly::app_source(&settings),
-        overload: Arc::default(),
-        bounds: Bounds {
-            connections: settings.connections,
-            listener_connections: settings.listener_connections,
-            age: settings.connection_age,
-        },
-        workers: settings.workers,
-    };
-    if let Some(limit) = settings.memory_limit {
-        let overload = Arc::clone(&shared.overload);
-        tokio::spawn(async move { overload.watch(limit).await });
-    }
+    let shared = share(&settings, live, Arc::clone(&telemetry), Arc::clone(&drain));
     let mut workers = Vec::new();
     for index in 0..settings.workers {
         workers.push(worker::start(index, shared.clone()).await?);
@@ -112,6 +96,26 @@ async fn serve(settings: Settings, log: LogLevel) -> Result<ExitCode> {
     telemetry.flush(LAST_LINES);
     info!("ended");
     Ok(ExitCode::SUCCESS)
+}
+
+/// What all workers share; memory is watched from here on.
+fn share(settings: &Settings, live: Arc<Live>, telemetry: Arc<Telemetry>, drain: Arc<Drain>) -> Shared {
+    let overload = Arc::new(Overload::default());
+    if let Some(limit) = settings.memory_limit {
+        let overload = Arc::clone(&overload);
+        tokio::spawn(async move { overload.watch(limit).await });
+    }
+    let (connections, listener_connections) = (settings.connections, settings.listener_connections);
+    Shared {
+        live,
+        telemetry,
+        drain,
+        app_address: assembly::app_address(settings),
+        app_source: assembly::app_source(settings),
+        overload,
+        bounds: Bounds { connections, listener_connections, age: settings.connection_age },
+        workers: settings.workers,
+    }
 }
 
 /// Orders certificates, where that is not the business of whoever reports to an API server.
