@@ -1,73 +1,10 @@
-//! `sluice`: a gateway and a sidecar that speak Istio's API.
-//!
-//! ```text
-//!             source --> routing::compile --> live                      control: seconds
-//!               |             |                | pinned once per request
-//!            (files)      problems             v
-//!  listen -> accept -> serve -> admit -> attempt -> connect -> record     data: microseconds
-//!    net/      net/    http/    http/     http/    upstream/  telemetry/
-//! ```
-//!
-//! Imports go one way: `command > control, assembly > http, tcp, admin, source > upstream, net > live, telemetry, drain`.
-
-mod acme;
-mod admin;
-mod applied;
-mod assembly;
-mod challenges;
-mod cli;
-mod command;
-mod control;
-mod drain;
-mod http;
-mod kubernetes;
-mod live;
-mod net;
-mod overload;
-mod settings;
-mod source;
-mod status;
-mod tcp;
-mod telemetry;
-mod trust;
-mod upstream;
-mod worker;
+//! The binary `sluice`; what it does is in the library beside it.
 
 use std::process::ExitCode;
-
-use crate::{
-    cli::{Command, ExitMessage},
-    telemetry::log,
-};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    // Before anything else can install another provider.
-    tls::provider::install();
-    let command = match cli::parse(std::env::args_os()) {
-        Ok(command) => command,
-        Err(message) => return message.print(),
-    };
-    run(command).unwrap_or_else(|error| {
-        eprintln!("sluice: {error:#}");
-        ExitCode::FAILURE
-    })
-}
-
-fn run(command: Command) -> anyhow::Result<ExitCode> {
-    match command {
-        Command::Gateway(settings) | Command::Sidecar(settings) => match log::start() {
-            Ok(level) => command::proxy::run(*settings, level),
-            Err(text) => Ok(ExitMessage::usage(text).print()),
-        },
-        Command::Check(flags) => Ok(command::check::run(&flags)),
-        Command::Describe(flags, source) => Ok(command::describe::run(&flags, &source)),
-        Command::Demo(flags) => command::demo::run(flags),
-        Command::Status(flags) => command::proxies_status::run(&flags),
-        Command::Certs(command) => Ok(command::certs::run(&command)),
-        Command::Crds => command::crds::run().map(|()| ExitCode::SUCCESS),
-        Command::Echo(flags) => command::echo::run(flags).map(|()| ExitCode::SUCCESS),
-    }
+    gateway::main(std::env::args_os())
 }

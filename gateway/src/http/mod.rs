@@ -15,6 +15,8 @@ pub(crate) mod exchange;
 mod failure;
 mod flow;
 pub(crate) mod forward;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub(crate) mod h1;
 pub(crate) mod h2;
 mod head;

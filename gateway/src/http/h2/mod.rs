@@ -16,6 +16,8 @@ mod control;
 mod core;
 mod flood;
 mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) mod fuzzing;
 mod half;
 mod hpack;
 mod huffman;
