@@ -43,6 +43,7 @@ pub mod origin;
 pub mod pebble;
 pub mod pki;
 pub mod process;
+pub mod program;
 pub mod raw;
 pub mod reply;
 pub mod rest;

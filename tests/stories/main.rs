@@ -16,6 +16,7 @@ mod apiserver;
 mod architecture;
 mod charts;
 mod check;
+mod clients;
 mod cluster_example;
 mod demo;
 mod describe;
