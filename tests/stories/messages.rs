@@ -132,6 +132,25 @@ async fn an_answer_during_the_upload_reaches_a_client_that_goes_on_sending() {
 }
 
 #[tokio::test]
+async fn an_early_answer_waits_for_a_client_that_first_sends_everything() {
+    let versions = Versions::play(async |call: Call| call.answer(Answer::new(413, "too much")).await).await;
+
+    for path in ["/one", "/two"] {
+        let mut raw = Raw::over(versions.mesh.browser().dial(HOST).await.expect("HTTPS works"));
+        let head = format!("POST {path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 20000000\r\n\r\n");
+        raw.send(head).await.expect("sent");
+        for megabyte in 1..=20 {
+            raw.send(vec![b'x'; 1_000_000])
+                .await
+                .unwrap_or_else(|error| panic!("{path}: megabyte {megabyte}: {error}"));
+        }
+        let heard = raw.hear(Duration::from_secs(5)).await;
+        assert_eq!(heard.statuses(), [413], "{path}: {heard:?}");
+        assert!(heard.text.contains("too much") && heard.closed, "{path}: {heard:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_answer_may_begin_before_the_upload_ends_and_go_on_with_it() {
     let versions = Versions::play(mirror_at_once).await;
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use tls::stream::Stream;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::Instant};
 
 use super::{
     body::{Body, Next},
@@ -19,7 +19,7 @@ use crate::{
         failure::Failure,
         flow::{Broken, Piece, Sink, Source},
         head::{Head, Upgrade},
-        limits::{CLOSE, HEAD, HIGH, UNWANTED},
+        limits::{CLOSE, HEAD, HIGH, LINGER, UNWANTED},
     },
     net::{connection::Connection, deadline::Deadline, facts::Facts},
 };
@@ -154,10 +154,11 @@ impl Server {
     /// Ends the connection so that the last answer arrives: closing it with bytes of the client unread would take the answer
     /// back (RFC 9112 section 9.6).
     pub(crate) async fn close(mut self) {
+        let end = Instant::now() + LINGER;
         self.deadline.arm(CLOSE);
-        let mut left = UNWANTED;
         let mut closed = false;
         poll_fn(|cx| {
+            let mut left = UNWANTED;
             loop {
                 if !closed {
                     match self.stream.poll_close(cx) {
@@ -171,8 +172,10 @@ impl Server {
                         let count = self.stream.input().len();
                         self.stream.consume(count);
                         left = left.saturating_sub(count);
+                        self.deadline.set(Some(end.min(Instant::now() + CLOSE)));
                         if left == 0 {
-                            return Poll::Ready(());
+                            cx.waker().wake_by_ref();
+                            return self.deadline.poll(cx);
                         }
                     }
                     Poll::Ready(_) if closed => return Poll::Ready(()),
