@@ -1,8 +1,8 @@
-// A server of Node's own HTTP/1.1 and HTTP/2: node node.mjs ADDRESS PORT-OF-HTTP/1.1 PORT-OF-HTTP/2
+// A server of Node's own HTTP/1.1 and HTTP/2: node node.mjs ADDRESS:PORT ADDRESS:PORT
 import http from "node:http";
 import http2 from "node:http2";
 
-const [address, one, two] = process.argv.slice(2);
+const [one, two] = process.argv.slice(2).map((argument) => argument.split(":"));
 const waiting = [];
 
 function pieces(response, count) {
@@ -57,5 +57,5 @@ function answer(request, response) {
   }
 }
 
-http.createServer(answer).listen(Number(one), address);
-http2.createServer(answer).listen(Number(two), address);
+http.createServer(answer).listen(Number(one[1]), one[0]);
+http2.createServer(answer).listen(Number(two[1]), two[0]);

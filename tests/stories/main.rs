@@ -39,6 +39,7 @@ mod replicas;
 mod rollout;
 mod routing;
 mod scale;
+mod servers;
 mod shop;
 mod sidecar;
 mod source;

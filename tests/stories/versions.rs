@@ -1,6 +1,8 @@
 //! The scene of stories about all combinations of HTTP versions: one gateway in front of two endpoints that do the same,
 //! one below `/one` in HTTP/1.1, one below `/two` in HTTP/2.
 
+use std::net::SocketAddr;
+
 use harness::{
     client::{Client, Failure},
     endpoint::{Call, Endpoint},
@@ -15,7 +17,7 @@ use harness::{
 pub(crate) struct Versions {
     pub(crate) mesh: Mesh,
     pub(crate) gateway: Proxy,
-    _endpoints: [Endpoint; 2],
+    _endpoints: Vec<Endpoint>,
 }
 
 impl Versions {
@@ -25,11 +27,17 @@ impl Versions {
         F: Future<Output = ()> + Send + 'static,
     {
         let mesh = Mesh::with_edge();
+        let [one, two] = addresses(&mesh);
+        let one = Endpoint::start(one, Version::One, play.clone()).await;
+        let two = Endpoint::start(two, Version::Two, play).await;
+        Self { _endpoints: vec![one, two], ..Self::stand(mesh).await }
+    }
+
+    /// Whatever listens at the [`addresses`] is the endpoint.
+    pub(crate) async fn stand(mesh: Mesh) -> Self {
         routed(&mesh);
-        let one = Endpoint::start(mesh.workload("reviews").declare(), Version::One, play.clone()).await;
-        let two = Endpoint::start(mesh.workload("ratings").declare(), Version::Two, play).await;
         let gateway = mesh.gateway().await;
-        Self { mesh, gateway, _endpoints: [one, two] }
+        Self { mesh, gateway, _endpoints: Vec::new() }
     }
 
     /// One request; its path is below that of the endpoint.
@@ -57,6 +65,11 @@ impl Versions {
     fn browser(&self) -> Client {
         self.mesh.browser()
     }
+}
+
+/// Where the endpoints listen: of HTTP/1.1, of HTTP/2.
+pub(crate) fn addresses(mesh: &Mesh) -> [SocketAddr; 2] {
+    [mesh.workload("reviews").declare(), mesh.workload("ratings").declare()]
 }
 
 /// `/one` leads to `reviews` in HTTP/1.1, `/two` to `ratings` in HTTP/2.
