@@ -21,6 +21,7 @@ mod cluster_example;
 mod demo;
 mod describe;
 mod edge;
+mod endpoints_h2;
 mod envoy;
 mod gateway_tls;
 mod hardening;
