@@ -17,6 +17,7 @@ use tokio_tungstenite::{
 };
 
 use crate::{
+    client::Failure,
     h1,
     message::{Answer, Version},
     raw::Raw,
@@ -105,17 +106,26 @@ impl Call {
         Self { method: parts.method.to_string(), path, headers: parts.headers, wire: Wire::Two(body, respond) }
     }
 
-    /// Reads the rest of the request: body and trailers. What comes of a body that is cut is not whole.
+    /// Reads the rest of the request: body and trailers. Of a body that is cut, nothing comes.
     pub async fn read(&mut self) -> (Bytes, HeaderMap) {
+        self.read_whole().await.unwrap_or_default()
+    }
+
+    /// The same.
+    ///
+    /// # Errors
+    /// How the body was cut.
+    pub async fn read_whole(&mut self) -> Result<(Bytes, HeaderMap), Failure> {
         match &mut self.wire {
-            Wire::One(raw) => h1::read_body(raw, &self.headers, false).await.unwrap_or_default(),
+            Wire::One(raw) => Ok(h1::read_body(raw, &self.headers, false).await?),
             Wire::Two(body, _) => {
                 let mut all = Vec::new();
-                while let Some(Ok(data)) = body.data().await {
-                    body.flow_control().release_capacity(data.len()).ok();
+                while let Some(data) = body.data().await {
+                    let data = data?;
+                    body.flow_control().release_capacity(data.len())?;
                     all.extend_from_slice(&data);
                 }
-                (all.into(), body.trailers().await.ok().flatten().unwrap_or_default())
+                Ok((all.into(), body.trailers().await?.unwrap_or_default()))
             }
         }
     }

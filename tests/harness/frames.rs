@@ -114,8 +114,16 @@ impl Frames {
     /// # Errors
     /// When the client is gone.
     pub async fn answer(&mut self, stream: u32) -> io::Result<()> {
-        // `:status: 200` is entry 8 of HPACK's static table.
-        self.send(kind::HEADERS, END | END_HEADERS, stream, &[0x88]).await
+        self.send(kind::HEADERS, END | END_HEADERS, stream, &[OK]).await
+    }
+
+    /// Begins an answer with 200 and this much of its body; `end`: that is all of it.
+    ///
+    /// # Errors
+    /// When the client is gone.
+    pub async fn begin_answer(&mut self, stream: u32, body: &str, end: bool) -> io::Result<()> {
+        self.send(kind::HEADERS, END_HEADERS, stream, &[OK]).await?;
+        self.send(kind::DATA, if end { END } else { 0 }, stream, body.as_bytes()).await
     }
 
     /// Resets a stream.
@@ -154,6 +162,8 @@ impl Frames {
 }
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// `:status: 200` is entry 8 of HPACK's static table.
+const OK: u8 = 0x88;
 const ACK: u8 = 1;
 const END: u8 = 1;
 const END_HEADERS: u8 = 4;

@@ -18,6 +18,7 @@ mod charts;
 mod check;
 mod clients;
 mod cluster_example;
+mod cut;
 mod demo;
 mod describe;
 mod edge;

@@ -3,11 +3,16 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::{SinkExt as _, StreamExt as _};
+use h2::ext::Protocol;
 use harness::{
     endpoint::Call,
-    message::{Answer, COMBINATIONS, Version},
-    talk::Socket,
+    eventually::eventually,
+    mesh::{HOST, Mesh},
+    message::{Answer, Ask, COMBINATIONS, Version},
+    origin::Origin,
+    talk::{self, Socket},
 };
+use http::Request;
 use tokio::{
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
     time::timeout,
@@ -17,7 +22,7 @@ use tokio_tungstenite::tungstenite::{
     protocol::{CloseFrame, frame::coding::CloseCode},
 };
 
-use crate::versions::Versions;
+use crate::versions::{Versions, addresses};
 
 /// What an endpoint's WebSocket came to.
 #[derive(Debug, Eq, PartialEq)]
@@ -180,6 +185,40 @@ async fn a_refused_upgrade_is_an_ordinary_answer() {
     }
     let log = scene.versions.gateway.log();
     assert!(!log.contains("panicked"), "{log}");
+}
+
+#[tokio::test]
+async fn an_endpoint_of_http2_that_takes_no_websockets_is_a_5xx_for_an_upgrade_alone() {
+    let mesh = Mesh::with_edge();
+    let [_, two] = addresses(&mesh);
+    let origin = Origin::plain(two).await;
+    let versions = Versions::stand(mesh).await;
+
+    for client in [Version::One, Version::Two] {
+        let refused = versions.upgrade((client, Version::Two), "/live").await;
+        let answer = refused.err().unwrap_or_else(|| panic!("{client:?}: an upgrade"));
+        assert!((500..600).contains(&answer.status), "{client:?}: {answer:?}");
+        assert_eq!(versions.answer((client, Version::Two), Ask::get("/")).await.status, 200, "{client:?}");
+    }
+    assert_eq!(origin.requests().len(), 2, "no upgrade has reached it");
+}
+
+#[tokio::test]
+async fn an_extended_connect_for_another_protocol_is_refused() {
+    let scene = Scene::stand().await;
+    let mut sender = talk::open(&scene.versions.mesh.browser(), HOST).await.expect("HTTP/2 works");
+    eventually("RFC 8441 is offered", async || sender.is_extended_connect_protocol_enabled()).await;
+
+    for path in ["/one/live", "/two/live"] {
+        let request = Request::connect(format!("https://{HOST}{path}")).extension(Protocol::from_static("connect-udp"));
+        let request = request.body(()).expect("a request");
+        sender = sender.ready().await.expect("the connection is open");
+        let (answer, _stream) = sender.send_request(request, false).expect("a stream");
+        let answer = timeout(SOON, answer).await.expect("something comes");
+        let refused =
+            answer.as_ref().map_or(true, |answer| answer.status().is_client_error() || answer.status() == 501);
+        assert!(refused, "{path}: {answer:?}");
+    }
 }
 
 const SOON: Duration = Duration::from_secs(15);
