@@ -212,6 +212,15 @@ async fn a_policy_without_resets_repeats_none_of_them() {
     assert_eq!(scene.arrivals.of("GET /"), 1);
 }
 
+#[tokio::test]
+async fn a_policy_for_resets_before_the_request_repeats_nothing_that_an_endpoint_has_read() {
+    // As in Envoy it is about requests whose head has not been sent (envoyproxy/envoy#35074); `reset` is about the others.
+    let scene = Scene::stand("retries: {attempts: 3, retryOn: reset-before-request}, ", read_and_drop).await;
+
+    assert_eq!(scene.mesh.browser().call(call("POST", "/")).await.code(), 503);
+    assert_eq!(scene.arrivals.of("POST /"), 1);
+}
+
 /// Drops the first request of each path when it is read, half or whole, and answers the second one.
 fn drops_the_first() -> impl Fn(Raw, Arrivals) -> futures::future::BoxFuture<'static, Option<()>> + Send {
     let seen = Arc::new(Mutex::new(Vec::new()));
