@@ -24,12 +24,10 @@ test: check ## Format, lints, unit tests and stories
 	@.ci/deps peers
 	cargo build --locked -p sluice-gateway
 	@export SLUICE_BIN="$(abspath $(TARGET))/debug/sluice"; \
-	 if [ -s $(TARGET)/peers/envoy.path ]; then export SLUICE_TEST_ENVOY="$$(cat $(TARGET)/peers/envoy.path)"; fi; \
-	 if [ -s $(TARGET)/peers/helm.path ]; then export SLUICE_TEST_HELM="$$(cat $(TARGET)/peers/helm.path)"; fi; \
-	 if [ -s $(TARGET)/peers/kubectl.path ]; then export SLUICE_TEST_KUBECTL="$$(cat $(TARGET)/peers/kubectl.path)"; fi; \
-	 if [ -s $(TARGET)/peers/pebble.path ]; then export SLUICE_TEST_PEBBLE="$$(cat $(TARGET)/peers/pebble.path)"; fi; \
-	 if [ -s $(TARGET)/peers/challtestsrv.path ]; then export SLUICE_TEST_CHALLTESTSRV="$$(cat $(TARGET)/peers/challtestsrv.path)"; fi; \
-	 if [ -s $(TARGET)/peers/knotd.path ]; then export SLUICE_TEST_KNOTD="$$(cat $(TARGET)/peers/knotd.path)"; fi; \
+	 for path in $(TARGET)/peers/*.path; do \
+	 name="$$(basename "$$path" .path)"; \
+	 if [ -s "$$path" ]; then export "SLUICE_TEST_$${name^^}=$$(cat "$$path")"; fi; \
+	 done; \
 	 if cargo nextest --version >/dev/null 2>&1; \
 	 then set -x; cargo nextest run --locked --workspace --no-fail-fast; \
 	 else set -x; cargo test --locked --workspace --no-fail-fast; fi

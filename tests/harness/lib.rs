@@ -1,8 +1,8 @@
 //! What every story stands on: the real `sluice` executable, real peers, and clients that see bytes.
 //!
 //! ```text
-//! Mesh ── Loopback (an address block of its own)      clients: Client, Connection, Raw, Grpc, websocket, Load
-//!   ├──── ConfigDir (YAML that the binary watches)    peers:   Origin, Scripted, Echo, Envoy, Balancer, Knot
+//! Mesh ── Loopback (an address block of its own)      clients: Client, Connection, Raw, Grpc, websocket, talk, Load
+//!   ├──── ConfigDir (YAML that the binary watches)    peers:   Origin, Scripted, Endpoint, Echo, Envoy, Balancer, Knot
 //!   ├──── or ClusterConfig (in a Cluster: ApiServer or Envtest)
 //!   ├──── Pki (edge CA, mesh CA)                      waiting: eventually
 //!   └──── Workload, Gateway, Sidecar (processes)
@@ -22,11 +22,14 @@ pub mod client;
 pub mod cluster;
 pub mod cluster_config;
 pub mod config_dir;
+pub mod endpoint;
 pub mod envoy;
 pub mod envtest;
 pub mod eventually;
+pub mod frames;
 pub mod gateway;
 pub mod grpc;
+mod h1;
 pub mod helm;
 pub mod knot;
 pub mod kubectl;
@@ -34,17 +37,21 @@ mod listening;
 pub mod load;
 pub mod loopback;
 pub mod mesh;
+pub mod message;
 pub mod metrics;
 pub mod origin;
 pub mod pebble;
 pub mod pki;
 pub mod process;
+pub mod program;
 pub mod raw;
 pub mod reply;
 pub mod rest;
 pub mod scripted;
 pub mod shell;
+pub mod talk;
 pub mod tls_peer;
+mod tunnel;
 pub mod websocket;
 pub mod workload;
 pub mod yaml;

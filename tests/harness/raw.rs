@@ -54,6 +54,11 @@ impl Raw {
         Self { stream }
     }
 
+    /// The stream below.
+    pub fn into_stream(self) -> Box<dyn Stream> {
+        self.stream
+    }
+
     /// Sends bytes; an error means that the peer is gone already.
     ///
     /// # Errors

@@ -37,7 +37,10 @@ pub fn heads(data: &[u8]) {
         }
         write::request(&head, how & 2 != 0, &mut out);
         assert_eq!(read_again(&out, |bytes| read::request(bytes, &mut again)), Ok(()));
-        assert_eq!((head.method(), head.target(), head.authority()), (again.method(), again.target(), again.authority()));
+        assert_eq!(
+            (head.method(), head.target(), head.authority()),
+            (again.method(), again.target(), again.authority())
+        );
     } else {
         let asked = Asked { head: how & 2 != 0, upgrade: false };
         if read::response(&bytes[..end], asked, &mut head).is_err() {
@@ -137,7 +140,8 @@ mod tests {
         "cookie: a=b\r\n",
         "\r\n",
     ];
-    const CHUNKS: &[&str] = &["5\r\nhello\r\n", "0\r\n\r\n", "0\r\n", "a;x=y\r\n0123456789\r\n", "x: y\r\n", "\r\n", "1\r\n"];
+    const CHUNKS: &[&str] =
+        &["5\r\nhello\r\n", "0\r\n\r\n", "0\r\n", "a;x=y\r\n0123456789\r\n", "x: y\r\n", "\r\n", "1\r\n"];
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2000))]

@@ -15,7 +15,7 @@ pub(crate) const IDLE: Duration = Duration::from_secs(3600);
 /// A connection that has not carried a request yet when its listener stops may bring its first one for this long: whoever
 /// opened it is about to send it, and could not tell a close from a failed request.
 pub(crate) const FIRST_REQUEST: Duration = Duration::from_secs(1);
-/// Longest wait for a close to go out, and for the rest of a body that nobody wants any more.
+/// Longest wait for a close to go out, and for more of a body that nobody wants any more.
 pub(crate) const CLOSE: Duration = Duration::from_secs(2);
 /// A request body of HTTP/1.1 brings a byte within this time, while nothing has been answered.
 pub(crate) const BODY: Duration = Duration::from_secs(60);
@@ -30,7 +30,9 @@ pub(crate) const INTERIM: u32 = 16;
 pub(crate) const HIGH: usize = 64 * 1024;
 /// Bytes of a request body that are kept to send them again.
 pub(crate) const REPLAY: usize = 64 * 1024;
-/// Bytes of a body that nobody wants which are read, so that the answer before them arrives.
+/// A body that nobody wants is read so long, so that the answer before it arrives (nginx's lingering time).
+pub(crate) const LINGER: Duration = Duration::from_secs(30);
+/// Bytes of a body that nobody wants which are read before others have their turn.
 pub(crate) const UNWANTED: usize = 256 * 1024;
 /// Streams of one HTTP/2 connection from a client.
 pub(crate) const STREAMS: u32 = 100;

@@ -3,17 +3,17 @@
 use std::task::{Context, Poll};
 
 use tls::stream::Stream;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::Instant};
 
-use super::limits::{CLOSE, UNWANTED};
+use super::limits::{CLOSE, LINGER, UNWANTED};
 use crate::net::deadline::Deadline;
 
 /// Closing a connection with bytes of the client unread would take the answer back (RFC 9112 section 9.6): they are read and
-/// dropped, for a while.
+/// dropped while they come, for a while.
 #[derive(Debug)]
 pub(crate) struct Linger {
+    end: Instant,
     deadline: Deadline,
-    left: usize,
     closed: bool,
 }
 
@@ -21,15 +21,15 @@ impl Default for Linger {
     fn default() -> Self {
         let mut deadline = Deadline::default();
         deadline.arm(CLOSE);
-        Self { deadline, left: UNWANTED, closed: false }
+        Self { end: Instant::now() + LINGER, deadline, closed: false }
     }
 }
 
 impl Linger {
     /// Sends what waits and the end, and reads the client's. Ready when the connection can be dropped.
     pub(crate) fn poll(&mut self, stream: &mut Stream<TcpStream>, cx: &mut Context<'_>) -> Poll<()> {
-        let count = stream.input().len();
-        stream.consume(count);
+        stream.consume(stream.input().len());
+        let mut left = UNWANTED;
         loop {
             if !self.closed {
                 match stream.poll_close(cx) {
@@ -42,9 +42,12 @@ impl Linger {
                 Poll::Ready(Ok(true)) => {
                     let count = stream.input().len();
                     stream.consume(count);
-                    self.left = self.left.saturating_sub(count);
-                    if self.left == 0 {
-                        return Poll::Ready(());
+                    left = left.saturating_sub(count);
+                    self.deadline.set(Some(self.end.min(Instant::now() + CLOSE)));
+                    if left == 0 {
+                        // Others want their turn.
+                        cx.waker().wake_by_ref();
+                        return self.deadline.poll(cx);
                     }
                 }
                 Poll::Ready(_) if self.closed => return Poll::Ready(()),

@@ -38,7 +38,12 @@ fn add(retries: &mut Retries, token: &str) {
             retries.reset = true;
         }
         "gateway-error" => retries.gateway_errors = true,
-        "reset" | "reset-before-request" => retries.reset = true,
+        "reset" => retries.reset = true,
+        // Of a request whose head has not gone out, nothing was read.
+        "reset-before-request" => {
+            retries.connect_failure = true;
+            retries.refused_stream = true;
+        }
         "connect-failure" => retries.connect_failure = true,
         "refused-stream" => retries.refused_stream = true,
         "retriable-4xx" => retries.statuses.push(409),
