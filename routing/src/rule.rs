@@ -352,7 +352,7 @@ pub struct Retries {
     pub connect_failure: bool,
     /// `refused-stream`.
     pub refused_stream: bool,
-    /// `reset`, `reset-before-request`: the connection died before any response byte.
+    /// `reset`: the connection died before any response byte.
     pub reset: bool,
     /// `5xx` (which includes the three above) as a status range.
     pub server_errors: bool,

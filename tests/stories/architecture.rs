@@ -98,7 +98,9 @@ fn routing_knows_no_clock_and_no_file() {
 #[test]
 fn codecs_have_one_door_each() {
     assert_eq!(outside(&["httparse"], &["gateway/src/http/h1"]), NOBODY);
-    assert_eq!(outside(&["h2"], &["tests/"]), NOBODY);
+    // Ours has the name of the crate, which judges it in the stories.
+    let manifest = fs::read_to_string(repository().join("gateway/Cargo.toml")).expect("a manifest");
+    assert!(!manifest.lines().any(|line| line.starts_with("h2.") || line.starts_with("h2 ")));
     assert_eq!(outside(&["pingora_limits"], &["gateway/src/net/accept.rs"]), NOBODY);
 }
 

@@ -54,7 +54,7 @@ impl Core {
 
     /// Reads what has come and sends what waits, as far as both go. Ready when the connection is over.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.driver.is_none() {
+        if !self.driver.as_ref().is_some_and(|driver| driver.will_wake(cx.waker())) {
             self.driver = Some(cx.waker().clone());
         }
         loop {
