@@ -174,6 +174,14 @@ impl Head {
         self.authority = self.add(authority);
     }
 
+    /// Makes the first Host field the authority, without copying it; removes all of them.
+    pub(crate) fn host_to_authority(&mut self) {
+        if let Some(host) = usize::from(self.first[Name::Host as usize]).checked_sub(1) {
+            self.authority = self.fields[host].value;
+            self.remove(Name::Host);
+        }
+    }
+
     /// Adds a field.
     pub(crate) fn push(&mut self, name: &[u8], value: &[u8]) {
         self.push_known(Name::of(name), name, value);

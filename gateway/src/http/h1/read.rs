@@ -154,17 +154,15 @@ fn target(target: &str, head: &mut Head) -> Result<(), Failure> {
     if target.contains('#') {
         return Err(Failure::BadRequest("the request target holds a fragment"));
     }
-    let mut hosts = head.values(Name::Host);
-    let host = hosts.next().map(<[u8]>::to_vec);
-    if hosts.next().is_some() {
+    if head.values(Name::Host).nth(1).is_some() {
         return Err(Failure::BadRequest("there is more than one Host header"));
     }
-    drop(hosts);
-    head.remove(Name::Host);
-    let host = host.ok_or(Failure::MissingHost)?;
+    if !head.has(Name::Host) {
+        return Err(Failure::MissingHost);
+    }
+    head.host_to_authority();
     if target.starts_with('/') || (target == "*" && head.method() == "OPTIONS") {
         head.set_target(target.as_bytes());
-        head.set_authority(&host);
         return Ok(());
     }
     let (scheme, rest) = target.split_once("://").ok_or(Failure::BadRequest("the request target has no path"))?;
@@ -174,7 +172,7 @@ fn target(target: &str, head: &mut Head) -> Result<(), Failure> {
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
     let port = if scheme.eq_ignore_ascii_case("https") { b":443".as_slice() } else { b":80" };
-    if !same_authority(authority.as_bytes(), &host, port) {
+    if !same_authority(authority.as_bytes(), head.authority().as_bytes(), port) {
         return Err(Failure::BadRequest("the request target and the Host header name different hosts"));
     }
     match path.starts_with('/') {

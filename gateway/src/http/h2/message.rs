@@ -212,9 +212,9 @@ fn authority(head: &mut Head, told: bool) -> Result<(), Failure> {
         Some(host) if told && !head.authority().as_bytes().eq_ignore_ascii_case(host) => {
             return Err(Failure::BadRequest(":authority and the Host header name different hosts"));
         }
-        Some(host) if !told => {
-            let host = host.to_vec();
-            head.set_authority(&host);
+        Some(_) if !told => {
+            head.host_to_authority();
+            return Ok(());
         }
         None if !told => return Err(Failure::MissingHost),
         _ => {}

@@ -36,6 +36,7 @@ pub(crate) async fn serve(desk: &Rc<Desk>, connection: Connection, stop: watch::
         desk: Rc::clone(desk),
         facts: connection.facts,
         core: Rc::new(RefCell::new(core)),
+        opened: Vec::new(),
         malformed: 0,
         leaving: Leaving::Not,
         active: Instant::now(),
@@ -71,6 +72,8 @@ struct Driver {
     desk: Rc<Desk>,
     facts: Rc<Facts>,
     core: Shared,
+    /// Empty, but for its memory.
+    opened: Vec<Opened>,
     /// Malformed requests in a row.
     malformed: u32,
     leaving: Leaving,
@@ -85,13 +88,15 @@ impl Driver {
     /// Takes requests, sends what has gathered, and watches the clock. Ready when the connection has to end.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            let (over, opened) = {
+            let over = {
                 let core = &mut *self.core.borrow_mut();
-                (core.poll(cx), std::mem::take(&mut core.state.opened))
+                let over = core.poll(cx);
+                std::mem::swap(&mut core.state.opened, &mut self.opened);
+                over
             };
-            for opened in opened {
-                self.start(opened);
-            }
+            let mut opened = std::mem::take(&mut self.opened);
+            opened.drain(..).for_each(|opened| self.start(opened));
+            self.opened = opened;
             let core = &mut *self.core.borrow_mut();
             if self.malformed > MALFORMED {
                 core.fail(Code::CALM);

@@ -19,6 +19,7 @@ fn every_metric_of_the_table_is_rendered_once_it_has_a_value() {
     metrics.set_certificates([CertificateValue { hosts: &hosts, kept: true, ..certificate("istio-system/cert") }]);
     metrics.handshake(Handshake::Refused);
     metrics.handshake_failed("UnrecognizedName");
+    metrics.shed("memory");
     metrics.connect(Connect::TlsFailed);
     let text = metrics.render();
     for row in TABLE {
