@@ -1,7 +1,7 @@
 # `make demo` shows the product, `make test` proves it. Both install or name whatever else they need.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-acme build test check bench deny deps clean crds image image-size
+.PHONY: help demo demo-acme build test check bench soak deny deps clean crds image image-size
 SHELL := /bin/bash
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -37,6 +37,10 @@ check: ## Format and lints, as CI wants them
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	@if cargo deny --version >/dev/null 2>&1; then $(MAKE) --no-print-directory deny; fi
+
+soak: build ## Everything at once while everything changes, for TIME seconds (60), beside 10,000 slow clients at the end
+	SLUICE_BIN="$(abspath $(TARGET))/release/sluice" SLUICE_SOAK=$(or $(TIME),60) \
+	  cargo test --locked -p sluice-tests --test stories -- --ignored --nocapture soak::
 
 deny: ## Licences, advisories and banned crates (needs cargo-deny)
 	cargo deny --locked check

@@ -46,6 +46,7 @@ mod scale;
 mod servers;
 mod shop;
 mod sidecar;
+mod soak;
 mod source;
 mod tunnels;
 mod upstream;

@@ -3,46 +3,35 @@
 use std::cell::RefCell;
 use std::mem::take;
 
-/// What a lent buffer holds without growing, bytes: two full TLS records (RFC 8446 section 5.2).
+/// What a buffer that is read into holds without growing, bytes: two full TLS records (RFC 8446 section 5.2).
 pub const SIZE: usize = 2 * (16 * 1024 + 256);
+/// Bytes for a head, a small answer, or the beginning of something that somebody takes his time to send.
+const SMALL: usize = 2 * 1024;
 /// What a buffer that had to grow holds, bytes: a whole window of HTTP/2, answers of many streams, or what one socket may
 /// keep waiting.
 const LARGE: usize = 2 * SIZE;
-/// Buffers kept per thread; more go back to the allocator.
-const KEEP: usize = 32;
-/// Large ones kept per thread.
-const KEEP_LARGE: usize = 4;
-
-/// Memory that nobody uses: of [`SIZE`], and of [`LARGE`].
-struct Free {
-    small: Vec<Vec<u8>>,
-    large: Vec<Vec<u8>>,
-}
+/// Sizes of memory that is lent, and how many of each a thread keeps; more go back to the allocator.
+const CLASSES: [(usize, usize); 3] = [(SMALL, 128), (SIZE, 32), (LARGE, 8)];
 
 thread_local! {
-    static FREE: RefCell<Free> = const { RefCell::new(Free { small: Vec::new(), large: Vec::new() }) };
+    /// Memory that nobody uses, by class.
+    static FREE: RefCell<[Vec<Vec<u8>>; 3]> = const { RefCell::new([Vec::new(), Vec::new(), Vec::new()]) };
 }
 
 /// Memory for so many bytes, initialised.
 fn lend(least: usize) -> Vec<u8> {
-    let (kept, size) = match least {
-        ..=SIZE => (FREE.with_borrow_mut(|free| free.small.pop()), SIZE),
-        least if least <= LARGE => (FREE.with_borrow_mut(|free| free.large.pop()), LARGE),
-        _ => (None, least.next_power_of_two()),
+    let Some(class) = CLASSES.iter().position(|(size, _)| least <= *size) else {
+        return vec![0; least.next_power_of_two()];
     };
-    kept.unwrap_or_else(|| vec![0; size])
+    FREE.with_borrow_mut(|free| free[class].pop()).unwrap_or_else(|| vec![0; CLASSES[class].0])
 }
 
 fn give_back(bytes: Vec<u8>) {
+    let Some(class) = CLASSES.iter().position(|(size, _)| bytes.len() == *size) else { return };
     // A thread that ends keeps nothing.
     let _ = FREE.try_with(|free| {
-        let free = &mut *free.borrow_mut();
-        let (kept, most) = match bytes.len() {
-            SIZE => (&mut free.small, KEEP),
-            LARGE => (&mut free.large, KEEP_LARGE),
-            _ => return,
-        };
-        if kept.len() < most {
+        let kept = &mut free.borrow_mut()[class];
+        if kept.len() < CLASSES[class].1 {
             kept.push(bytes);
         }
     });
@@ -130,6 +119,16 @@ impl Buffer {
         }
     }
 
+    /// Moves what is a little into little memory: whoever sends the rest may take his time.
+    pub fn settle(&mut self) {
+        if self.bytes.len() > SMALL && self.len() <= SMALL {
+            let mut smaller = lend(SMALL);
+            smaller[..self.len()].copy_from_slice(self.as_slice());
+            (self.start, self.end) = (0, self.len());
+            give_back(std::mem::replace(&mut self.bytes, smaller));
+        }
+    }
+
     fn release(&mut self) {
         self.start = 0;
         self.end = 0;
@@ -156,10 +155,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_a_queue(steps in prop::collection::vec((any::<bool>(), 0_usize..40_000), 0..40)) {
+        fn it_is_a_queue(steps in prop::collection::vec((0_u8..5, 0_usize..40_000), 0..40)) {
             let (mut buffer, mut queue) = (Buffer::default(), VecDeque::new());
-            for (number, (push, count)) in steps.into_iter().enumerate() {
-                if push {
+            for (number, (step, count)) in steps.into_iter().enumerate() {
+                if step == 0 {
+                    buffer.settle();
+                    prop_assert!(buffer.len() > SMALL || buffer.bytes.len() <= SMALL);
+                } else if step < 3 {
                     let bytes = vec![number as u8; count];
                     buffer.push(&bytes);
                     queue.extend(bytes);

@@ -28,6 +28,7 @@ pub mod client_hello;
 mod error;
 pub mod facts;
 pub mod identity;
+mod pace;
 pub mod pem;
 pub mod placeholder;
 pub mod provider;

@@ -11,11 +11,13 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::buffer::{Buffer, SIZE};
 use crate::identity::{self, PeerIdentity};
+use crate::pace::Pace;
 use crate::session::{Session, Wires};
 
 /// Unsent bytes at which [`AsyncWrite::poll_write`] waits for the socket.
@@ -32,6 +34,7 @@ pub struct Stream<IO> {
     input: Buffer,
     out: Buffer,
     wire_out: Buffer,
+    pace: Pace,
     closing: bool,
     /// The server name that the client asked for, in lower case; `None` on our own connections.
     pub(crate) sni: Option<Box<str>>,
@@ -51,6 +54,7 @@ impl<IO> Stream<IO> {
             input: Buffer::default(),
             out: Buffer::default(),
             wire_out: Buffer::default(),
+            pace: Pace::default(),
             closing: false,
             sni: None,
             peer: None,
@@ -168,6 +172,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Stream<IO> {
         let polled = Pin::new(&mut self.io).poll_read(cx, &mut room);
         let count = room.filled().len();
         into.filled(count);
+        if polled.is_pending() {
+            self.wire_in.settle();
+            self.input.settle();
+            return Poll::Pending;
+        }
         ready!(polled)?;
         if count == 0 {
             return Poll::Ready(Ok(false));
@@ -204,7 +213,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Stream<IO> {
             {
                 let wires =
                     &mut Wires { incoming: &mut self.wire_in, plain: &mut self.input, outgoing: &mut self.wire_out };
-                session.seal(self.out.as_slice(), wires).map_err(invalid)?;
+                let mut left = self.out.as_slice();
+                while !left.is_empty() {
+                    let (next, rest) = left.split_at(self.pace.next(left.len(), Instant::now));
+                    session.seal(next, wires).map_err(invalid)?;
+                    left = rest;
+                }
                 self.out.clear();
             }
             ready!(self.poll_write_wire(cx))?;
