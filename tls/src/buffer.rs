@@ -11,11 +11,11 @@ const SMALL: usize = 2 * 1024;
 /// keep waiting.
 const LARGE: usize = 2 * SIZE;
 /// Sizes of memory that is lent, and how many of each a thread keeps; more go back to the allocator.
-const CLASSES: [(usize, usize); 3] = [(SMALL, 128), (SIZE, 32), (LARGE, 8)];
+const CLASSES: [(usize, usize); 4] = [(SMALL, 128), (SIZE, 32), (LARGE, 8), (2 * LARGE, 4)];
 
 thread_local! {
     /// Memory that nobody uses, by class.
-    static FREE: RefCell<[Vec<Vec<u8>>; 3]> = const { RefCell::new([Vec::new(), Vec::new(), Vec::new()]) };
+    static FREE: RefCell<[Vec<Vec<u8>>; 4]> = const { RefCell::new([const { Vec::new() }; 4]) };
 }
 
 /// Memory for so many bytes, initialised.

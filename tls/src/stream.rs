@@ -22,6 +22,8 @@ use crate::session::{Session, Wires};
 
 /// Unsent bytes at which [`AsyncWrite::poll_write`] waits for the socket.
 const HIGH: usize = 64 * 1024;
+/// So many bytes are worth a record of their own.
+const MANY: usize = 8 * 1024;
 /// Least space for one read, bytes.
 const READ: usize = 16 * 1024;
 
@@ -207,25 +209,41 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Stream<IO> {
     /// The socket's.
     pub fn poll_flush_all(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            if let Some(session) = &mut self.session
-                && !self.out.is_empty()
-                && self.wire_out.len() < SIZE
-            {
-                let wires =
-                    &mut Wires { incoming: &mut self.wire_in, plain: &mut self.input, outgoing: &mut self.wire_out };
-                let mut left = self.out.as_slice();
-                while !left.is_empty() {
-                    let (next, rest) = left.split_at(self.pace.next(left.len(), Instant::now));
-                    session.seal(next, wires).map_err(invalid)?;
-                    left = rest;
-                }
-                self.out.clear();
+            if self.session.is_some() && !self.out.is_empty() && self.wire_out.len() < SIZE {
+                let out = std::mem::take(&mut self.out);
+                self.seal(out.as_slice())?;
             }
             ready!(self.poll_write_wire(cx))?;
             if self.out.is_empty() {
                 return Pin::new(&mut self.io).poll_flush(cx);
             }
         }
+    }
+
+    /// Sends bytes with the next flush, behind what waits already. Many of them are sealed where they are: that saves copying
+    /// them once.
+    ///
+    /// # Errors
+    /// When the connection has failed.
+    pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.session.is_none() || bytes.len() < MANY || self.wire_out.len() >= SIZE {
+            self.out.push(bytes);
+            return Ok(());
+        }
+        let out = std::mem::take(&mut self.out);
+        self.seal(out.as_slice())?;
+        self.seal(bytes)
+    }
+
+    fn seal(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        let Some(session) = &mut self.session else { return Ok(()) };
+        let wires = &mut Wires { incoming: &mut self.wire_in, plain: &mut self.input, outgoing: &mut self.wire_out };
+        while !bytes.is_empty() {
+            let (next, rest) = bytes.split_at(self.pace.next(bytes.len(), Instant::now));
+            session.seal(next, wires).map_err(invalid)?;
+            bytes = rest;
+        }
+        Ok(())
     }
 
     fn poll_write_wire(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

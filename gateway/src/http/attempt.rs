@@ -35,6 +35,9 @@ const BACK_OFF: Duration = Duration::from_millis(25);
 /// Envoy's longest interval between tries.
 const BACK_OFF_MAX: Duration = Duration::from_millis(250);
 
+/// Istio `maxRequestsPerConnection` below which HTTP/2 connections are made side by side.
+const FEW: u32 = 10;
+
 /// A connection with room for a request.
 pub(crate) struct Connected {
     /// The side towards the endpoint.
@@ -75,6 +78,9 @@ pub(crate) async fn next(
     let place = Place::new(&dial, address, host);
     let deadline = exchange.deadline;
     if dial.h2 {
+        if let Some(stream) = desk.shared.find(&place, h2::client::Connection::stream) {
+            return Ok(Connected { up: Up::H2(Box::new(stream)), dial, place, reused: true });
+        }
         // Apart, as dialling below: what is rarely needed takes no room in every request's future.
         return Box::pin(shared(desk, dial, address, place, host, deadline)).await;
     }
@@ -107,15 +113,14 @@ async fn shared(
         place: place.clone(),
         reused,
     };
-    if let Some(stream) = find() {
-        return Ok(connected(stream, true));
-    }
     let dialling = desk.shared.dialling(&place);
     // Waiting for another request's dial counts as connecting, too.
     let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
     let limit = left.min(dial.connect_timeout);
     let work = async {
-        let _only_one = dialling.lock().await;
+        // Where each connection serves few requests, nobody waits for another one's.
+        let few = dial.requests.is_some_and(|limit| limit < FEW);
+        let _only_one = if few { None } else { Some(dialling.lock().await) };
         if let Some(stream) = find() {
             return Ok(connected(stream, true));
         }
@@ -195,9 +200,11 @@ pub(crate) fn broke(exchange: &mut Exchange, tried: &Tried, broken: &Broken, fai
     if !tried.replayable {
         return false;
     }
+    let unseen = matches!(broken, Broken::Reset { unseen: true });
     let stale = tried.reused && tried.idempotent && matches!(broken, Broken::Closed { untouched: true });
-    if stale && !exchange.refreshed {
-        // A kept connection that the endpoint closed at the same moment: once, and it is no retry.
+    if (stale || unseen) && !exchange.refreshed {
+        // A kept connection that the endpoint closed at the same moment, or a request that it says it has not looked at: once,
+        // and it is no retry.
         exchange.refreshed = true;
         exchange.attempts -= 1;
         return true;

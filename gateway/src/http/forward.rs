@@ -2,6 +2,7 @@
 
 use std::{
     future::poll_fn,
+    pin::pin,
     rc::Rc,
     task::{Context, Poll},
 };
@@ -17,6 +18,7 @@ use super::{
     head::{Head, Length},
     limits::{BODY, INTERIM, REPLAY, STREAM_IDLE, WRITE},
     record::grpc_status,
+    reply,
     serve::Desk,
     side::{Down, Up},
 };
@@ -34,7 +36,7 @@ pub(crate) async fn forward(
 ) -> Result<bool, Failure> {
     let mut replay = Replay::new(&heads.request);
     let connected = loop {
-        attempt::back_off(exchange).await;
+        unless_gone(down, attempt::back_off(exchange)).await?;
         if let Some(connected) = one_try(desk, exchange, heads, down, &mut replay).await? {
             break connected;
         }
@@ -53,7 +55,8 @@ async fn one_try(
     down: &mut Down<'_>,
     replay: &mut Replay,
 ) -> Result<Option<Connected>, Failure> {
-    let mut connected = match attempt::next(desk, exchange, &heads.request, down.is_h2()).await {
+    let h2 = down.is_h2();
+    let mut connected = match unless_gone(down, attempt::next(desk, exchange, &heads.request, h2)).await? {
         Ok(connected) => connected,
         Err(mut failure) => {
             return if attempt::connect_failed(exchange, &mut failure) { Ok(None) } else { Err(failure) };
@@ -94,6 +97,16 @@ async fn one_try(
             if attempt::broke(exchange, &tried, &broken, &failure) { Ok(None) } else { Err(failure) }
         }
     }
+}
+
+/// Waits for something that serves the client alone, as long as it is there.
+async fn unless_gone<T>(down: &mut Down<'_>, work: impl Future<Output = T>) -> Result<T, Failure> {
+    let mut work = pin!(work);
+    poll_fn(|cx| match work.as_mut().poll(cx) {
+        Poll::Ready(done) => Poll::Ready(Ok(done)),
+        Poll::Pending => down.poll_gone(cx).map(|()| Err(Failure::DownstreamClosed)),
+    })
+    .await
 }
 
 /// Istio `maxRequestsPerConnection`: whether this is the last request of an HTTP/1.1 connection.
@@ -203,9 +216,10 @@ impl Wait {
         let _ = down.poll_flush(cx);
         if exchange.request.done {
             self.start_timeouts(exchange, replay.upgrade);
-            if down.poll_gone(cx).is_ready() {
-                return Poll::Ready(Err(Stop::Client(Failure::DownstreamClosed)));
-            }
+        }
+        // HTTP/1.1 tells only once all of the request has come.
+        if (exchange.request.done || down.is_h2()) && down.poll_gone(cx).is_ready() {
+            return Poll::Ready(Err(Stop::Client(Failure::DownstreamClosed)));
         }
         self.progress.note(exchange.request.bytes);
         self.limit(exchange, down, waits, cx)
@@ -289,7 +303,10 @@ async fn stream(
         exchange.request.done = false;
         heads.complete_upgrade(down.is_h2());
     }
-    let mut ended = down.send_head(&heads.response, close, empty).map_err(|_| Failure::DownstreamClosed);
+    let mut ended = match reply::head_room(down).await {
+        Ok(()) => down.send_head(&heads.response, close, empty).map_err(|_| Failure::DownstreamClosed),
+        Err(_) => Err(Failure::DownstreamClosed),
+    };
     if ended.is_ok() {
         let now = exchange.answered.unwrap_or(exchange.started);
         let mut relay = Relay { progress: Progress { moved: u64::MAX, last: now }, tunnel, deaf: false };
@@ -365,7 +382,8 @@ impl Relay {
         if waits == Waits::Done && written && (!self.tunnel || uploaded || self.deaf) {
             return Poll::Ready(Ok(()));
         }
-        if !self.tunnel && exchange.request.done && down.poll_gone(cx).is_ready() {
+        let tells = down.is_h2() || (!self.tunnel && exchange.request.done);
+        if tells && down.poll_gone(cx).is_ready() {
             return Poll::Ready(Err(Failure::DownstreamClosed));
         }
         let moved = exchange.response.bytes.wrapping_sub(down.unsent() as u64);

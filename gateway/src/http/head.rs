@@ -113,6 +113,11 @@ impl Head {
         (self.close, self.upgrade) = (other.close, other.upgrade);
     }
 
+    /// Bytes of names and values, removed ones included.
+    pub(crate) fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Whether it holds more memory than heads usually need.
     pub(crate) fn is_large(&self) -> bool {
         self.bytes.capacity() > 8 * 1024

@@ -37,7 +37,7 @@ pub(crate) const UNWANTED: usize = 256 * 1024;
 /// Streams of one HTTP/2 connection from a client.
 pub(crate) const STREAMS: u32 = 100;
 /// Receive window of a connection from a client, bytes.
-pub(crate) const CONNECTION_WINDOW: u32 = 1024 * 1024;
+pub(crate) const CONNECTION_WINDOW: u32 = STREAMS * 65_535;
 /// Between looks whether an endpoint with requests still answers (HTTP/2 PING).
 pub(crate) const PING: Duration = Duration::from_secs(30);
 /// An endpoint answers a PING within this time.

@@ -156,6 +156,7 @@ async fn send(
         skim(down).await;
     }
     let close = close || !down.is_read();
+    head_room(down).await?;
     down.send_head(head, close, body.is_empty())?;
     if !body.is_empty() {
         write(down, body).await?;
@@ -220,6 +221,27 @@ async fn write(down: &mut Down<'_>, mut body: &[u8]) -> Result<(), Broken> {
         body = &body[count..];
     }
     Ok(())
+}
+
+/// Waits until the head of an answer can go out.
+///
+/// # Errors
+/// When the client takes nothing for too long.
+pub(crate) async fn head_room(down: &mut Down<'_>) -> Result<(), Broken> {
+    if !down.is_h2() {
+        return Ok(());
+    }
+    let mut armed = false;
+    poll_fn(|cx| match down.poll_head_room(cx) {
+        Poll::Ready(()) => Poll::Ready(Ok(())),
+        Poll::Pending => {
+            if !std::mem::replace(&mut armed, true) {
+                down.deadline().arm(WRITE);
+            }
+            down.deadline().poll(cx).map(|()| Err(Broken::Stalled))
+        }
+    })
+    .await
 }
 
 async fn flush(down: &mut Down<'_>) -> Result<(), Broken> {

@@ -65,6 +65,14 @@ impl Down<'_> {
         }
     }
 
+    /// Waits until the head of an answer can go out: HTTP/2 has many of them.
+    pub(crate) fn poll_head_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::H1(_) => Poll::Ready(()),
+            Self::H2(it) => it.poll_head_room(cx),
+        }
+    }
+
     /// An answer before the answer (1xx).
     pub(crate) fn send_interim(&mut self, head: &Head) {
         each!(self, Down, it => it.send_interim(head));

@@ -96,7 +96,7 @@ impl<C> Pool<C> {
 
 /// Connections that many requests share, of one worker; one dial per place at a time.
 pub(crate) struct Shared<C> {
-    places: RefCell<HashMap<Place, Slot<C>>>,
+    places: RefCell<HashMap<Place, Slot<C>, RandomState>>,
 }
 
 struct Slot<C> {
@@ -106,7 +106,7 @@ struct Slot<C> {
 
 impl<C> Default for Shared<C> {
     fn default() -> Self {
-        Self { places: RefCell::new(HashMap::new()) }
+        Self { places: RefCell::new(HashMap::default()) }
     }
 }
 
@@ -116,8 +116,9 @@ impl<C> Shared<C> {
         let mut places = self.places.borrow_mut();
         let slot = places.get_mut(place)?;
         slot.open.iter_mut().find_map(|one| {
+            let made = of(&mut one.connection)?;
             one.since = Instant::now();
-            of(&mut one.connection)
+            Some(made)
         })
     }
 

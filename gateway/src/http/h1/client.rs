@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use super::{
     body::Body,
     read::{self, After, Asked, Scan},
-    server::{poll_body, poll_flush, poll_room},
+    server::{poll_body, poll_flush, poll_room, send},
     write::{self, Framing},
 };
 use crate::{
@@ -140,8 +140,7 @@ impl Sink for Client {
     }
 
     fn send(&mut self, bytes: &[u8]) -> Result<(), Broken> {
-        write::data(bytes, self.framing, self.stream.out());
-        Ok(())
+        send(&mut self.stream, bytes, self.framing)
     }
 
     fn end(&mut self, trailers: Option<&Head>) -> Result<(), Broken> {

@@ -199,8 +199,7 @@ impl Sink for Server {
     }
 
     fn send(&mut self, bytes: &[u8]) -> Result<(), Broken> {
-        write::data(bytes, self.framing, self.stream.out());
-        Ok(())
+        send(&mut self.stream, bytes, self.framing)
     }
 
     fn end(&mut self, trailers: Option<&Head>) -> Result<(), Broken> {
@@ -245,6 +244,17 @@ pub(super) fn poll_body(
                 }
                 Ok(false) | Err(_) => return Poll::Ready(Err(Broken::Closed { untouched: false })),
             },
+        }
+    }
+}
+
+/// Sends content.
+pub(super) fn send(stream: &mut Stream<TcpStream>, bytes: &[u8], framing: Framing) -> Result<(), Broken> {
+    match framing {
+        Framing::Plain => stream.send(bytes).map_err(|_| Broken::Closed { untouched: false }),
+        Framing::Chunked => {
+            write::chunk(bytes, stream.out());
+            Ok(())
         }
     }
 }

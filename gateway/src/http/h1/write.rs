@@ -115,13 +115,10 @@ fn status_line(status: u16, out: &mut Buffer) {
     out.push(b"\r\n");
 }
 
-/// Writes some content.
-pub(crate) fn data(bytes: &[u8], framing: Framing, out: &mut Buffer) {
+/// Writes some content as a chunk.
+pub(crate) fn chunk(bytes: &[u8], out: &mut Buffer) {
     if bytes.is_empty() {
         return;
-    }
-    if framing == Framing::Plain {
-        return out.push(bytes);
     }
     let mut text = [0; 24];
     let mut rest = &mut text[..];

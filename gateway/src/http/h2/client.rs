@@ -24,6 +24,9 @@ use crate::{
     net::{deadline::Deadline, facts::Facts},
 };
 
+/// Heads that a connection keeps for the next answers.
+const SPARE: usize = 8;
+
 /// A connection that many requests share.
 pub(crate) struct Connection {
     facts: Rc<Facts>,
@@ -53,7 +56,7 @@ impl Connection {
             return Err("the endpoint does not begin as HTTP/2 does");
         }
         let (streams, core) = (Rc::new(()), Rc::new(RefCell::new(core)));
-        let driver = Driver { core: Rc::clone(&core), streams: Rc::downgrade(&streams), asked: false };
+        let driver = Driver { core: Rc::clone(&core), streams: Rc::downgrade(&streams), asked: None };
         tokio::task::spawn_local(driver.run());
         Ok(Self { facts: connection.facts, core, streams, left: limit.unwrap_or(u32::MAX) })
     }
@@ -102,7 +105,8 @@ impl Drop for Connection {
 struct Driver {
     core: Shared,
     streams: Weak<()>,
-    asked: bool,
+    /// A PING was sent when so many frames had come, and so many bytes waited for the endpoint.
+    asked: Option<(u64, usize)>,
 }
 
 impl Driver {
@@ -115,8 +119,10 @@ impl Driver {
                 if core.poll(cx).is_ready() {
                     return Poll::Ready(());
                 }
-                if self.asked && core.state.pong {
-                    (self.asked, ping) = (false, Instant::now() + PING);
+                // Whatever comes shows that it is there, and so does what it takes: the PING stands behind that.
+                let alive = |(frames, unsent)| core.state.frames != frames || core.stream.unsent() < unsent;
+                if self.asked.is_some_and(alive) {
+                    (self.asked, ping) = (None, Instant::now() + PING);
                 }
                 if self.streams.strong_count() == 0 && core.stream.unsent() == 0 {
                     core.fail(Code::NO_ERROR);
@@ -127,16 +133,16 @@ impl Driver {
                 if deadline.poll(cx).is_pending() {
                     return Poll::Pending;
                 }
-                if self.asked || limit.is_some_and(|limit| limit < ping) {
+                if self.asked.is_some() || limit.is_some_and(|limit| limit < ping) {
                     return Poll::Ready(());
                 }
+                ping = Instant::now() + PING;
                 // Without requests nobody needs to know.
-                self.asked = core.state.live > 0;
-                if self.asked {
-                    core.state.pong = false;
+                if core.state.live > 0 {
                     frame::write(kind::PING, 0, 0, frame::PING, core.stream.out());
+                    self.asked = Some((core.state.frames, core.stream.unsent()));
+                    ping = Instant::now() + PONG;
                 }
-                ping = Instant::now() + if self.asked { PONG } else { PING };
             }
         })
         .await;
@@ -174,7 +180,10 @@ impl Stream {
             state.last = if state.last == 0 { 1 } else { state.last + 2 };
             let id = state.last;
             let key = state.begin(id);
-            state.slot(key).bodiless = head.method() == "HEAD";
+            let (alone, frames) = (state.live == 1, state.frames);
+            let slot = state.slot(key);
+            slot.bodiless = head.method() == "HEAD";
+            slot.alone_at = alone.then_some(frames);
             Half::new(&self.core, key, id)
         };
         half.send_block(empty && !self.tunnel, |block| message::write_request(head, block))?;
@@ -191,10 +200,15 @@ impl Stream {
         let slot = core.state.slot(half.key);
         if let Some(mut found) = slot.heads.pop_front() {
             std::mem::swap(head, &mut found);
-            if self.tunnel && head.status == 200 {
+            if self.tunnel && (200..300).contains(&head.status) {
+                slot.promised = None;
+                slot.bodiless = false;
                 head.upgrade = Some(Upgrade::WebSocket);
                 head.status = 101;
                 head.length = Length::Unknown;
+            }
+            if core.state.spare.len() < SPARE {
+                core.state.spare.push(found);
             }
             return Poll::Ready(Ok(()));
         }

@@ -5,7 +5,7 @@ use tls::buffer::Buffer;
 use super::{
     frame::{Code, Frame, Wrong, flag},
     message::Fields,
-    state::{Block, Opened, State},
+    state::{Block, HEADS, Opened, State},
 };
 use crate::http::{
     exchange::Lent,
@@ -31,7 +31,7 @@ impl State {
             return Err(Wrong::Connection(Code::FLOW_CONTROL));
         }
         let Some(key) = self.find(frame.stream) else {
-            self.watch.fruitless();
+            self.note_late(content);
             self.give_back(payload.len(), out);
             return self.gone(frame.stream);
         };
@@ -50,7 +50,7 @@ impl State {
             return Err(Wrong::Stream(frame.stream, code));
         }
         if slot.broken.is_some() {
-            self.watch.fruitless();
+            self.note_late(content);
             self.give_back(payload.len(), out);
             return Ok(());
         }
@@ -72,6 +72,13 @@ impl State {
         self.slots[key].wake();
         self.owe(key, padding, out);
         Ok(())
+    }
+
+    /// Content for a stream that is over; how much there can be of it, its window says.
+    fn note_late(&mut self, content: &[u8]) {
+        if content.is_empty() {
+            self.watch.fruitless();
+        }
     }
 
     /// Keeps content until somebody takes it.
@@ -151,7 +158,7 @@ impl State {
         if self.beyond.is_some_and(|last| stream > last) {
             return self.skip(block);
         }
-        if self.live >= STREAMS as usize {
+        if self.is_full() {
             self.skip(block)?;
             self.watch.fruitless();
             return Err(Wrong::Stream(stream, Code::REFUSED_STREAM));
@@ -161,11 +168,20 @@ impl State {
         let key = self.begin(stream);
         let slot = &mut self.slots[key];
         slot.remote = end;
+        slot.head = heads.request.size();
+        self.heads += slot.head;
         if let Length::Exact(bytes) = heads.request.length {
             slot.promised = Some(bytes);
         }
         self.opened.push(Opened { key, id: stream, heads, refused });
         Ok(())
+    }
+
+    /// Whether no further stream can be served: streams that the client has taken back do not count twice over.
+    fn is_full(&self) -> bool {
+        let most = STREAMS as usize;
+        let taken_back = || self.slots.iter().filter(|slot| slot.taken_back).count();
+        self.heads > HEADS || self.live >= 2 * most || (self.live >= most && self.live - taken_back() >= most)
     }
 
     fn skip(&mut self, block: &[u8]) -> Result<(), Wrong> {
@@ -199,7 +215,7 @@ impl State {
     }
 
     fn take_answer(&mut self, key: usize, end: bool, block: &[u8]) -> Result<(), Wrong> {
-        let mut head = Box::<Head>::default();
+        let mut head = self.spare.pop().unwrap_or_default();
         let bodiless = self.slots[key].bodiless;
         let read = self.decode(block, &mut head)?.response(end, bodiless);
         let slot = &mut self.slots[key];
@@ -209,6 +225,7 @@ impl State {
             Ok(()) if interim && end => "an interim answer ends the stream",
             Ok(()) if interim && slot.heads.len() >= INTERIM as usize => "it sends interim answers without end",
             Ok(()) => {
+                slot.replied = true;
                 slot.answered = !interim;
                 slot.remote = end;
                 slot.bodiless |= !interim && head.length == Length::Empty;

@@ -4,7 +4,7 @@ use tls::buffer::Buffer;
 
 use super::{
     frame::{self, Code, Frame, LONGEST, MOST_WINDOW, Wrong, flag, kind, setting},
-    slot::Slot,
+    hpack::TABLE,
     state::State,
 };
 use crate::http::flow::Broken;
@@ -26,10 +26,11 @@ impl State {
         if let Some(key) = self.find(frame.stream) {
             let slot = &mut self.slots[key];
             (slot.reset, slot.taken_back) = (true, true);
-            slot.fail(Broken::Reset { unseen: code == Code::REFUSED_STREAM });
-            self.note_reset();
-        } else if self.ended.contains(&frame.stream) {
-            self.note_reset();
+            let replied = slot.replied;
+            slot.fail(Broken::Reset { unseen: code == Code::REFUSED_STREAM && !replied });
+            if !replied {
+                self.note_reset();
+            }
         }
         Ok(())
     }
@@ -43,6 +44,7 @@ impl State {
             return Err(FRAME_SIZE);
         }
         if frame.has(flag::ACK) {
+            self.acknowledged = true;
             return Ok(());
         }
         for [a, b, value @ ..] in all {
@@ -55,6 +57,8 @@ impl State {
 
     fn set(&mut self, id: u16, value: u32) -> Result<(), Wrong> {
         match id {
+            // RFC 7541 section 4.2: the next block says that the table is smaller; ours is not used at all.
+            setting::TABLE => self.shrink |= (value as usize) < TABLE,
             setting::ENABLE_PUSH if value > u32::from(self.server) => return Err(PROTOCOL),
             setting::MAX_STREAMS => self.allowed = value,
             setting::INITIAL_WINDOW => {
@@ -141,8 +145,8 @@ impl State {
             if slot.send_window > MOST_WINDOW {
                 return Err(Wrong::Stream(frame.stream, Code::FLOW_CONTROL));
             }
-            if slot.starved {
-                Slot::wake(slot);
+            if std::mem::take(&mut slot.starved) {
+                slot.wake();
             }
         }
         Ok(())

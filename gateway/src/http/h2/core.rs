@@ -27,8 +27,14 @@ pub(super) struct Core {
     begun: bool,
     /// Since when, and for how long at most, the rest of a frame or a header block is waited for.
     partial: Option<(Instant, Duration)>,
-    /// How much waited for the peer when that last changed, and when it did.
-    unsent: (usize, Instant),
+    /// Since when the peer has taken nothing of what waits for it; meaningless while nothing waits.
+    taken: Instant,
+    /// Something waits for the socket.
+    waits: bool,
+    /// What reading made us write while too much waited for the peer already, bytes.
+    forced: usize,
+    /// When the last stream ended.
+    pub(super) idle_since: Instant,
     /// GOAWAY with a reason was written: nothing is read any more.
     failed: bool,
 }
@@ -47,7 +53,10 @@ impl Core {
             driver: None,
             begun: !server,
             partial: Some((now, limits::HEAD)),
-            unsent: (0, now),
+            taken: now,
+            waits: false,
+            forced: 0,
+            idle_since: now,
             failed: false,
         }
     }
@@ -64,10 +73,8 @@ impl Core {
                 let _ = self.flush(cx);
                 return Poll::Ready(());
             }
-            // Whoever does not read what it asked for is not read either.
-            if self.stream.unsent() >= HIGH && self.flush(cx).is_pending() && self.stream.unsent() >= HIGH {
-                return Poll::Pending;
-            }
+            // Whoever does not read is read all the same: it may be waiting for us to. What it can make us keep is bounded by
+            // windows, by the number of streams, and by `forced`.
             match self.stream.poll_fill(cx) {
                 Poll::Ready(Ok(true)) => {}
                 Poll::Ready(_) => return Poll::Ready(()),
@@ -102,11 +109,17 @@ impl Core {
                 return self.fail(Code::FRAME_SIZE);
             }
             let Some(payload) = input.get(HEAD..HEAD + frame.length) else { break };
-            let taken = self.state.take(frame, payload, out);
-            match taken {
+            let before = out.len();
+            match self.state.take(frame, payload, out) {
                 Ok(()) => {}
                 Err(Wrong::Stream(id, code)) => self.state.refuse(id, code, out),
                 Err(Wrong::Connection(code)) => return self.fail(code),
+            }
+            self.forced += out.len() - before;
+            if self.stream.unsent() < HIGH {
+                self.forced = 0;
+            } else if self.forced > HIGH {
+                return self.fail(Code::CALM);
             }
             self.stream.consume(HEAD + frame.length);
             taken_some = true;
@@ -134,18 +147,26 @@ impl Core {
     pub(super) fn fail(&mut self, code: Code) {
         if !self.failed {
             self.failed = true;
-            let last = if self.state.server { self.state.last } else { 0 };
+            let last = if self.state.server { self.state.beyond.unwrap_or(self.state.last) } else { 0 };
             frame::write_go_away(last, code, self.stream.out());
         }
     }
 
     /// Sends what waits. Ready with whether the peer can still be sent to.
     pub(super) fn flush(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        if self.stream.unsent() == 0 {
+        let before = self.stream.unsent();
+        if before == 0 {
             return Poll::Ready(true);
+        }
+        if !self.waits {
+            self.taken = Instant::now();
         }
         self.state.flushes += 1;
         let flushed = self.stream.poll_flush_all(cx);
+        self.waits = flushed.is_pending();
+        if self.waits && self.stream.unsent() < before {
+            self.taken = Instant::now();
+        }
         if self.stream.unsent() < HIGH {
             self.state.wake_starved();
         }
@@ -160,12 +181,8 @@ impl Core {
     }
 
     /// When the peer has to have gone on with what it began, or taken something, at the latest.
-    pub(super) fn limit(&mut self) -> Option<Instant> {
-        let unsent = self.stream.unsent();
-        if unsent != self.unsent.0 {
-            self.unsent = (unsent, Instant::now());
-        }
-        let write = (unsent > 0).then(|| self.unsent.1 + WRITE);
+    pub(super) fn limit(&self) -> Option<Instant> {
+        let write = self.waits.then(|| self.taken + WRITE);
         let read = self.partial.map(|(since, limit)| since + limit);
         write.into_iter().chain(read).min()
     }

@@ -41,6 +41,7 @@ pub(super) mod flag {
 
 /// Settings (RFC 9113 section 6.5.2).
 pub(super) mod setting {
+    pub(crate) const TABLE: u16 = 1;
     pub(crate) const ENABLE_PUSH: u16 = 2;
     pub(crate) const MAX_STREAMS: u16 = 3;
     pub(crate) const INITIAL_WINDOW: u16 = 4;
@@ -126,12 +127,16 @@ pub(super) fn write(kind: u8, flags: u8, stream: u32, payload: &[u8], out: &mut 
 
 /// Writes a header block, in as many frames as it needs.
 pub(super) fn write_block(stream: u32, end: bool, block: &[u8], out: &mut Buffer) {
-    let mut parts = block.chunks(LONGEST).peekable();
     let (mut next, mut flags) = (kind::HEADERS, if end { flag::END_STREAM } else { 0 });
-    while let Some(part) = parts.next() {
-        let last = if parts.peek().is_none() { flag::END_HEADERS } else { 0 };
+    let mut rest = block;
+    loop {
+        let (part, after) = rest.split_at(rest.len().min(LONGEST));
+        let last = if after.is_empty() { flag::END_HEADERS } else { 0 };
         write(next, flags | last, stream, part, out);
-        (next, flags) = (kind::CONTINUATION, 0);
+        if after.is_empty() {
+            return;
+        }
+        (next, flags, rest) = (kind::CONTINUATION, 0, after);
     }
 }
 

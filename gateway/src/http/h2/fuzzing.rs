@@ -5,7 +5,7 @@ use tls::buffer::Buffer;
 use super::{
     frame::{Code, FIRST_WINDOW, Frame, HEAD, LONGEST, Wrong},
     hpack::{Decoder, write_field},
-    state::State,
+    state::{Room, State},
 };
 use crate::http::name::Name;
 
@@ -74,8 +74,9 @@ fn act(what: u8, state: &mut State, open: &mut Vec<usize>, out: &mut Buffer) {
             state.took(key, count, out);
         }
         1 if !state.slot(key).local && !state.slot(key).reset => {
-            let room = state.room(key, 10);
-            state.send(key, &[0; 10][..room], out);
+            if let Room::Some(room) = state.room(key, 10) {
+                state.send(key, &[0; 10][..room], out);
+            }
         }
         2 if !state.slot(key).local && !state.slot(key).reset => state.end(key, out),
         3 => {

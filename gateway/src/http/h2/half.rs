@@ -5,7 +5,14 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::{core::Shared, frame, frame::Code, hpack, message};
+use tokio::time::Instant;
+
+use super::{
+    core::Shared,
+    frame::{self, Code},
+    hpack, message,
+    state::Room,
+};
 use crate::http::{
     flow::{Broken, Piece, Sink, Source},
     head::Head,
@@ -30,15 +37,21 @@ impl Half {
     /// Sends a head as a block; `end`: and the end of our half.
     pub(super) fn send_block(&self, end: bool, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), Broken> {
         let core = &mut *self.core.borrow_mut();
+        let (dead, server) = (core.state.dead, core.state.server);
         let slot = core.state.slot(self.key);
         if let Some(broken) = slot.broken.as_ref().filter(|_| slot.reset) {
             return Err(broken.clone());
         }
-        if core.state.dead {
+        if dead {
             return Err(Broken::Closed { untouched: false });
         }
-        slot_end(&mut core.state, self.key, end);
+        slot.local |= end;
+        slot.replied |= server;
+        let shrink = std::mem::take(&mut core.state.shrink);
         hpack::with_block(|block| {
+            if shrink {
+                hpack::write_empty_table(block);
+            }
             write(block);
             frame::write_block(self.id, end, block, core.stream.out());
         });
@@ -59,16 +72,24 @@ impl Half {
         Poll::Pending
     }
 
+    /// Waits until a head can go out without more waiting for the socket than may.
+    pub(super) fn poll_head_room(&self, cx: &Context<'_>) -> Poll<()> {
+        let core = &mut *self.core.borrow_mut();
+        let slot = core.state.slot(self.key);
+        if core.stream.unsent() < HIGH || slot.broken.is_some() {
+            return Poll::Ready(());
+        }
+        slot.wait(cx);
+        core.state.starve(self.key);
+        Poll::Pending
+    }
+
     /// Whether what the peer sends was read to its end.
     pub(super) fn is_read(&self) -> bool {
         let core = &mut *self.core.borrow_mut();
         let slot = core.state.slot(self.key);
         slot.remote && slot.recv.is_empty()
     }
-}
-
-fn slot_end(state: &mut super::state::State, key: usize, end: bool) {
-    state.slot(key).local |= end;
 }
 
 impl Source for Half {
@@ -78,7 +99,7 @@ impl Source for Half {
         if !slot.recv.is_empty() {
             return Poll::Ready(Ok(Piece::Data(slot.recv.len())));
         }
-        if slot.remote {
+        if slot.remote || (slot.bodiless && slot.answered) {
             self.trailers = self.trailers.take().or_else(|| slot.trailers.take());
             return Poll::Ready(Ok(Piece::End));
         }
@@ -109,7 +130,6 @@ impl Sink for Half {
     fn poll_room(&mut self, cx: &mut Context<'_>, _: usize) -> Poll<Result<usize, Broken>> {
         let core = &mut *self.core.borrow_mut();
         let left = HIGH.saturating_sub(core.stream.unsent());
-        let room = core.state.room(self.key, left);
         let slot = core.state.slot(self.key);
         if let Some(broken) = &slot.broken {
             return Poll::Ready(Err(broken.clone()));
@@ -118,12 +138,15 @@ impl Sink for Half {
             // Nobody wants the rest: it is read and dropped, as a HEAD's would be.
             return Poll::Ready(Ok(HIGH));
         }
-        if room > 0 {
-            return Poll::Ready(Ok(room));
-        }
-        slot.starved = true;
         slot.wait(cx);
-        Poll::Pending
+        match core.state.room(self.key, left) {
+            Room::Some(room) => Poll::Ready(Ok(room)),
+            Room::None => Poll::Pending,
+            Room::Later => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+        }
     }
 
     fn send(&mut self, bytes: &[u8]) -> Result<(), Broken> {
@@ -136,7 +159,7 @@ impl Sink for Half {
     }
 
     fn end(&mut self, trailers: Option<&Head>) -> Result<(), Broken> {
-        match trailers {
+        match trailers.filter(|trailers| trailers.fields().next().is_some()) {
             _ if self.core.borrow_mut().state.slot(self.key).local => Ok(()),
             Some(trailers) => self.send_block(true, |block| message::write_trailers(trailers, block)),
             None => {
@@ -163,6 +186,9 @@ impl Drop for Half {
         let code = if core.state.slot(self.key).local && core.state.server { Code::NO_ERROR } else { self.code };
         let before = core.stream.unsent();
         core.state.close(self.key, code, core.stream.out());
+        if core.state.live == 0 {
+            core.idle_since = Instant::now();
+        }
         if core.stream.unsent() > before || core.state.live == 0 {
             core.kick();
         }

@@ -7,7 +7,7 @@ use super::huffman;
 use crate::http::name::Name;
 
 /// Size of our decoding table: the default of SETTINGS_HEADER_TABLE_SIZE (RFC 9113 section 6.5.2).
-const TABLE: usize = 4096;
+pub(super) const TABLE: usize = 4096;
 /// What each entry counts beside its text (RFC 7541 section 4.1).
 const ENTRY: usize = 32;
 
@@ -212,6 +212,11 @@ pub(super) const AUTHORITY: u8 = 1;
 pub(super) const METHOD: u8 = 2;
 /// `:path`.
 pub(super) const PATH: u8 = 4;
+
+/// Writes that our table is empty from here on (RFC 7541 section 6.3).
+pub(super) fn write_empty_table(out: &mut Vec<u8>) {
+    out.push(0x20);
+}
 
 /// Writes `:status`.
 pub(super) fn write_status(status: u16, out: &mut Vec<u8>) {

@@ -21,7 +21,7 @@ use crate::{
     http::{
         flow::{Broken, Piece, Sink, Source},
         head::Head,
-        limits::{FIRST_REQUEST, IDLE, MALFORMED},
+        limits::{FIRST_REQUEST, HIGH, IDLE, MALFORMED},
         linger::Linger,
         serve::{self, Desk},
         side::Down,
@@ -39,7 +39,6 @@ pub(crate) async fn serve(desk: &Rc<Desk>, connection: Connection, stop: watch::
         opened: Vec::new(),
         malformed: 0,
         leaving: Leaving::Not,
-        active: Instant::now(),
         deadline: Deadline::default(),
         age: desk.age(),
     };
@@ -77,8 +76,6 @@ struct Driver {
     /// Malformed requests in a row.
     malformed: u32,
     leaving: Leaving,
-    /// When there last was a stream.
-    active: Instant,
     deadline: Deadline,
     /// When the connection is to end.
     age: Option<Instant>,
@@ -105,9 +102,6 @@ impl Driver {
             if over.is_ready() {
                 return Poll::Ready(());
             }
-            if core.state.live > 0 {
-                self.active = Instant::now();
-            }
             let limit = core.limit();
             let (at, why) = match self.leaving {
                 Leaving::Told(since) if core.state.pong => (Some(since), Why::Told),
@@ -115,7 +109,7 @@ impl Driver {
                 Leaving::Going if core.state.live == 0 && core.stream.unsent() == 0 => return Poll::Ready(()),
                 Leaving::Going => (None, Why::Stalled),
                 Leaving::Not => {
-                    let idle = (core.state.live == 0).then(|| self.active + IDLE);
+                    let idle = (core.state.live == 0).then(|| core.idle_since + IDLE);
                     (idle.into_iter().chain(self.age).min(), Why::Over)
                 }
             };
@@ -194,8 +188,16 @@ impl Stream {
         self.half.send_block(end, |block| message::write_response(head, block))
     }
 
-    /// An answer before the answer.
+    /// Waits until the head of an answer can go out.
+    pub(crate) fn poll_head_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.half.poll_head_room(cx)
+    }
+
+    /// An answer before the answer; a client that takes nothing misses it.
     pub(crate) fn send_interim(&mut self, head: &Head) {
+        if self.half.core.borrow().stream.unsent() >= HIGH {
+            return;
+        }
         // A client that has gone is noticed by whoever waits for it.
         let _ = self.half.send_block(false, |block| message::write_response(head, block));
     }

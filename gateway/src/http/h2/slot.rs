@@ -45,6 +45,18 @@ pub(super) struct Slot {
     pub(super) waker: Option<Waker>,
     /// It waits for room: in a window, or in what goes out.
     pub(super) starved: bool,
+    /// It was woken because there is some, and has not looked yet.
+    pub(super) in_line: bool,
+    /// The round in which it was last given some, and the one in which it let others go first.
+    pub(super) served: u64,
+    /// See [`Self::served`].
+    pub(super) yielded: u64,
+    /// A head of ours has gone out (server), or one of the peer's has come (client).
+    pub(super) replied: bool,
+    /// It began on a connection without others, when so many frames had come (client).
+    pub(super) alone_at: Option<u64>,
+    /// Bytes of its head, decoded.
+    pub(super) head: usize,
     /// Its last DATA frame among the bytes that go out: which flush takes it, and where its head begins.
     pub(super) tail: Option<(u64, usize)>,
 }
@@ -52,12 +64,19 @@ pub(super) struct Slot {
 impl Slot {
     /// A stream that begins.
     pub(super) fn begin(&mut self, send_window: i64) {
-        *self = Self { recv_left: i64::from(FIRST_WINDOW), send_window, ..Self::default() };
+        self.clear();
+        (self.recv_left, self.send_window) = (i64::from(FIRST_WINDOW), send_window);
+    }
+
+    /// Forgets everything but its memory for heads.
+    pub(super) fn clear(&mut self) {
+        let mut heads = std::mem::take(&mut self.heads);
+        heads.clear();
+        *self = Self { heads, ..Self::default() };
     }
 
     /// Lets whoever serves it look again.
     pub(super) fn wake(&mut self) {
-        self.starved = false;
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }

@@ -15,11 +15,16 @@ use crate::http::{
     exchange::Lent,
     failure::Failure,
     flow::Broken,
+    head::Head,
     limits::{CONNECTION_WINDOW, HEAD_BYTES, STREAMS},
 };
 
 /// Streams that we ended and whose last frames may still be on their way.
-const ENDED: usize = 128;
+const ENDED: usize = 1024;
+/// Decoded bytes of the heads of all requests of a connection at once: references into the table make much of little.
+pub(super) const HEADS: usize = 512 * 1024;
+/// Content that one stream may send in a round while others want to, too.
+const SHARE: usize = 16 * 1024;
 
 /// A request that has begun.
 pub(super) struct Opened {
@@ -27,6 +32,16 @@ pub(super) struct Opened {
     pub(super) id: u32,
     pub(super) heads: Lent,
     pub(super) refused: Option<Failure>,
+}
+
+/// What a stream may send.
+pub(super) enum Room {
+    /// So many bytes.
+    Some(usize),
+    /// Nothing, until somebody makes room.
+    None,
+    /// It had its share: others first.
+    Later,
 }
 
 /// A header block that is not complete.
@@ -69,6 +84,23 @@ pub(super) struct State {
     pub(super) extended_connect: bool,
     /// Streams above this one are not looked at: we said so (server), or the peer did (client).
     pub(super) beyond: Option<u32>,
+    /// The peer knows our settings.
+    pub(super) acknowledged: bool,
+    /// The next block says that our table is empty.
+    pub(super) shrink: bool,
+    /// Frames that have come.
+    pub(super) frames: u64,
+    /// Heads that nobody uses.
+    #[expect(clippy::vec_box, reason = "the box is what wanders from here to a stream and back")]
+    pub(super) spare: Vec<Box<Head>>,
+    /// Decoded bytes of heads of requests that are served.
+    pub(super) heads: usize,
+    /// Some stream waits for room.
+    starved: bool,
+    /// Streams that were woken because there is room and have not looked yet; how often that was; who is first next time.
+    in_line: usize,
+    round: u64,
+    first: usize,
     /// A PING of ours was answered.
     pub(super) pong: bool,
     /// Flushes so far.
@@ -98,6 +130,15 @@ impl State {
             allowed: STREAMS,
             extended_connect: false,
             beyond: None,
+            acknowledged: false,
+            shrink: false,
+            frames: 0,
+            spare: Vec::new(),
+            heads: 0,
+            starved: false,
+            in_line: 0,
+            round: 1,
+            first: 0,
             pong: false,
             flushes: 0,
             dead: false,
@@ -106,22 +147,20 @@ impl State {
 
     /// Says what we allow: preface, settings, the connection's window.
     pub(super) fn greet(&mut self, out: &mut Buffer) {
-        let window = if self.server {
+        if self.server {
             let settings = [
                 (setting::MAX_STREAMS, STREAMS),
                 (setting::MAX_FIELDS, HEAD_BYTES as u32),
                 (setting::EXTENDED_CONNECT, 1),
             ];
             frame::write_settings(&settings, out);
-            CONNECTION_WINDOW
         } else {
             out.push(frame::PREFACE);
             frame::write_settings(&[(setting::ENABLE_PUSH, 0), (setting::MAX_FIELDS, HEAD_BYTES as u32)], out);
-            // Clients that take nothing must not keep an endpoint from serving others.
-            STREAMS * FIRST_WINDOW
-        };
-        frame::write_window(0, window - FIRST_WINDOW, out);
-        self.recv_left = i64::from(window);
+        }
+        // Streams that nobody takes from must not keep the peer from sending on others.
+        frame::write_window(0, CONNECTION_WINDOW - FIRST_WINDOW, out);
+        self.recv_left = i64::from(CONNECTION_WINDOW);
     }
 
     /// Whether a header block is not complete.
@@ -155,11 +194,13 @@ impl State {
         let id = std::mem::take(&mut self.ids[key]);
         let slot = &mut self.slots[key];
         let (whole, unread) = (slot.local && slot.remote, slot.recv.len());
+        self.heads -= slot.head;
+        self.in_line -= usize::from(slot.in_line);
         if !whole && !slot.reset && !self.dead {
             frame::write_reset(id, code, out);
             self.remember(id);
         }
-        self.slots[key] = Slot::default();
+        self.slots[key].clear();
         self.live -= 1;
         self.give_back(unread, out);
         if self.live == 0 && self.slots.len() > 8 {
@@ -176,7 +217,10 @@ impl State {
 
     /// Ends a stream whose peer broke the rules.
     pub(super) fn refuse(&mut self, id: u32, code: Code, out: &mut Buffer) {
-        self.note_reset();
+        // Who does not know our settings yet does not know how many streams there may be.
+        if code != Code::REFUSED_STREAM || self.acknowledged {
+            self.note_reset();
+        }
         frame::write_reset(id, code, out);
         self.remember(id);
         if let Some(key) = self.find(id) {
@@ -198,7 +242,8 @@ impl State {
         self.dead = true;
         for (slot, id) in self.slots.iter_mut().zip(&self.ids) {
             if *id != 0 {
-                let untouched = !slot.answered && slot.heads.is_empty();
+                // A connection that nobody else was on ended without a word since: it had been idle for too long.
+                let untouched = !slot.replied && slot.alone_at == Some(self.frames);
                 slot.fail(Broken::Closed { untouched });
             }
         }
@@ -206,14 +251,33 @@ impl State {
 
     /// Lets everybody who waits for room look again.
     pub(super) fn wake_starved(&mut self) {
-        self.slots.iter_mut().filter(|slot| slot.starved).for_each(Slot::wake);
+        if !self.starved {
+            return;
+        }
+        self.starved = false;
+        self.round += 1;
+        self.in_line = 0;
+        // Round robin: who was woken first is woken last next time.
+        let first = self.first.min(self.slots.len());
+        let (behind, before) = self.slots.split_at_mut(first);
+        let mut next = None;
+        for (at, slot) in before.iter_mut().chain(behind).enumerate() {
+            slot.in_line = std::mem::take(&mut slot.starved);
+            if slot.in_line {
+                self.in_line += 1;
+                next.get_or_insert(at);
+                slot.wake();
+            }
+        }
+        if let Some(at) = next {
+            self.first = (first + at + 1) % self.slots.len().max(1);
+        }
     }
 
     /// Bytes of content were taken, or dropped: the connection's share of them goes back to the peer.
     pub(super) fn give_back(&mut self, count: usize, out: &mut Buffer) {
         self.recv_owed += count as u32;
-        let full = if self.server { CONNECTION_WINDOW } else { STREAMS * FIRST_WINDOW };
-        if self.recv_owed >= full / 2 && !self.dead {
+        if self.recv_owed >= FIRST_WINDOW && !self.dead {
             frame::write_window(0, self.recv_owed, out);
             self.recv_left += i64::from(self.recv_owed);
             self.recv_owed = 0;
@@ -238,10 +302,30 @@ impl State {
         self.give_back(count, out);
     }
 
-    /// What may be sent on a stream now, with so many bytes waiting for the socket already.
-    pub(super) fn room(&self, key: usize, left: usize) -> usize {
-        let window = self.slots[key].send_window.min(self.send_window);
-        usize::try_from(window).unwrap_or(0).min(left)
+    /// What may be sent on a stream now, when the socket still has so much room.
+    pub(super) fn room(&mut self, key: usize, left: usize) -> Room {
+        let slot = &mut self.slots[key];
+        self.in_line -= usize::from(std::mem::take(&mut slot.in_line));
+        let window = slot.send_window.min(self.send_window);
+        let room = usize::try_from(window).unwrap_or(0).min(left);
+        if room == 0 {
+            (slot.starved, self.starved) = (true, true);
+            return Room::None;
+        }
+        if self.in_line == 0 {
+            return Room::Some(room);
+        }
+        if std::mem::replace(&mut slot.served, self.round) == self.round
+            && std::mem::replace(&mut slot.yielded, self.round) != self.round
+        {
+            return Room::Later;
+        }
+        Room::Some(room.min(SHARE))
+    }
+
+    /// Waits until what goes out is less.
+    pub(super) fn starve(&mut self, key: usize) {
+        (self.slots[key].starved, self.starved) = (true, true);
     }
 
     /// Writes content, as much as there was room for.
@@ -268,6 +352,7 @@ impl State {
 
     /// Takes a whole frame.
     pub(super) fn take(&mut self, frame: Frame, payload: &[u8], out: &mut Buffer) -> Result<(), Wrong> {
+        self.frames += 1;
         let protocol = Err(Wrong::Connection(Code::PROTOCOL));
         let continues = frame.kind == kind::CONTINUATION;
         match &self.block {
@@ -307,6 +392,11 @@ impl State {
 
     /// A frame that needs a stream came for one that is over: the rest of one that we ended, or a breach of the rules.
     pub(super) fn gone(&self, stream: u32) -> Result<(), Wrong> {
+        let passed = self.server && self.beyond.is_some_and(|last| stream > last);
+        if passed || (!self.server && !self.is_idle(stream)) {
+            // It began behind our GOAWAY, or it is one of ours that we have ended.
+            return Ok(());
+        }
         match (self.is_idle(stream), self.ended.contains(&stream)) {
             (true, _) => Err(Wrong::Connection(Code::PROTOCOL)),
             (false, true) => Ok(()),
