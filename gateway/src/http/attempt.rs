@@ -200,11 +200,9 @@ pub(crate) fn broke(exchange: &mut Exchange, tried: &Tried, broken: &Broken, fai
     if !tried.replayable {
         return false;
     }
-    let unseen = matches!(broken, Broken::Reset { unseen: true });
     let stale = tried.reused && tried.idempotent && matches!(broken, Broken::Closed { untouched: true });
-    if (stale || unseen) && !exchange.refreshed {
-        // A kept connection that the endpoint closed at the same moment, or a request that it says it has not looked at: once,
-        // and it is no retry.
+    if stale && !exchange.refreshed {
+        // A kept connection that the endpoint closed at the same moment: once, and it is no retry.
         exchange.refreshed = true;
         exchange.attempts -= 1;
         return true;

@@ -139,8 +139,8 @@ impl Driver {
                 ping = Instant::now() + PING;
                 // Without requests nobody needs to know.
                 if core.state.live > 0 {
-                    frame::write(kind::PING, 0, 0, frame::PING, core.stream.out());
                     self.asked = Some((core.state.frames, core.stream.unsent()));
+                    frame::write(kind::PING, 0, 0, frame::PING, core.stream.out());
                     ping = Instant::now() + PONG;
                 }
             }

@@ -177,11 +177,11 @@ impl State {
         Ok(())
     }
 
-    /// Whether no further stream can be served: streams that the client has taken back do not count twice over.
+    /// Whether no further stream can be served. Those that were reset are over for the client; a few of them may still be here.
     fn is_full(&self) -> bool {
         let most = STREAMS as usize;
-        let taken_back = || self.slots.iter().filter(|slot| slot.taken_back).count();
-        self.heads > HEADS || self.live >= 2 * most || (self.live >= most && self.live - taken_back() >= most)
+        let reset = || self.slots.iter().filter(|slot| slot.reset).count();
+        self.heads > HEADS || self.live >= 2 * most || (self.live >= most && self.live - reset() >= most)
     }
 
     fn skip(&mut self, block: &[u8]) -> Result<(), Wrong> {

@@ -86,6 +86,8 @@ pub(super) struct State {
     pub(super) beyond: Option<u32>,
     /// The peer knows our settings.
     pub(super) acknowledged: bool,
+    /// Streams beyond our limit that it may still begin before that.
+    premature: u32,
     /// The next block says that our table is empty.
     pub(super) shrink: bool,
     /// Frames that have come.
@@ -131,6 +133,7 @@ impl State {
             extended_connect: false,
             beyond: None,
             acknowledged: false,
+            premature: 2 * STREAMS,
             shrink: false,
             frames: 0,
             spare: Vec::new(),
@@ -218,7 +221,9 @@ impl State {
     /// Ends a stream whose peer broke the rules.
     pub(super) fn refuse(&mut self, id: u32, code: Code, out: &mut Buffer) {
         // Who does not know our settings yet does not know how many streams there may be.
-        if code != Code::REFUSED_STREAM || self.acknowledged {
+        if code == Code::REFUSED_STREAM && !self.acknowledged && self.premature > 0 {
+            self.premature -= 1;
+        } else {
             self.note_reset();
         }
         frame::write_reset(id, code, out);
