@@ -124,14 +124,18 @@ pub(super) fn write(kind: u8, flags: u8, stream: u32, payload: &[u8], out: &mut 
     out.filled(length);
 }
 
-/// Writes a header block, in as many frames as it needs.
+/// Writes a header block, in as many frames as it needs: one when it is empty, which may be the end of the stream.
 pub(super) fn write_block(stream: u32, end: bool, block: &[u8], out: &mut Buffer) {
-    let mut parts = block.chunks(LONGEST).peekable();
     let (mut next, mut flags) = (kind::HEADERS, if end { flag::END_STREAM } else { 0 });
-    while let Some(part) = parts.next() {
-        let last = if parts.peek().is_none() { flag::END_HEADERS } else { 0 };
+    let mut rest = block;
+    loop {
+        let (part, after) = rest.split_at(rest.len().min(LONGEST));
+        let last = if after.is_empty() { flag::END_HEADERS } else { 0 };
         write(next, flags | last, stream, part, out);
-        (next, flags) = (kind::CONTINUATION, 0);
+        if after.is_empty() {
+            return;
+        }
+        (next, flags, rest) = (kind::CONTINUATION, 0, after);
     }
 }
 
@@ -193,5 +197,14 @@ mod tests {
         assert_eq!((first.kind, first.flags, first.length), (kind::HEADERS, flag::END_STREAM, LONGEST));
         let second = Frame::read(&out.as_slice()[HEAD + LONGEST..]).unwrap();
         assert_eq!((second.kind, second.flags, second.length), (kind::CONTINUATION, flag::END_HEADERS, 5));
+    }
+
+    #[test]
+    fn an_empty_block_is_a_frame_that_ends_the_stream() {
+        let mut out = Buffer::default();
+        write_block(3, true, &[], &mut out);
+        let frame = Frame::read(out.as_slice()).unwrap();
+        let flags = flag::END_STREAM | flag::END_HEADERS;
+        assert_eq!((frame.kind, frame.flags, frame.length, out.len()), (kind::HEADERS, flags, 0, HEAD));
     }
 }

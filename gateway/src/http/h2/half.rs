@@ -136,7 +136,8 @@ impl Sink for Half {
     }
 
     fn end(&mut self, trailers: Option<&Head>) -> Result<(), Broken> {
-        match trailers {
+        // Of trailers that may not trail, nothing is left.
+        match trailers.filter(|trailers| trailers.fields().next().is_some()) {
             _ if self.core.borrow_mut().state.slot(self.key).local => Ok(()),
             Some(trailers) => self.send_block(true, |block| message::write_trailers(trailers, block)),
             None => {
