@@ -55,6 +55,7 @@ impl State {
 
     fn set(&mut self, id: u16, value: u32) -> Result<(), Wrong> {
         match id {
+            setting::TABLE => self.shrunk |= value < std::mem::replace(&mut self.table, value),
             setting::ENABLE_PUSH if value > u32::from(self.server) => return Err(PROTOCOL),
             setting::MAX_STREAMS => self.allowed = value,
             setting::INITIAL_WINDOW => {
@@ -146,5 +147,32 @@ impl State {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_that_became_smaller_is_noted_once_for_the_next_block() {
+        let mut state = State::new(true);
+        let mut heard = |tables: &[u32]| {
+            let mut payload = Vec::new();
+            for table in tables {
+                payload.extend(setting::TABLE.to_be_bytes());
+                payload.extend(table.to_be_bytes());
+            }
+            let frame = Frame { length: payload.len(), kind: kind::SETTINGS, flags: 0, stream: 0 };
+            state.take_settings(frame, &payload, &mut Buffer::default()).unwrap();
+            std::mem::take(&mut state.shrunk)
+        };
+
+        assert!(!heard(&[]));
+        assert!(!heard(&[4096]));
+        assert!(heard(&[0]));
+        assert!(!heard(&[0]));
+        assert!(!heard(&[65_536]));
+        assert!(heard(&[100, 65_536]));
     }
 }

@@ -13,6 +13,9 @@ pub(super) const MOST_WINDOW: i64 = (1 << 31) - 1;
 /// A window until something else is said (RFC 9113 section 6.9.2).
 pub(super) const FIRST_WINDOW: u32 = 65_535;
 
+/// A table of compressed fields until something else is said (RFC 9113 section 6.5.2).
+pub(super) const FIRST_TABLE: u32 = 4096;
+
 /// What our own PINGs carry.
 pub(super) const PING: &[u8] = b"a sluice";
 
@@ -41,6 +44,7 @@ pub(super) mod flag {
 
 /// Settings (RFC 9113 section 6.5.2).
 pub(super) mod setting {
+    pub(crate) const TABLE: u16 = 1;
     pub(crate) const ENABLE_PUSH: u16 = 2;
     pub(crate) const MAX_STREAMS: u16 = 3;
     pub(crate) const INITIAL_WINDOW: u16 = 4;

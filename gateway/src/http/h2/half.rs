@@ -39,6 +39,9 @@ impl Half {
         }
         slot_end(&mut core.state, self.key, end);
         hpack::with_block(|block| {
+            if std::mem::take(&mut core.state.shrunk) {
+                block.push(hpack::NO_TABLE);
+            }
             write(block);
             frame::write_block(self.id, end, block, core.stream.out());
         });

@@ -283,6 +283,9 @@ fn write_integer(mut value: usize, prefix: u32, first: u8, out: &mut Vec<u8>) {
     out.push(value as u8);
 }
 
+/// Begins a block where the peer's table became smaller (RFC 9113 section 4.3.1): we use none of it (RFC 7541 section 6.3).
+pub(super) const NO_TABLE: u8 = 0x20;
+
 /// Lends memory for a block that is being written.
 pub(super) fn with_block<T>(write: impl FnOnce(&mut Vec<u8>) -> T) -> T {
     SCRATCH.with_borrow_mut(|(block, _)| {

@@ -7,7 +7,7 @@ use tls::buffer::Buffer;
 
 use super::{
     flood::Watch,
-    frame::{self, Code, FIRST_WINDOW, Frame, Wrong, flag, kind, setting},
+    frame::{self, Code, FIRST_TABLE, FIRST_WINDOW, Frame, Wrong, flag, kind, setting},
     hpack::Decoder,
     slot::Slot,
 };
@@ -63,6 +63,9 @@ pub(super) struct State {
     pub(super) opened: Vec<Opened>,
     /// The peer's settings have come.
     pub(super) heard: bool,
+    /// What the peer keeps of our fields, at most; and that this became less, which the next block has to say.
+    pub(super) table: u32,
+    pub(super) shrunk: bool,
     /// Streams that the peer allows at once.
     pub(super) allowed: u32,
     /// The peer takes extended CONNECT (RFC 8441).
@@ -95,6 +98,8 @@ impl State {
             watch: Watch::default(),
             opened: Vec::new(),
             heard: false,
+            table: FIRST_TABLE,
+            shrunk: false,
             allowed: STREAMS,
             extended_connect: false,
             beyond: None,
