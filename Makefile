@@ -1,7 +1,7 @@
 # `make demo` shows the product, `make test` proves it. Both install or name whatever else they need.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-acme build test check bench soak deny deps clean crds image image-size
+.PHONY: help demo demo-acme build test check bench soak fuzz deny deps clean crds image image-size
 SHELL := /bin/bash
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -48,6 +48,16 @@ deny: ## Licences, advisories and banned crates (needs cargo-deny)
 bench: ## Route lookup with 1, 100 and 10,000 hosts and prefixes
 	@.ci/deps build
 	cargo bench --locked -p sluice-routing
+
+FUZZ_TARGETS := heads chunks hpack frames tls_stream
+
+fuzz: ## Arbitrary bytes for the codecs and for TLS (TIME=... seconds for each target; needs nightly and cargo-fuzz)
+	@cargo fuzz --version >/dev/null 2>&1 || { echo 'cargo-fuzz is missing: cargo install cargo-fuzz' >&2; exit 1; }
+	@cargo +nightly --version >/dev/null 2>&1 || \
+	 { echo 'nightly Rust is missing: rustup toolchain install nightly' >&2; exit 1; }
+	@cd tests/fuzz && for target in $(FUZZ_TARGETS); do \
+	 (set -x; cargo +nightly fuzz run $$target -- -max_total_time=$(or $(TIME),60) -timeout=10 -rss_limit_mb=1024) || exit 1; \
+	 done
 
 crds: ## Write charts/sluice-base/crds anew, after a change in routing/src/api
 	@.ci/deps build

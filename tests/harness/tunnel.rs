@@ -16,7 +16,10 @@ pub(crate) fn bytes(send: SendStream<Bytes>, receive: RecvStream) -> DuplexStrea
 }
 
 /// Sends bytes as the windows allow.
-pub(crate) async fn send_all(stream: &mut SendStream<Bytes>, mut bytes: Bytes) -> Result<(), h2::Error> {
+///
+/// # Errors
+/// When the stream ends.
+pub async fn send_all(stream: &mut SendStream<Bytes>, mut bytes: Bytes) -> Result<(), h2::Error> {
     while !bytes.is_empty() {
         stream.reserve_capacity(bytes.len());
         let room = poll_fn(|cx| stream.poll_capacity(cx)).await.ok_or(Reason::CANCEL)??;

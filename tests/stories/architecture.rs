@@ -29,6 +29,10 @@ fn collect(folder: &Path, found: &mut Vec<Source>) {
     let entries: Vec<PathBuf> =
         fs::read_dir(folder).expect("a folder of the repository").flatten().map(|entry| entry.path()).collect();
     for path in entries {
+        if path.ends_with("target") {
+            // What was built is nobody's source.
+            continue;
+        }
         if path.is_dir() {
             collect(&path, found);
         } else if path.extension().is_some_and(|ending| ending == "rs") {

@@ -16,6 +16,7 @@ use tokio::{
 
 mod endpoint;
 mod frames;
+mod judges;
 mod message;
 mod table;
 

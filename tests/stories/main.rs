@@ -12,6 +12,7 @@ mod acme_quiet;
 mod acme_renewal;
 mod acme_takeover;
 mod acme_trouble;
+mod any_message;
 mod apiserver;
 mod architecture;
 mod bounds;

@@ -56,6 +56,22 @@ async fn trailers_arrive_behind_an_empty_body_too() {
 }
 
 #[tokio::test]
+async fn trailers_of_which_none_may_trail_are_still_an_end() {
+    let versions = Versions::play(mirror).await;
+
+    for combination in COMBINATIONS {
+        let ask = Ask::post("/", "a body").header("te", "trailers").trailer("content-type", "text/plain");
+        let answer = versions.answer(combination, ask).await;
+        assert_eq!(
+            (answer.status, answer.text().as_str(), answer.cut.as_str()),
+            (200, "a body", ""),
+            "{combination:?}"
+        );
+        assert!(answer.trailers.is_empty(), "{combination:?}: {answer:?}");
+    }
+}
+
+#[tokio::test]
 async fn bodies_pass_whole_in_both_directions() {
     let versions = Versions::play(mirror).await;
     let megabyte: Bytes = (0..1_000_000_u32).map(|number| (number * 7) as u8 & 0x7f).collect::<Vec<_>>().into();

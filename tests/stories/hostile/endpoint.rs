@@ -37,6 +37,8 @@ struct State {
 pub(super) struct Seen {
     /// Number of its connection.
     pub(super) connection: usize,
+    /// Its bytes.
+    pub(super) bytes: Vec<u8>,
     /// Its head, body and trailers, or why it is no clean request.
     pub(super) request: Result<Message, String>,
 }
@@ -100,8 +102,9 @@ async fn serve(mut stream: TcpStream, number: usize, state: Arc<Mutex<State>>) {
     loop {
         match parse(&bytes) {
             Ok(Some((length, message))) => {
-                bytes.drain(..length);
-                let (answer, close) = note(&state, number, message);
+                let taken = bytes.drain(..length).collect();
+                let (answer, close) =
+                    note(&state, Seen { connection: number, bytes: taken, request: Ok(message.clone()) }, &message);
                 let size = if lock(&state).drip && answer.len() < LARGE { 1 } else { LARGE };
                 for piece in answer.chunks(size) {
                     stream.write_all(piece).await.ok();
@@ -113,7 +116,7 @@ async fn serve(mut stream: TcpStream, number: usize, state: Arc<Mutex<State>>) {
             }
             Ok(None) => {}
             Err(why) => {
-                lock(&state).seen.push(Seen { connection: number, request: Err(why) });
+                lock(&state).seen.push(Seen { connection: number, bytes, request: Err(why) });
                 break;
             }
         }
@@ -135,7 +138,7 @@ fn change(state: &Mutex<State>, busy: &mut bool, now: bool) {
 }
 
 /// Remembers a request; gives the answer, and whether the connection ends behind it.
-fn note(state: &Mutex<State>, connection: usize, message: Message) -> (Vec<u8>, bool) {
+fn note(state: &Mutex<State>, seen: Seen, message: &Message) -> (Vec<u8>, bool) {
     let mut state = lock(state);
     let scripted = message.is_scripted();
     let answer = match (scripted, message.line.starts_with("HEAD ")) {
@@ -144,7 +147,7 @@ fn note(state: &Mutex<State>, connection: usize, message: Message) -> (Vec<u8>, 
         (false, false) => b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".to_vec(),
     };
     let close = (scripted && state.close) || message.asks_to_close();
-    state.seen.push(Seen { connection, request: Ok(message) });
+    state.seen.push(seen);
     (answer, close)
 }
 

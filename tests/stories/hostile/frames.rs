@@ -133,6 +133,8 @@ fn fields(lines: &[(&str, &str)], at: usize, stream: u32) -> Vec<u8> {
 /// What came back.
 #[derive(Debug, Default)]
 pub(super) struct Heard {
+    /// All bytes.
+    pub(super) all: Vec<u8>,
     rest: Vec<u8>,
     /// By stream: its status, or `reset:REASON`.
     pub(super) streams: BTreeMap<u32, String>,
@@ -147,6 +149,7 @@ pub(super) struct Heard {
 impl Heard {
     /// Takes bytes as they come.
     pub(super) fn read(&mut self, bytes: &[u8]) {
+        self.all.extend_from_slice(bytes);
         self.rest.extend_from_slice(bytes);
         while self.rest.len() >= 9 {
             let length = usize::from(self.rest[0]) << 16 | usize::from(self.rest[1]) << 8 | usize::from(self.rest[2]);

@@ -4,7 +4,6 @@ use tls::buffer::Buffer;
 
 use super::{
     frame::{self, Code, Frame, LONGEST, MOST_WINDOW, Wrong, flag, kind, setting},
-    hpack::TABLE,
     state::State,
 };
 use crate::http::flow::Broken;
@@ -57,8 +56,7 @@ impl State {
 
     fn set(&mut self, id: u16, value: u32) -> Result<(), Wrong> {
         match id {
-            // RFC 7541 section 4.2: the next block says that the table is smaller; ours is not used at all.
-            setting::TABLE => self.shrink |= (value as usize) < TABLE,
+            setting::TABLE => self.shrunk |= value < std::mem::replace(&mut self.table, value),
             setting::ENABLE_PUSH if value > u32::from(self.server) => return Err(PROTOCOL),
             setting::MAX_STREAMS => self.allowed = value,
             setting::INITIAL_WINDOW => {
@@ -150,5 +148,32 @@ impl State {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_that_became_smaller_is_noted_once_for_the_next_block() {
+        let mut state = State::new(true);
+        let mut heard = |tables: &[u32]| {
+            let mut payload = Vec::new();
+            for table in tables {
+                payload.extend(setting::TABLE.to_be_bytes());
+                payload.extend(table.to_be_bytes());
+            }
+            let frame = Frame { length: payload.len(), kind: kind::SETTINGS, flags: 0, stream: 0 };
+            state.take_settings(frame, &payload, &mut Buffer::default()).unwrap();
+            std::mem::take(&mut state.shrunk)
+        };
+
+        assert!(!heard(&[]));
+        assert!(!heard(&[4096]));
+        assert!(heard(&[0]));
+        assert!(!heard(&[0]));
+        assert!(!heard(&[65_536]));
+        assert!(heard(&[100, 65_536]));
     }
 }

@@ -13,6 +13,9 @@ pub(super) const MOST_WINDOW: i64 = (1 << 31) - 1;
 /// A window until something else is said (RFC 9113 section 6.9.2).
 pub(super) const FIRST_WINDOW: u32 = 65_535;
 
+/// A table of compressed fields until something else is said (RFC 9113 section 6.5.2).
+pub(super) const FIRST_TABLE: u32 = 4096;
+
 /// What our own PINGs carry.
 pub(super) const PING: &[u8] = b"a sluice";
 
@@ -125,7 +128,7 @@ pub(super) fn write(kind: u8, flags: u8, stream: u32, payload: &[u8], out: &mut 
     out.filled(length);
 }
 
-/// Writes a header block, in as many frames as it needs.
+/// Writes a header block, in as many frames as it needs: one when it is empty, which may be the end of the stream.
 pub(super) fn write_block(stream: u32, end: bool, block: &[u8], out: &mut Buffer) {
     let (mut next, mut flags) = (kind::HEADERS, if end { flag::END_STREAM } else { 0 });
     let mut rest = block;
@@ -198,5 +201,14 @@ mod tests {
         assert_eq!((first.kind, first.flags, first.length), (kind::HEADERS, flag::END_STREAM, LONGEST));
         let second = Frame::read(&out.as_slice()[HEAD + LONGEST..]).unwrap();
         assert_eq!((second.kind, second.flags, second.length), (kind::CONTINUATION, flag::END_HEADERS, 5));
+    }
+
+    #[test]
+    fn an_empty_block_is_a_frame_that_ends_the_stream() {
+        let mut out = Buffer::default();
+        write_block(3, true, &[], &mut out);
+        let frame = Frame::read(out.as_slice()).unwrap();
+        let flags = flag::END_STREAM | flag::END_HEADERS;
+        assert_eq!((frame.kind, frame.flags, frame.length, out.len()), (kind::HEADERS, flags, 0, HEAD));
     }
 }

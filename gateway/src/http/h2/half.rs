@@ -47,10 +47,9 @@ impl Half {
         }
         slot.local |= end;
         slot.replied |= server;
-        let shrink = std::mem::take(&mut core.state.shrink);
         hpack::with_block(|block| {
-            if shrink {
-                hpack::write_empty_table(block);
+            if std::mem::take(&mut core.state.shrunk) {
+                block.push(hpack::NO_TABLE);
             }
             write(block);
             frame::write_block(self.id, end, block, core.stream.out());
@@ -159,6 +158,7 @@ impl Sink for Half {
     }
 
     fn end(&mut self, trailers: Option<&Head>) -> Result<(), Broken> {
+        // Of trailers that may not trail, nothing is left.
         match trailers.filter(|trailers| trailers.fields().next().is_some()) {
             _ if self.core.borrow_mut().state.slot(self.key).local => Ok(()),
             Some(trailers) => self.send_block(true, |block| message::write_trailers(trailers, block)),

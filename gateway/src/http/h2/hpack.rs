@@ -7,7 +7,7 @@ use super::huffman;
 use crate::http::name::Name;
 
 /// Size of our decoding table: the default of SETTINGS_HEADER_TABLE_SIZE (RFC 9113 section 6.5.2).
-pub(super) const TABLE: usize = 4096;
+const TABLE: usize = 4096;
 /// What each entry counts beside its text (RFC 7541 section 4.1).
 const ENTRY: usize = 32;
 
@@ -213,11 +213,6 @@ pub(super) const METHOD: u8 = 2;
 /// `:path`.
 pub(super) const PATH: u8 = 4;
 
-/// Writes that our table is empty from here on (RFC 7541 section 6.3).
-pub(super) fn write_empty_table(out: &mut Vec<u8>) {
-    out.push(0x20);
-}
-
 /// Writes `:status`.
 pub(super) fn write_status(status: u16, out: &mut Vec<u8>) {
     let index = match status {
@@ -287,6 +282,9 @@ fn write_integer(mut value: usize, prefix: u32, first: u8, out: &mut Vec<u8>) {
     }
     out.push(value as u8);
 }
+
+/// Begins a block where the peer's table became smaller (RFC 9113 section 4.3.1): we use none of it (RFC 7541 section 6.3).
+pub(super) const NO_TABLE: u8 = 0x20;
 
 /// Lends memory for a block that is being written.
 pub(super) fn with_block<T>(write: impl FnOnce(&mut Vec<u8>) -> T) -> T {

@@ -7,7 +7,7 @@ use tls::buffer::Buffer;
 
 use super::{
     flood::Watch,
-    frame::{self, Code, FIRST_WINDOW, Frame, Wrong, flag, kind, setting},
+    frame::{self, Code, FIRST_TABLE, FIRST_WINDOW, Frame, Wrong, flag, kind, setting},
     hpack::Decoder,
     slot::Slot,
 };
@@ -78,6 +78,9 @@ pub(super) struct State {
     pub(super) opened: Vec<Opened>,
     /// The peer's settings have come.
     pub(super) heard: bool,
+    /// What the peer keeps of our fields, at most; and that this became less, which the next block has to say.
+    pub(super) table: u32,
+    pub(super) shrunk: bool,
     /// Streams that the peer allows at once.
     pub(super) allowed: u32,
     /// The peer takes extended CONNECT (RFC 8441).
@@ -88,8 +91,6 @@ pub(super) struct State {
     pub(super) acknowledged: bool,
     /// Streams beyond our limit that it may still begin before that.
     premature: u32,
-    /// The next block says that our table is empty.
-    pub(super) shrink: bool,
     /// Frames that have come.
     pub(super) frames: u64,
     /// Heads that nobody uses.
@@ -129,12 +130,13 @@ impl State {
             watch: Watch::default(),
             opened: Vec::new(),
             heard: false,
+            table: FIRST_TABLE,
+            shrunk: false,
             allowed: STREAMS,
             extended_connect: false,
             beyond: None,
             acknowledged: false,
             premature: 2 * STREAMS,
-            shrink: false,
             frames: 0,
             spare: Vec::new(),
             heads: 0,

@@ -1,0 +1,4 @@
+//! Chunked bodies of HTTP/1.1.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| gateway::fuzzing::chunks(data));
