@@ -195,7 +195,7 @@ impl Stream {
 
     /// An answer before the answer; a client that takes nothing misses it.
     pub(crate) fn send_interim(&mut self, head: &Head) {
-        if self.half.core.borrow().stream.unsent() >= HIGH {
+        if self.half.core.borrow().stream.unsent() >= 2 * HIGH {
             return;
         }
         // A client that has gone is noticed by whoever waits for it.
