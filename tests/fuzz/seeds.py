@@ -278,4 +278,4 @@ write("frames", frames(), 60)
 write("hpack", hpack(), 60)
 # A ClientHello is longer than what the tables hold.
 LONGEST = 4000
-write("tls_stream", tls_stream(), 90)
+write("tls_stream", tls_stream(), 150)

@@ -134,6 +134,10 @@ impl<IO> Stream<IO> {
         identity::spiffe_of(self.certificate()?)
     }
 
+    fn is_handshaking(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.is_handshaking())
+    }
+
     pub(crate) fn certificate(&self) -> Option<&[u8]> {
         self.session.as_ref()?.certificates()?.first().map(AsRef::as_ref)
     }
@@ -306,10 +310,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Stream<IO> {
                 }
                 // Not waited for: the peer may first want to be read.
                 let flushed = self.poll_write_wire(cx)?;
-                if !self.session.as_ref().is_some_and(|session| session.is_handshaking()) {
+                if !self.is_handshaking() {
                     return flushed.map(Ok);
                 }
-                if !ready!(self.poll_read_wire(cx))? {
+                // The end may come with the last that the handshake needs.
+                if !ready!(self.poll_read_wire(cx))? && self.is_handshaking() {
                     return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
                 }
             }

@@ -312,3 +312,25 @@ async fn hostile_first_bytes_are_an_error() {
         assert!(accept::hello(Stream::new(far)).await.is_err());
     }
 }
+
+#[tokio::test]
+async fn a_client_that_closes_right_behind_its_handshake_has_shaken_hands() {
+    let ca = authority();
+    let (server, client) = (server(&server_spec(&ca)), client(&client_spec(&ca)));
+    for client in [client, tls12_client()] {
+        let (near, far) = duplex(64 * 1024);
+        let serve = async { accept::hello(Stream::new(far)).await?.accept(&server).await };
+        // What ends the handshake and what ends the connection come with one read.
+        let ask = async {
+            let mut stream = client.connect("cargo.example", near).await?;
+            stream.shutdown().await.map_err(Error::from_io)?;
+            Ok::<_, Error>(stream)
+        };
+
+        let (served, asked) = tokio::join!(serve, ask);
+
+        let _asked = asked.expect("the client accepts");
+        let mut stream = served.expect("the server accepts");
+        assert_eq!(stream.read(&mut [0; 1]).await.expect("a proper end"), 0);
+    }
+}
