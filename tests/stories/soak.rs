@@ -30,6 +30,8 @@ use tokio::{
 
 /// How long, when nobody says.
 const SHORT: u64 = 60;
+/// Of a body the application says this much again.
+const ECHOED: usize = 4096;
 /// Clients that begin a request and take their time with the rest.
 const SLOW: usize = 10_000;
 
@@ -174,7 +176,7 @@ fn traffic(tasks: &mut JoinSet<()>, scene: &Scene, tally: &Arc<Tally>) {
         let (kept, url) = (Kept::new(client.clone()), url("/upload"));
         let once = move || {
             let (kept, url) = (kept.clone(), url.clone());
-            async move { kept.send(with_body(request("POST", &url), vec![b'x'; 100_000]), 100_000).await }
+            async move { kept.send(with_body(request("POST", &url), vec![b'x'; 100_000]), ECHOED).await }
         };
         tasks.spawn(repeat(Arc::clone(tally), "an upload", Duration::from_millis(80), once));
         let (fresh, url) = (client, url_of("/reviews/fresh"));
