@@ -19,7 +19,7 @@ use tokio::{
 
 use crate::{
     drain::Drain,
-    http::serve::{Desk as Http, serve},
+    http::{desk::Desk as Http, serve::serve},
     live::Live,
     net::{
         accept::{Received, Reception},
@@ -102,7 +102,9 @@ pub(crate) async fn start(index: usize, shared: Shared) -> Result<mpsc::Sender<L
 
 async fn work(shared: Shared, mut listens: mpsc::Receiver<Listen>, started: oneshot::Sender<Result<()>>) {
     let metrics = Arc::clone(shared.telemetry.metrics());
-    let http = Rc::new(Http::new(&shared));
+    let (live, telemetry) = (Arc::clone(&shared.live), Arc::clone(&shared.telemetry));
+    let (drain, overload) = (Arc::clone(&shared.drain), Arc::clone(&shared.overload));
+    let http = Rc::new(Http::new(live, telemetry, drain, overload, shared.bounds.age));
     let reception = Reception::new(Arc::clone(&shared.live), metrics, shared.app_address);
     let desk = Rc::new(Desk { reception, http: Rc::clone(&http), shared });
     drop(started.send(Ok(())));

@@ -12,12 +12,12 @@ use tokio::time::Instant;
 
 use super::{
     admit::target_h2,
+    desk::Desk,
     exchange::{Exchange, Target},
     failure::Failure,
     flow::Broken,
     h1, h2,
     head::Head,
-    serve::Desk,
     side::Up,
 };
 use crate::{

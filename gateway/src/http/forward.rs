@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::{
     attempt::{self, Connected, Tried},
+    desk::Desk,
     edit,
     exchange::{Exchange, Heads},
     failure::Failure,
@@ -19,7 +20,6 @@ use super::{
     limits::{BODY, INTERIM, REPLAY, STREAM_IDLE, WRITE},
     record::grpc_status,
     reply,
-    serve::Desk,
     side::{Down, Up},
 };
 

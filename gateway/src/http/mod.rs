@@ -10,6 +10,7 @@
 
 pub(crate) mod admit;
 pub(crate) mod attempt;
+pub(crate) mod desk;
 mod edit;
 pub(crate) mod exchange;
 mod failure;

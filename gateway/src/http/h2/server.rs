@@ -19,28 +19,34 @@ use super::{
 };
 use crate::{
     http::{
+        exchange::Lent,
+        failure::Failure,
         flow::{Broken, Piece, Sink, Source},
         head::Head,
         limits::{FIRST_REQUEST, HIGH, IDLE, MALFORMED},
         linger::Linger,
-        serve::{self, Desk},
-        side::Down,
     },
     net::{connection::Connection, deadline::Deadline, facts::Facts},
 };
 
-/// Serves a connection until it ends, or until `stop` turns true and its streams are answered.
-pub(crate) async fn serve(desk: &Rc<Desk>, connection: Connection, stop: watch::Receiver<bool>) {
+/// Takes streams from a connection until it ends, or until `stop` turns true or its age comes and its streams are answered.
+/// `start` serves one beside the others; it is told what is wrong with a request that is refused.
+pub(crate) async fn serve(
+    connection: Connection,
+    stop: watch::Receiver<bool>,
+    age: Option<Instant>,
+    start: impl Fn(Stream, Lent, Option<Failure>),
+) {
     let core = Core::begin(connection.stream, true);
     let mut driver = Driver {
-        desk: Rc::clone(desk),
+        start,
         facts: connection.facts,
         core: Rc::new(RefCell::new(core)),
         opened: Vec::new(),
         malformed: 0,
         leaving: Leaving::Not,
         deadline: Deadline::default(),
-        age: desk.age(),
+        age,
     };
     let mut watched = stop.clone();
     let mut stopped = pin!(watched.wait_for(|stop| *stop));
@@ -67,8 +73,8 @@ enum Leaving {
     Going,
 }
 
-struct Driver {
-    desk: Rc<Desk>,
+struct Driver<F> {
+    start: F,
     facts: Rc<Facts>,
     core: Shared,
     /// Empty, but for its memory.
@@ -81,7 +87,7 @@ struct Driver {
     age: Option<Instant>,
 }
 
-impl Driver {
+impl<F: Fn(Stream, Lent, Option<Failure>)> Driver<F> {
     /// Takes requests, sends what has gathered, and watches the clock. Ready when the connection has to end.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
@@ -145,15 +151,12 @@ impl Driver {
         let Opened { key, id, heads, refused } = opened;
         // Many clients may share a connection behind another proxy: only bad requests in a row are one's own fault.
         self.malformed = if refused.is_some() { self.malformed + 1 } else { 0 };
-        let mut stream = Stream {
+        let stream = Stream {
             facts: Rc::clone(&self.facts),
             deadline: Deadline::default(),
             half: Half::new(&self.core, key, id),
         };
-        let desk = Rc::clone(&self.desk);
-        tokio::task::spawn_local(async move {
-            serve::request(&desk, &mut Down::H2(&mut stream), heads, false, refused).await;
-        });
+        (self.start)(stream, heads, refused);
     }
 }
 

@@ -1,0 +1,73 @@
+//! What the requests of one worker share.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{h1::client::Client, h2};
+use crate::{
+    drain::Drain,
+    live::Live,
+    overload::Overload,
+    telemetry::{Telemetry, metrics::Metrics},
+    upstream::pool::{Pool, Shared},
+};
+
+/// See the module.
+pub(crate) struct Desk {
+    pub(super) live: Arc<Live>,
+    pub(super) telemetry: Arc<Telemetry>,
+    drain: Arc<Drain>,
+    overload: Arc<Overload>,
+    age: Option<Duration>,
+    /// HTTP/1.1 connections to endpoints that wait for their next request.
+    pub(crate) idle: Pool<Box<Client>>,
+    /// HTTP/2 connections to endpoints.
+    pub(crate) shared: Shared<h2::client::Connection>,
+}
+
+impl Desk {
+    /// One per worker. `age`: of connections from clients, at most.
+    pub(crate) fn new(
+        live: Arc<Live>,
+        telemetry: Arc<Telemetry>,
+        drain: Arc<Drain>,
+        overload: Arc<Overload>,
+        age: Option<Duration>,
+    ) -> Self {
+        Self { live, telemetry, drain, overload, age, idle: Pool::default(), shared: Shared::default() }
+    }
+
+    /// When a connection that begins now is to end; a tenth earlier or later, so that those which began together do not end
+    /// together.
+    pub(crate) fn age(&self) -> Option<Instant> {
+        self.age.map(|age| Instant::now() + age.mul_f64(0.9 + 0.2 * fastrand::f64()))
+    }
+
+    /// The counters.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        self.telemetry.metrics()
+    }
+
+    /// Whether memory is short, and requests are to be answered with 503.
+    pub(crate) fn sheds_requests(&self) -> bool {
+        self.overload.sheds_requests()
+    }
+
+    /// Whether answers are the last ones of their connections.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.drain.draining()
+    }
+
+    /// Closes connections to endpoints that nobody wants any more.
+    pub(crate) async fn sweep(&self) {
+        // All of them are looked at, however many reads that takes.
+        tokio::task::unconstrained(async { self.sweep_all() }).await;
+    }
+
+    fn sweep_all(&self) {
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        self.idle.sweep(|client| client.is_quiet(&mut cx));
+        self.shared.sweep(h2::client::Connection::is_dead, h2::client::Connection::is_busy);
+    }
+}
