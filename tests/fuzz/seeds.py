@@ -7,7 +7,7 @@ import ssl
 
 HERE = pathlib.Path(__file__).parent
 HOSTILE = HERE.parent / "stories" / "hostile"
-LONGEST = 600
+LONGEST = 800
 
 
 def unescape(text):
@@ -272,7 +272,8 @@ def tls_stream():
 
 
 heads, chunks = heads_and_chunks()
-write("heads", heads, 60)
+heads.append(("a hundred fields", b"\0POST / HTTP/1.1\r\nhost: a\r\n" + b"x: y\r\n" * 99 + b"\r\n"))
+write("heads", heads[-1:] + heads[:-1], 60)
 write("chunks", chunks, 60)
 write("frames", frames(), 60)
 write("hpack", hpack(), 60)

@@ -9,10 +9,14 @@ use super::{
         write,
     },
     head::{Head, Length},
+    limits::{FIELDS, HEAD_BYTES},
     name::Name,
 };
 
 pub use super::h2::fuzzing::{fields, frames};
+
+/// More than a writer adds to a head, bytes.
+const ADDED: usize = 256;
 
 /// What the first byte says of the rest: how it is cut.
 fn split(data: &[u8]) -> Option<(u8, usize, &[u8])> {
@@ -30,6 +34,11 @@ pub fn heads(data: &[u8]) {
     let cut = ends.map(|end| scan.end(&bytes[..end])).find(|found| !matches!(found, Ok(None))).unwrap_or(Ok(None));
     assert_eq!(whole, cut, "the end of a head depends on the reads that bring it");
     let Ok(Some(end)) = whole else { return };
+    // What was read may be as much as is taken, and the writer adds a length.
+    let lines = memchr::memchr_iter(b'\n', &bytes[..end]).count();
+    if lines > FIELDS || end + ADDED > HEAD_BYTES {
+        return;
+    }
     let (mut head, mut again, mut out) = (Head::default(), Head::default(), Buffer::default());
     if how & 1 == 0 {
         if read::request(&bytes[..end], &mut head).is_err() {
@@ -142,6 +151,18 @@ mod tests {
     ];
     const CHUNKS: &[&str] =
         &["5\r\nhello\r\n", "0\r\n\r\n", "0\r\n", "a;x=y\r\n0123456789\r\n", "x: y\r\n", "\r\n", "1\r\n"];
+
+    #[test]
+    fn a_head_with_all_the_fields_that_are_taken_may_be_written_with_one_more() {
+        let field = "x: y\r\n";
+        for count in FIELDS - 2..=FIELDS + 1 {
+            heads(format!("\0POST / HTTP/1.1\r\nhost: a.example\r\n{}\r\n", field.repeat(count - 1)).as_bytes());
+        }
+        let long = "y".repeat(HEAD_BYTES);
+        for length in HEAD_BYTES - 300..HEAD_BYTES {
+            heads(format!("\0POST / HTTP/1.1\r\nhost: a.example\r\nx: {}\r\n\r\n", &long[..length]).as_bytes());
+        }
+    }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2000))]

@@ -44,7 +44,8 @@ impl Cuts {
 /// A peer who says this and then no more, and takes whatever comes.
 pub struct Told {
     left: VecDeque<u8>,
-    cuts: Cuts,
+    reads: Cuts,
+    writes: Cuts,
     written: usize,
     /// What may still be asked of it before somebody turns in circles.
     patience: usize,
@@ -54,7 +55,7 @@ pub struct Told {
 impl Told {
     pub fn new(bytes: &[u8], cuts: Cuts) -> Self {
         let (patience, most) = (8 * bytes.len() + 20_000, 2 * bytes.len() + 64 * 1024);
-        Self { left: bytes.iter().copied().collect(), cuts, written: 0, patience, most }
+        Self { left: bytes.iter().copied().collect(), reads: cuts, writes: cuts, written: 0, patience, most }
     }
 
     fn asked(&mut self) {
@@ -65,7 +66,7 @@ impl Told {
 impl AsyncRead for Told {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.asked();
-        let Some(size) = self.cuts.next(cx) else { return Poll::Pending };
+        let Some(size) = self.reads.next(cx) else { return Poll::Pending };
         let count = size.min(buf.remaining()).min(self.left.len());
         self.left.drain(..count).for_each(|byte| buf.put_slice(&[byte]));
         Poll::Ready(Ok(()))
@@ -75,7 +76,7 @@ impl AsyncRead for Told {
 impl AsyncWrite for Told {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.asked();
-        let Some(size) = self.cuts.next(cx) else { return Poll::Pending };
+        let Some(size) = self.writes.next(cx) else { return Poll::Pending };
         let count = size.min(bytes.len());
         self.written += count;
         assert!(self.written <= self.most, "so much is said to nobody");
@@ -219,7 +220,8 @@ impl Both {
 pub struct Wire {
     incoming: Rc<RefCell<Pipe>>,
     outgoing: Rc<RefCell<Pipe>>,
-    cuts: Cuts,
+    reads: Cuts,
+    writes: Cuts,
 }
 
 impl Wire {
@@ -227,8 +229,8 @@ impl Wire {
     pub fn pair(cuts: Cuts, meddler: Meddler) -> (Self, Self, Both) {
         let (up, down) = (Pipe::new(true, meddler.clone()), Pipe::new(false, meddler));
         let both = Both([Rc::clone(&up), Rc::clone(&down)]);
-        let server = Self { incoming: Rc::clone(&up), outgoing: Rc::clone(&down), cuts };
-        (Self { incoming: down, outgoing: up, cuts }, server, both)
+        let server = Self { incoming: Rc::clone(&up), outgoing: Rc::clone(&down), reads: cuts, writes: cuts };
+        (Self { incoming: down, outgoing: up, reads: cuts, writes: cuts }, server, both)
     }
 }
 
@@ -242,12 +244,13 @@ impl Drop for Wire {
 
 impl AsyncRead for Wire {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let Some(size) = self.cuts.next(cx) else { return Poll::Pending };
-        let mut pipe = self.incoming.borrow_mut();
+        let this = &mut *self;
+        let mut pipe = this.incoming.borrow_mut();
         if pipe.bytes.is_empty() && !pipe.ended {
             pipe.reader = Some(cx.waker().clone());
             return Poll::Pending;
         }
+        let Some(size) = this.reads.next(cx) else { return Poll::Pending };
         let count = size.min(buf.remaining()).min(pipe.bytes.len());
         pipe.bytes.drain(..count).for_each(|byte| buf.put_slice(&[byte]));
         Poll::Ready(Ok(()))
@@ -256,7 +259,7 @@ impl AsyncRead for Wire {
 
 impl AsyncWrite for Wire {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let Some(size) = self.cuts.next(cx) else { return Poll::Pending };
+        let Some(size) = self.writes.next(cx) else { return Poll::Pending };
         let mut pipe = self.outgoing.borrow_mut();
         let count = size.min(bytes.len());
         bytes[..count].iter().for_each(|byte| pipe.push(*byte));
