@@ -165,7 +165,7 @@ fn publish(mesh: &Mesh, edition: usize) {
 fn traffic(tasks: &mut JoinSet<()>, scene: &Scene, tally: &Arc<Tally>) {
     let url = |path: &str| format!("https://{HOST}{path}");
     for (name, client) in [("HTTP/1.1", scene.mesh.browser()), ("HTTP/2", scene.mesh.browser().h2())] {
-        for (path, size, period) in [("/reviews/a", 10, 4), ("/ratings/b", 10, 5), ("/bytes/300000", 300_000, 60)] {
+        for (path, size, period) in [("/reviews/a", 10, 1), ("/ratings/b", 10, 1), ("/bytes/300000", 300_000, 20)] {
             let (kept, url) = (Kept::new(client.clone()), url(path));
             let once = move || {
                 let (kept, url) = (kept.clone(), url.clone());
@@ -178,13 +178,13 @@ fn traffic(tasks: &mut JoinSet<()>, scene: &Scene, tally: &Arc<Tally>) {
             let (kept, url) = (kept.clone(), url.clone());
             async move { kept.send(with_body(request("POST", &url), vec![b'x'; 100_000]), ECHOED).await }
         };
-        tasks.spawn(repeat(Arc::clone(tally), "an upload", Duration::from_millis(80), once));
+        tasks.spawn(repeat(Arc::clone(tally), "an upload", Duration::from_millis(20), once));
         let (fresh, url) = (client, url_of("/reviews/fresh"));
         let once = move || {
             let (kept, url) = (Kept::new(fresh.clone()), url.clone());
             async move { kept.send(get(&url), 10).await }
         };
-        tasks.spawn(repeat(Arc::clone(tally), "a fresh connection", Duration::from_millis(50), once));
+        tasks.spawn(repeat(Arc::clone(tally), "a fresh connection", Duration::from_millis(20), once));
     }
     tasks.spawn(websockets(Arc::clone(tally), scene.mesh.browser()));
 }
