@@ -132,12 +132,8 @@ async fn accept(desk: Rc<Desk>, listen: Listen) {
     let stopped = stop.clone();
     accept_until(listener, stop, |tcp, remote| {
         if desk.takes(&open) {
-            let open = Arc::clone(&open);
-            let serving = connection(Rc::clone(&desk), tcp, remote, door, stopped.clone());
-            spawn_local(async move {
-                serving.await;
-                drop(open);
-            });
+            let entrance = Entrance { door, stop: stopped.clone(), _open: Arc::clone(&open) };
+            spawn_local(connection(Rc::clone(&desk), tcp, remote, entrance));
         }
     })
     .await;
@@ -163,7 +159,16 @@ impl Desk {
     }
 }
 
-async fn connection(desk: Rc<Desk>, tcp: TcpStream, remote: SocketAddr, door: Door, stop: watch::Receiver<bool>) {
+/// What a connection keeps of the socket that it came through.
+struct Entrance {
+    door: Door,
+    stop: watch::Receiver<bool>,
+    /// Counts it.
+    _open: Arc<()>,
+}
+
+async fn connection(desk: Rc<Desk>, tcp: TcpStream, remote: SocketAddr, entrance: Entrance) {
+    let Entrance { door, stop, _open } = entrance;
     let _hold = desk.shared.drain.hold();
     let _counted = desk.shared.telemetry.metrics().connection();
     // Boxed apart, so that the handshake's memory is free while the connection lives.
