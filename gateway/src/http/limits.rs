@@ -36,11 +36,11 @@ pub(crate) const LINGER: Duration = Duration::from_secs(30);
 pub(crate) const UNWANTED: usize = 256 * 1024;
 /// Streams of one HTTP/2 connection from a client.
 pub(crate) const STREAMS: u32 = 100;
-/// Receive window of a connection from a client, bytes.
+/// Receive window of an HTTP/2 connection, bytes: as much as all its streams may send.
 pub(crate) const CONNECTION_WINDOW: u32 = STREAMS * 65_535;
 /// Between looks whether an endpoint with requests still answers (HTTP/2 PING).
 pub(crate) const PING: Duration = Duration::from_secs(30);
 /// An endpoint answers a PING within this time.
 pub(crate) const PONG: Duration = Duration::from_secs(10);
-/// Malformed HTTP/2 requests before the connection is ended.
+/// Malformed HTTP/2 requests in a row before the connection is ended.
 pub(crate) const MALFORMED: u32 = 32;
