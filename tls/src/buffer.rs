@@ -44,6 +44,8 @@ pub struct Buffer {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
+    /// How far it was filled the last time, bytes: so much is lent at once the next time, instead of growing towards it.
+    last: u32,
 }
 
 impl Buffer {
@@ -93,7 +95,7 @@ impl Buffer {
     /// Free space behind the bytes, at least `least`; what is written there counts after [`Self::filled`].
     pub fn room(&mut self, least: usize) -> &mut [u8] {
         if self.bytes.is_empty() {
-            self.bytes = lend(least);
+            self.bytes = lend(least.max(self.last as usize));
         }
         if self.bytes.len() - self.end < least {
             if self.start > 0 {
@@ -131,6 +133,9 @@ impl Buffer {
 
     fn release(&mut self) {
         self.start = 0;
+        if self.end > 0 {
+            self.last = self.end.min(LARGE) as u32;
+        }
         self.end = 0;
         let bytes = take(&mut self.bytes);
         if !bytes.is_empty() {

@@ -177,8 +177,8 @@ impl Heads {
     }
 }
 
-/// Sets of heads that a thread keeps for the next request.
-const KEEP: usize = 64;
+/// Sets of heads that a thread keeps for the next request: as many as a few connections of HTTP/2 have on their way at once.
+const KEEP: usize = 256;
 
 thread_local! {
     #[expect(clippy::vec_box, reason = "what is lent is the box: moving it in and out copies one pointer")]
@@ -191,7 +191,10 @@ pub(crate) struct Lent(Option<Box<Heads>>);
 impl Lent {
     /// Heads that hold nothing yet.
     pub(crate) fn new() -> Self {
-        Self(Some(FREE.with_borrow_mut(Vec::pop).unwrap_or_default()))
+        let kept = FREE.with_borrow_mut(Vec::pop);
+        Self(Some(kept.unwrap_or_else(|| {
+            Box::new(Heads { request: Head::roomy(), sent: Head::roomy(), response: Head::roomy() })
+        })))
     }
 }
 

@@ -93,6 +93,11 @@ impl Default for Head {
 }
 
 impl Head {
+    /// Empty, with room for what most heads hold.
+    pub(crate) fn roomy() -> Self {
+        Self { bytes: Vec::with_capacity(1024), fields: Vec::with_capacity(24), ..Self::default() }
+    }
+
     /// Forgets everything but its memory.
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
