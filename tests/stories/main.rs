@@ -38,6 +38,7 @@ mod mesh;
 mod messages;
 mod operations;
 mod original_dst;
+mod regexes;
 mod reload;
 mod repeated;
 mod repeated_h2;

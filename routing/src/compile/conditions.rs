@@ -7,8 +7,8 @@ use crate::{
     api::{StringMatch, virtual_service::HttpMatch},
     pattern::{
         Conditions, HeaderCondition, HeaderField, PathKind, PathPattern, QueryCondition, RouteMatch, StringPattern,
-        whole_regex,
     },
+    re2::Expression,
 };
 
 /// Why a match entry cannot be served. Nothing follows it then: a condition that is not understood is never fulfilled.
@@ -87,17 +87,10 @@ fn pattern(given: &StringMatch, field: &str) -> Result<StringPattern, Refused> {
     })
 }
 
-fn regex(expression: &str, field: &str) -> Result<regex::Regex, Refused> {
-    whole_regex(expression).map_err(|error| Refused {
+fn regex(expression: &str, field: &str) -> Result<Expression, Refused> {
+    Expression::whole(expression).map_err(|fault| Refused {
         field: format!("{field}.regex"),
         code: BAD_VALUE,
-        message: format!("this is no RE2 expression ({}); no request fulfils this match entry", one_line(&error)),
+        message: format!("{fault}; no request fulfils this match entry"),
     })
-}
-
-/// The regex crate draws syntax errors over several lines; the last one says what is wrong.
-pub(super) fn one_line(error: &regex::Error) -> String {
-    let text = error.to_string();
-    let last = text.lines().last().unwrap_or_default().trim();
-    last.strip_prefix("error: ").unwrap_or(last).to_owned()
 }
