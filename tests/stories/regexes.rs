@@ -1,6 +1,6 @@
 //! Regular expressions are RE2's: what RE2 accepts is accepted with the same answer, what it refuses is refused.
 
-use std::{env, path::Path, time::Instant};
+use std::{env, path::Path};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use fastrand::Rng;

@@ -69,25 +69,51 @@ impl Runes {
 
     /// How many byte ranges it takes to tell it in UTF-8.
     pub(super) fn size(&self) -> u64 {
-        let ranges = self.scalars.iter().flat_map(|range| Utf8Sequences::new(range.start(), range.end()));
-        let scalars: usize = ranges.map(|sequence| sequence.len()).sum();
-        scalars as u64 + 3 * self.surrogate_sequences().len() as u64
+        let (scalars, rest) = self.parts();
+        let ranges = scalars.iter().flat_map(|range| Utf8Sequences::new(range.start(), range.end()));
+        let told: usize = ranges.map(|sequence| sequence.len()).sum();
+        (told + rest.iter().map(Vec::len).sum::<usize>()) as u64
     }
 
     pub(super) fn into_hir(self) -> Hir {
+        let (scalars, rest) = self.parts();
         let mut ways: Vec<Hir> = Vec::new();
-        if !self.scalars.ranges().is_empty() {
-            ways.push(Hir::class(Class::Unicode(self.scalars.clone())));
+        if !scalars.ranges().is_empty() {
+            ways.push(Hir::class(Class::Unicode(scalars)));
         }
-        for (second, third) in self.surrogate_sequences() {
-            ways.push(Hir::concat(vec![Hir::literal([0xed]), bytes(second), bytes(third)]));
-        }
+        ways.extend(rest.into_iter().map(|sequence| Hir::concat(sequence.into_iter().map(bytes).collect())));
         Hir::alternation(ways)
     }
 
+    /// Characters, and sequences of bytes that Rust takes for none. Where a set holds all from U+0080 on, RE2 is content
+    /// with the right number of continuation bytes, as `.` and `[^/]` are.
+    fn parts(&self) -> (ClassUnicode, Vec<Vec<Bytes>>) {
+        let mut beyond = Self::range(0x80, LAST);
+        beyond.scalars.intersect(&self.scalars);
+        beyond.surrogates.intersect(&self.surrogates);
+        if beyond.is(&Self::range(0x80, LAST)) {
+            let mut ascii = Self::range(0, 0x7f).scalars;
+            ascii.intersect(&self.scalars);
+            let follow: Bytes = (0x80, 0xbf);
+            let more = [((0xc2, 0xdf), 1), ((0xe0, 0xef), 2), ((0xf0, 0xf4), 3)].map(|(lead, number)| {
+                let mut sequence = vec![lead];
+                sequence.resize(number + 1, follow);
+                sequence
+            });
+            return (ascii, more.to_vec());
+        }
+        let surrogates = self.surrogate_sequences().into_iter();
+        let surrogates = surrogates.map(|(second, third)| vec![(0xed, 0xed), second, third]);
+        (self.scalars.clone(), surrogates.collect())
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        self.scalars == other.scalars && self.surrogates == other.surrogates
+    }
+
     /// Ranges of the second and third byte of surrogates; the first is always 0xED.
-    fn surrogate_sequences(&self) -> Vec<((u8, u8), (u8, u8))> {
-        let mut found: Vec<((u8, u8), (u8, u8))> = Vec::new();
+    fn surrogate_sequences(&self) -> Vec<(Bytes, Bytes)> {
+        let mut found: Vec<(Bytes, Bytes)> = Vec::new();
         for range in self.surrogates.iter() {
             let (first, last) = (u32::from(range.start()), u32::from(range.end()));
             for block in first >> 6..=last >> 6 {
@@ -104,8 +130,11 @@ impl Runes {
     }
 }
 
+/// From one byte to another.
+type Bytes = (u8, u8);
+
 /// Any of a range of bytes.
-pub(super) fn bytes((first, last): (u8, u8)) -> Hir {
+pub(super) fn bytes((first, last): Bytes) -> Hir {
     Hir::class(Class::Bytes(ClassBytes::new([ClassBytesRange::new(first, last)])))
 }
 
