@@ -10,7 +10,7 @@ use regex_automata::{
 };
 use regex_syntax::hir::{Hir, Look};
 
-pub use self::{fault::Fault, substitution::Substitution};
+pub use self::{class::unicode_groups, fault::Fault, substitution::Substitution};
 use self::{
     fault::Kind,
     parse::{Parsed, parse},
@@ -25,7 +25,7 @@ mod substitution;
 /// A compiled expression.
 #[derive(Clone)]
 pub struct Expression {
-    text: Box<str>,
+    text: Arc<str>,
     /// Capturing groups.
     groups: usize,
     program: Arc<Regex>,
@@ -57,12 +57,12 @@ impl Expression {
         compile(text, groups, &hir, WhichCaptures::All)
     }
 
-    /// Whether a text is an expression; much cheaper than to compile it.
+    /// Whether a text is an expression, and how large a program it takes; much cheaper than to compile it.
     ///
     /// # Errors
     /// As [`Self::whole`].
-    pub fn check(text: &str) -> Result<(), Fault> {
-        read(text).map(drop)
+    pub fn size(text: &str) -> Result<u64, Fault> {
+        read(text).map(|parsed| parsed.size)
     }
 
     /// Whether a text fulfils the expression. It need not be UTF-8: bytes that are not are matched by `\C` alone.
@@ -143,3 +143,6 @@ impl fmt::Debug for Expression {
         write!(f, "{:?}", self.text)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -47,6 +47,7 @@ mod rollout;
 mod routing;
 mod scale;
 mod servers;
+mod services;
 mod shop;
 mod sidecar;
 mod soak;

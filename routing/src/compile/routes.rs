@@ -15,7 +15,7 @@ use crate::{
         virtual_service::{self as api, HttpMatch, HttpRoute},
     },
     pattern::RouteMatch,
-    re2::{Expression, Fault, Substitution},
+    re2::{Fault, Substitution},
     resources::Object,
     rule::{
         Action, Destination, Destinations, DirectResponse, HeaderOps, PathRewrite, Redirect, RedirectPath,
@@ -55,7 +55,7 @@ pub(super) fn compile<'a>(context: &Context<'a>, bound: &Bound<'a>, binding: &Bi
             if !applies(context, &entry, when) {
                 continue;
             }
-            match conditions::compile(when) {
+            match conditions::compile(&context.expressions, when) {
                 Ok(compiled) => {
                     let ends = compiled.is_catch_all();
                     routes.push(Route { when: compiled, rule: rule(context, &entry, Some(when), &source) });
@@ -233,7 +233,7 @@ fn regex_rewrite(context: &Context<'_>, entry: &Entry<'_, '_>, regex: &api::Rege
             format!("{fault}; the path stays as it is"),
         );
     };
-    let pattern = Expression::part(&regex.pattern).map_err(|fault| refuse("match", fault)).ok()?;
+    let pattern = context.expressions.part(&regex.pattern).map_err(|fault| refuse("match", fault)).ok()?;
     let with = Substitution::new(&regex.rewrite).map_err(|fault| refuse("rewrite", fault)).ok()?;
     let (asked, there) = (with.highest_group(), pattern.groups());
     if asked > there {

@@ -234,10 +234,15 @@ fn unicode_class(notation: &str) -> ClassUnicode {
     }
 }
 
-pub(super) const CATEGORIES: &str = "C Cc Cf Co Cs L Ll Lm Lo Lt Lu M Mc Me Mn N Nd Nl No P Pc Pd Pe Pf Pi Po Ps S Sc Sk Sm \
+/// The names that `\p{...}` takes.
+pub fn unicode_groups() -> impl Iterator<Item = &'static str> {
+    CATEGORIES.split(' ').chain(SCRIPTS.split(' ')).chain(["Any"])
+}
+
+const CATEGORIES: &str = "C Cc Cf Co Cs L Ll Lm Lo Lt Lu M Mc Me Mn N Nd Nl No P Pc Pd Pe Pf Pi Po Ps S Sc Sk Sm \
                                      So Z Zl Zp Zs";
 
-pub(super) const SCRIPTS: &str = "\
+const SCRIPTS: &str = "\
     Adlam Ahom Anatolian_Hieroglyphs Arabic Armenian Avestan Balinese Bamum Bassa_Vah Batak Bengali Bhaiksuki \
     Bopomofo Brahmi Braille Buginese Buhid Canadian_Aboriginal Carian Caucasian_Albanian Chakma Cham Cherokee \
     Chorasmian Common Coptic Cuneiform Cypriot Cypro_Minoan Cyrillic Deseret Devanagari Dives_Akuru Dogra Duployan \

@@ -33,6 +33,11 @@ impl Fault {
         Self { kind, part: part.into() }
     }
 
+    /// There is no room for an expression beside the others.
+    pub(crate) fn too_much(text: &str) -> Self {
+        Self::new(Kind::TooMuch, text)
+    }
+
     /// Whether it is RE2 that has no such expression. The others are too large for us.
     pub fn is_syntax(&self) -> bool {
         !matches!(self.kind, Kind::TooLarge | Kind::TooMuch)

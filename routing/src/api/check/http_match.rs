@@ -86,7 +86,7 @@ pub(super) fn check_regex(findings: &mut Findings, field: &'static str, regex: &
         let message = format!("the regular expression has {} bytes; at most {MAX_REGEX} are allowed", regex.len());
         return findings.error_at(field, BAD_VALUE, message);
     }
-    if let Err(fault) = Expression::check(regex) {
+    if let Err(fault) = Expression::size(regex) {
         let words = if fault.is_syntax() { "is not a regular expression (RE2)" } else { "is too much" };
         findings.error_at(field, BAD_VALUE, format!("`{regex}` {words}: {fault}"));
     }
