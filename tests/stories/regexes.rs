@@ -196,14 +196,14 @@ async fn what_istio_takes_is_not_too_large_and_what_re2_does_not_take_is() {
         "(?:a|bc|def)?",
         "()",
     ];
-    let times = ["", "{10}", "{20}", "{27}", "{30}", "{100}", "{300}", "{0,300}", "{1000}", "{0,1000}", "{1000,}"];
+    let times = ["", "{27}", "{100}", "{0,300}", "{1000}"];
     let one = |atom: &str, time: &str, again: usize| {
         let pattern = format!("(?:{atom}){time}").repeat(again);
         Case { pattern, with: String::new(), texts: vec![b"a".to_vec()] }
     };
     let cases: Vec<Case> = atoms
         .iter()
-        .flat_map(|atom| times.iter().flat_map(move |time| [1, 10, 40].map(|again| one(atom, time, again))))
+        .flat_map(|atom| times.iter().flat_map(move |time| [1, 20].map(|again| one(atom, time, again))))
         .collect();
     let tally = without_a_difference("what_istio_takes_is_not_too_large", &cases).await;
     assert!(tally.is_none_or(|tally| tally.refused > 30 && tally.too_large > 10 && tally.pairs() > 400));
@@ -287,7 +287,7 @@ fn ten_thousand_expressions_are_read_in_no_time_and_ten_thousand_huge_ones_in_bo
 }
 
 #[tokio::test]
-async fn a_gateway_matches_bytes_that_are_no_text_as_envoy_does() {
+async fn a_gateway_matches_bytes_that_are_no_text_as_re2_does() {
     let mesh = Mesh::with_edge();
     let to = |status: u16, regex: &str| {
         format!("- {{match: [{{headers: {{x-bytes: {{regex: '{regex}'}}}}}}], directResponse: {{status: {status}}}}}\n")

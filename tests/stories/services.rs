@@ -180,7 +180,7 @@ async fn entries_of_one_host_share_the_requests_of_a_port_and_each_brings_its_ot
 
 #[tokio::test]
 async fn entries_of_one_host_may_select_different_workloads() {
-    let United { mesh, .. } = United::new().await;
+    let United { mesh, one: _one, two: _two } = United::new().await;
     let select = |app: &str| {
         let ports = "ports: [{number: 80, name: http, protocol: HTTP, targetPort: 8080}], resolution: STATIC";
         format!("location: MESH_INTERNAL, {ports}, workloadSelector: {{labels: {{app: {app}}}}}")
@@ -256,7 +256,7 @@ fn check_names_what_entries_of_one_host_disagree_about() {
 
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     for expected in [
-        "two.yaml:1:209: warning: ServiceEntry shop/entry-2 spec.ports[0].protocol: ServiceEntry shop/entry-1 has the host \
+        "warning: ServiceEntry shop/entry-2 spec.ports[0].protocol: ServiceEntry shop/entry-1 has the host \
          `united.partner.test`, too, and gives port 80 another protocol, which holds for both",
         "warning: ServiceEntry shop/entry-2 spec.location: ServiceEntry shop/entry-1 has the host `united.partner.test`, too, and is \
          older: its location holds for the endpoints of both",

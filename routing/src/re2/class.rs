@@ -58,7 +58,9 @@ impl Runes {
 
     /// Adds what differs only in case (Unicode's simple folding).
     pub(super) fn fold(&mut self) {
-        self.scalars.case_fold_simple();
+        let mut folded = assigned(self.scalars.clone());
+        folded.case_fold_simple();
+        self.scalars.union(&assigned(folded));
     }
 
     /// The only code point in it.
@@ -195,6 +197,9 @@ pub(super) fn unicode(name: &str) -> Option<Runes> {
     let scalars = match name {
         // Without what is not assigned.
         "C" => unicode_class(r"[\p{Cc}\p{Cf}\p{Co}]"),
+        // One mark has become a spacing one since.
+        "Mc" => unicode_class(r"[\p{Mc}--\x{1171E}]"),
+        "Mn" => unicode_class(r"[\p{Mn}\x{1171E}]"),
         _ if CATEGORIES.split(' ').any(|known| known == name) => unicode_class(&format!(r"\p{{gc={name}}}")),
         _ if SCRIPTS.split(' ').any(|known| known == name) => unicode_class(&format!(r"\p{{sc={name}}}")),
         _ => return None,
@@ -213,9 +218,9 @@ pub(super) fn names_a_group(c: char) -> bool {
     NAMES.ranges().iter().any(|range| (range.start()..=range.end()).contains(&c))
 }
 
-/// RE2 knows Unicode as of version 15; younger characters are in none of its groups.
+/// RE2 knows Unicode as of version 15.1; younger characters are in none of its groups.
 fn assigned(mut class: ClassUnicode) -> ClassUnicode {
-    static KNOWN: LazyLock<ClassUnicode> = LazyLock::new(|| unicode_class(r"\p{age=15.0}"));
+    static KNOWN: LazyLock<ClassUnicode> = LazyLock::new(|| unicode_class(r"\p{age=15.1}"));
     class.intersect(&KNOWN);
     class
 }
