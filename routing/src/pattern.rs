@@ -188,7 +188,7 @@ impl HeaderCondition {
             HeaderField::Scheme => self.pattern.matches(request.scheme),
             HeaderField::Authority => self.pattern.matches(request.authority),
             HeaderField::Path if request.query.is_empty() => self.pattern.matches(request.path),
-            HeaderField::Path => self.pattern.matches(&format!("{}?{}", request.path, request.query)),
+            HeaderField::Path => self.pattern.matches(format!("{}?{}", request.path, request.query)),
         };
         matched != self.inverted
     }

@@ -49,6 +49,7 @@ async fn verdicts(python: &Path, cases: &[Case]) -> Vec<Value> {
 /// How much of what was compared was anything at all.
 #[derive(Debug, Default)]
 struct Tally {
+    accepted: usize,
     refused: usize,
     matched: usize,
     unmatched: usize,
@@ -72,7 +73,10 @@ impl Tally {
                     self.differences.push(format!("{pattern:?}: RE2 says {why}, we say {fault}"));
                 }
             }
-            (None, (Ok(whole), Ok(part))) => self.answers(case, verdict, &whole, &part),
+            (None, (Ok(whole), Ok(part))) => {
+                self.accepted += 1;
+                self.answers(case, verdict, &whole, &part);
+            }
             // Istio's proxies refuse it, too, though RE2 could.
             (None, (Err(fault), _)) if !fault.is_syntax() && verdict["size"].as_u64() > Some(32_768) => {
                 self.too_large += 1
@@ -199,14 +203,14 @@ async fn what_istio_takes_is_not_too_large_and_what_re2_does_not_take_is() {
     let times = ["", "{27}", "{100}", "{0,300}", "{1000}"];
     let one = |atom: &str, time: &str, again: usize| {
         let pattern = format!("(?:{atom}){time}").repeat(again);
-        Case { pattern, with: String::new(), texts: vec![b"a".to_vec()] }
+        Case { pattern, with: String::new(), texts: Vec::new() }
     };
     let cases: Vec<Case> = atoms
         .iter()
         .flat_map(|atom| times.iter().flat_map(move |time| [1, 20].map(|again| one(atom, time, again))))
         .collect();
     let tally = without_a_difference("what_istio_takes_is_not_too_large", &cases).await;
-    assert!(tally.is_none_or(|tally| tally.refused > 30 && tally.too_large > 10 && tally.pairs() > 400));
+    assert!(tally.is_none_or(|tally| tally.refused > 10 && tally.too_large > 10 && tally.accepted > 100));
 }
 
 /// Every character, but of scripts with thousands a few only.

@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn expressions_beyond_the_room_are_refused_and_those_that_are_known_are_not() {
-        let expressions = Expressions { left: Cell::new(1000), ..Expressions::default() };
+        let expressions = Expressions { left: Cell::new(2000), ..Expressions::default() };
         let long = "a{990}";
         assert!(expressions.whole(long).unwrap().is_match("a".repeat(990)));
         let fault = expressions.whole("b{990}").unwrap_err();

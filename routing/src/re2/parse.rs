@@ -224,7 +224,7 @@ impl<'p> Parser<'p> {
 
     fn repeat(&mut self, min: u32, max: Option<u32>, start: usize, repeated: Option<usize>) -> Result<(), Fault> {
         let counted = self.pattern[start..].starts_with('{');
-        let greedy = !self.takes("?") != self.flags.lazy;
+        let greedy = self.takes("?") == self.flags.lazy;
         if let Some(first) = repeated {
             return Err(Fault::new(Kind::RepeatedRepeat, self.since(first)));
         }
