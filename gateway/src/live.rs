@@ -3,7 +3,10 @@
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use arc_swap::ArcSwap;
-use routing::snapshot::{ClientAuth, ClusterId, Listener, Snapshot};
+use routing::{
+    snapshot::{ClientAuth, Listener, Snapshot},
+    upstream::ClusterId,
+};
 
 use crate::{
     challenges::LiveChallenges,
