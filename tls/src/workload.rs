@@ -7,9 +7,12 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use rustls::sign::CertifiedKey;
-use rustls::{InconsistentKeys, RootCertStore};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
 
+use crate::anchors::Anchors;
+use crate::pem::Bundle;
 use crate::{Error, identity, pem, provider};
 
 /// Certificate, key and roots of one workload, checked to belong together; cheap to clone.
@@ -22,7 +25,7 @@ pub struct WorkloadIdentity {
     /// When the certificate ends, in seconds since 1970. A past time is not an error here: peers will say so.
     pub not_after: i64,
     pub(crate) certified: Arc<CertifiedKey>,
-    pub(crate) roots: Arc<RootCertStore>,
+    pub(crate) anchors: Arc<Anchors>,
 }
 
 impl WorkloadIdentity {
@@ -30,8 +33,8 @@ impl WorkloadIdentity {
     pub fn from_pem(chain: &[u8], key: &[u8], roots: &[u8]) -> Result<Self, Error> {
         Self::assemble(Parts {
             chain: pem::certificates(chain)?,
-            key: pem::private_key(key)?,
-            roots: pem::certificates(roots)?,
+            keys: pem::private_keys(key)?,
+            roots: pem::bundle(roots)?,
         })
     }
 
@@ -40,12 +43,12 @@ impl WorkloadIdentity {
     /// Fails with [`Error::KeyMismatch`] when read between the writes of a rotation; the next change repairs that.
     pub fn from_dir(path: &Path) -> Result<Self, Error> {
         let chain = read(path, CERT_CHAIN, pem::certificates)?;
-        let key = read(path, KEY, pem::private_key)?;
-        let roots = read(path, ROOT_CERT, pem::certificates)?;
-        Self::assemble(Parts { chain, key, roots }).map_err(|error| {
+        let keys = read(path, KEY, pem::private_keys)?;
+        let roots = read(path, ROOT_CERT, pem::bundle)?;
+        Self::assemble(Parts { chain, keys, roots }).map_err(|error| {
             let file = match error {
                 Error::UnusableKey(_) | Error::KeyMismatch => KEY,
-                Error::NoRoots => ROOT_CERT,
+                Error::NoRoots | Error::NoUsableRoot(_) => ROOT_CERT,
                 _ => CERT_CHAIN,
             };
             error.in_file(path.join(file))
@@ -54,15 +57,15 @@ impl WorkloadIdentity {
 
     fn assemble(parts: Parts) -> Result<Self, Error> {
         let generation = parts.hash();
-        let roots = Arc::new(trust_anchors(parts.roots)?);
-        let certified = certified_key(parts.chain, parts.key)?;
+        let anchors = Arc::new(Anchors::new(parts.roots)?);
+        let certified = certified_key(parts.chain, parts.keys)?;
         let own = certified.cert.first().ok_or(Error::NoCertificate)?;
         Ok(Self {
             generation,
             spiffe: identity::spiffe_of(own).map(Arc::from),
             not_after: identity::not_after(own)?,
             certified: Arc::new(certified),
-            roots,
+            anchors,
         })
     }
 }
@@ -77,29 +80,28 @@ impl fmt::Debug for WorkloadIdentity {
     }
 }
 
-/// Certificate and key as one, once they are known to be a pair.
+/// Certificate and key as one: the first of the keys that belongs to the first certificate.
 pub(crate) fn certified_key(
     chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
+    keys: Vec<PrivateKeyDer<'static>>,
 ) -> Result<CertifiedKey, Error> {
     let provider = provider::provider();
-    let key = provider.key_provider.load_private_key(key).map_err(Error::UnusableKey)?;
-    let certified = CertifiedKey::new(chain, key);
-    match certified.keys_match() {
-        Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(certified),
-        Err(rustls::Error::InconsistentKeys(_)) => Err(Error::KeyMismatch),
-        Err(error) => Err(Error::BadCertificate(Some(error))),
+    let own = chain.first().ok_or(Error::NoCertificate)?;
+    let (_, own) = X509Certificate::from_der(own).map_err(|_| Error::BadCertificate(None))?;
+    let (own, mut refused) = (own.public_key().raw.to_vec(), None);
+    for key in keys {
+        let key = match provider.key_provider.load_private_key(key) {
+            Ok(key) => key,
+            Err(error) => {
+                refused = refused.or(Some(Error::UnusableKey(error)));
+                continue;
+            }
+        };
+        if key.public_key().is_none_or(|key| key.as_ref() == own) {
+            return Ok(CertifiedKey::new(chain, key));
+        }
     }
-}
-
-/// The certificates as trust anchors; those that cannot be one are passed over, as OpenSSL does, unless it is all of them.
-pub(crate) fn trust_anchors(certificates: Vec<CertificateDer<'static>>) -> Result<RootCertStore, Error> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(certificates);
-    if roots.is_empty() {
-        return Err(Error::NoRoots);
-    }
-    Ok(roots)
+    Err(refused.unwrap_or(Error::KeyMismatch))
 }
 
 /// Istio's file names for the workload's own chain, its key and the mesh's roots.
@@ -109,8 +111,8 @@ const ROOT_CERT: &str = "root-cert.pem";
 
 struct Parts {
     chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-    roots: Vec<CertificateDer<'static>>,
+    keys: Vec<PrivateKeyDer<'static>>,
+    roots: Bundle,
 }
 
 impl Parts {
@@ -121,8 +123,8 @@ impl Parts {
             hash.update(part);
         };
         self.chain.iter().for_each(|certificate| add(certificate));
-        add(self.key.secret_der());
-        self.roots.iter().for_each(|certificate| add(certificate));
+        self.keys.iter().for_each(|key| add(key.secret_der()));
+        self.roots.certificates.iter().for_each(|certificate| add(certificate));
         hash.finish().as_ref().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
     }
 }

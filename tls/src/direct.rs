@@ -1,0 +1,229 @@
+//! Certificates that webpki does not take and that are trusted all the same: one that is itself among the trusted ones, and
+//! one of X.509 version 1 that a trusted CA has issued directly.
+//!
+//! Nothing else of version 1 is taken: such a certificate cannot say that it is no CA, so in the middle of a chain anybody's
+//! leaf could issue identities.
+
+use rustls::crypto::WebPkiSupportedAlgorithms;
+use rustls::{CertificateError, DigitallySignedStruct, ExtendedKeyPurpose};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, SubjectPublicKeyInfoDer, UnixTime};
+use webpki::RawPublicKeyEntity;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::ParsedExtension;
+use x509_parser::prelude::FromDer;
+use x509_parser::revocation_list::CertificateRevocationList;
+use x509_parser::x509::X509Version;
+
+use crate::anchors::Anchors;
+use crate::block::{content_of, first_sequence};
+use crate::verify::Refused;
+
+/// Who shows the certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// A client of ours.
+    Client,
+    /// A server that we are a client of.
+    Server,
+}
+
+/// What is needed to look at such a certificate.
+pub(crate) struct Direct<'a> {
+    pub(crate) anchors: &'a Anchors,
+    /// When there are any, the certificate must be covered by one.
+    pub(crate) lists: &'a [CertificateRevocationListDer<'static>],
+    pub(crate) algorithms: &'a WebPkiSupportedAlgorithms,
+    pub(crate) now: UnixTime,
+}
+
+impl Direct<'_> {
+    /// Accepts what webpki refused with `refusal`, or says better why it is refused.
+    pub(crate) fn verify(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        side: Side,
+        refusal: rustls::Error,
+    ) -> Result<(), rustls::Error> {
+        let Ok((_, parsed)) = X509Certificate::from_der(certificate) else { return Err(refusal) };
+        if self.anchors.holds(certificate) {
+            return self.check(&parsed, side);
+        }
+        if parsed.version() != X509Version::V1 {
+            return Err(refusal);
+        }
+        if self.issued_directly(certificate, &parsed)? {
+            return self.check(&parsed, side);
+        }
+        let issuer = parsed.issuer().as_raw();
+        let below = intermediates.iter().filter_map(|der| X509Certificate::from_der(der).ok());
+        if below.into_iter().any(|(_, between)| between.subject().as_raw() == issuer) {
+            return Err(Refused::version_1().into());
+        }
+        Err(CertificateError::UnknownIssuer.into())
+    }
+
+    /// Whether a trusted CA has signed the certificate itself.
+    ///
+    /// # Errors
+    /// When a CA of that name has not.
+    pub(crate) fn issued_directly(
+        &self,
+        certificate: &CertificateDer<'_>,
+        parsed: &X509Certificate<'_>,
+    ) -> Result<bool, CertificateError> {
+        let mut failure = None;
+        for issuer in self.anchors.issuers(parsed.issuer().as_raw()) {
+            let constrained = issuer.name_constraints().map_or(true, |constraints| constraints.is_some());
+            let signed = parsed.tbs_certificate.signature == parsed.signature_algorithm;
+            if constrained || !signed {
+                // The names of a certificate without subjectAltName cannot be held against the constraints.
+                failure = Some(CertificateError::BadSignature);
+                continue;
+            }
+            match self.signed(certificate, issuer.public_key().raw) {
+                Ok(()) => return is_valid(&issuer, self.now).map(|()| true),
+                Err(error) => failure = Some(error),
+            }
+        }
+        failure.map_or(Ok(false), Err)
+    }
+
+    /// What a trusted or directly issued certificate says of itself must fit all the same.
+    fn check(&self, parsed: &X509Certificate<'_>, side: Side) -> Result<(), rustls::Error> {
+        is_valid(parsed, self.now)?;
+        is_for(parsed, side)?;
+        Ok(self.is_not_revoked(parsed)?)
+    }
+
+    fn is_not_revoked(&self, parsed: &X509Certificate<'_>) -> Result<(), CertificateError> {
+        let mut covered = self.lists.is_empty();
+        for der in self.lists {
+            let Ok((_, list)) = CertificateRevocationList::from_der(der) else { continue };
+            // A list for a part of the certificates says so in a critical extension.
+            let partial = list.extensions().iter().any(|extension| extension.critical);
+            if partial || list.issuer().as_raw() != parsed.issuer().as_raw() {
+                continue;
+            }
+            let mut issuers = self.anchors.issuers(list.issuer().as_raw());
+            if !issuers.any(|issuer| signs_lists(&issuer) && self.signed(der, issuer.public_key().raw).is_ok()) {
+                continue;
+            }
+            if list.iter_revoked_certificates().any(|revoked| revoked.raw_serial() == parsed.raw_serial()) {
+                return Err(CertificateError::Revoked);
+            }
+            covered = true;
+        }
+        if covered { Ok(()) } else { Err(CertificateError::UnknownRevocationStatus) }
+    }
+
+    /// Whether the key (SubjectPublicKeyInfo) signed a certificate or a revocation list, which have the same outer form.
+    fn signed(&self, der: &[u8], key: &[u8]) -> Result<(), CertificateError> {
+        let (message, algorithm, signature) = parts(der).ok_or(CertificateError::BadEncoding)?;
+        let key = SubjectPublicKeyInfoDer::from(key);
+        let key = RawPublicKeyEntity::try_from(&key).map_err(|_| CertificateError::BadEncoding)?;
+        let candidates = self.algorithms.all.iter().filter(|known| known.signature_alg_id().as_ref() == algorithm);
+        for candidate in candidates {
+            match key.verify_signature(*candidate, message, signature) {
+                Ok(()) => return Ok(()),
+                Err(webpki::Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_)) => {}
+                Err(_) => return Err(CertificateError::BadSignature),
+            }
+        }
+        Err(CertificateError::UnsupportedSignatureAlgorithmContext {
+            signature_algorithm_id: algorithm.to_vec(),
+            supported_algorithms: Vec::new(),
+        })
+    }
+}
+
+/// SEQUENCE { what is signed, algorithm, BIT STRING }: the first whole, of the second its content, of the third its bytes.
+fn parts(der: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    const BIT_STRING: u8 = 3;
+    let (message, rest) = first_sequence(content_of(der)?)?;
+    let (algorithm, signature) = first_sequence(rest)?;
+    match (signature.first(), content_of(signature)?) {
+        (Some(&BIT_STRING), [0, bytes @ ..]) => Some((message, content_of(algorithm)?, bytes)),
+        _ => None,
+    }
+}
+
+fn is_valid(parsed: &X509Certificate<'_>, now: UnixTime) -> Result<(), CertificateError> {
+    let validity = parsed.validity();
+    let at = |seconds: i64| UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds.max(0).unsigned_abs()));
+    let (not_before, not_after) = (at(validity.not_before.timestamp()), at(validity.not_after.timestamp()));
+    if now < not_before {
+        return Err(CertificateError::NotValidYetContext { time: now, not_before });
+    }
+    if now > not_after {
+        return Err(CertificateError::ExpiredContext { time: now, not_after });
+    }
+    Ok(())
+}
+
+/// Whether the usages that a certificate names allow this side of TLS, by OpenSSL's rules.
+fn is_for(parsed: &X509Certificate<'_>, side: Side) -> Result<(), rustls::Error> {
+    let unreadable = |_| CertificateError::BadEncoding;
+    let unknown = |extension: &ParsedExtension<'_>| {
+        matches!(
+            extension,
+            ParsedExtension::UnsupportedExtension { .. } | ParsedExtension::ParseError { .. } | ParsedExtension::Unparsed
+        )
+    };
+    if parsed.iter_extensions().any(|extension| extension.critical && unknown(extension.parsed_extension())) {
+        return Err(Refused::critical_extension().into());
+    }
+    let usage = parsed.key_usage().map_err(unreadable)?;
+    let signs = usage.is_none_or(|usage| {
+        let encrypts = side == Side::Server && usage.value.key_encipherment();
+        usage.value.digital_signature() || usage.value.key_agreement() || encrypts
+    });
+    if !signs {
+        return Err(Refused::key_usage().into());
+    }
+    let extended = parsed.extended_key_usage().map_err(unreadable)?;
+    let fits = extended.is_none_or(|usage| {
+        usage.value.any
+            || match side {
+                Side::Client => usage.value.client_auth,
+                Side::Server => usage.value.server_auth,
+            }
+    });
+    if fits {
+        return Ok(());
+    }
+    let required = match side {
+        Side::Client => ExtendedKeyPurpose::ClientAuth,
+        Side::Server => ExtendedKeyPurpose::ServerAuth,
+    };
+    Err(CertificateError::InvalidPurposeContext { required, presented: Vec::new() }.into())
+}
+
+fn signs_lists(issuer: &X509Certificate<'_>) -> bool {
+    issuer.key_usage().is_ok_and(|usage| usage.is_none_or(|usage| usage.value.crl_sign()))
+}
+
+/// The public key of a certificate of version 1, with which webpki verifies nothing.
+pub(crate) fn key_of_version_1(certificate: &CertificateDer<'_>) -> Option<SubjectPublicKeyInfoDer<'static>> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    (parsed.version() == X509Version::V1).then(|| parsed.public_key().raw.to_vec().into())
+}
+
+/// As rustls's `verify_tls12_signature`, with a bare key: TLS 1.2 does not say which of several algorithms it is.
+pub(crate) fn verify_tls12_signature_with_raw_key(
+    message: &[u8],
+    key: &SubjectPublicKeyInfoDer<'_>,
+    dss: &DigitallySignedStruct,
+    algorithms: &WebPkiSupportedAlgorithms,
+) -> Result<(), rustls::Error> {
+    let key = RawPublicKeyEntity::try_from(key).map_err(|_| CertificateError::BadEncoding)?;
+    let candidates = algorithms.mapping.iter().find(|(scheme, _)| *scheme == dss.scheme).map(|(_, known)| *known);
+    for candidate in candidates.unwrap_or_default() {
+        match key.verify_signature(*candidate, message, dss.signature()) {
+            Ok(()) => return Ok(()),
+            Err(webpki::Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_)) => {}
+            Err(_) => break,
+        }
+    }
+    Err(CertificateError::BadSignature.into())
+}
