@@ -162,18 +162,20 @@ pub(crate) fn der(bytes: &[u8]) -> Option<Der<'_>> {
     matches!(nested, Some(SEQUENCE | INTEGER | OID)).then_some(parts)
 }
 
-/// What a binary value is, when it is neither certificate nor private key and can be told.
-pub(crate) fn another_kind(der: &[u8]) -> Option<&'static str> {
+/// What holds certificates or keys and is neither, when a binary value is that.
+pub(crate) fn container(der: &[u8]) -> Option<&'static str> {
     const PKCS7: &[u8] = &[OID, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7];
     let content = content_of(der)?;
     if content.starts_with(PKCS7) {
         return Some("a PKCS#7 bundle stands (`openssl pkcs7 -inform der -print_certs` unpacks it)");
     }
-    if content.starts_with(&[INTEGER, 1, 3, SEQUENCE]) {
-        return Some("a PKCS#12 file stands (`openssl pkcs12 -nodes` unpacks it)");
-    }
-    // A certificate is SEQUENCE { SEQUENCE, SEQUENCE, BIT STRING }; no key begins with one.
-    match content.first() {
+    let is_pkcs12 = content.starts_with(&[INTEGER, 1, 3, SEQUENCE]);
+    is_pkcs12.then_some("a PKCS#12 file stands (`openssl pkcs12 -nodes` unpacks it)")
+}
+
+/// Whether a binary value is a private key. A certificate is SEQUENCE { SEQUENCE, SEQUENCE, BIT STRING }.
+pub(crate) fn key_kind(der: &[u8]) -> Option<&'static str> {
+    match content_of(der)?.first() {
         Some(&INTEGER) => Some("a binary (DER) private key stands"),
         Some(&SEQUENCE) if is_encrypted_key(der) => Some("an encrypted private key stands"),
         _ => None,

@@ -11,7 +11,7 @@ use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::anchors::{Anchors, bounded};
+use crate::anchors::Anchors;
 use crate::remarks::{self, Shown};
 use crate::session::Session;
 use crate::stream::Stream;
@@ -125,7 +125,7 @@ impl ClientTls {
         };
         config.alpn_protocols.clone_from(&spec.alpn);
         config.resumption = Resumption::in_memory_sessions(SESSIONS);
-        Ok(Self { config: Arc::new(config), is_name_needed, remarks: bounded(remarks).into() })
+        Ok(Self { config: Arc::new(config), is_name_needed, remarks: remarks.into() })
     }
 
     /// What an operator should know of the certificates, a sentence each: parts that are not used, old versions.

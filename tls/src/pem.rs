@@ -79,7 +79,7 @@ fn restricts(aux: &[u8]) -> bool {
 
 fn of_der(parts: &block::Der<'_>) -> Result<Bundle, Error> {
     let first = parts.values.first().copied().unwrap_or_default();
-    if let Some(what) = block::another_kind(first) {
+    if let Some(what) = block::container(first).or_else(|| block::key_kind(first)) {
         return Err(Error::BadPem(format!("{what} where a certificate is expected").into()));
     }
     let certificates = parts.values.iter().map(|der| CertificateDer::from(der.to_vec())).collect();
@@ -100,13 +100,11 @@ pub fn private_key(text: &[u8]) -> Result<PrivateKeyDer<'static>, Error> {
 pub(crate) fn private_keys(text: &[u8]) -> Result<Vec<PrivateKeyDer<'static>>, Error> {
     if let Some(parts) = block::der(text) {
         let first = parts.values.first().copied().unwrap_or_default();
+        let what = block::container(first).unwrap_or("the file is binary and no private key stands");
         return match PrivateKeyDer::try_from(first.to_vec()) {
-            Ok(key) => Ok(vec![key]),
+            Ok(key) if block::container(first).is_none() => Ok(vec![key]),
             Err(_) if block::is_encrypted_key(first) => Err(Error::EncryptedKey),
-            Err(_) => {
-                let what = block::another_kind(first).unwrap_or("the file is binary and no private key stands");
-                Err(Error::BadPem(format!("{what} where the private key is expected").into()))
-            }
+            _ => Err(Error::BadPem(format!("{what} where the private key is expected").into())),
         };
     }
     let blocks = block::blocks(text).map_err(Error::BadPem)?;
@@ -133,7 +131,10 @@ fn key(block: &Block) -> Result<PrivateKeyDer<'static>, Error> {
         let why = "the private key is in OpenSSH's own form; `ssh-keygen -p -m PKCS8 -f FILE` rewrites it";
         return Err(Error::BadPem(why.into()));
     }
-    let whole = first_sequence(der).map_or(der.as_slice(), |(key, _)| key);
+    let Some((whole, _)) = first_sequence(der) else {
+        let why = format!("{} holds no private key: its content is cut off or something else", block.describe());
+        return Err(Error::BadPem(why.into()));
+    };
     // By content: labels are changed by hand.
     PrivateKeyDer::try_from(whole.to_vec()).map_err(|_| {
         if block::is_encrypted_key(whole) {
@@ -188,6 +189,9 @@ fn nothing(text: &[u8], blocks: &[Block], wanted: Wanted) -> Cow<'static, str> {
     if let Some(mistaken) = mistaken {
         let expected = if wanted == Wanted::Certificate { "a certificate" } else { "the private key" };
         return format!("{mistaken} where {expected} is expected (no BEGIN {block} block)").into();
+    }
+    if let Some(first) = blocks.first() {
+        return format!("no BEGIN {block} block; {} is something else", first.describe()).into();
     }
     if text.iter().all(u8::is_ascii_whitespace) {
         return format!("{what} is empty").into();

@@ -37,7 +37,7 @@ pub(crate) fn own(chain: &Bundle, shown: Shown) -> Vec<String> {
         };
         remarks.push(format!("certificate {} of the chain {old}", index + 1));
     }
-    remarks
+    bounded(remarks)
 }
 
 /// Of the CAs in a file, as a server or a client would use them.
@@ -45,5 +45,5 @@ pub(crate) fn own(chain: &Bundle, shown: Shown) -> Vec<String> {
 /// # Errors
 /// When they cannot be used.
 pub fn authorities(roots_pem: &[u8]) -> Result<Vec<String>, Error> {
-    Anchors::new(pem::bundle(roots_pem)?).map(|anchors| bounded(anchors.remarks))
+    Anchors::new(pem::bundle(roots_pem)?).map(|anchors| anchors.remarks)
 }

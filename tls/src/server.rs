@@ -14,7 +14,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ServerConfig, SupportedProtocolVersion};
 use rustls_pki_types::CertificateRevocationListDer;
 
-use crate::anchors::{Anchors, bounded};
+use crate::anchors::Anchors;
 use crate::remarks::{self, Shown};
 use crate::verify::{ClientVerifier, Clients};
 use crate::workload::{WorkloadIdentity, certified_key};
@@ -271,7 +271,7 @@ impl ResolvesServerCert for ByKey {
 fn load(certificate: &CertifiedPem, remarks: &mut Vec<Remark>) -> Result<Arc<CertifiedKey>, Error> {
     let chain = pem::bundle(&certificate.chain)?;
     let texts = remarks::own(&chain, Shown::ToClients);
-    remarks.extend(bounded(texts).into_iter().map(|text| Remark { part: Part::Chain, text }));
+    remarks.extend(texts.into_iter().map(|text| Remark { part: Part::Chain, text }));
     let mut certified = certified_key(chain.certificates, pem::private_keys(&certificate.key)?)?;
     certified.ocsp.clone_from(&certificate.ocsp);
     Ok(Arc::new(certified))

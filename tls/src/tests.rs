@@ -1,9 +1,12 @@
 //! Handshakes in memory: both sides real, the network a pipe.
 
 mod certificates;
+mod chains;
 mod challenge;
 mod client;
+mod forms;
 mod mesh;
+mod openssl;
 mod server;
 
 use std::sync::Arc;

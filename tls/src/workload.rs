@@ -8,7 +8,9 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{Context, SHA256};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use x509_parser::asn1_rs::Tag;
 use x509_parser::certificate::X509Certificate;
+use x509_parser::oid_registry::OID_KEY_TYPE_EC_PUBLIC_KEY;
 use x509_parser::prelude::FromDer;
 
 use crate::anchors::Anchors;
@@ -88,6 +90,12 @@ pub(crate) fn certified_key(
     let provider = provider::provider();
     let own = chain.first().ok_or(Error::NoCertificate)?;
     let (_, own) = X509Certificate::from_der(own).map_err(|_| Error::BadCertificate(None))?;
+    let written_out = own.public_key().algorithm.parameters.as_ref().is_some_and(|it| it.tag() == Tag::Sequence);
+    let is_curve = own.public_key().algorithm.algorithm == OID_KEY_TYPE_EC_PUBLIC_KEY;
+    if written_out && is_curve {
+        let why = "the certificate's key is on a curve that is written out (explicit parameters) and cannot be used; name it";
+        return Err(Error::BadPem(why.into()));
+    }
     let (own, mut refused) = (own.public_key().raw.to_vec(), None);
     for key in keys {
         let key = match provider.key_provider.load_private_key(key) {

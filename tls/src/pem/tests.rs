@@ -81,16 +81,4 @@ proptest::proptest! {
         let read = certificates(text.as_bytes());
         proptest::prop_assert_eq!(read.expect("is a certificate"), [CertificateDer::from(value)]);
     }
-
-    /// Damage is never taken for another certificate.
-    #[test]
-    fn a_block_is_read_whole_or_named(at in 0..CERTIFICATE.len(), letter in "[!-~ \n]") {
-        let mut text = CERTIFICATE.to_owned();
-        text.replace_range(at..=at, &letter);
-        let whole = certificates(CERTIFICATE.as_bytes()).expect("is one");
-        match certificates(text.as_bytes()) {
-            Ok(read) => proptest::prop_assert_eq!(read[0].len(), whole[0].len()),
-            Err(error) => proptest::prop_assert!(!error.to_string().is_empty()),
-        }
-    }
 }
