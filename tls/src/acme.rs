@@ -71,7 +71,11 @@ impl Client {
         };
         let anchors = anchors.map_err(|error| Error::Roots(Box::new(error)))?;
         let verifier = ServerVerifier::new(Some(anchors), roots_pem.is_some(), Names::Host);
-        Ok(Self { server: server.into(), host: transport::host(&uri).into(), transport: Transport::new(uri, verifier)? })
+        Ok(Self {
+            server: server.into(),
+            host: transport::host(&uri).into(),
+            transport: Transport::new(uri, verifier)?,
+        })
     }
 
     /// Registers an account and agrees to the CA's terms of service; the same key gives the same account again.

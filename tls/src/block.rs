@@ -69,7 +69,9 @@ pub(crate) fn blocks(text: &[u8]) -> Result<Vec<Block>, Cow<'static, str>> {
         };
         if closing != label {
             let (opened, closing) = (name(number, label), closing.escape_debug());
-            return Err(format!("a PEM block ends with the END line of another kind: {opened} with END {closing}").into());
+            return Err(
+                format!("a PEM block ends with the END line of another kind: {opened} with END {closing}").into()
+            );
         }
         let (encrypted, der) = content(&text[body..end]);
         let der = der.map_err(|why| format!("a PEM block holds {why}: {}", name(number, label)));
@@ -195,7 +197,9 @@ pub(crate) fn disguise(text: &[u8]) -> Option<&'static str> {
         return Some("is a Java keystore (JKS); PEM text with BEGIN and END lines is expected");
     }
     if find(text, b"BEGIN ", 0).is_some() {
-        return Some("has a malformed BEGIN line: it must be -----BEGIN ... ----- with five dashes, on a line of its own");
+        return Some(
+            "has a malformed BEGIN line: it must be -----BEGIN ... ----- with five dashes, on a line of its own",
+        );
     }
     let letters: Vec<u8> = text.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
     let decoded = base64().decode(&letters).ok()?;

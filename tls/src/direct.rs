@@ -66,7 +66,7 @@ impl Direct<'_> {
     /// Whether a trusted CA has signed the certificate itself.
     ///
     /// # Errors
-    /// When a CA of that name has not.
+    /// When a CA of that name may have, and that cannot be verified or it has ended.
     pub(crate) fn issued_directly(
         &self,
         certificate: &CertificateDer<'_>,
@@ -76,13 +76,14 @@ impl Direct<'_> {
         for issuer in self.anchors.issuers(parsed.issuer().as_raw()) {
             let constrained = issuer.name_constraints().map_or(true, |constraints| constraints.is_some());
             let signed = parsed.tbs_certificate.signature == parsed.signature_algorithm;
+            // The names of a certificate without subjectAltName cannot be held against constraints.
             if constrained || !signed {
-                // The names of a certificate without subjectAltName cannot be held against the constraints.
-                failure = Some(CertificateError::BadSignature);
                 continue;
             }
             match self.signed(certificate, issuer.public_key().raw) {
                 Ok(()) => return is_valid(&issuer, self.now).map(|()| true),
+                // A namesake: the CA that did sign it is not known.
+                Err(CertificateError::BadSignature) => {}
                 Err(error) => failure = Some(error),
             }
         }
@@ -167,7 +168,9 @@ fn is_for(parsed: &X509Certificate<'_>, side: Side) -> Result<(), rustls::Error>
     let unknown = |extension: &ParsedExtension<'_>| {
         matches!(
             extension,
-            ParsedExtension::UnsupportedExtension { .. } | ParsedExtension::ParseError { .. } | ParsedExtension::Unparsed
+            ParsedExtension::UnsupportedExtension { .. }
+                | ParsedExtension::ParseError { .. }
+                | ParsedExtension::Unparsed
         )
     };
     if parsed.iter_extensions().any(|extension| extension.critical && unknown(extension.parsed_extension())) {

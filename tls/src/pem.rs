@@ -65,7 +65,8 @@ impl Bundle {
             }
         } else if !rest.is_empty() {
             let bytes = rest.len();
-            self.remarks.push(format!("{} has {bytes} bytes behind its certificate, which are not used", block.describe()));
+            self.remarks
+                .push(format!("{} has {bytes} bytes behind its certificate, which are not used", block.describe()));
         }
         self.certificates.push(certificate.to_vec().into());
         Ok(())

@@ -290,7 +290,7 @@ impl ServerCertVerifier for ServerVerifier {
 /// identity nobody looked at.
 fn check_server(sans: &Sans<'_>, expected: &[String]) -> Result<(), rustls::Error> {
     let wants_spiffe = expected.iter().any(|name| name.starts_with(SCHEME));
-    let claims = sans.uris.len() > 1 || sans.uris.iter().any(|uri| uri.starts_with(SCHEME));
+    let claims = sans.uris.len() > 1 || sans.uris.iter().any(|uri| claims_spiffe(uri));
     if wants_spiffe && claims {
         one_spiffe("server", sans)?;
     }
@@ -307,7 +307,7 @@ fn expect_one_of(side: &str, sans: &Sans<'_>, expected: &[String]) -> Result<(),
 
 fn one_spiffe(side: &str, sans: &Sans<'_>) -> Result<SpiffeId, rustls::Error> {
     if let [uri] = sans.uris[..]
-        && uri.starts_with(SCHEME)
+        && claims_spiffe(uri)
     {
         return identity::of_peer(uri)
             .map_err(|why| refused(format!("the {side}'s certificate names {}, which is {why}", printable(uri))));
@@ -316,6 +316,11 @@ fn one_spiffe(side: &str, sans: &Sans<'_>) -> Result<SpiffeId, rustls::Error> {
         "the {side}'s certificate must have exactly one URI SAN, and that a SPIFFE id; it has {}",
         sans.describe()
     )))
+}
+
+/// Others may read schemes without regard to case.
+fn claims_spiffe(uri: &str) -> bool {
+    uri.get(..SCHEME.len()).is_some_and(|scheme| scheme.eq_ignore_ascii_case(SCHEME))
 }
 
 fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, rustls::Error> {

@@ -93,7 +93,8 @@ pub(crate) fn certified_key(
     let written_out = own.public_key().algorithm.parameters.as_ref().is_some_and(|it| it.tag() == Tag::Sequence);
     let is_curve = own.public_key().algorithm.algorithm == OID_KEY_TYPE_EC_PUBLIC_KEY;
     if written_out && is_curve {
-        let why = "the certificate's key is on a curve that is written out (explicit parameters) and cannot be used; name it";
+        let why =
+            "the certificate's key is on a curve that is written out (explicit parameters) and cannot be used; name it";
         return Err(Error::BadPem(why.into()));
     }
     let (own, mut refused) = (own.public_key().raw.to_vec(), None);

@@ -16,8 +16,8 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use instant_acme::{BodyWrapper, BytesResponse, HttpClient};
-use rustls::version::{TLS12, TLS13};
 use rustls::ClientConfig;
+use rustls::version::{TLS12, TLS13};
 use serde_json::{Value, json};
 
 use super::error::{BAD_NONCE, Error, Problem};

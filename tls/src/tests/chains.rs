@@ -52,11 +52,14 @@ impl Chain {
     }
 }
 
-const OLD_BELOW: &str = "openssl takes version 1 below an intermediate CA; we take it directly below a trusted one only";
+const OLD_BELOW: &str =
+    "openssl takes version 1 below an intermediate CA; we take it directly below a trusted one only";
 const SHA_1: &str = "openssl verifies SHA-1 at its lowest security level; forgeries of it are within reach";
 const NO_END: &str = "webpki looks at no date of a trusted CA";
-const COMMON_NAME: &str = "openssl takes the common name whoever issued it; we only directly below a CA that was chosen for it";
-const CA_AS_LEAF: &str = "openssl takes a CA's certificate for a server's; webpki takes only one that is itself trusted";
+const COMMON_NAME: &str =
+    "openssl takes the common name whoever issued it; we only directly below a CA that was chosen for it";
+const CA_AS_LEAF: &str =
+    "openssl takes a CA's certificate for a server's; webpki takes only one that is itself trusted";
 
 const CHAINS: &[Chain] = &[
     // Version 3.
@@ -85,9 +88,16 @@ const CHAINS: &[Chain] = &[
     refused("for clients only", Server, &["client-only"], &["root"], "WrongPurpose"),
     refused("a critical extension that nobody knows", Client, &["critical"], &["root"], "CriticalExtension"),
     refused("another name", Server, &["elsewhere"], &["root"], "WrongName"),
-    refused("a name against the constraints", Server, &["below-constrained", "constrained"], &["root"], "NameConstraints"),
+    refused(
+        "a name against the constraints",
+        Server,
+        &["below-constrained", "constrained"],
+        &["root"],
+        "NameConstraints",
+    ),
     refused("a CA's own certificate", Client, &["root"], &["other"], "CaAsEndEntity"),
-    refused("an intermediate CA's own certificate", Client, &["between"], &["root"], "CaAsEndEntity").unlike(CA_AS_LEAF),
+    refused("an intermediate CA's own certificate", Client, &["between"], &["root"], "CaAsEndEntity")
+        .unlike(CA_AS_LEAF),
     accepted("a CA that has ended", Client, &["below-ended"], &["ended-root"]).unlike(NO_END),
     refused("signed with SHA-1", Client, &["sha1"], &["root"], "SignatureAlgorithm").unlike(SHA_1),
     // Version 1, directly below a trusted CA.
@@ -106,8 +116,10 @@ const CHAINS: &[Chain] = &[
     refused("version 1 of a CA of the same name", Client, &["old"], &["twin"], "UnknownCa"),
     refused("version 1 of a CA of the same name", Server, &["old"], &["twin"], "UnknownCa"),
     refused("version 1 with SHA-1", Client, &["old-sha1"], &["root"], "SignatureAlgorithm").unlike(SHA_1),
-    refused("version 1 below an intermediate CA", Client, &["old-deep", "between"], &["root"], "Version1").unlike(OLD_BELOW),
-    refused("version 1 below an intermediate CA", Server, &["old-deep", "between"], &["root"], "Version1").unlike(OLD_BELOW),
+    refused("version 1 below an intermediate CA", Client, &["old-deep", "between"], &["root"], "Version1")
+        .unlike(OLD_BELOW),
+    refused("version 1 below an intermediate CA", Server, &["old-deep", "between"], &["root"], "Version1")
+        .unlike(OLD_BELOW),
     refused("version 1 below a constrained CA", Client, &["old-constrained"], &["constrained"], "UnknownCa"),
     // Version 1 that issues.
     accepted("a root of version 1", Client, &["below-old-root"], &["old-root"]),
@@ -116,7 +128,13 @@ const CHAINS: &[Chain] = &[
     refused("a leaf of version 1 that issued", Client, &["below-old", "old"], &["root"], "Version1"),
     refused("a leaf of version 1 that issued version 1", Client, &["old-below-old", "old"], &["root"], "Version1"),
     refused("a leaf of version 1 that issued, and is trusted", Client, &["below-old"], &["old"], "UnknownCa"),
-    refused("a leaf of version 1 that issued version 1, and is trusted", Client, &["old-below-old"], &["old"], "UnknownCa"),
+    refused(
+        "a leaf of version 1 that issued version 1, and is trusted",
+        Client,
+        &["old-below-old"],
+        &["old"],
+        "UnknownCa",
+    ),
     // Certificates that are trusted themselves.
     accepted("a CA's own certificate that is trusted", Client, &["self"], &["self"]),
     accepted("a CA's own certificate that is trusted", Server, &["self"], &["self"]),
@@ -282,10 +300,8 @@ async fn ours(workshop: &Workshop, ca: &Authority, chain: &Chain, version: Versi
         Client => {
             let auth = ClientAuth::Required { roots_pem: trusted, crl: None, sans: Vec::new() };
             let certificate = Certificate::Pem { chain: own, key };
-            let (server, client) = (
-                server(&ServerSpec { client: auth, ..spec }),
-                client(&ClientSpec { certificate, ..client_spec(ca) }),
-            );
+            let (server, client) =
+                (server(&ServerSpec { client: auth, ..spec }), client(&ClientSpec { certificate, ..client_spec(ca) }));
             let (served, asked) = meet(&server, &client, HOST).await;
             assert_eq!(served.is_ok(), asked.is_ok(), "{}: both sides know", chain.name);
             served.err().map(|error| error.reason())

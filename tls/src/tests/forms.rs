@@ -82,7 +82,8 @@ impl Files {
         });
         let mut files: BTreeMap<_, _> =
             names.chain(["ca.key", "key", "dh"]).map(|name| (name, workshop.read(name))).collect();
-        for name in ["ec.pkcs8", "ed.key", "p384.key", "p521.key", "k256.key", "explicit.key", "pss.key", "rsa1024.key"] {
+        for name in ["ec.pkcs8", "ed.key", "p384.key", "p521.key", "k256.key", "explicit.key", "pss.key", "rsa1024.key"]
+        {
             let own = format!("{name}.crt");
             workshop.run(&format!("req -x509 -new -key {name} -days 9 -subj /CN=b.example -out {own}"));
             files.insert(Box::leak(own.clone().into_boxed_str()), workshop.read(&own));
@@ -133,9 +134,11 @@ ssbzSibBsu/6iGtCOGEoXJf//////////wIBAg==
 ";
 
 const ONE_LINE: &str = "openssl wants BEGIN and END on lines of their own; the meaning is certain without";
-const BLANKS: &str = "openssl wants BEGIN at the start of a line and no empty line within; YAML blocks are indented by hand";
+const BLANKS: &str =
+    "openssl wants BEGIN at the start of a line and no empty line within; YAML blocks are indented by hand";
 const CR: &str = "openssl knows no line that ends with CR alone; old editors write them";
-const PASSWORD: &str = "openssl tries the empty passphrase of a PKCS#12 file; a Secret with one is a mistake, and is named";
+const PASSWORD: &str =
+    "openssl tries the empty passphrase of a PKCS#12 file; a Secret with one is a mistake, and is named";
 const PARTS: &str = "openssl reads the first certificate only; a chain with a damaged part would be served with a gap";
 const UNUSABLE: &str = "openssl reads the key, but no TLS server of ours can sign with it";
 
@@ -154,8 +157,12 @@ const CHAINS: &[Form] = &[
     form("text between two blocks", Serves, |it| [it.get("crt"), b"# my CA:\n".to_vec(), it.get("ca.crt")].concat()),
     form("text on the BEGIN line", Refuses("malformed BEGIN line"), |it| [b"my ".to_vec(), it.get("crt")].concat()),
     form("quoted", Refuses("malformed BEGIN line"), |it| format!("\"{}\"", it.text("crt").trim()).into_bytes()),
-    unlike("indented by blanks", Serves, BLANKS, |it| it.text("crt").lines().map(|l| format!("    {l}\n")).collect::<String>().into()),
-    unlike("indented by a tab", Serves, BLANKS, |it| it.text("crt").lines().map(|l| format!("\t{l}\n")).collect::<String>().into()),
+    unlike("indented by blanks", Serves, BLANKS, |it| {
+        it.text("crt").lines().map(|l| format!("    {l}\n")).collect::<String>().into()
+    }),
+    unlike("indented by a tab", Serves, BLANKS, |it| {
+        it.text("crt").lines().map(|l| format!("\t{l}\n")).collect::<String>().into()
+    }),
     form("blanks at the ends of lines", Serves, |it| it.with("crt", "\n", "  \n")),
     form("no final line end", Serves, |it| it.text("crt").trim_end().into()),
     form("empty lines before", Serves, |it| format!("\n\n\n{}", it.text("crt")).into_bytes()),
@@ -165,7 +172,9 @@ const CHAINS: &[Form] = &[
         let (head, tail) = lines.split_at(4);
         format!("{}\n\n{}\n", head.join("\n"), tail.join("\n")).into_bytes()
     }),
-    unlike("a chain glued together", Serves, ONE_LINE, |it| [it.text("crt").trim_end().into(), it.get("ca.crt")].concat()),
+    unlike("a chain glued together", Serves, ONE_LINE, |it| {
+        [it.text("crt").trim_end().into(), it.get("ca.crt")].concat()
+    }),
     unlike("a chain folded into one line", Serves, ONE_LINE, |it| {
         String::from_utf8(it.joined(&["crt", "ca.crt"])).expect("is text").replace('\n', " ").into_bytes()
     }),
@@ -173,12 +182,18 @@ const CHAINS: &[Form] = &[
     form("one long line", Serves, |it| it.lines("crt", 10_000)),
     form("lines of 76 letters", Serves, |it| it.lines("crt", 76)),
     form("lines of 20 letters", Serves, |it| it.lines("crt", 20)),
-    unlike("padding left out", Serves, "openssl wants whole groups of four; the bytes are the same", |it| it.with("crt", "=", "")),
-    form("a header within the block", Serves, |it| it.with("crt", "BEGIN CERTIFICATE-----\n", "BEGIN CERTIFICATE-----\nX: y\n\n")),
+    unlike("padding left out", Serves, "openssl wants whole groups of four; the bytes are the same", |it| {
+        it.with("crt", "=", "")
+    }),
+    form("a header within the block", Serves, |it| {
+        it.with("crt", "BEGIN CERTIFICATE-----\n", "BEGIN CERTIFICATE-----\nX: y\n\n")
+    }),
     form("labelled X509 CERTIFICATE", Serves, |it| it.with("crt", " CERTIFICATE", " X509 CERTIFICATE")),
     form("labelled TRUSTED CERTIFICATE", Serves, |it| it.get("crt.trusted")),
     form("TRUSTED CERTIFICATE with settings", Serves, |it| it.get("crt.settings")),
-    form("labelled in lower case", Refuses("block 1 (certificate) is something else"), |it| it.with("crt", "CERTIFICATE", "certificate")),
+    form("labelled in lower case", Refuses("block 1 (certificate) is something else"), |it| {
+        it.with("crt", "CERTIFICATE", "certificate")
+    }),
     form("with its issuer", Serves, |it| it.joined(&["crt", "ca.crt"])),
     form("the certificate twice", Serves, |it| it.joined(&["crt", "crt"])),
     form("with its key", Serves, |it| it.joined(&["crt", "key"])),
@@ -188,10 +203,14 @@ const CHAINS: &[Form] = &[
         let old: String = it.text("ca.crt").lines().map(|line| format!("# {line}\n")).collect();
         [old.into_bytes(), it.get("crt")].concat()
     }),
-    form("with its request", Remarks("block 1 (CERTIFICATE REQUEST) is no certificate"), |it| it.joined(&["csr", "crt"])),
+    form("with its request", Remarks("block 1 (CERTIFICATE REQUEST) is no certificate"), |it| {
+        it.joined(&["csr", "crt"])
+    }),
     form("with a PKCS#7 bundle", Remarks("block 2 (PKCS7) is no certificate"), |it| it.joined(&["crt", "crt.p7b"])),
     form("DER", Serves, |it| it.get("crt.der")),
-    form("DER and a line end", Remarks("1 bytes behind the binary (DER) certificate"), |it| [it.get("crt.der"), vec![b'\n']].concat()),
+    form("DER and a line end", Remarks("1 bytes behind the binary (DER) certificate"), |it| {
+        [it.get("crt.der"), vec![b'\n']].concat()
+    }),
     form("two certificates in DER", Serves, |it| it.joined(&["crt.der", "crt.der"])),
     form("bytes behind the certificate within the block", Remarks("has 3 bytes behind its certificate"), |it| {
         use base64::Engine as _;
@@ -211,7 +230,9 @@ const CHAINS: &[Form] = &[
         format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", &letters[..400]).into_bytes()
     }),
     form("DER that is cut off", Refuses("no BEGIN CERTIFICATE block"), |it| it.get("crt.der")[..300].to_vec()),
-    form("another END line", Refuses("END line of another kind"), |it| it.with("crt", "END CERTIFICATE", "END X509 CRL")),
+    form("another END line", Refuses("END line of another kind"), |it| {
+        it.with("crt", "END CERTIFICATE", "END X509 CRL")
+    }),
     form("four dashes", Refuses("malformed BEGIN line"), |it| it.with("crt", "-----BEGIN", "----BEGIN")),
     form("long dashes of a word processor", Refuses("malformed BEGIN line"), |it| it.with("crt", "-----", "—")),
     form("no BEGIN and END lines", Refuses("base64 without its BEGIN and END lines"), |it| it.letters("crt").into()),
@@ -221,7 +242,9 @@ const CHAINS: &[Form] = &[
     }),
     form("a backslash and an n for line ends", Refuses("a backslash and an n"), |it| it.with("crt", "\n", "\\n")),
     form("an ellipsis within", Refuses("not base64"), |it| it.with("crt", "MII", "MII...")),
-    form("nothing within", Refuses("holds nothing"), |it| it.lines("crt", 10_000)[..27].iter().copied().chain(*b"\n-----END CERTIFICATE-----\n").collect()),
+    form("nothing within", Refuses("holds nothing"), |it| {
+        it.lines("crt", 10_000)[..27].iter().copied().chain(*b"\n-----END CERTIFICATE-----\n").collect()
+    }),
     unlike("PKCS#12", Refuses("a PKCS#12 file stands"), PASSWORD, |it| it.get("crt.p12")),
     form("PKCS#7", Refuses("a PKCS#7 bundle stands"), |it| it.get("crt.p7b")),
     form("PKCS#7 in DER", Refuses("a PKCS#7 bundle stands"), |it| it.get("crt.p7c")),
@@ -244,7 +267,9 @@ const KEYS: &[Form] = &[
     form("lines end with CRLF", Serves, |it| it.with("key", "\n", "\r\n")),
     unlike("lines end with CR", Serves, CR, |it| it.with("key", "\n", "\r")),
     unlike("no line ends", Serves, ONE_LINE, |it| it.with("key", "\n", " ")),
-    unlike("indented", Serves, BLANKS, |it| it.text("key").lines().map(|l| format!("  {l}\n")).collect::<String>().into()),
+    unlike("indented", Serves, BLANKS, |it| {
+        it.text("key").lines().map(|l| format!("  {l}\n")).collect::<String>().into()
+    }),
     form("a byte order mark", Serves, |it| [b"\xef\xbb\xbf".to_vec(), it.get("key")].concat()),
     form("with its certificate", Serves, |it| it.joined(&["key", "crt"])),
     form("behind its certificate", Serves, |it| it.joined(&["crt", "key"])),
@@ -262,8 +287,18 @@ const KEYS: &[Form] = &[
         let letters = it.letters("key");
         format!("-----BEGIN OPENSSH PRIVATE KEY-----\n{letters}\n-----END OPENSSH PRIVATE KEY-----\n").into_bytes()
     }),
-    unlike("of another certificate", Refuses("does not belong to the certificate"), "openssl looks at the key alone", |it| it.get("ca.key")),
-    unlike("of another kind of key", Refuses("does not belong to the certificate"), "openssl looks at the key alone", |it| it.get("ec.key")),
+    unlike(
+        "of another certificate",
+        Refuses("does not belong to the certificate"),
+        "openssl looks at the key alone",
+        |it| it.get("ca.key"),
+    ),
+    unlike(
+        "of another kind of key",
+        Refuses("does not belong to the certificate"),
+        "openssl looks at the key alone",
+        |it| it.get("ec.key"),
+    ),
     unlike("of X25519", Refuses("cannot be used"), UNUSABLE, |it| it.get("x25519.key")),
     form("a public key", Refuses("a public key stands"), |it| it.get("key.pub")),
     form("a certificate", Refuses("a certificate stands"), |it| it.get("crt")),
@@ -358,10 +393,23 @@ fn what_is_dropped_of_a_bundle_is_told() {
     let files = Files::made(&workshop);
     let cases: [(&str, Vec<u8>, &str); 7] = [
         ("a good one", files.get("ca.crt"), ""),
-        ("a leaf of version 1 beside it", files.joined(&["ca.crt", "crt"]), "CA certificate 2 (CN=a.example) does not say that it is a CA"),
+        (
+            "a leaf of version 1 beside it",
+            files.joined(&["ca.crt", "crt"]),
+            "CA certificate 2 (CN=a.example) does not say that it is a CA",
+        ),
         ("a PKCS#7 bundle beside it", files.joined(&["ca.crt", "crt.p7b"]), "block 2 (PKCS7) is no certificate"),
-        ("trust settings", files.joined(&["ca.crt", "crt.settings"]), "CA certificate 2 says itself what it is trusted for"),
-        ("garbage in a block", [files.get("ca.crt"), b"-----BEGIN CERTIFICATE-----\nMAMCAQA=\n-----END CERTIFICATE-----\n".to_vec()].concat(), "CA certificate 2 is not a valid X.509"),
+        (
+            "trust settings",
+            files.joined(&["ca.crt", "crt.settings"]),
+            "CA certificate 2 says itself what it is trusted for",
+        ),
+        (
+            "garbage in a block",
+            [files.get("ca.crt"), b"-----BEGIN CERTIFICATE-----\nMAMCAQA=\n-----END CERTIFICATE-----\n".to_vec()]
+                .concat(),
+            "CA certificate 2 is not a valid X.509",
+        ),
         ("a key beside it", files.joined(&["ca.key", "ca.crt"]), ""),
         ("twelve leaves", files.joined(&[&["ca.crt"][..], &["crt"; 12]].concat()), "4 more of its parts"),
     ];

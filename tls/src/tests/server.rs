@@ -164,11 +164,8 @@ async fn a_client_certificate_of_version_1_must_be_covered_by_the_revocation_lis
     };
     let (good, bad, other) = (made("good", 500), made("bad", 501), authority());
     let reason = async |list: Vec<u8>, own: &Issued| {
-        let auth = ClientAuth::Required {
-            roots_pem: ca.root_pem().as_bytes().to_vec(),
-            crl: Some(list),
-            sans: Vec::new(),
-        };
+        let auth =
+            ClientAuth::Required { roots_pem: ca.root_pem().as_bytes().to_vec(), crl: Some(list), sans: Vec::new() };
         let serving = server(&ServerSpec { client: auth, ..server_spec(&ca) });
         let asking = client(&with_certificate(client_spec(&ca), own));
         let (served, _) = meet(&serving, &asking, "cargo.example").await;
