@@ -203,14 +203,16 @@ async fn single_host(reader: &Reader, gateway: &Proxy) {
     reader.create_pair("example_certs1", "httpbin");
     reader.mesh.write("gateway.yaml", GATEWAY);
     reader.teapot("example_certs1", "").await;
-    // A version of 1 is told, and why one should not have it.
+    // Version 1 is told, and why one should not have it.
     gateway.logs("is of X.509 version 1, which has no subjectAltName").await;
 
     reader.mesh.remove("httpbin-credential.yaml");
     reader.create_pair("example_certs2", "httpbin");
     reader.teapot("example_certs2", "").await;
     let old = reader.curl("httpbin.example.com", "/status/418", "example_certs1", "").await;
-    assert!(old.contains("certificate verify failed") && !old.contains(" 418"), "{old}");
+    // Whatever words this OpenSSL has for a CA of the same name with another key.
+    assert!(old.contains("curl: (35)") || old.contains("curl: (60)"), "{old}");
+    assert!(!old.contains(" 418"), "{old}");
 }
 
 /// "Configure a TLS ingress gateway for multiple hosts".
@@ -263,17 +265,21 @@ async fn troubleshooting(reader: &Reader, gateway: &Proxy) {
     let certificates =
         shell(&format!("{} certs --admin {}", binary::sluice().display(), gateway.addresses().admin)).await.1;
     assert!(certificates.contains("istio-system/httpbin-credential"), "{certificates}");
-    // "Check the log": a Secret whose key is of another certificate is named with what is wrong.
-    let files =
-        [("tls.key", "example_certs2/httpbin.example.com.key"), ("tls.crt", "example_certs1/httpbin.example.com.crt")];
-    reader.create_secret("httpbin-credential", &files);
-    gateway.logs("the private key does not belong to the certificate").await;
-    // A CA in the place of the certificate, as one copies it.
-    let files =
-        [("tls.key", "example_certs1/httpbin.example.com.key"), ("tls.crt", "example_certs1/httpbin.example.com.csr")];
-    reader.create_secret("httpbin-credential", &files);
-    gateway.logs("a certificate request stands where a certificate is expected").await;
-    // The last good one has served all the time, and the repaired one is taken.
+    // "Check the log": what is wrong is named, be it the key of another certificate or a request in its place.
+    let wrong = [
+        ("example_certs2/httpbin.example.com.key", "example_certs1/httpbin.example.com.crt", "does not belong to the"),
+        (
+            "example_certs1/httpbin.example.com.key",
+            "example_certs1/httpbin.example.com.csr",
+            "a certificate request stands",
+        ),
+    ];
+    for (key, certificate, told) in wrong {
+        let files = [("tls.key", key), ("tls.crt", certificate), ("ca.crt", "example_certs1/example.com.crt")];
+        reader.create_secret("httpbin-credential", &files);
+        gateway.logs(told).await;
+    }
+    // The last good one serves all the time.
     reader.teapot("example_certs1", CLIENT).await;
 }
 

@@ -55,9 +55,9 @@ impl Direct<'_> {
         if self.issued_directly(certificate, &parsed)? {
             return self.check(&parsed, side);
         }
-        let issuer = parsed.issuer().as_raw();
-        let below = intermediates.iter().filter_map(|der| X509Certificate::from_der(der).ok());
-        if below.into_iter().any(|(_, between)| between.subject().as_raw() == issuer) {
+        let between = intermediates.iter().filter_map(|der| X509Certificate::from_der(der).ok());
+        let issuer = between.map(|(_, between)| between).find(|it| it.subject().as_raw() == parsed.issuer().as_raw());
+        if issuer.is_some_and(|issuer| self.signed(certificate, issuer.public_key().raw).is_ok()) {
             return Err(Refused::version_1().into());
         }
         Err(CertificateError::UnknownIssuer.into())
@@ -206,10 +206,10 @@ fn signs_lists(issuer: &X509Certificate<'_>) -> bool {
     issuer.key_usage().is_ok_and(|usage| usage.is_none_or(|usage| usage.value.crl_sign()))
 }
 
-/// The public key of a certificate of version 1, with which webpki verifies nothing.
+/// The public key of a certificate of an old version, with which webpki verifies nothing.
 pub(crate) fn key_of_version_1(certificate: &CertificateDer<'_>) -> Option<SubjectPublicKeyInfoDer<'static>> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
-    (parsed.version() == X509Version::V1).then(|| parsed.public_key().raw.to_vec().into())
+    (parsed.version() != X509Version::V3).then(|| parsed.public_key().raw.to_vec().into())
 }
 
 /// As rustls's `verify_tls12_signature`, with a bare key: TLS 1.2 does not say which of several algorithms it is.

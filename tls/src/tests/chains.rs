@@ -115,6 +115,7 @@ const CHAINS: &[Chain] = &[
     refused("version 1 of another CA", Client, &["old"], &["other"], "UnknownCa"),
     refused("version 1 of a CA of the same name", Client, &["old"], &["twin"], "UnknownCa"),
     refused("version 1 of a CA of the same name", Server, &["old"], &["twin"], "UnknownCa"),
+    refused("version 1 of a CA of the same name, which comes along", Client, &["old", "twin"], &["twin"], "UnknownCa"),
     refused("version 1 with SHA-1", Client, &["old-sha1"], &["root"], "SignatureAlgorithm").unlike(SHA_1),
     refused("version 1 below an intermediate CA", Client, &["old-deep", "between"], &["root"], "Version1")
         .unlike(OLD_BELOW),
