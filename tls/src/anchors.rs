@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use rustls::{DistinguishedName, RootCertStore};
-use rustls_pki_types::CertificateDer;
+use rustls_pki_types::{CertificateDer, UnixTime};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::X509Version;
@@ -13,7 +13,7 @@ use x509_parser::x509::X509Version;
 use crate::block::content_of;
 use crate::pem::Bundle;
 use crate::san::printable;
-use crate::{Error, subject};
+use crate::{Error, direct, subject};
 
 /// Certificates that are trusted.
 #[derive(Debug)]
@@ -22,8 +22,10 @@ pub(crate) struct Anchors {
     pub(crate) roots: Arc<RootCertStore>,
     /// All of them: each vouches for itself.
     given: Vec<CertificateDer<'static>>,
-    /// Those that may issue others, by their subject.
+    /// Those that may issue others, by what is in their subject.
     issuers: HashMap<Box<[u8]>, Vec<usize>>,
+    /// When the first of those ends that somebody has chosen, and whether one of them limits chains or purposes.
+    limits: Option<(UnixTime, bool)>,
     /// What an operator should know of them, a sentence each.
     pub(crate) remarks: Vec<String>,
 }
@@ -37,6 +39,7 @@ impl Anchors {
         let mut roots = RootCertStore::empty();
         let mut given = Vec::with_capacity(bundle.certificates.len());
         let mut issuers: HashMap<Box<[u8]>, Vec<usize>> = HashMap::new();
+        let mut limits = None;
         let mut remarks = bundle.remarks;
         for (index, certificate) in bundle.certificates.into_iter().enumerate() {
             let number = index + 1;
@@ -55,21 +58,30 @@ impl Anchors {
                     if parsed.version() == X509Version::V1 {
                         remarks.push(format!("{} {VERSION_1}", named()));
                     }
-                    issuers.entry(parsed.subject().as_raw().into()).or_default().push(given.len());
+                    let subject = content_of(parsed.subject().as_raw()).unwrap_or_default();
+                    issuers.entry(subject.into()).or_default().push(given.len());
+                    let (end, limited) = limits.unwrap_or((direct::end(&parsed), false));
+                    limits = Some((end.min(direct::end(&parsed)), limited || direct::is_limited(&parsed)));
                 }
                 Err(why) => remarks.push(format!("{} {why}; it is trusted itself, and nothing it issued is", named())),
             }
             given.push(certificate);
         }
         if given.is_empty() {
-            return Err(remarks.into_iter().next().map_or(Error::NoRoots, |why| Error::NoUsableRoot(why)));
+            return Err(remarks.into_iter().next().map_or(Error::NoRoots, Error::NoUsableRoot));
         }
-        Ok(Self { roots: Arc::new(roots), given, issuers, remarks: bounded(remarks) })
+        Ok(Self { roots: Arc::new(roots), given, issuers, limits, remarks: bounded(remarks) })
     }
 
-    /// Of certificates without a file, such as the system's.
+    /// Of the system's certificates, of which whoever maintains them knows the ends.
     pub(crate) fn of(certificates: Vec<CertificateDer<'static>>) -> Result<Self, Error> {
-        Self::new(Bundle { certificates, remarks: Vec::new(), restricted: Vec::new() })
+        let bundle = Bundle { certificates, remarks: Vec::new(), restricted: Vec::new() };
+        Ok(Self { limits: None, ..Self::new(bundle)? })
+    }
+
+    /// Whether one of them may have ended or limits what it may issue.
+    pub(crate) fn are_limited(&self, now: UnixTime) -> bool {
+        self.limits.is_some_and(|(end, limited)| limited || now > end)
     }
 
     /// Whether this very certificate is trusted.
@@ -77,7 +89,7 @@ impl Anchors {
         self.given.iter().any(|given| given == certificate)
     }
 
-    /// Those that may issue certificates and have this subject (DER).
+    /// Those that may issue certificates and have this in their subject (DER, without its head).
     pub(crate) fn issuers(&self, subject: &[u8]) -> impl Iterator<Item = X509Certificate<'_>> {
         let found = self.issuers.get(subject).into_iter().flatten();
         found.filter_map(|index| X509Certificate::from_der(self.given.get(*index)?).ok().map(|(_, parsed)| parsed))

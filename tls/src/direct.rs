@@ -1,15 +1,21 @@
 //! Certificates that webpki does not take and that are trusted all the same: one that is itself among the trusted ones, and
-//! one of X.509 version 1 that a trusted CA has issued directly.
+//! one of X.509 version 1 that a trusted CA has issued directly. And the reverse: what a trusted CA says of its own end, of
+//! purposes and of the length of chains, at which webpki does not look.
 //!
 //! Nothing else of version 1 is taken: such a certificate cannot say that it is no CA, so in the middle of a chain anybody's
 //! leaf could issue identities.
 
+use std::cell::Cell;
+use std::time::Duration;
+
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::{CertificateError, DigitallySignedStruct, ExtendedKeyPurpose};
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, SubjectPublicKeyInfoDer, UnixTime};
-use webpki::RawPublicKeyEntity;
+use webpki::{
+    CertRevocationList, EndEntityCert, RawPublicKeyEntity, RevocationCheckDepth, RevocationOptionsBuilder, VerifiedPath,
+};
 use x509_parser::certificate::X509Certificate;
-use x509_parser::extensions::ParsedExtension;
+use x509_parser::extensions::{ExtendedKeyUsage, ParsedExtension};
 use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
 use x509_parser::x509::X509Version;
@@ -27,18 +33,67 @@ pub(crate) enum Side {
     Server,
 }
 
+/// A revocation list, and what webpki has read in it.
+pub(crate) type RevocationList = (CertificateRevocationListDer<'static>, CertRevocationList<'static>);
+
 /// What is needed to look at such a certificate.
 pub(crate) struct Direct<'a> {
     pub(crate) anchors: &'a Anchors,
     /// When there are any, the certificate must be covered by one.
-    pub(crate) lists: &'a [CertificateRevocationListDer<'static>],
+    pub(crate) lists: &'a [RevocationList],
     pub(crate) algorithms: &'a WebPkiSupportedAlgorithms,
     pub(crate) now: UnixTime,
 }
 
 impl Direct<'_> {
+    /// Judges what webpki came to.
+    pub(crate) fn judge(
+        &self,
+        by_chain: Result<(), rustls::Error>,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        side: Side,
+    ) -> Result<(), rustls::Error> {
+        match by_chain {
+            Err(refusal) => self.verify(certificate, intermediates, side, refusal),
+            Ok(()) if !self.anchors.are_limited(self.now) || self.anchors.holds(certificate) => Ok(()),
+            Ok(()) => self.is_within_limits(certificate, intermediates, side),
+        }
+    }
+
+    /// Whether there is a chain that a trusted CA allows.
+    fn is_within_limits(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        side: Side,
+    ) -> Result<(), rustls::Error> {
+        let broken = Cell::new("CaLimits");
+        let allows = |path: &VerifiedPath<'_>| {
+            let (key, between) = (webpki::spki_for_anchor(path.anchor()), path.intermediate_certificates().count());
+            let mut issuers = self.anchors.issuers(&path.anchor().subject);
+            let allowed = issuers.any(|issuer| {
+                let verdict = allows(&issuer, between, side, self.now);
+                verdict.map_err(|why| broken.set(why)).is_ok() && issuer.public_key().raw == &*key
+            });
+            if allowed { Ok(()) } else { Err(webpki::Error::UnknownIssuer) }
+        };
+        let usage = match side {
+            Side::Client => webpki::KeyUsage::client_auth(),
+            Side::Server => webpki::KeyUsage::server_auth(),
+        };
+        let lists: Vec<&CertRevocationList<'_>> = self.lists.iter().map(|(_, list)| list).collect();
+        let revocation = RevocationOptionsBuilder::new(&lists).ok();
+        // As rustls does: the whole chain is covered, and lists do not end.
+        let revocation = revocation.map(|builder| builder.with_depth(RevocationCheckDepth::Chain).build());
+        let (all, roots) = (self.algorithms.all, &self.anchors.roots.roots);
+        let end_entity = EndEntityCert::try_from(certificate).map_err(|_| CertificateError::BadEncoding)?;
+        let found = end_entity.verify_for_usage(all, roots, intermediates, self.now, usage, revocation, Some(&allows));
+        found.map(drop).map_err(|_| Refused::limits(broken.get()).into())
+    }
+
     /// Accepts what webpki refused with `refusal`, or says better why it is refused.
-    pub(crate) fn verify(
+    fn verify(
         &self,
         certificate: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
@@ -52,7 +107,7 @@ impl Direct<'_> {
         if parsed.version() != X509Version::V1 {
             return Err(refusal);
         }
-        if self.issued_directly(certificate, &parsed)? {
+        if self.issued_directly(certificate, &parsed, side)? {
             return self.check(&parsed, side);
         }
         let between = intermediates.iter().filter_map(|der| X509Certificate::from_der(der).ok());
@@ -71,9 +126,10 @@ impl Direct<'_> {
         &self,
         certificate: &CertificateDer<'_>,
         parsed: &X509Certificate<'_>,
-    ) -> Result<bool, CertificateError> {
+        side: Side,
+    ) -> Result<bool, rustls::Error> {
         let mut failure = None;
-        for issuer in self.anchors.issuers(parsed.issuer().as_raw()) {
+        for issuer in self.anchors.issuers(content_of(parsed.issuer().as_raw()).unwrap_or_default()) {
             let constrained = issuer.name_constraints().map_or(true, |constraints| constraints.is_some());
             let signed = parsed.tbs_certificate.signature == parsed.signature_algorithm;
             // The names of a certificate without subjectAltName cannot be held against constraints.
@@ -81,13 +137,15 @@ impl Direct<'_> {
                 continue;
             }
             match self.signed(certificate, issuer.public_key().raw) {
-                Ok(()) => return is_valid(&issuer, self.now).map(|()| true),
+                Ok(()) => {
+                    return allows(&issuer, 0, side, self.now).map(|()| true).map_err(|why| Refused::limits(why).into());
+                }
                 // A namesake: the CA that did sign it is not known.
                 Err(CertificateError::BadSignature) => {}
                 Err(error) => failure = Some(error),
             }
         }
-        failure.map_or(Ok(false), Err)
+        failure.map_or(Ok(false), |failure| Err(failure.into()))
     }
 
     /// What a trusted or directly issued certificate says of itself must fit all the same.
@@ -99,14 +157,14 @@ impl Direct<'_> {
 
     fn is_not_revoked(&self, parsed: &X509Certificate<'_>) -> Result<(), CertificateError> {
         let mut covered = self.lists.is_empty();
-        for der in self.lists {
+        for (der, _) in self.lists {
             let Ok((_, list)) = CertificateRevocationList::from_der(der) else { continue };
             // A list for a part of the certificates says so in a critical extension.
             let partial = list.extensions().iter().any(|extension| extension.critical);
             if partial || list.issuer().as_raw() != parsed.issuer().as_raw() {
                 continue;
             }
-            let mut issuers = self.anchors.issuers(list.issuer().as_raw());
+            let mut issuers = self.anchors.issuers(content_of(list.issuer().as_raw()).unwrap_or_default());
             if !issuers.any(|issuer| signs_lists(&issuer) && self.signed(der, issuer.public_key().raw).is_ok()) {
                 continue;
             }
@@ -149,9 +207,49 @@ fn parts(der: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     }
 }
 
+/// Whether a CA that is trusted allows a chain with so many others between it and the end; else the reason.
+fn allows(issuer: &X509Certificate<'_>, between: usize, side: Side, now: UnixTime) -> Result<(), &'static str> {
+    if is_valid(issuer, now).is_err() {
+        return Err("CaExpired");
+    }
+    let constraints = issuer.basic_constraints().ok().flatten();
+    let longest = constraints.and_then(|constraints| constraints.value.path_len_constraint);
+    if longest.is_some_and(|longest| between > longest as usize) {
+        return Err("ChainTooLong");
+    }
+    let extended = issuer.extended_key_usage().map_err(|_| "WrongPurpose")?;
+    if extended.is_some_and(|usage| !serves(usage.value, side)) {
+        return Err("WrongPurpose");
+    }
+    Ok(())
+}
+
+/// Whether a CA limits the length of chains or what its certificates are for.
+pub(crate) fn is_limited(issuer: &X509Certificate<'_>) -> bool {
+    let constraints = issuer.basic_constraints().ok().flatten();
+    let length = constraints.is_some_and(|constraints| constraints.value.path_len_constraint.is_some());
+    length || !matches!(issuer.extended_key_usage(), Ok(None))
+}
+
+/// When a certificate ends.
+pub(crate) fn end(parsed: &X509Certificate<'_>) -> UnixTime {
+    at(parsed.validity().not_after.timestamp())
+}
+
+fn at(seconds: i64) -> UnixTime {
+    UnixTime::since_unix_epoch(Duration::from_secs(seconds.max(0).unsigned_abs()))
+}
+
+fn serves(usage: &ExtendedKeyUsage<'_>, side: Side) -> bool {
+    usage.any
+        || match side {
+            Side::Client => usage.client_auth,
+            Side::Server => usage.server_auth,
+        }
+}
+
 fn is_valid(parsed: &X509Certificate<'_>, now: UnixTime) -> Result<(), CertificateError> {
     let validity = parsed.validity();
-    let at = |seconds: i64| UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds.max(0).unsigned_abs()));
     let (not_before, not_after) = (at(validity.not_before.timestamp()), at(validity.not_after.timestamp()));
     if now < not_before {
         return Err(CertificateError::NotValidYetContext { time: now, not_before });
@@ -185,13 +283,7 @@ fn is_for(parsed: &X509Certificate<'_>, side: Side) -> Result<(), rustls::Error>
         return Err(Refused::key_usage().into());
     }
     let extended = parsed.extended_key_usage().map_err(unreadable)?;
-    let fits = extended.is_none_or(|usage| {
-        usage.value.any
-            || match side {
-                Side::Client => usage.value.client_auth,
-                Side::Server => usage.value.server_auth,
-            }
-    });
+    let fits = extended.is_none_or(|usage| serves(usage.value, side));
     if fits {
         return Ok(());
     }

@@ -11,8 +11,9 @@ use rustls::server::{
 };
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
-use rustls::{ServerConfig, SupportedProtocolVersion};
+use rustls::{CertificateError, OtherError, ServerConfig, SupportedProtocolVersion};
 use rustls_pki_types::CertificateRevocationListDer;
+use webpki::OwnedCertRevocationList;
 
 use crate::anchors::Anchors;
 use crate::remarks::{self, Shown};
@@ -329,12 +330,17 @@ fn verifier(
     let chain = (!anchors.roots.is_empty()).then(|| {
         let roots = Arc::clone(&anchors.roots);
         let builder = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider::provider()));
-        builder.with_crls(lists.clone()).build().map_err(|error| match error {
+        builder.with_crls(lists.iter().cloned()).build().map_err(|error| match error {
             VerifierBuilderError::InvalidCrl(error) => Error::BadRevocationList(rustls::Error::from(error)),
             _ => Error::NoRoots,
         })
     });
     let chain = chain.transpose()?.map(|chain| -> Arc<dyn ClientCertVerifier> { chain });
+    let lists = lists.into_iter().map(|der| match OwnedCertRevocationList::from_der(&der) {
+        Ok(list) => Ok((der, list.into())),
+        Err(error) => Err(Error::BadRevocationList(CertificateError::Other(OtherError(Arc::new(error))).into())),
+    });
+    let lists = lists.collect::<Result<_, _>>()?;
     let algorithms = provider::provider().signature_verification_algorithms;
     Ok(ClientVerifier { chain, anchors, lists, clients, mandatory: true, hints: Vec::new(), algorithms })
 }

@@ -10,13 +10,13 @@ use rustls::crypto::{
 use rustls::server::ParsedCertificate;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, SignatureScheme};
-use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
 use crate::anchors::Anchors;
 use crate::client::Names;
-use crate::direct::{Direct, Side, key_of_version_1, verify_tls12_signature_with_raw_key};
+use crate::direct::{Direct, RevocationList, Side, key_of_version_1, verify_tls12_signature_with_raw_key};
 use crate::identity::{self, SCHEME, SpiffeId};
 use crate::provider;
 use crate::san::{Sans, dns_matches, printable};
@@ -58,6 +58,21 @@ impl Refused {
     pub(crate) fn critical_extension() -> Self {
         let text = "the peer's certificate has a critical extension that nobody here knows";
         Self { reason: "CriticalExtension", text: text.to_owned() }
+    }
+
+    /// What a trusted CA says of itself does not allow the chain; `reason` says which.
+    pub(crate) fn limits(reason: &'static str) -> Self {
+        let text = match reason {
+            "CaExpired" => {
+                "the peer's certificate was issued by a trusted CA whose own certificate has ended or not begun"
+            }
+            "ChainTooLong" => "the peer's chain is longer than the trusted CA allows (path length)",
+            "WrongPurpose" => {
+                "the peer's certificate was issued by a trusted CA that may not issue for this (extended key usage)"
+            }
+            _ => "the peer's chain is not one that a trusted CA allows",
+        };
+        Self { reason, text: text.to_owned() }
     }
 
     pub(crate) fn key_usage() -> Self {
@@ -110,7 +125,7 @@ pub(crate) struct ClientVerifier {
     /// `None` when nothing that is trusted may issue certificates.
     pub(crate) chain: Option<Arc<dyn ClientCertVerifier>>,
     pub(crate) anchors: Arc<Anchors>,
-    pub(crate) lists: Vec<CertificateRevocationListDer<'static>>,
+    pub(crate) lists: Vec<RevocationList>,
     pub(crate) clients: Clients,
     /// Whether clients must show a certificate.
     pub(crate) mandatory: bool,
@@ -142,10 +157,8 @@ impl ClientCertVerifier for ClientVerifier {
             Some(chain) => chain.verify_client_cert(end_entity, intermediates, now).map(drop),
             None => Err(CertificateError::UnknownIssuer.into()),
         };
-        by_chain.or_else(|refusal| {
-            let (anchors, lists, algorithms) = (&*self.anchors, &*self.lists, &self.algorithms);
-            Direct { anchors, lists, algorithms, now }.verify(end_entity, intermediates, Side::Client, refusal)
-        })?;
+        let (anchors, lists, algorithms) = (&*self.anchors, &*self.lists, &self.algorithms);
+        Direct { anchors, lists, algorithms, now }.judge(by_chain, end_entity, intermediates, Side::Client)?;
         self.clients.check(end_entity)?;
         Ok(ClientCertVerified::assertion())
     }
@@ -227,7 +240,8 @@ impl ServerVerifier {
             return verify_server_name(&ParsedCertificate::try_from(certificate)?, host);
         }
         let ours = self.chosen
-            && (direct.anchors.holds(certificate) || direct.issued_directly(certificate, &parsed).unwrap_or(false));
+            && (direct.anchors.holds(certificate)
+                || direct.issued_directly(certificate, &parsed, Side::Server).unwrap_or(false));
         // The last one is the most specific.
         let common_name = parsed.subject().iter_common_name().last().and_then(|name| name.as_str().ok());
         match (host, common_name) {
@@ -254,7 +268,7 @@ impl ServerCertVerifier for ServerVerifier {
         let by_chain = ParsedCertificate::try_from(end_entity).and_then(|certificate| {
             verify_server_cert_signed_by_trust_anchor(&certificate, roots, intermediates, now, self.algorithms.all)
         });
-        by_chain.or_else(|refusal| direct.verify(end_entity, intermediates, Side::Server, refusal))?;
+        direct.judge(by_chain, end_entity, intermediates, Side::Server)?;
         match &self.names {
             Names::Any => {}
             Names::Host => self.check_host(&direct, end_entity, server_name)?,

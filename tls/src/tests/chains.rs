@@ -55,7 +55,6 @@ impl Chain {
 const OLD_BELOW: &str =
     "openssl takes version 1 below an intermediate CA; we take it directly below a trusted one only";
 const SHA_1: &str = "openssl verifies SHA-1 at its lowest security level; forgeries of it are within reach";
-const NO_END: &str = "webpki looks at no date of a trusted CA";
 const COMMON_NAME: &str =
     "openssl takes the common name whoever issued it; we only directly below a CA that was chosen for it";
 const CA_AS_LEAF: &str =
@@ -98,7 +97,15 @@ const CHAINS: &[Chain] = &[
     refused("a CA's own certificate", Client, &["root"], &["other"], "CaAsEndEntity"),
     refused("an intermediate CA's own certificate", Client, &["between"], &["root"], "CaAsEndEntity")
         .unlike(CA_AS_LEAF),
-    accepted("a CA that has ended", Client, &["below-ended"], &["ended-root"]).unlike(NO_END),
+    refused("a CA that has ended", Client, &["below-ended"], &["ended-root"], "CaExpired"),
+    refused("a CA that has ended", Server, &["below-ended"], &["ended-root"], "CaExpired"),
+    accepted("a CA that has ended, and one that has not", Client, &["leaf"], &["ended-root", "root"]),
+    accepted("directly below a CA that allows no other", Client, &["below-shallow"], &["shallow"]),
+    refused("below another of a CA that allows none", Client, &["too-deep", "second"], &["shallow"], "ChainTooLong"),
+    accepted("below a CA for clients only", Client, &["below-clients"], &["clients"]),
+    refused("below a CA for clients only", Server, &["below-clients"], &["clients"], "WrongPurpose"),
+    refused("version 1 below a CA for clients only", Server, &["old-clients"], &["clients"], "WrongPurpose"),
+    refused("version 1 below a CA that has ended", Client, &["old-below-ended"], &["ended-root"], "CaExpired"),
     refused("signed with SHA-1", Client, &["sha1"], &["root"], "SignatureAlgorithm").unlike(SHA_1),
     // Version 1, directly below a trusted CA.
     accepted("version 1", Client, &["old"], &["root"]),
@@ -181,6 +188,9 @@ keyUsage = critical,keyCertSign
 [constrained]
 basicConstraints = critical,CA:TRUE
 nameConstraints = critical,permitted;DNS:elsewhere.example
+[clients]
+basicConstraints = critical,CA:TRUE
+extendedKeyUsage = clientAuth
 [leaf]
 basicConstraints = CA:FALSE
 subjectAltName = DNS:cargo.example
@@ -223,6 +233,7 @@ const MAKES: &[Make] = &[
     ("self-unnamed", HOST, EC, "ca", 30, ""),
     ("self-elsewhere", "self-elsewhere", EC, "ca-elsewhere", 30, ""),
     ("lone", "lone", EC, "leaf", 30, ""),
+    ("clients", "clients", EC, "clients", 30, ""),
     ("between", "between", EC, "ca", 30, "root"),
     ("shallow", "shallow", EC, "ca0", 30, "root"),
     ("second", "second", EC, "ca", 30, "shallow"),
@@ -235,6 +246,10 @@ const MAKES: &[Make] = &[
     ("below-bare", HOST, EC, "leaf", 30, "bare"),
     ("below-signless", HOST, EC, "leaf", 30, "signless"),
     ("below-ended", HOST, EC, "leaf", 30, "ended-root"),
+    ("below-shallow", HOST, EC, "leaf", 30, "shallow"),
+    ("below-clients", HOST, EC, "leaf", 30, "clients"),
+    ("old-clients", HOST, EC, "", 30, "clients"),
+    ("old-below-ended", HOST, EC, "", 30, "ended-root"),
     ("below-constrained", HOST, EC, "leaf", 30, "constrained"),
     ("server-only", HOST, EC, "server", 30, "root"),
     ("client-only", HOST, EC, "client", 30, "root"),
