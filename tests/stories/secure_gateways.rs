@@ -310,3 +310,40 @@ async fn the_page_works_from_files() {
 async fn the_page_works_from_an_api_server() {
     follow(Mesh::in_cluster().await, "the_page_works_from_an_api_server").await;
 }
+
+/// A CA as old tutorials make one, of version 1, in files next to the gateway.
+const OLD_CA: &str = r#"
+openssl req -new -newkey rsa:2048 -nodes -keyout old.key -out old.csr -subj "/CN=old CA"
+openssl x509 -req -days 365 -in old.csr -signkey old.key -out old.crt
+openssl req -new -newkey rsa:2048 -nodes -keyout visitor.key -out visitor.csr -subj "/CN=visitor"
+openssl x509 -req -days 365 -CA old.crt -CAkey old.key -set_serial 2 -in visitor.csr -out visitor.crt
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ca_of_version_1_in_a_file_serves_and_is_told() {
+    let Some(reader) = Reader::begin(Mesh::new(), "a_ca_of_version_1_in_a_file_serves_and_is_told").await else {
+        return;
+    };
+    let folder = reader.folder.path().display();
+    let (code, said) = shell(&format!("set -e\ncd {folder}\n{OLD_CA}")).await;
+    assert_eq!(code, 0, "{said}");
+    let files = format!(
+        "serverCertificate: {folder}/example_certs1/httpbin.example.com.crt\n      privateKey: \
+         {folder}/example_certs1/httpbin.example.com.key\n      caCertificates: {folder}/old.crt"
+    );
+    let gateway = GATEWAY.replace("SIMPLE", "MUTUAL").replace("credentialName: httpbin-credential", &files);
+    reader.mesh.write("gateway.yaml", &gateway);
+    let proxy = reader.mesh.gateway().await;
+
+    reader.teapot("example_certs1", "--cert visitor.crt --key visitor.key").await;
+    proxy.logs("CA certificate 1 (CN=old CA) is of X.509 version 1: it cannot say that it is a CA").await;
+    proxy.logs("certificate 1 of the chain is of X.509 version 1").await;
+    // What a leaf of that CA has signed is nobody.
+    let sign = "openssl x509 -req -days 9 -CA visitor.crt -CAkey visitor.key -set_serial 3 -in old.csr -out forged.crt; \
+                cat visitor.crt >> forged.crt";
+    assert_eq!(shell(&format!("cd {folder}; {sign}")).await.0, 0);
+    let forged = "--cert forged.crt --key old.key";
+    let said = reader.curl("httpbin.example.com", "/status/418", "example_certs1", forged).await;
+    assert!(said.contains("alert") && !said.contains(" 418"), "{said}");
+    proxy.logs("is of X.509 version 1 and was not issued by one of the trusted CAs directly").await;
+}

@@ -138,7 +138,9 @@ impl Direct<'_> {
             }
             match self.signed(certificate, issuer.public_key().raw) {
                 Ok(()) => {
-                    return allows(&issuer, 0, side, self.now).map(|()| true).map_err(|why| Refused::limits(why).into());
+                    return allows(&issuer, 0, side, self.now)
+                        .map(|()| true)
+                        .map_err(|why| Refused::limits(why).into());
                 }
                 // A namesake: the CA that did sign it is not known.
                 Err(CertificateError::BadSignature) => {}
