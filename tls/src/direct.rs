@@ -1,10 +1,11 @@
 //! Certificates that webpki does not take and that are trusted all the same: one that is itself among the trusted ones, and
-//! one of X.509 version 1 that a trusted CA has issued directly. And the reverse: what a trusted CA says of its own end, of
-//! purposes and of the length of chains, at which webpki does not look.
+//! one of X.509 version 1 that a trusted CA has issued directly. And the reverse, at which webpki does not look: key usages, and
+//! what a trusted CA says of its own end, of purposes and of the length of chains.
 //!
 //! Nothing else of version 1 is taken: such a certificate cannot say that it is no CA, so in the middle of a chain anybody's
 //! leaf could issue identities.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::time::Duration;
 
@@ -46,18 +47,30 @@ pub(crate) struct Direct<'a> {
 }
 
 impl Direct<'_> {
-    /// Judges what webpki came to.
+    /// Verifies a chain: by webpki, which is `by_chain`, and by what that does not look at.
     pub(crate) fn judge(
         &self,
-        by_chain: Result<(), rustls::Error>,
         certificate: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         side: Side,
+        by_chain: impl FnOnce(&[CertificateDer<'_>]) -> Result<(), rustls::Error>,
     ) -> Result<(), rustls::Error> {
-        match by_chain {
-            Err(refusal) => self.verify(certificate, intermediates, side, refusal),
-            Ok(()) if !self.anchors.are_limited(self.now) || self.anchors.holds(certificate) => Ok(()),
-            Ok(()) => self.is_within_limits(certificate, intermediates, side),
+        let signers = signers(intermediates);
+        match by_chain(&signers) {
+            Ok(()) => {
+                let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_| CertificateError::BadEncoding)?;
+                signs(&parsed, side)?;
+                if self.anchors.are_limited(self.now) && !self.anchors.holds(certificate) {
+                    return self.is_within_limits(certificate, &signers, side);
+                }
+                Ok(())
+            }
+            Err(refusal)
+                if signers.len() < intermediates.len() && refusal == CertificateError::UnknownIssuer.into() =>
+            {
+                self.verify(certificate, &signers, side, Refused::no_signer().into())
+            }
+            Err(refusal) => self.verify(certificate, &signers, side, refusal),
         }
     }
 
@@ -276,14 +289,7 @@ fn is_for(parsed: &X509Certificate<'_>, side: Side) -> Result<(), rustls::Error>
     if parsed.iter_extensions().any(|extension| extension.critical && unknown(extension.parsed_extension())) {
         return Err(Refused::critical_extension().into());
     }
-    let usage = parsed.key_usage().map_err(unreadable)?;
-    let signs = usage.is_none_or(|usage| {
-        let encrypts = side == Side::Server && usage.value.key_encipherment();
-        usage.value.digital_signature() || usage.value.key_agreement() || encrypts
-    });
-    if !signs {
-        return Err(Refused::key_usage().into());
-    }
+    signs(parsed, side)?;
     let extended = parsed.extended_key_usage().map_err(unreadable)?;
     let fits = extended.is_none_or(|usage| serves(usage.value, side));
     if fits {
@@ -294,6 +300,29 @@ fn is_for(parsed: &X509Certificate<'_>, side: Side) -> Result<(), rustls::Error>
         Side::Server => ExtendedKeyPurpose::ServerAuth,
     };
     Err(CertificateError::InvalidPurposeContext { required, presented: Vec::new() }.into())
+}
+
+/// Whether the key usage allows the signature of a handshake, by OpenSSL's rules.
+fn signs(parsed: &X509Certificate<'_>, side: Side) -> Result<(), rustls::Error> {
+    let usage = parsed.key_usage().map_err(|_| CertificateError::BadEncoding)?;
+    let signs = usage.is_none_or(|usage| {
+        let encrypts = side == Side::Server && usage.value.key_encipherment();
+        usage.value.digital_signature() || usage.value.key_agreement() || encrypts
+    });
+    if signs { Ok(()) } else { Err(Refused::key_usage().into()) }
+}
+
+/// Those of a chain that may sign certificates by their key usage, at which webpki does not look.
+fn signers<'c, 'd>(intermediates: &'c [CertificateDer<'d>]) -> Cow<'c, [CertificateDer<'d>]> {
+    let may_sign = |der: &CertificateDer<'_>| {
+        let parsed = X509Certificate::from_der(der);
+        let usage = parsed.as_ref().map(|(_, parsed)| parsed.key_usage());
+        !usage.is_ok_and(|usage| usage.is_ok_and(|usage| usage.is_some_and(|usage| !usage.value.key_cert_sign())))
+    };
+    if intermediates.iter().all(may_sign) {
+        return Cow::Borrowed(intermediates);
+    }
+    Cow::Owned(intermediates.iter().filter(|der| may_sign(der)).cloned().collect())
 }
 
 fn signs_lists(issuer: &X509Certificate<'_>) -> bool {

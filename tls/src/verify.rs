@@ -75,6 +75,11 @@ impl Refused {
         Self { reason, text: text.to_owned() }
     }
 
+    pub(crate) fn no_signer() -> Self {
+        let text = "the peer's certificate was issued by a certificate that may not issue any (key usage)";
+        Self { reason: "NoCaInChain", text: text.to_owned() }
+    }
+
     pub(crate) fn key_usage() -> Self {
         let text = "the peer's certificate may not be used for TLS (key usage without digital signature)";
         Self { reason: "WrongPurpose", text: text.to_owned() }
@@ -153,12 +158,12 @@ impl ClientCertVerifier for ClientVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
-        let by_chain = match &self.chain {
+        let (anchors, lists, algorithms) = (&*self.anchors, &*self.lists, &self.algorithms);
+        let direct = Direct { anchors, lists, algorithms, now };
+        direct.judge(end_entity, intermediates, Side::Client, |intermediates| match &self.chain {
             Some(chain) => chain.verify_client_cert(end_entity, intermediates, now).map(drop),
             None => Err(CertificateError::UnknownIssuer.into()),
-        };
-        let (anchors, lists, algorithms) = (&*self.anchors, &*self.lists, &self.algorithms);
-        Direct { anchors, lists, algorithms, now }.judge(by_chain, end_entity, intermediates, Side::Client)?;
+        })?;
         self.clients.check(end_entity)?;
         Ok(ClientCertVerified::assertion())
     }
@@ -265,10 +270,10 @@ impl ServerCertVerifier for ServerVerifier {
         };
         let direct = Direct { anchors, lists: &[], algorithms: &self.algorithms, now };
         let roots = &anchors.roots;
-        let by_chain = ParsedCertificate::try_from(end_entity).and_then(|certificate| {
+        direct.judge(end_entity, intermediates, Side::Server, |intermediates| {
+            let certificate = ParsedCertificate::try_from(end_entity)?;
             verify_server_cert_signed_by_trust_anchor(&certificate, roots, intermediates, now, self.algorithms.all)
-        });
-        direct.judge(by_chain, end_entity, intermediates, Side::Server)?;
+        })?;
         match &self.names {
             Names::Any => {}
             Names::Host => self.check_host(&direct, end_entity, server_name)?,

@@ -80,6 +80,12 @@ const CHAINS: &[Chain] = &[
     refused("a leaf that issued, and is trusted", Server, &["below-leaf"], &["leaf"], "UnknownCa"),
     refused("a leaf without basic constraints that issued", Client, &["below-bare"], &["bare"], "UnknownCa"),
     refused("a CA without the right to sign certificates", Client, &["below-signless"], &["signless"], "UnknownCa"),
+    refused("an intermediate CA without that right", Client, &["below-mute", "mute"], &["root"], "NoCaInChain"),
+    refused("an intermediate CA without that right", Server, &["below-mute", "mute"], &["root"], "NoCaInChain"),
+    accepted("one without that right that is not needed", Client, &["leaf", "mute"], &["root"]),
+    refused("a key that may not sign", Client, &["encrypts"], &["root"], "WrongPurpose"),
+    accepted("a key that may encrypt", Server, &["encrypts"], &["root"]),
+    refused("a key for neither", Server, &["data"], &["root"], "WrongPurpose"),
     refused("a longer chain than the CA allows", Client, &["too-deep", "second", "shallow"], &["root"], "ChainTooLong"),
     refused("for servers only", Client, &["server-only"], &["root"], "WrongPurpose"),
     accepted("for servers only", Server, &["server-only"], &["root"]),
@@ -188,6 +194,12 @@ keyUsage = critical,keyCertSign
 [constrained]
 basicConstraints = critical,CA:TRUE
 nameConstraints = critical,permitted;DNS:elsewhere.example
+[encrypts]
+keyUsage = keyEncipherment
+subjectAltName = DNS:cargo.example
+[data]
+keyUsage = dataEncipherment
+subjectAltName = DNS:cargo.example
 [clients]
 basicConstraints = critical,CA:TRUE
 extendedKeyUsage = clientAuth
@@ -246,6 +258,10 @@ const MAKES: &[Make] = &[
     ("below-bare", HOST, EC, "leaf", 30, "bare"),
     ("below-signless", HOST, EC, "leaf", 30, "signless"),
     ("below-ended", HOST, EC, "leaf", 30, "ended-root"),
+    ("mute", "mute", EC, "signless", 30, "root"),
+    ("below-mute", HOST, EC, "leaf", 30, "mute"),
+    ("encrypts", HOST, EC, "encrypts", 30, "root"),
+    ("data", HOST, EC, "data", 30, "root"),
     ("below-shallow", HOST, EC, "leaf", 30, "shallow"),
     ("below-clients", HOST, EC, "leaf", 30, "clients"),
     ("old-clients", HOST, EC, "", 30, "clients"),
