@@ -246,6 +246,7 @@ async fn mutual(reader: &Reader, gateway: &Proxy) {
     reader.teapot("example_certs1", CLIENT).await;
     reader.teapot("example_certs1", &format!("{CLIENT} --tls-max 1.2")).await;
 
+    gateway.logs("a client's certificate is of X.509 version 1 and was accepted").await;
     let told = reader.curl("httpbin.example.com", "/status/200", "example_certs1", CLIENT).await;
     assert!(told.contains(r#"Subject=\"O=client organization,CN=client.example.com\""#), "{told}");
 

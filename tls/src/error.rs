@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use rustls::{AlertDescription, CertificateError, InvalidMessage};
 
+use crate::san::printable;
 use crate::verify::{Refused, WRONG_IDENTITY};
 
 /// What went wrong: one variant per thing a caller does, says or counts differently.
@@ -91,7 +92,7 @@ pub enum Error {
     #[error("the client sent no certificate, and one is required")]
     CertificateRequired,
     /// The peer's certificate did not pass chain verification.
-    #[error("the peer's certificate {}", certificate_problem(.0).1)]
+    #[error("the peer's certificate {}", certificate_words(.0))]
     BadPeerCertificate(CertificateFault),
     /// The chain is good, but the identity in the certificate is not an expected one; the text names both.
     #[error("{0}")]
@@ -213,6 +214,20 @@ fn refusal(problem: &CertificateError) -> Option<&Refused> {
         CertificateError::Other(other) => other.0.downcast_ref(),
         _ => None,
     }
+}
+
+fn certificate_words(fault: &CertificateFault) -> Cow<'static, str> {
+    const SHOWN: usize = 4;
+    let words = certificate_problem(fault).1;
+    let CertificateError::NotValidForNameContext { expected, presented } = &fault.0 else { return words.into() };
+    let names: Vec<String> = presented.iter().take(SHOWN).map(|name| printable(bare(name))).collect();
+    let more = if presented.len() > SHOWN { ", ..." } else { "" };
+    format!("{words} {}; it names {}{more}", printable(&expected.to_str()), names.join(", ")).into()
+}
+
+/// `a.example` of `DnsName("a.example")`, as webpki writes it.
+fn bare(name: &str) -> &str {
+    name.split_once('"').and_then(|(_, rest)| rest.rsplit_once('"')).map_or(name, |(name, _)| name)
 }
 
 fn certificate_problem(fault: &CertificateFault) -> (&'static str, &'static str) {

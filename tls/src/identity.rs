@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
+use x509_parser::x509::X509Version;
 
 use crate::Error;
 use crate::san::Sans;
@@ -109,6 +110,8 @@ pub struct PeerIdentity {
     pub sha256_hex: Box<str>,
     /// When the certificate ends, in seconds since 1970.
     pub not_after: i64,
+    /// The certificate is of an X.509 version before 3.
+    pub old: bool,
     der: Box<[u8]>,
     pem: OnceLock<Box<str>>,
 }
@@ -125,6 +128,7 @@ impl PeerIdentity {
             subject: subject::rfc2253(certificate.subject()).into(),
             sha256_hex: hex(digest(&SHA256, der).as_ref()).into(),
             not_after: certificate.validity().not_after.timestamp(),
+            old: certificate.version() != X509Version::V3,
             der: der.into(),
             pem: OnceLock::new(),
         })

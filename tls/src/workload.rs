@@ -15,6 +15,7 @@ use x509_parser::prelude::FromDer;
 
 use crate::anchors::Anchors;
 use crate::pem::Bundle;
+use crate::remarks::{self, Shown};
 use crate::{Error, identity, pem, provider};
 
 /// Certificate, key and roots of one workload, checked to belong together; cheap to clone.
@@ -26,6 +27,8 @@ pub struct WorkloadIdentity {
     pub spiffe: Option<Arc<str>>,
     /// When the certificate ends, in seconds since 1970. A past time is not an error here: peers will say so.
     pub not_after: i64,
+    /// What an operator should know of the files, a sentence each: parts that are not used, old versions.
+    pub remarks: Arc<[String]>,
     pub(crate) certified: Arc<CertifiedKey>,
     pub(crate) anchors: Arc<Anchors>,
 }
@@ -33,18 +36,14 @@ pub struct WorkloadIdentity {
 impl WorkloadIdentity {
     /// From PEM: the chain with the workload's own certificate first, its private key, the mesh's roots.
     pub fn from_pem(chain: &[u8], key: &[u8], roots: &[u8]) -> Result<Self, Error> {
-        Self::assemble(Parts {
-            chain: pem::certificates(chain)?,
-            keys: pem::private_keys(key)?,
-            roots: pem::bundle(roots)?,
-        })
+        Self::assemble(Parts { chain: pem::bundle(chain)?, keys: pem::private_keys(key)?, roots: pem::bundle(roots)? })
     }
 
     /// From a folder with Istio's file names: `cert-chain.pem`, `key.pem` and `root-cert.pem`.
     ///
     /// Fails with [`Error::KeyMismatch`] when read between the writes of a rotation; the next change repairs that.
     pub fn from_dir(path: &Path) -> Result<Self, Error> {
-        let chain = read(path, CERT_CHAIN, pem::certificates)?;
+        let chain = read(path, CERT_CHAIN, pem::bundle)?;
         let keys = read(path, KEY, pem::private_keys)?;
         let roots = read(path, ROOT_CERT, pem::bundle)?;
         Self::assemble(Parts { chain, keys, roots }).map_err(|error| {
@@ -60,12 +59,15 @@ impl WorkloadIdentity {
     fn assemble(parts: Parts) -> Result<Self, Error> {
         let generation = parts.hash();
         let anchors = Arc::new(Anchors::new(parts.roots)?);
-        let certified = certified_key(parts.chain, parts.keys)?;
+        let mut remarks = remarks::own(&parts.chain, Shown::ToServers);
+        remarks.extend(anchors.remarks.iter().cloned());
+        let certified = certified_key(parts.chain.certificates, parts.keys)?;
         let own = certified.cert.first().ok_or(Error::NoCertificate)?;
         Ok(Self {
             generation,
             spiffe: identity::spiffe_of(own).map(Arc::from),
             not_after: identity::not_after(own)?,
+            remarks: remarks.into(),
             certified: Arc::new(certified),
             anchors,
         })
@@ -119,7 +121,7 @@ const KEY: &str = "key.pem";
 const ROOT_CERT: &str = "root-cert.pem";
 
 struct Parts {
-    chain: Vec<CertificateDer<'static>>,
+    chain: Bundle,
     keys: Vec<PrivateKeyDer<'static>>,
     roots: Bundle,
 }
@@ -131,7 +133,7 @@ impl Parts {
             hash.update(&part.len().to_be_bytes());
             hash.update(part);
         };
-        self.chain.iter().for_each(|certificate| add(certificate));
+        self.chain.certificates.iter().for_each(|certificate| add(certificate));
         self.keys.iter().for_each(|key| add(key.secret_der()));
         self.roots.certificates.iter().for_each(|certificate| add(certificate));
         hash.finish().as_ref().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))

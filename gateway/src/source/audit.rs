@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use routing::{
     acme::ISSUER,
-    api::{Secret, gateway::Gateway},
+    api::{Secret, gateway::Gateway, issuer::ca_bundle_pem},
     problem::{Problem, Severity},
     resources::{Object, Resources},
 };
@@ -67,6 +67,17 @@ impl Audit {
         self.known = known;
         for gateway in &resources.gateways {
             cipher_suites(gateway, &mut problems);
+        }
+        for issuer in &resources.issuers {
+            // What is no PEM at all is refused where Issuers are read.
+            let Some(bundle) = issuer.spec.ca_bundle.as_deref().and_then(ca_bundle_pem) else { continue };
+            let mut tell = |severity, code, message| {
+                problems.push(issuer.problem(severity, code, "spec.caBundle", message));
+            };
+            match tls::remarks::authorities(&bundle) {
+                Ok(remarks) => remarks.into_iter().for_each(|it| tell(Severity::Warning, "odd-certificate", it)),
+                Err(error) => tell(Severity::Error, "bad-certificate", sentence(&error)),
+            }
         }
         problems
     }
