@@ -184,6 +184,7 @@ impl Control {
                     return false;
                 }
                 info!(principal = identity.spiffe.as_deref().unwrap_or("none"), "workload identity loaded");
+                identity.remarks.iter().for_each(|remark| warn!("workload identity: {remark}"));
                 self.trust.set_identity(Arc::new(identity));
                 true
             }

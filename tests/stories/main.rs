@@ -45,6 +45,7 @@ mod replicas;
 mod rollout;
 mod routing;
 mod scale;
+mod secure_gateways;
 mod servers;
 mod shop;
 mod sidecar;
