@@ -264,6 +264,9 @@ pub(crate) struct CheckFlags {
     /// Files or folders of YAML or JSON
     #[arg(value_name = "PATH", required = true)]
     pub(crate) paths: Vec<PathBuf>,
+    /// The files are all there is: a Secret, host, subset or Gateway that is named and not in them is an error
+    #[arg(long)]
+    pub(crate) complete: bool,
     /// How problems are printed
     #[arg(long, value_name = "FORMAT", default_value = "text", value_enum)]
     pub(crate) output: CheckOutput,

@@ -9,7 +9,7 @@ use std::{
 
 use routing::{
     problem::{ObjectRef, Place, Problem, Severity},
-    resources::{Parsed, Resources, Store, parse_file},
+    resources::{Extent, Parsed, Resources, Store, parse_file, patch_files},
 };
 
 use super::watch::Watch;
@@ -90,6 +90,7 @@ impl FileSource {
                 Err(error) => files.push((path.display().to_string(), unreadable(&path, &error))),
             }
         }
+        leave_patches_out(&mut files);
         let mut problems = Vec::new();
         let is_missing = |path: &PathBuf, error: &io::Error| {
             error.kind() == io::ErrorKind::NotFound && self.optional.as_ref() == Some(path)
@@ -104,7 +105,7 @@ impl FileSource {
         }
         let (resources, found) = self.store.replace(files);
         problems.extend(found);
-        (resources, problems)
+        (resources.with_extent(Extent::Part), problems)
     }
 
     /// Resolves after a change that may matter, once it is quiet for 50 ms, 500 ms after the first change at the latest.
@@ -115,7 +116,7 @@ impl FileSource {
 
     /// How many objects the files hold, broken ones included.
     pub(crate) fn objects(&self) -> usize {
-        let of = |it: &Known| it.parsed.objects.len() + it.parsed.broken.len() + usize::from(it.parsed.unreadable);
+        let of = |it: &Known| it.parsed.objects.len() + it.parsed.rejected.len() + usize::from(it.parsed.unreadable);
         self.known.values().map(of).sum()
     }
 
@@ -137,6 +138,25 @@ impl FileSource {
         };
         self.known.insert(path.to_path_buf(), Known { hash, parsed: parsed.clone() });
         Ok(parsed)
+    }
+}
+
+/// What a kustomization among the files takes for a patch is no object, although it looks like one.
+fn leave_patches_out(files: &mut [(String, Parsed)]) {
+    let is_kustomization = |file: &str| {
+        let name = Path::new(file).file_name().and_then(|name| name.to_str());
+        matches!(name, Some("kustomization.yaml" | "kustomization.yml"))
+    };
+    let mut patches = BTreeMap::new();
+    for (file, _) in files.iter().filter(|(file, _)| is_kustomization(file)) {
+        let Ok(text) = std::fs::read_to_string(file) else { continue };
+        let folder = Path::new(file).parent().unwrap_or(Path::new(""));
+        patches.extend(patch_files(&text).into_iter().map(|patch| (folder.join(patch), file.clone())));
+    }
+    for (file, parsed) in files {
+        if let Some(kustomization) = patches.get(Path::new(file.as_str())) {
+            *parsed = Parsed::patch(file, kustomization);
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use crate::{
     acme::Ordered,
     api::service::ServicePort,
     host::HostMap,
+    resources::Kind,
     snapshot::{Listener, TlsServer, TlsServers},
 };
 
@@ -134,9 +135,13 @@ pub(super) fn report_unknown_gateways(context: &Context<'_>, service: &Bound<'_>
             || gateway.split_once('/').is_some_and(|(ns, name)| context.resources.gateways.get(ns, name).is_some());
         if !known {
             let field = format!("spec.gateways[{index}]");
-            let message =
-                format!("there is no Gateway `{gateway}`; name one as `namespace/name`, or `mesh` for sidecars");
-            context.report.warning(service.object, "unknown-gateway", &field, message);
+            let name = gateway.split_once('/').unwrap_or(("", gateway));
+            let absence = context.absent(service.object, "unknown-gateway", Kind::Gateway, name);
+            let rest = match absence.code {
+                "unknown-gateway" => "; name one as `namespace/name`, or `mesh` for sidecars",
+                _ => ", so nothing is served through it",
+            };
+            context.report.absent(service.object, &field, absence, rest);
         }
     }
 }

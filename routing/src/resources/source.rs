@@ -43,6 +43,12 @@ impl Source {
         &self.file
     }
 
+    /// Whether this was written after a place; `None`: in another file.
+    pub fn is_after(&self, place: &Place) -> Option<bool> {
+        let own = self.place("").filter(|own| own.file == place.file)?;
+        Some(place.line < own.line)
+    }
+
     /// Where a field is written, or else its nearest parent: the position of its key, or of its list item. `None` when
     /// the object did not come from a file.
     pub fn place(&self, field: &str) -> Option<Place> {
