@@ -188,7 +188,8 @@ pub(crate) struct CommonFlags {
     /// Namespace of this proxy: where its Secrets are looked up [gateway: istio-system]
     #[arg(long, value_name = "NS", value_parser = settings::parse_name)]
     pub(crate) namespace: Option<String>,
-    /// Labels of this proxy, which Gateway selectors are compared with [gateway: istio=ingressgateway]
+    /// Labels of this proxy, which Gateway selectors are compared with [gateway: istio=ingressgateway; with --config also
+    /// what the Gateways there select]
     #[arg(long, value_name = "K=V,...", value_parser = settings::parse_labels)]
     pub(crate) labels: Option<settings::LabelList>,
     /// Service account of this proxy [gateway: istio-ingressgateway]

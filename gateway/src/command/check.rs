@@ -4,6 +4,8 @@
 pub(crate) mod proxies;
 
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod tests;
 
 use std::{

@@ -28,6 +28,8 @@ pub(crate) struct FileSource {
     store: Store,
     /// What each file held when it was last read, so that only changed files are parsed again.
     known: BTreeMap<PathBuf, Known>,
+    /// Objects when they were last read.
+    objects: usize,
     /// A folder that need not be there.
     optional: Option<PathBuf>,
 }
@@ -73,7 +75,7 @@ impl FileSource {
         for path in &paths {
             std::fs::metadata(path).map_err(|source| Unreachable { path: path.clone(), source })?;
         }
-        Ok(Self { watch: watch(paths), store: Store::default(), known: BTreeMap::new(), optional: None })
+        Ok(Self { watch: watch(paths), store: Store::default(), known: BTreeMap::new(), objects: 0, optional: None })
     }
 
     /// Reads what is there now. Whatever is broken or cannot be read is a problem, and its last good version stays among
@@ -103,6 +105,7 @@ impl FileSource {
                 self.known.insert(file.clone(), known.clone());
             }
         }
+        self.objects = files.iter().map(|(_, parsed)| objects(parsed)).sum();
         let (resources, found) = self.store.replace(files);
         problems.extend(found);
         (resources.with_extent(Extent::Part), problems)
@@ -116,8 +119,7 @@ impl FileSource {
 
     /// How many objects the files hold, broken ones included.
     pub(crate) fn objects(&self) -> usize {
-        let of = |it: &Known| it.parsed.objects.len() + it.parsed.rejected.len() + usize::from(it.parsed.unreadable);
-        self.known.values().map(of).sum()
+        self.objects
     }
 
     /// One file, parsed only when its content is not the known one.
@@ -139,6 +141,12 @@ impl FileSource {
         self.known.insert(path.to_path_buf(), Known { hash, parsed: parsed.clone() });
         Ok(parsed)
     }
+}
+
+/// Broken ones included; what is a template is not yet one.
+fn objects(parsed: &Parsed) -> usize {
+    let rejected = parsed.rejected.iter().filter(|rejection| !rejection.skipped).count();
+    parsed.objects.len() + rejected + usize::from(parsed.unreadable)
 }
 
 /// What a kustomization among the files takes for a patch is no object, although it looks like one.
