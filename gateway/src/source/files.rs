@@ -146,7 +146,8 @@ impl FileSource {
 /// Broken ones included; what is a template is not yet one.
 fn objects(parsed: &Parsed) -> usize {
     let rejected = parsed.rejected.iter().filter(|rejection| !rejection.skipped).count();
-    parsed.objects.len() + rejected + usize::from(parsed.unreadable)
+    let broken = parsed.unreadable && parsed.problems.iter().any(|problem| problem.severity == Severity::Error);
+    parsed.objects.len() + rejected + usize::from(broken)
 }
 
 /// What a kustomization among the files takes for a patch is no object, although it looks like one.

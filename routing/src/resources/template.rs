@@ -32,19 +32,20 @@ pub(super) fn of_no_object(document: &Map<String, Value>, file: &str) -> Option<
     let name = file.rsplit(['/', '\\']).next().unwrap_or(file).to_ascii_lowercase();
     let stem = name.rsplit_once('.').map_or(name.as_str(), |(stem, _)| stem);
     let says_kind = document.get("kind").is_some_and(|kind| !kind.is_null());
+    let has = |key: &str| document.contains_key(key);
     match stem {
+        // Charts have values named `kind`, too.
+        _ if (stem.starts_with("values") || stem.ends_with("values")) && !has("apiVersion") && !has("metadata") => {
+            let message =
+                "these are the values of a Helm chart, so they are not read; check what `helm template` prints";
+            Some(Skip::whole(message))
+        }
         _ if says_kind => None,
         "kustomization" => Some(Skip::whole(
             "this is a kustomization, so it is not read; what it changes is not seen here, check what `kustomize build` prints",
         )),
-        "chart" if document.contains_key("name") => {
+        "chart" if has("name") => {
             Some(Skip::whole("this describes a Helm chart, so it is not read; check what `helm template` prints"))
-        }
-        _ if stem == "values" || stem.starts_with("values") || stem.ends_with("values") => {
-            let object = ["apiVersion", "metadata", "spec"].iter().any(|key| document.contains_key(*key));
-            let message =
-                "these are the values of a Helm chart, so they are not read; check what `helm template` prints";
-            (!object).then(|| Skip::whole(message))
         }
         _ => None,
     }

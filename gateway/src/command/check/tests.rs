@@ -308,3 +308,33 @@ fn without_a_workload_the_gateway_is_where_its_secret_is() {
     let secret = "\n---\napiVersion: v1\nkind: Secret\nmetadata: {name: shop-cert, namespace: istio-system}\nstringData: {a: b}\n";
     assert_eq!(proxies(&format!("{GATEWAY}{secret}")), ["istio-system/istio-ingressgateway"]);
 }
+
+/// A folder as teams keep it: several ways to route the same host, hosts and Secrets of others, templates, patches.
+#[test]
+fn nothing_in_a_folder_as_teams_keep_it_is_an_error() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("testdata/check/teams");
+    let findings = check(vec![folder], Extent::Part).unwrap();
+    let mut told: Vec<String> = findings
+        .problems
+        .iter()
+        .map(|it| format!("{} {} {}", it.severity, it.code, it.object.name).trim_end().to_owned())
+        .collect();
+    told.sort();
+    assert_eq!(
+        told,
+        [
+            "info skipped",
+            "info skipped",
+            "info skipped",
+            "info skipped",
+            "info skipped secure",
+            "warning duplicate-object opinions",
+            "warning duplicate-object opinions",
+            "warning rejected-reference secure",
+            "warning unknown-host certificate-proofs",
+            "warning unsupported-field opinions-of-one",
+        ],
+        "{:#?}",
+        findings.problems.iter().map(ToString::to_string).collect::<Vec<_>>()
+    );
+}
