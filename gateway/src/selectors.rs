@@ -4,19 +4,25 @@ use std::collections::BTreeMap;
 
 use routing::{
     compile::{Proxy, selects},
-    problem::{Problem, Severity},
+    problem::{ObjectRef, Problem, Severity},
     resources::Resources,
 };
 
+/// A Gateway that is for another proxy.
+const UNSELECTED: &str = "unselected-gateway";
+/// More of them are counted.
+const LISTED: usize = 20;
+
 type Labels = BTreeMap<String, String>;
 
-/// Labels that as many Gateways as possible select, beginning with those of Istio's own ingress gateway. Selectors that
-/// exclude each other (`istio: ingressgateway`, `istio: egressgateway`) are for different proxies.
+/// Labels that Gateways of the folder select: those of Istio's own ingress gateway as long as any Gateway goes with them,
+/// and what other selectors add. Selectors that exclude each other (`istio: ingressgateway`, `istio: egressgateway`) are
+/// for different proxies, and what is meant for an egress gateway has no place at the edge.
 pub(crate) fn labels(resources: &Resources) -> Labels {
     let usual = joined(resources, Proxy::default().labels);
-    let other = joined(resources, Labels::new());
-    let served = |labels: &Labels| resources.gateways.iter().filter(|it| selects(&it.spec.selector, labels)).count();
-    if served(&other) > served(&usual) { other } else { usual }
+    let mut selectors = resources.gateways.iter().map(|it| &it.spec.selector).filter(|it| !it.is_empty()).peekable();
+    let fits = selectors.peek().is_none() || selectors.any(|selector| selects(selector, &usual));
+    if fits { usual } else { joined(resources, Labels::new()) }
 }
 
 /// `labels`, and those of every selector that they do not contradict.
@@ -38,7 +44,8 @@ pub(crate) fn left_out(resources: &Resources, labels: &Labels) -> Vec<Problem> {
     let all = resources.gateways.iter();
     let (served, others): (Vec<_>, Vec<_>) = all.partition(|it| selects(&it.spec.selector, labels));
     let severity = if served.is_empty() { Severity::Warning } else { Severity::Info };
-    let told = others.into_iter().map(|gateway| {
+    let more = others.len().saturating_sub(LISTED);
+    let told = others.into_iter().take(LISTED).map(|gateway| {
         let message = format!(
             "it selects {}, and the labels of this proxy are {}, so nothing of it is served here; start a gateway with \
              --labels {} for it",
@@ -46,9 +53,15 @@ pub(crate) fn left_out(resources: &Resources, labels: &Labels) -> Vec<Problem> {
             if labels.is_empty() { "none".to_owned() } else { text(labels) },
             text(&gateway.spec.selector)
         );
-        gateway.problem(severity, "unselected-gateway", "spec.selector", message)
+        gateway.problem(severity, UNSELECTED, "spec.selector", message)
     });
-    told.collect()
+    let mut told: Vec<Problem> = told.collect();
+    if more > 0 {
+        let message = format!("and {more} more Gateways do not select this proxy");
+        let (object, field) = (ObjectRef::default(), String::new());
+        told.push(Problem { code: UNSELECTED, severity, object, field, place: None, message });
+    }
+    told
 }
 
 fn text(labels: &Labels) -> String {
@@ -82,10 +95,11 @@ mod tests {
             (&["{app: istio-ingressgateway}"], "app=istio-ingressgateway,istio=ingressgateway", 0),
             (&["{app: edge, istio: ingressgateway}", "{app: edge}"], "app=edge,istio=ingressgateway", 0),
             (&["{istio: private}"], "istio=private", 0),
-            (&["{istio: private}", "{tier: public}"], "istio=private,tier=public", 0),
+            (&["{istio: private}", "{istio: private, tier: public}", "{}"], "istio=private,tier=public", 0),
+            (&["{istio: private}", "{tier: public}"], "istio=ingressgateway,tier=public", 1),
             (&["{istio: ingressgateway}", "{istio: egressgateway}"], "istio=ingressgateway", 1),
             (&["{istio: egressgateway}", "{istio: ingressgateway}"], "istio=ingressgateway", 1),
-            (&["{istio: a}", "{istio: a, app: x}", "{istio: ingressgateway}"], "app=x,istio=a", 1),
+            (&["{istio: a}", "{istio: a, app: x}", "{istio: ingressgateway}"], "istio=ingressgateway", 2),
         ] {
             let resources = gateways(selectors);
             let labels = labels(&resources);

@@ -289,6 +289,9 @@ fn identity(object: &Value) -> ObjectRef {
 
 const DEFAULT_NAMESPACE: &str = "default";
 
+/// Istio's annotation for a policy that only counts what it would refuse.
+const DRY_RUN: &str = "istio.io/dry-run";
+
 /// A document that is not read because another program is to work on it first.
 const SKIPPED: &str = "skipped";
 
@@ -308,6 +311,11 @@ fn metadata(kind: Kind, object: &Value, findings: &mut Findings) -> Option<Objec
         DEFAULT_NAMESPACE.clone_into(&mut meta.namespace);
     }
     meta.check(kind == Kind::Gateway, findings);
+    if kind.is_strict() && meta.annotations.contains_key(DRY_RUN) {
+        let message =
+            "only an AuthorizationPolicy can be tried like this, so Istio refuses it here; remove the annotation";
+        findings.add(Finding::error(&format!("metadata.annotations[{DRY_RUN:?}]"), BAD_VALUE, message));
+    }
     keep_what_is_read(kind, &mut meta);
     Some(meta)
 }
