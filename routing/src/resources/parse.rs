@@ -150,6 +150,8 @@ impl Reader {
         match Class::of(api_version, &identity.kind) {
             Class::Quiet => {}
             Class::List(kind) => self.list(object, kind.as_deref(), source),
+            // What an API server holds was made already, and comes by the thousand.
+            Class::Ours(kind) if self.file.is_empty() => self.ours(kind, identity, object, source),
             Class::Ours(kind) => match template::of_object(object) {
                 Some(skip) => self.skip(identity, source, skip),
                 None => self.ours(kind, identity, object, source),
