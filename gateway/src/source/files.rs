@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     hash::{DefaultHasher, Hash as _, Hasher as _},
     io,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use routing::{
@@ -160,13 +160,26 @@ fn leave_patches_out(files: &mut [(String, Parsed)]) {
     for (file, _) in files.iter().filter(|(file, _)| is_kustomization(file)) {
         let Ok(text) = std::fs::read_to_string(file) else { continue };
         let folder = Path::new(file).parent().unwrap_or(Path::new(""));
-        patches.extend(patch_files(&text).into_iter().map(|patch| (folder.join(patch), file.clone())));
+        patches.extend(patch_files(&text).into_iter().map(|patch| (beside(folder, &patch), file.clone())));
     }
     for (file, parsed) in files {
         if let Some(kustomization) = patches.get(Path::new(file.as_str())) {
             *parsed = Parsed::patch(file, kustomization);
         }
     }
+}
+
+/// A path as a file of this folder names it, in the form in which folders are walked.
+fn beside(folder: &Path, named: &str) -> PathBuf {
+    let mut path = folder.to_path_buf();
+    for step in Path::new(named).components() {
+        match step {
+            Component::ParentDir if path.file_name().is_some() => drop(path.pop()),
+            Component::CurDir => {}
+            step => path.push(step),
+        }
+    }
+    path
 }
 
 /// By name, in folders. A file that was named itself is read whatever its name is.

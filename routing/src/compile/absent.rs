@@ -3,7 +3,10 @@
 
 use std::collections::HashMap;
 
-use super::{context::Context, report::REJECTED_REFERENCE};
+use super::{
+    context::{Context, full_host},
+    report::REJECTED_REFERENCE,
+};
 use crate::{
     problem::{ObjectRef, Severity},
     resources::{Extent, Kind, Object, Rejection, Resources},
@@ -17,23 +20,29 @@ pub(super) struct Absence {
     pub(super) words: String,
 }
 
-/// Documents without an object, by the hosts that they would have had.
-#[derive(Default)]
-pub(super) struct RejectedHosts<'a>(HashMap<String, &'a Rejection>);
+/// Documents without an object, by the hosts that they would have had or been about.
+pub(super) struct RejectedHosts<'a> {
+    services: HashMap<String, &'a Rejection>,
+    rules: HashMap<String, &'a Rejection>,
+}
 
 impl<'a> RejectedHosts<'a> {
     /// Services, ServiceEntries and DestinationRules.
     pub(super) fn new(resources: &'a Resources, cluster_domain: &str) -> Self {
-        let mut hosts = HashMap::new();
+        let (mut services, mut rules) = (HashMap::new(), HashMap::new());
         for rejection in resources.rejected().values() {
             let ObjectRef { kind, namespace, name } = &rejection.object;
             if kind == Kind::Service.name() {
-                hosts.insert(format!("{name}.{namespace}.svc.{cluster_domain}"), rejection);
-            } else if kind == Kind::ServiceEntry.name() {
-                hosts.extend(rejection.hosts.iter().map(|host| (host.to_ascii_lowercase(), rejection)));
+                services.insert(format!("{name}.{namespace}.svc.{cluster_domain}"), rejection);
+            }
+            let hosts = rejection.hosts.iter().map(|host| (full_host(host, namespace, cluster_domain), rejection));
+            if kind == Kind::ServiceEntry.name() {
+                services.extend(hosts);
+            } else if kind == Kind::DestinationRule.name() {
+                rules.extend(hosts);
             }
         }
-        Self(hosts)
+        Self { services, rules }
     }
 }
 
@@ -46,14 +55,12 @@ impl Context<'_> {
         kind: Kind,
         (namespace, name): (&str, &str),
     ) -> Absence {
-        let (kind, name) = (kind.name(), format!("{namespace}/{name}"));
-        let reference = name.split_once('/').map(|(namespace, name)| ObjectRef::new(kind, namespace, name));
-        let rejection = reference.and_then(|reference| self.resources.rejected().get(&reference));
+        let reference = ObjectRef::new(kind.name(), namespace, name);
         let words = match self.resources.extent() {
-            Extent::Whole => format!("there is no {kind} `{name}`"),
-            Extent::Part => format!("{kind} `{name}` is not among what was read"),
+            Extent::Whole => format!("there is no {}", quoted(&reference)),
+            Extent::Part => format!("{} is not among what was read", quoted(&reference)),
         };
-        self.absence(at, code, words, rejection)
+        self.absence(at, code, words, self.resources.rejected().get(&reference))
     }
 
     /// A host that `at` names and that no service has.
@@ -62,7 +69,7 @@ impl Context<'_> {
             Extent::Whole => format!("no Service or ServiceEntry has the host `{host}`"),
             Extent::Part => format!("no Service or ServiceEntry that was read has the host `{host}`"),
         };
-        self.absence(at, code, words, self.rejected_hosts.0.get(host).copied())
+        self.absence(at, code, words, self.rejected_hosts.services.get(host).copied())
     }
 
     /// A subset of a host that no DestinationRule has; `known` says which there are.
@@ -73,17 +80,11 @@ impl Context<'_> {
         (subset, host): (&str, &str),
         known: &str,
     ) -> Absence {
-        let of_host = |rejection: &&Rejection| {
-            let namespace = &rejection.object.namespace;
-            rejection.object.kind == Kind::DestinationRule.name()
-                && rejection.hosts.iter().any(|written| self.full_host(written, namespace) == host)
-        };
-        let rejection = self.resources.rejected().values().find(of_host);
         let words = match self.resources.extent() {
             Extent::Whole => format!("no subset `{subset}` of `{host}` is known ({known})"),
             Extent::Part => format!("no subset `{subset}` of `{host}` is among what was read ({known})"),
         };
-        self.absence(at, code, words, rejection)
+        self.absence(at, code, words, self.rejected_hosts.rules.get(host).copied())
     }
 
     fn absence<T>(&self, at: &Object<T>, code: &'static str, words: String, rejection: Option<&Rejection>) -> Absence {

@@ -43,10 +43,10 @@ impl Source {
         &self.file
     }
 
-    /// Whether this was written after a place; `None`: in another file.
+    /// Whether the document of this was written after a place; `None`: in another file, or both may be of one list. Does
+    /// not read the document.
     pub fn is_after(&self, place: &Place) -> Option<bool> {
-        let own = self.place("").filter(|own| own.file == place.file)?;
-        Some(place.line < own.line)
+        (self.file == place.file && self.item.is_none()).then_some(place.line < self.first_line)
     }
 
     /// Where a field is written, or else its nearest parent: the position of its key, or of its list item. `None` when

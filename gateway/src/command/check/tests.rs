@@ -197,7 +197,10 @@ items:
 fn patches_that_a_kustomization_names_are_no_objects() {
     let root = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| fs::write(root.path().join(name), text).unwrap();
-    write("kustomization.yaml", "resources: [gateway.yaml]\npatches: [{path: hosts.yaml}, {path: more/ops.yaml}]\n");
+    write(
+        "kustomization.yaml",
+        "resources: [gateway.yaml]\npatches: [{path: ./more/../hosts.yaml}, {path: gone.yaml}]\n",
+    );
     write("gateway.yaml", GATEWAY);
     write("values.yaml", "gateway: {enabled: true}\n");
     write(

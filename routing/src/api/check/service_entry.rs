@@ -152,6 +152,10 @@ impl ServiceEntry {
                     "a unix socket serves exactly one port; keep one port in this ServiceEntry",
                 );
             }
+            if matches!(self.resolution, Resolution::Dns | Resolution::DnsRoundRobin) {
+                let message = "a unix socket is no name to look up; use resolution STATIC";
+                findings.error_at("address", CONFLICT, message);
+            }
         } else if self.resolution == Resolution::Static
             && !endpoint.address.is_empty()
             && endpoint.address.parse::<IpAddr>().is_err()
