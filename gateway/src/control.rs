@@ -19,6 +19,7 @@ use crate::{
     applied::{self, Applied},
     assembly,
     net::listen::{Door, bind},
+    selectors,
     settings::{Settings, SourceSettings},
     source::{Source, audit::Audit, identity::FileWatch},
     status::Status,
@@ -208,6 +209,11 @@ impl Control {
         let digest = (compiled.snapshot.digest, self.resources.order(), identity);
         let mut problems = self.source_problems.clone();
         problems.extend(compiled.problems);
+        if let SourceSettings::Files(_) = self.settings.source
+            && proxy.is_gateway()
+        {
+            problems.extend(selectors::left_out(&self.resources, &proxy.labels));
+        }
         self.compiled = (proxy, problems);
         if self.digest == Some(digest) && !trust_changed {
             self.shared.telemetry.metrics().reload(Reload::Unchanged);

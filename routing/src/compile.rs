@@ -1,5 +1,6 @@
 //! Resources to snapshot: one pure function that collects every problem and never stops at one.
 
+mod absent;
 mod certificates;
 mod clusters;
 mod conditions;

@@ -1,7 +1,7 @@
 //! What every part of the compiler looks things up in.
 
 use super::{
-    clusters::Clusters, destination_rules::DestinationRules, endpoints::Endpoints,
+    absent::RejectedHosts, clusters::Clusters, destination_rules::DestinationRules, endpoints::Endpoints,
     peer_authentication::PeerAuthentications, proxy::Proxy, report::Report, services::Services,
 };
 use crate::resources::Resources;
@@ -16,6 +16,7 @@ pub(super) struct Context<'a> {
     pub(super) peer_authentications: PeerAuthentications<'a>,
     pub(super) endpoints: Endpoints<'a>,
     pub(super) clusters: Clusters,
+    pub(super) rejected_hosts: RejectedHosts<'a>,
 }
 
 impl<'a> Context<'a> {
@@ -29,6 +30,7 @@ impl<'a> Context<'a> {
             peer_authentications: PeerAuthentications::new(resources, &proxy.root_namespace),
             endpoints: Endpoints::new(resources),
             clusters: Clusters::default(),
+            rejected_hosts: RejectedHosts::new(resources, &proxy.cluster_domain),
         }
     }
 

@@ -212,7 +212,13 @@ impl HttpRewrite {
         if self.uri.is_some() {
             findings.error_at("uriRegexRewrite", CONFLICT, "uri and uriRegexRewrite exclude each other; keep one");
         }
-        findings.within("uriRegexRewrite", |findings| http_match::check_regex(findings, "match", &regex.pattern));
+        findings.within("uriRegexRewrite", |findings| {
+            http_match::check_regex(findings, "match", &regex.pattern);
+            if regex.rewrite.is_empty() {
+                let message = "what the match becomes is wanted, as `/\\1`";
+                findings.error_at("rewrite", MISSING_FIELD, message);
+            }
+        });
     }
 }
 
