@@ -8,6 +8,7 @@ mod context;
 mod destination_rules;
 mod destinations;
 mod endpoints;
+mod expressions;
 mod gateways;
 mod header_ops;
 mod inbound;

@@ -23,6 +23,7 @@ pub mod host;
 pub mod inbound;
 pub mod path;
 pub mod pattern;
+pub mod re2;
 pub mod rule;
 pub mod table;
 pub mod upstream;

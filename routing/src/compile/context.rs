@@ -2,7 +2,8 @@
 
 use super::{
     absent::RejectedHosts, clusters::Clusters, destination_rules::DestinationRules, endpoints::Endpoints,
-    peer_authentication::PeerAuthentications, proxy::Proxy, report::Report, services::Services,
+    expressions::Expressions, peer_authentication::PeerAuthentications, proxy::Proxy, report::Report,
+    services::Services,
 };
 use crate::resources::Resources;
 
@@ -17,6 +18,7 @@ pub(super) struct Context<'a> {
     pub(super) endpoints: Endpoints<'a>,
     pub(super) clusters: Clusters,
     pub(super) rejected_hosts: RejectedHosts<'a>,
+    pub(super) expressions: Expressions,
 }
 
 impl<'a> Context<'a> {
@@ -31,6 +33,7 @@ impl<'a> Context<'a> {
             endpoints: Endpoints::new(resources),
             clusters: Clusters::default(),
             rejected_hosts: RejectedHosts::new(resources, &proxy.cluster_domain),
+            expressions: Expressions::default(),
         }
     }
 

@@ -75,6 +75,8 @@ fn resolve(context: &Context<'_>, entry: &Entry<'_, '_>, to: &api::Destination, 
         context.report.absent(entry.object, &format!("{field}.host"), absence, &rest);
         return nowhere();
     };
+    // For an alias, the name of what it leads to.
+    let host = &service.host;
     let number = match (asked, service.ports.as_slice()) {
         (Some(number), _) => number,
         (None, [only]) => only.number,
@@ -85,6 +87,9 @@ fn resolve(context: &Context<'_>, entry: &Entry<'_, '_>, to: &api::Destination, 
         return if asked.is_some() {
             let message = format!("`{host}` has no port {number}, so these requests get 503; its ports are {ports}");
             unknown(UNKNOWN_PORT, &format!("{field}.port.number"), message)
+        } else if service.ports.is_empty() {
+            let message = format!("`{host}` has no ports, so these requests get 503; name those that it serves");
+            unknown(UNKNOWN_PORT, field, message)
         } else {
             let message =
                 format!("`{host}` has several ports, so one must be named, or these requests get 503: {ports}");
@@ -93,13 +98,13 @@ fn resolve(context: &Context<'_>, entry: &Entry<'_, '_>, to: &api::Destination, 
     };
     if to.subset.is_none() {
         let cluster = clusters::cluster(context, &Member { service, port, subset: None });
-        return Resolved { cluster: Some(cluster), name: clusters::name(number, "", &host) };
+        return Resolved { cluster: Some(cluster), name: clusters::name(number, "", host) };
     }
     let rule = context.destination_rules.of(&service.host, &service.namespace);
     match rule.and_then(|rule| rule.subset(subset)) {
         Some(named) => {
             let cluster = clusters::cluster(context, &Member { service, port, subset: Some(named) });
-            Resolved { cluster: Some(cluster), name: clusters::name(number, subset, &host) }
+            Resolved { cluster: Some(cluster), name: clusters::name(number, subset, host) }
         }
         None => {
             let known = match rule {

@@ -4,6 +4,7 @@
 
 mod destination_rule;
 mod finding;
+mod services;
 mod virtual_service;
 
 use finding::Findings;
@@ -25,6 +26,7 @@ pub(super) fn all(context: &Context<'_>) {
     }
     gateways(context);
     entries(context);
+    services::review(context);
     for object in &context.resources.peer_authentications {
         let selects = object.spec.selector.as_ref().is_some_and(|selector| !selector.match_labels.is_empty());
         if selects && object.namespace() == context.proxy.root_namespace {
