@@ -1,6 +1,6 @@
 //! What the requests of one worker share.
 
-use std::{sync::Arc, time::Duration};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -9,7 +9,7 @@ use crate::{
     drain::Drain,
     live::Live,
     overload::Overload,
-    telemetry::{Telemetry, metrics::Metrics},
+    telemetry::{Telemetry, metrics::Metrics, refusals::Refusals},
     upstream::pool::{Pool, Shared},
 };
 
@@ -20,6 +20,8 @@ pub(crate) struct Desk {
     drain: Arc<Drain>,
     overload: Arc<Overload>,
     age: Option<Duration>,
+    /// Who was turned away.
+    pub(crate) refusals: Rc<Refusals>,
     /// HTTP/1.1 connections to endpoints that wait for their next request.
     pub(crate) idle: Pool<Box<Client>>,
     /// HTTP/2 connections to endpoints.
@@ -28,14 +30,16 @@ pub(crate) struct Desk {
 
 impl Desk {
     /// One per worker. `age`: of connections from clients, at most.
+    #[expect(clippy::too_many_arguments, reason = "what the worker shares with it, each thing once")]
     pub(crate) fn new(
         live: Arc<Live>,
         telemetry: Arc<Telemetry>,
         drain: Arc<Drain>,
         overload: Arc<Overload>,
         age: Option<Duration>,
+        refusals: Rc<Refusals>,
     ) -> Self {
-        Self { live, telemetry, drain, overload, age, idle: Pool::default(), shared: Shared::default() }
+        Self { live, telemetry, drain, overload, age, refusals, idle: Pool::default(), shared: Shared::default() }
     }
 
     /// When a connection that begins now is to end; a tenth earlier or later, so that those which began together do not end

@@ -297,7 +297,7 @@ async fn stream(
     let tunnel = heads.response.upgrade.is_some();
     // What follows a request for a tunnel that was refused may be the tunnel's: it is not taken for a request.
     let refused = heads.request.upgrade.is_some() && !tunnel;
-    let close = close || desk.is_draining() || refused || (!tunnel && !down.is_read());
+    let close = close || desk.is_draining() || down.is_last(&desk.live) || refused || (!tunnel && !down.is_read());
     if tunnel {
         // What the client sends from here on belongs to the tunnel.
         exchange.request.done = false;

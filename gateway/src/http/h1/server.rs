@@ -7,7 +7,7 @@ use std::{
 };
 
 use tls::stream::Stream;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, sync::watch};
 
 use super::{
     body::{Body, Next},
@@ -22,12 +22,19 @@ use crate::{
         limits::{EMPTY_LINES, HEAD, HIGH},
         linger::Linger,
     },
-    net::{connection::Connection, deadline::Deadline, facts::Facts},
+    live::Live,
+    net::{
+        connection::Connection,
+        deadline::Deadline,
+        facts::Facts,
+        standing::{Standing, holds},
+    },
 };
 
 /// One connection, with the request that is on it.
 pub(crate) struct Server {
     stream: Stream<TcpStream>,
+    standing: watch::Receiver<Standing>,
     /// What is known of it.
     pub(crate) facts: Rc<Facts>,
     /// Reached by whatever waits on this connection.
@@ -56,9 +63,12 @@ pub(crate) enum NoHead {
 }
 
 impl Server {
-    pub(crate) fn new(connection: Connection) -> Self {
+    pub(crate) fn new(connection: Connection, mut standing: watch::Receiver<Standing>) -> Self {
+        // What was said before it came is not news to it.
+        standing.mark_unchanged();
         Self {
             stream: connection.stream,
+            standing,
             facts: connection.facts,
             deadline: Deadline::default(),
             scan: Scan::default(),
@@ -161,6 +171,19 @@ impl Server {
     /// Bytes that the socket has not taken.
     pub(crate) fn unsent(&self) -> usize {
         self.stream.unsent()
+    }
+
+    /// Whether its listener takes no new connections.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.standing.borrow().closing
+    }
+
+    /// Whether it has turned out during this request that it is the last one.
+    pub(crate) fn is_last(&mut self, live: &Live) -> bool {
+        if !self.standing.has_changed().unwrap_or(false) {
+            return false;
+        }
+        self.standing.borrow_and_update().closing || !holds(&live.pin(), &self.facts)
     }
 
     /// Whether the request was read to its end.

@@ -26,17 +26,33 @@ use crate::{
         limits::{FIRST_REQUEST, HIGH, IDLE, MALFORMED},
         linger::Linger,
     },
-    net::{connection::Connection, deadline::Deadline, facts::Facts},
+    live::Live,
+    net::{
+        connection::Connection,
+        deadline::Deadline,
+        facts::Facts,
+        standing::{Standing, holds},
+    },
 };
 
-/// Takes streams from a connection until it ends, or until `stop` turns true or its age comes and its streams are answered.
-/// `start` serves one beside the others; it is told what is wrong with a request that is refused.
+/// Why a connection was ended that would have gone on.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// A word to search for.
+    pub(crate) reason: &'static str,
+    /// A sentence.
+    pub(crate) why: &'static str,
+}
+
+/// Takes streams from a connection until it ends, or until it has to or its age comes, and its streams are answered. `start`
+/// serves one beside the others; it is told what is wrong with a request that is refused.
 pub(crate) async fn serve(
     connection: Connection,
-    stop: watch::Receiver<bool>,
+    mut standing: watch::Receiver<Standing>,
+    live: &Live,
     age: Option<Instant>,
     start: impl Fn(Stream, Lent, Option<Failure>),
-) {
+) -> Option<Ended> {
     let core = Core::begin(connection.stream, true);
     let mut driver = Driver {
         start,
@@ -48,18 +64,24 @@ pub(crate) async fn serve(
         deadline: Deadline::default(),
         age,
     };
-    let mut watched = stop.clone();
-    let mut stopped = pin!(watched.wait_for(|stop| *stop));
+    let facts = Rc::clone(&driver.facts);
+    let holds = || holds(&live.pin(), &facts);
+    let mut stopped = pin!(standing.wait_for(|standing| standing.closing || !holds()));
     poll_fn(|cx| {
         if driver.leaving == Leaving::Not && stopped.as_mut().poll(cx).is_ready() {
-            driver.leave();
+            if holds() { driver.leave() } else { driver.leave_at_once() }
         }
         driver.poll(cx)
     })
     .await;
-    driver.core.borrow_mut().state.die();
+    let failed = {
+        let core = &mut *driver.core.borrow_mut();
+        core.state.die();
+        core.failed
+    };
     let mut linger = Linger::default();
     poll_fn(|cx| linger.poll(&mut driver.core.borrow_mut().stream, cx)).await;
+    failed.map(|(code, why)| Ended { reason: if code == Code::CALM { "Http2Calm" } else { "Http2Protocol" }, why })
 }
 
 /// How far the connection is on its way out: GOAWAY goes twice (RFC 9113 section 6.8), so that what the client sends before
@@ -102,7 +124,7 @@ impl<F: Fn(Stream, Lent, Option<Failure>)> Driver<F> {
             self.opened = opened;
             let core = &mut *self.core.borrow_mut();
             if self.malformed > MALFORMED {
-                core.fail(Code::CALM);
+                core.fail(Code::CALM, "more than 32 malformed requests came in a row");
                 return Poll::Ready(());
             }
             if over.is_ready() {
@@ -127,16 +149,14 @@ impl<F: Fn(Stream, Lent, Option<Failure>)> Driver<F> {
             }
             match why {
                 Why::Stalled => {
-                    core.fail(Code::CALM);
+                    core.fail(
+                        Code::CALM,
+                        "the rest of a frame or of a head did not come in time, or nothing was taken",
+                    );
                     return Poll::Ready(());
                 }
                 Why::Over => tell(core, &mut self.leaving),
-                Why::Told => {
-                    self.leaving = Leaving::Going;
-                    let last = core.state.last;
-                    core.state.beyond = Some(last);
-                    frame::write_go_away(last, Code::NO_ERROR, core.stream.out());
-                }
+                Why::Told => go(core, &mut self.leaving),
             }
         }
     }
@@ -144,6 +164,12 @@ impl<F: Fn(Stream, Lent, Option<Failure>)> Driver<F> {
     /// Takes no new streams, as the client will hear; those in flight finish.
     fn leave(&mut self) {
         tell(&mut self.core.borrow_mut(), &mut self.leaving);
+    }
+
+    /// As [`Self::leave`], but what the client has sent and we have not looked at yet is not served either: it may be sent
+    /// again, on a connection that meets the rule of now.
+    fn leave_at_once(&mut self) {
+        go(&mut self.core.borrow_mut(), &mut self.leaving);
     }
 
     /// Serves one stream beside the others.
@@ -173,6 +199,13 @@ fn tell(core: &mut Core, leaving: &mut Leaving) {
     core.state.pong = false;
     frame::write_go_away((1 << 31) - 1, Code::NO_ERROR, core.stream.out());
     frame::write(kind::PING, 0, 0, frame::PING, core.stream.out());
+}
+
+fn go(core: &mut Core, leaving: &mut Leaving) {
+    *leaving = Leaving::Going;
+    let last = core.state.last;
+    core.state.beyond = Some(last);
+    frame::write_go_away(last, Code::NO_ERROR, core.stream.out());
 }
 
 /// One stream of a client.

@@ -1,0 +1,66 @@
+//! Whether a connection may go on: its listener may close, and the rule that let it in may give way to another one.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use routing::inbound::MtlsMode;
+
+use super::{
+    facts::{Arrival, Facts},
+    listen::Door,
+};
+use crate::live::Installed;
+
+/// What a listener tells its connections.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Standing {
+    /// It takes no new ones, and these end in order.
+    pub(crate) closing: bool,
+    /// Changes when some of them may not fit any more what is asked of those who come in: [`holds`] tells which.
+    pub(crate) rules: u64,
+}
+
+/// A number for what is asked of those who come in through a door.
+pub(crate) fn rules(installed: &Installed, door: Door) -> u64 {
+    match door {
+        Door::Gateway { bind, port } => {
+            installed.listener(bind, port).map_or(0, |(listener, front)| front.digest(listener))
+        }
+        Door::Inbound { .. } => {
+            let mut digest = DefaultHasher::new();
+            if let Some(inbound) = &installed.snapshot.inbound {
+                let strict = |mode| mode == MtlsMode::Strict;
+                strict(inbound.default_mtls).hash(&mut digest);
+                inbound.ports.iter().for_each(|(port, own)| (port, strict(own.mtls)).hash(&mut digest));
+            }
+            installed.inbound_tls.as_ref().map(|own| own.policy).hash(&mut digest);
+            digest.finish()
+        }
+        Door::Outbound => 0,
+    }
+}
+
+/// Whether the rule that let a connection in is still in force. What is stricter now than it was then ends it; so does
+/// another CA, since nobody has asked for its certificates. A new certificate of our own changes nothing.
+pub(crate) fn holds(installed: &Installed, facts: &Facts) -> bool {
+    match facts.arrival {
+        Arrival::Gateway { bind, port } => {
+            // A listener that is gone closes in its own way, and a host that is gone has no routes.
+            let Some((listener, _)) = installed.listener(bind, port) else { return true };
+            match (&listener.tls, &facts.tls) {
+                (None, None) => true,
+                (Some(_), Some(tls)) => {
+                    installed.server(bind, port, &tls.sni).is_none_or(|server| server.policy == tls.policy)
+                }
+                _ => false,
+            }
+        }
+        Arrival::Inbound { port, .. } => {
+            let Some(inbound) = &installed.snapshot.inbound else { return true };
+            match &facts.tls {
+                Some(tls) => installed.inbound_tls.as_ref().is_some_and(|own| own.policy == tls.policy),
+                None => inbound.mtls(port) != MtlsMode::Strict,
+            }
+        }
+        Arrival::Outbound { .. } | Arrival::Upstream => true,
+    }
+}
