@@ -14,7 +14,7 @@ use tokio::{
     runtime,
     sync::{mpsc, oneshot, watch},
     task::spawn_local,
-    time::{interval, sleep},
+    time::interval,
 };
 use tracing::info;
 
@@ -24,9 +24,8 @@ use crate::{
     live::Live,
     net::{
         accept::{Received, Reception},
-        facts::Facts,
         listen::{Door, accept_until},
-        standing::{Standing, holds},
+        standing::{Standing, overdue},
     },
     overload::Overload,
     tcp::relay,
@@ -112,7 +111,14 @@ async fn work(shared: Shared, mut listens: mpsc::Receiver<Listen>, started: ones
     let (live, telemetry) = (Arc::clone(&shared.live), Arc::clone(&shared.telemetry));
     let (drain, overload) = (Arc::clone(&shared.drain), Arc::clone(&shared.overload));
     let refusals = Rc::new(Refusals::default());
-    let http = Rc::new(Http::new(live, telemetry, drain, overload, shared.bounds.age, Rc::clone(&refusals)));
+    let http = Rc::new(Http::new(
+        live,
+        telemetry,
+        drain,
+        overload,
+        (shared.bounds.age, shared.bounds.drain),
+        Rc::clone(&refusals),
+    ));
     let app_address = shared.app_address;
     let reception = Reception { live: Arc::clone(&shared.live), metrics, app_address, refusals: Rc::clone(&refusals) };
     let desk = Rc::new(Desk { reception, http: Rc::clone(&http), shared });
@@ -196,22 +202,17 @@ async fn connection(desk: Rc<Desk>, tcp: TcpStream, remote: SocketAddr, entrance
         Received::Http(connection) => serve(&desk.http, *connection, standing).await,
         Received::Opaque(connection, to) => {
             let facts = Rc::clone(&connection.facts);
+            let grace = desk.shared.bounds.drain;
+            let overdue = overdue(Arc::clone(&desk.shared.live), Rc::clone(&facts), standing, grace);
+            // Apart, so that bytes on their way wake nobody who waits for something else.
+            let mut relaying = spawn_local(relay(*connection, to, source));
             tokio::select! {
-                () = relay(*connection, to, source) => {}
-                () = overdue(&desk.shared, &facts, standing) => {
+                _ = &mut relaying => {}
+                () = overdue => {
+                    relaying.abort();
                     info!(remote = %facts.remote, listener = %facts.local, "connection cut: it was opened under another rule");
                 }
             }
         }
-    }
-}
-
-/// Bytes that nobody understands have no request to end with. Ready when they have gone on for the time of a drain since a
-/// rule came into force that their connection would not have met.
-async fn overdue(shared: &Shared, facts: &Facts, mut standing: watch::Receiver<Standing>) {
-    match standing.wait_for(|_| !holds(&shared.live.pin(), facts)).await {
-        Ok(_) => sleep(shared.bounds.drain).await,
-        // The listener is gone: nobody tells of rules any more.
-        Err(_) => std::future::pending().await,
     }
 }

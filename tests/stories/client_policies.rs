@@ -169,21 +169,28 @@ async fn a_request_reaches_a_host_only_by_a_connection_that_met_its_client_polic
     let mut cases = 0;
     let mut wrong = Vec::new();
     for (port, sni, who, right) in ANSWERS {
-        for (tls, http2) in [(&version::TLS12, false), (&version::TLS12, true), (&version::TLS13, false), (&version::TLS13, true)]
+        for (tls, http2) in
+            [(&version::TLS12, false), (&version::TLS12, true), (&version::TLS13, false), (&version::TLS13, true)]
         {
             let protocol = if http2 { "h2" } else { "http/1.1" };
             let client = stand.client(who, tls).offering(&[protocol]);
             let address = stand.address(port);
             let name = if sni.is_empty() { address.ip().to_string() } else { sni.to_owned() };
             for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
-                let stream = client.connect(address, &name).await.unwrap_or_else(|error| panic!("{sni} {who:?}: {error}"));
+                let stream =
+                    client.connect(address, &name).await.unwrap_or_else(|error| panic!("{sni} {who:?}: {error}"));
                 let hands = stream.get_ref().1.handshake_kind();
-                assert!(hands == Some(kind) || hands != Some(HandshakeKind::Resumed) && kind == HandshakeKind::Full, "{sni}: {hands:?}");
+                assert!(
+                    hands == Some(kind) || hands != Some(HandshakeKind::Resumed) && kind == HandshakeKind::Full,
+                    "{sni}: {hands:?}"
+                );
                 let mut connection = Connection::over(Box::new(stream), http2).await.expect("HTTP begins");
                 let heard = ask(&mut connection).await;
                 cases += heard.len();
                 if heard != right {
-                    wrong.push(format!("{port} {sni:?} {who:?} {tls:?} {protocol} {kind:?}\n  is {heard}\n  not {right}"));
+                    wrong.push(format!(
+                        "{port} {sni:?} {who:?} {tls:?} {protocol} {kind:?}\n  is {heard}\n  not {right}"
+                    ));
                 }
             }
         }
@@ -194,7 +201,8 @@ async fn a_request_reaches_a_host_only_by_a_connection_that_met_its_client_polic
 
 /// A certificate in files, as openssl and curl want them.
 fn files(mesh: &Mesh, name: &str, issued: &Issued) -> (String, String) {
-    let write = |ending: &str, text: &str| mesh.config.write(&format!("{name}.{ending}.txt"), text).display().to_string();
+    let write =
+        |ending: &str, text: &str| mesh.config.write(&format!("{name}.{ending}.txt"), text).display().to_string();
     (write("crt", &issued.chain_pem), write("key", &issued.key_pem))
 }
 
@@ -254,7 +262,10 @@ async fn openssl_cannot_take_a_session_from_one_server_to_another() {
         assert!(heard.contains("HTTP/1.1 200"), "{heard}");
 
         let again = talk(version, "one.example.com", &["-sess_in", &one]).await;
-        assert!(again.contains("Reused, ") && again.contains("HTTP/1.1 200"), "{version}: its own server knows it: {again}");
+        assert!(
+            again.contains("Reused, ") && again.contains("HTTP/1.1 200"),
+            "{version}: its own server knows it: {again}"
+        );
         for (from, sni) in [(&open, "one.example.com"), (&one, "two.example.com"), (&one, "named.example.com")] {
             let heard = talk(version, sni, &["-sess_in", from]).await;
             assert!(!heard.contains("Reused, ") && !heard.contains("HTTP/1.1 200"), "{version} {from} {sni}: {heard}");

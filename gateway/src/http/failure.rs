@@ -252,9 +252,9 @@ mod tests {
         let answer = Failure::Connect("TLS: unknown CA".into()).answer();
         assert_eq!((answer.status, answer.flag), (503, "UF"));
         assert_eq!(answer.details, "upstream_reset_before_response_started{remote_connection_failure|TLS:_unknown_CA}");
+        assert!(answer.body.ends_with("transport failure reason: TLS: unknown CA"));
         let answer = Failure::UpstreamClosed.answer();
         assert_eq!(answer.details, "upstream_reset_before_response_started{connection_termination}");
-        assert!(answer.body.ends_with("transport failure reason: TLS: unknown CA"));
     }
 
     #[test]

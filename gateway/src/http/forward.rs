@@ -18,6 +18,7 @@ use super::{
     flow::{Broken, Fault, Sink as _, Source as _, Waits},
     head::{Head, Length},
     limits::{BODY, INTERIM, REPLAY, STREAM_IDLE, WRITE},
+    overdue::Overdue,
     record::grpc_status,
     reply,
     side::{Down, Up},
@@ -310,7 +311,12 @@ async fn stream(
     if ended.is_ok() {
         let now = exchange.answered.unwrap_or(exchange.started);
         let mut relay = Relay { progress: Progress { moved: u64::MAX, last: now }, tunnel, deaf: false };
-        ended = poll_fn(|cx| relay.poll(exchange, down, &mut connected.up, cx)).await;
+        let mut overdue = Overdue::watch(desk, down, tunnel);
+        ended = poll_fn(|cx| match overdue.poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(Failure::Outdated)),
+            Poll::Pending => relay.poll(exchange, down, &mut connected.up, cx),
+        })
+        .await;
     }
     if let Some(trailers) = connected.up.trailers() {
         exchange.grpc_status = grpc_status(trailers).or(exchange.grpc_status);

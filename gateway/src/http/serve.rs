@@ -27,14 +27,15 @@ use crate::net::{
 pub(crate) async fn serve(desk: &Rc<Desk>, connection: Connection, standing: watch::Receiver<Standing>) {
     if connection.h2 {
         let (desk, refusals) = (Rc::clone(desk), Rc::clone(&desk.refusals));
-        let (age, facts, live) = (desk.age(), Rc::clone(&connection.facts), Arc::clone(&desk.live));
+        let (facts, live) = (Rc::clone(&connection.facts), Arc::clone(&desk.live));
+        let terms = h2::server::Terms { live: &live, age: desk.age(), drain: desk.drain_time };
         let start = move |mut stream: h2::server::Stream, heads, refused| {
             let desk = Rc::clone(&desk);
             tokio::task::spawn_local(async move {
                 request(&desk, &mut Down::H2(&mut stream), heads, false, refused).await;
             });
         };
-        let ended = Box::pin(h2::server::serve(connection, standing, &live, age, start)).await;
+        let ended = Box::pin(h2::server::serve(connection, standing, terms, start)).await;
         if let Some(h2::server::Ended { reason, why }) = ended {
             refusals.tell(reason, facts.remote, facts.local, format_args!("HTTP/2 connection ended: {why}"));
         }

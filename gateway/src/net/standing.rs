@@ -1,14 +1,20 @@
 //! Whether a connection may go on: its listener may close, and the rule that let it in may give way to another one.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use routing::inbound::MtlsMode;
+use tokio::{sync::watch, time::sleep};
 
 use super::{
     facts::{Arrival, Facts},
     listen::Door,
 };
-use crate::live::Installed;
+use crate::live::{Installed, Live};
 
 /// What a listener tells its connections.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -62,5 +68,20 @@ pub(crate) fn holds(installed: &Installed, facts: &Facts) -> bool {
             }
         }
         Arrival::Outbound { .. } | Arrival::Upstream => true,
+    }
+}
+
+/// For what has no request to end with. Ready when it has gone on for `grace` since a rule came into force that its
+/// connection would not have met.
+pub(crate) async fn overdue(
+    live: Arc<Live>,
+    facts: Rc<Facts>,
+    mut standing: watch::Receiver<Standing>,
+    grace: Duration,
+) {
+    match standing.wait_for(|_| !holds(&live.pin(), &facts)).await {
+        Ok(_) => sleep(grace).await,
+        // The listener is gone: nobody tells of rules any more.
+        Err(_) => std::future::pending().await,
     }
 }

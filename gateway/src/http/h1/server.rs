@@ -3,7 +3,9 @@
 use std::{
     future::poll_fn,
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use tls::stream::Stream;
@@ -27,7 +29,7 @@ use crate::{
         connection::Connection,
         deadline::Deadline,
         facts::Facts,
-        standing::{Standing, holds},
+        standing::{Standing, holds, overdue},
     },
 };
 
@@ -184,6 +186,11 @@ impl Server {
             return false;
         }
         self.standing.borrow_and_update().closing || !holds(&live.pin(), &self.facts)
+    }
+
+    /// Becomes ready when it has gone on for too long under a rule that is no more.
+    pub(crate) fn overdue(&self, live: &Arc<Live>, grace: Duration) -> impl Future<Output = ()> + use<> {
+        overdue(Arc::clone(live), Rc::clone(&self.facts), self.standing.clone(), grace)
     }
 
     /// Whether the request was read to its end.

@@ -6,6 +6,7 @@ use std::{
     pin::pin,
     rc::Rc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use tokio::{sync::watch, time::Instant};
@@ -35,6 +36,16 @@ use crate::{
     },
 };
 
+/// How long a connection may go on.
+pub(crate) struct Terms<'a> {
+    /// By what is in force here.
+    pub(crate) live: &'a Live,
+    /// It ends in order then.
+    pub(crate) age: Option<Instant>,
+    /// For so long its streams may go on when it may not.
+    pub(crate) drain: Duration,
+}
+
 /// Why a connection was ended that would have gone on.
 #[derive(Debug)]
 pub(crate) struct Ended {
@@ -49,10 +60,10 @@ pub(crate) struct Ended {
 pub(crate) async fn serve(
     connection: Connection,
     mut standing: watch::Receiver<Standing>,
-    live: &Live,
-    age: Option<Instant>,
+    terms: Terms<'_>,
     start: impl Fn(Stream, Lent, Option<Failure>),
 ) -> Option<Ended> {
+    let Terms { live, age, drain } = terms;
     let core = Core::begin(connection.stream, true);
     let mut driver = Driver {
         start,
@@ -61,6 +72,7 @@ pub(crate) async fn serve(
         opened: Vec::new(),
         malformed: 0,
         leaving: Leaving::Not,
+        cut: None,
         deadline: Deadline::default(),
         age,
     };
@@ -69,7 +81,7 @@ pub(crate) async fn serve(
     let mut stopped = pin!(standing.wait_for(|standing| standing.closing || !holds()));
     poll_fn(|cx| {
         if driver.leaving == Leaving::Not && stopped.as_mut().poll(cx).is_ready() {
-            if holds() { driver.leave() } else { driver.leave_at_once() }
+            if holds() { driver.leave() } else { driver.leave_at_once(drain) }
         }
         driver.poll(cx)
     })
@@ -81,7 +93,14 @@ pub(crate) async fn serve(
     };
     let mut linger = Linger::default();
     poll_fn(|cx| linger.poll(&mut driver.core.borrow_mut().stream, cx)).await;
-    failed.map(|(code, why)| Ended { reason: if code == Code::CALM { "Http2Calm" } else { "Http2Protocol" }, why })
+    failed.map(|(code, why)| {
+        let reason = match code {
+            Code::CALM => "Http2Calm",
+            Code::NO_ERROR => "Outdated",
+            _ => "Http2Protocol",
+        };
+        Ended { reason, why }
+    })
 }
 
 /// How far the connection is on its way out: GOAWAY goes twice (RFC 9113 section 6.8), so that what the client sends before
@@ -104,6 +123,8 @@ struct Driver<F> {
     /// Malformed requests in a row.
     malformed: u32,
     leaving: Leaving,
+    /// When streams that are left are ended.
+    cut: Option<Instant>,
     deadline: Deadline,
     /// When the connection is to end.
     age: Option<Instant>,
@@ -135,7 +156,7 @@ impl<F: Fn(Stream, Lent, Option<Failure>)> Driver<F> {
                 Leaving::Told(since) if core.state.pong => (Some(since), Why::Told),
                 Leaving::Told(since) => (Some(since + FIRST_REQUEST), Why::Told),
                 Leaving::Going if core.state.live == 0 && core.stream.unsent() == 0 => return Poll::Ready(()),
-                Leaving::Going => (None, Why::Stalled),
+                Leaving::Going => (self.cut, Why::Cut),
                 Leaving::Not => {
                     let idle = (core.state.live == 0).then(|| core.idle_since + IDLE);
                     (idle.into_iter().chain(self.age).min(), Why::Over)
@@ -156,6 +177,13 @@ impl<F: Fn(Stream, Lent, Option<Failure>)> Driver<F> {
                     return Poll::Ready(());
                 }
                 Why::Over => tell(core, &mut self.leaving),
+                Why::Cut => {
+                    core.fail(
+                        Code::NO_ERROR,
+                        "its rule was replaced, and its last requests have had the time of a drain",
+                    );
+                    return Poll::Ready(());
+                }
                 Why::Told => go(core, &mut self.leaving),
             }
         }
@@ -168,7 +196,8 @@ impl<F: Fn(Stream, Lent, Option<Failure>)> Driver<F> {
 
     /// As [`Self::leave`], but what the client has sent and we have not looked at yet is not served either: it may be sent
     /// again, on a connection that meets the rule of now.
-    fn leave_at_once(&mut self) {
+    fn leave_at_once(&mut self, drain: Duration) {
+        self.cut = Some(Instant::now() + drain);
         go(&mut self.core.borrow_mut(), &mut self.leaving);
     }
 
@@ -192,6 +221,8 @@ enum Why {
     /// Idle for too long, or too old.
     Over,
     Told,
+    /// The time of a drain has passed.
+    Cut,
 }
 
 fn tell(core: &mut Core, leaving: &mut Leaving) {
