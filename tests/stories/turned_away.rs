@@ -67,7 +67,11 @@ async fn each_refused_request_has_its_line() {
         (b"GET /%00 HTTP/1.1\r\nHost: a\r\n\r\n", "BadPath", "refused with 400"),
         (b"GET / HTTP/1.0\r\n\r\n", "LowVersion", "refused with 426"),
         (b"GET / HTTP/3.0\r\nHost: a\r\n\r\n", "BadVersion", "refused with 505"),
-        (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", "UnknownCoding", "refused with 501"),
+        (
+            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+            "UnknownCoding",
+            "refused with 501",
+        ),
         (b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n", "MethodNotServed", "refused with 405"),
         (&many, "HeadTooLarge", "refused with 431"),
         (&long, "TargetTooLong", "refused with 414"),
