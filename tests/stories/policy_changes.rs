@@ -16,6 +16,7 @@ use harness::{
     reply::Reply,
     scripted::Scripted,
     tls_peer::TlsClient,
+    websocket::WebSocket,
     workload::service,
     yaml::{self, peer_authentication, virtual_service},
 };
@@ -30,7 +31,7 @@ use tokio::{
 
 const HELLO: &str = "- directResponse: {status: 200, body: {string: hello}}";
 
-/// An application that answers what asks for `/slow` when it is told to.
+/// An application that answers what asks for `/slow` when it is told to, and ends the answer to `/drip` then.
 struct Slow {
     seen: Arc<Mutex<Vec<String>>>,
     release: watch::Sender<bool>,
@@ -47,12 +48,14 @@ impl Slow {
             async move {
                 while let Ok(head) = raw.read_until("\r\n\r\n").await {
                     let line = head.lines().next().unwrap_or_default().to_owned();
-                    let slow = line.contains("/slow");
+                    let (slow, drip) = (line.contains("/slow"), line.contains("/drip"));
                     log.lock().expect("nobody panics with it").push(line);
-                    if slow && released.wait_for(|released| *released).await.is_err() {
+                    raw.send(if drip { "HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\nnot" } else { "" }).await.ok();
+                    if (slow || drip) && released.wait_for(|released| *released).await.is_err() {
                         return;
                     }
-                    raw.send("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone").await.ok();
+                    let rest = if drip { "done" } else { "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone" };
+                    raw.send(rest).await.ok();
                 }
             }
         });
@@ -133,6 +136,75 @@ async fn when_a_server_becomes_mutual_what_is_on_its_way_finishes_and_nothing_el
     }
     assert_eq!(app.count("/further"), 0);
     assert_eq!(Client::https(mesh.block.at(1, 8443), client(&mesh, &ca)).status(SHOP).await, 200);
+}
+
+#[tokio::test]
+async fn a_request_behind_one_that_is_on_its_way_is_not_served() {
+    let mesh = Mesh::with_edge();
+    let app = Slow::start(mesh.workload("reviews").declare()).await;
+    mesh.route_all_to("reviews");
+    let gateway = mesh.gateway().await;
+    let ask = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: {HOST}\r\n\r\n");
+    let mut waits = Raw::over(mesh.browser().dial(HOST).await.expect("HTTPS works"));
+    waits.send(ask("/slow") + &ask("/behind")).await.expect("it reads");
+    let mut drips = Raw::over(mesh.browser().dial(HOST).await.expect("HTTPS works"));
+    drips.send(ask("/drip")).await.expect("it reads");
+    drips.read_until("not").await.expect("the answer begins");
+    eventually("both are on their way", async || app.count("/slow") + app.count("/drip") == 2).await;
+
+    mesh.write("ca.yaml", &ca_secret(&authority("CA of clients")));
+    mesh.write("edge.yaml", &mutual_gateway());
+    eventually("a certificate is asked for", async || mesh.browser().status(SHOP).await == 0).await;
+    drips.send(ask("/behind")).await.expect("it reads");
+    app.release.send_replace(true);
+
+    let heard = waits.hear(Duration::from_secs(10)).await;
+    assert!(heard.statuses() == [200] && heard.text.contains("connection: close") && heard.closed, "{heard:?}");
+    let heard = drips.hear(Duration::from_secs(10)).await;
+    assert!(heard.text.starts_with("done") && heard.closed, "{heard:?}");
+    // Whether the connection ends before it has looked at what comes behind, or refuses that, is a matter of moments.
+    assert!([vec![], vec![421]].contains(&heard.statuses()), "{heard:?}");
+    if heard.statuses() == [421] {
+        gateway.logs("request for shop.example.com refused with 421").await;
+    }
+    assert_eq!(app.count("/behind"), 0);
+}
+
+#[tokio::test]
+async fn what_has_no_end_of_its_own_has_the_time_of_a_drain() {
+    let mesh = Mesh::with_edge();
+    let _app = mesh.workload("reviews").start().await;
+    mesh.route_all_to("reviews");
+    let gateway = mesh.gateway_with(&["--drain-time", "2s"]).await;
+    let mut socket = WebSocket::open(&mesh.browser(), "wss://shop.example.com/live").await.expect("an open WebSocket");
+    assert_eq!(socket.ask("hello").await.expect("an echo"), "hello");
+
+    mesh.write("ca.yaml", &ca_secret(&authority("CA of clients")));
+    mesh.write("edge.yaml", &mutual_gateway());
+    eventually("a certificate is asked for", async || mesh.browser().status(SHOP).await == 0).await;
+    assert_eq!(socket.ask("still").await.expect("an echo"), "still");
+
+    eventually("the WebSocket is cut", async || socket.ask("there?").await.is_err()).await;
+    eventually("the access log says why", async || gateway.access_log().contains("connection_outdated")).await;
+}
+
+#[tokio::test]
+async fn a_stream_of_http_2_that_goes_on_is_cut_after_the_time_of_a_drain() {
+    let mesh = Mesh::with_edge();
+    let app = Slow::start(mesh.workload("reviews").declare()).await;
+    mesh.route_all_to("reviews");
+    let gateway = mesh.gateway_with(&["--drain-time", "1s"]).await;
+    let connection = mesh.browser().h2().connect(HOST).await.expect("HTTPS works");
+    let stream = begin(connection, format!("{SHOP}/drip"));
+    eventually("it is on its way", async || app.count("/drip") == 1).await;
+
+    mesh.write("ca.yaml", &ca_secret(&authority("CA of clients")));
+    mesh.write("edge.yaml", &mutual_gateway());
+
+    let (connection, reply) = stream.await.expect("it does not panic");
+    assert!(reply.is_err(), "half of an answer is none");
+    eventually("its connection is closed", async || connection.is_closed()).await;
+    gateway.logs("its last requests have had the time of a drain").await;
 }
 
 /// A change of the configuration.
