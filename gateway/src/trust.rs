@@ -277,6 +277,7 @@ impl Trust {
                 Ok(vec![CertifiedPem { chain: self.file(certificate)?, key: self.file(key)?, ocsp: None }])
             }
             CertificateSource::Missing(name) => Err(format!("the certificate of Secret {name} is missing").into()),
+            CertificateSource::Rejected => Err("the server of this host was rejected, as the problems say".into()),
             CertificateSource::Pending { secret, issuer, .. } => {
                 Err(format!("waiting for the first certificate from issuer `{issuer}` (Secret {secret})").into())
             }
@@ -412,6 +413,7 @@ fn secret_name(source: &CertificateSource) -> String {
         }
         CertificateSource::Files { certificate, .. } => certificate.clone(),
         CertificateSource::Workload => "workload".to_owned(),
+        CertificateSource::Rejected => "rejected".to_owned(),
         CertificateSource::Missing(name) | CertificateSource::Pending { secret: name, .. } => name.clone(),
     }
 }

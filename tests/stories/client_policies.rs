@@ -274,3 +274,57 @@ async fn openssl_cannot_take_a_session_from_one_server_to_another() {
         assert!(heard.contains("New, ") && heard.contains("HTTP/1.1 200"), "{version}: without a certificate: {heard}");
     }
 }
+
+#[tokio::test]
+async fn a_catch_all_lets_nobody_in_by_another_servers_door() {
+    let mesh = Mesh::new();
+    let ca = authority("CA of clients");
+    let secret = |name: &str| {
+        let issued = mesh.pki.server(&["*.example.com"]);
+        let data = json!({"tls.crt": issued.chain_pem, "tls.key": issued.key_pem, "ca.crt": ca.root_pem()});
+        let metadata = json!({"name": name, "namespace": "istio-system"});
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data}).to_string()
+    };
+    mesh.write("all.yaml", &secret("all"));
+    let server = |name: &str, host: &str, mode: &str| {
+        let port = json!({"number": 443, "name": name, "protocol": "HTTPS"});
+        json!({"port": port, "hosts": [host], "tls": {"mode": mode, "credentialName": "all"}})
+    };
+    let mut rejected = server("rejected", "rejected.example.com", "MUTUAL");
+    rejected["tls"]["verifyCertificateHash"] =
+        json!(["e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"]);
+    let servers = [server("all", "*", "SIMPLE"), server("vault", "vault.example.com", "MUTUAL"), rejected];
+    let gateway = json!({
+        "apiVersion": "networking.istio.io/v1", "kind": "Gateway",
+        "metadata": {"name": "edge", "namespace": "istio-system"},
+        "spec": {"selector": {"istio": "ingressgateway"}, "servers": servers},
+    });
+    mesh.write("gateway.yaml", &gateway.to_string());
+    mesh.write("routes.yaml", &yaml::virtual_service("routes", "*.example.com", HELLO));
+    let gateway = mesh.gateway().await;
+    let address = mesh.block.at(1, 8443);
+    let root = mesh.pki.edge.root_pem();
+    let identity = ca.issue_client("somebody", &["client.example"]).expect("a certificate");
+    let known = TlsClient::identified(root, &identity).for_any_name(root);
+    let unknown = TlsClient::for_mesh(root, None);
+
+    for (client, sni, vault, other) in [
+        // Without a name, and with names that nobody has.
+        (&unknown, address.ip().to_string(), 421, 200),
+        (&known, address.ip().to_string(), 421, 200),
+        (&unknown, "other.example.com".to_owned(), 421, 200),
+        (&unknown, "x.vault.example.com".to_owned(), 421, 200),
+        (&known, "vault.example.com".to_owned(), 200, 421),
+    ] {
+        for (protocol, http2) in [("http/1.1", false), ("h2", true)] {
+            let stream = client.clone().offering(&[protocol]).connect(address, &sni).await.expect("it shakes hands");
+            let mut connection = Connection::over(Box::new(stream), http2).await.expect("HTTP begins");
+            for (host, right) in [("vault", vault), ("other", other), ("rejected", 421)] {
+                let reply = connection.send(get(&format!("https://{host}.example.com/"))).await.expect("an answer");
+                assert_eq!(reply.code(), right, "{sni} {protocol} {host}");
+            }
+        }
+    }
+    assert!(known.connect(address, "rejected.example.com").await.is_err());
+    gateway.logs("the server of this host was rejected").await;
+}

@@ -210,52 +210,49 @@ async fn a_stream_of_http_2_that_goes_on_is_cut_after_the_time_of_a_drain() {
 /// A change of the configuration.
 type Change<'a> = (&'a str, Box<dyn Fn(&Mesh) + 'a>);
 
+/// Writes the Gateway of most stories with a change of its servers.
+fn servers<'a>(change: fn(&mut Value)) -> Box<dyn Fn(&Mesh) + 'a> {
+    Box::new(move |mesh| {
+        let text = mutual_gateway();
+        let mut object: Value = serde_json::from_str(text.trim_end_matches("\n---\n")).expect("JSON");
+        change(&mut object["spec"]["servers"]);
+        mesh.write("edge.yaml", &object.to_string());
+    })
+}
+
+/// A further server that asks for nothing.
+fn add(servers: &mut Value, host: &str) {
+    let mut server = servers[0].clone();
+    server["hosts"] = json!([host]);
+    server["port"]["name"] = "added".into();
+    server["tls"]["mode"] = "SIMPLE".into();
+    servers.as_array_mut().expect("a list").push(server);
+}
+
+/// What is another rule for [`HOST`], and what is none.
+fn changes(other: &Authority) -> (Vec<Change<'_>>, Vec<Change<'_>>) {
+    let certificate = |mesh: &Mesh| mesh.write("edge-cert.yaml", &mesh.edge_secret(&["*.example.com"]));
+    let keeps: Vec<Change<'_>> = vec![
+        ("another certificate of the server", Box::new(certificate)),
+        ("other routes", Box::new(|mesh| mesh.routes("- directResponse: {status: 200, body: {string: other}}"))),
+        ("TLS 1.3 alone", servers(|all| all[0]["tls"]["minProtocolVersion"] = "TLSV1_3".into())),
+        ("a host beside it", servers(|all| add(all, "beside.example.com"))),
+    ];
+    let ends: Vec<Change<'_>> = vec![
+        ("another CA", Box::new(|mesh| mesh.write("ca.yaml", &ca_secret(other)))),
+        ("no CA", Box::new(|mesh| mesh.remove("ca.yaml"))),
+        ("a name", servers(|all| all[0]["tls"]["subjectAltNames"] = json!(["other.example"]))),
+        ("no demand", servers(|all| all[0]["tls"]["mode"] = "OPTIONAL_MUTUAL".into())),
+        ("no question", servers(|all| all[0]["tls"]["mode"] = "SIMPLE".into())),
+        ("another rule for a host that is more exact", servers(|all| add(all, HOST))),
+    ];
+    (keeps, ends)
+}
+
 #[tokio::test]
 async fn every_other_rule_ends_connections_and_no_other_change_does() {
     let (ca, other) = (authority("CA of clients"), authority("another CA"));
-    let gateway = |change: fn(&mut Value)| {
-        move |mesh: &Mesh| {
-            let text = mutual_gateway();
-            let mut object: Value = serde_json::from_str(text.trim_end_matches("\n---\n")).expect("JSON");
-            change(&mut object["spec"]["servers"]);
-            mesh.write("edge.yaml", &object.to_string());
-        }
-    };
-    let keeps: [Change<'_>; 4] = [
-        (
-            "another certificate of the server",
-            Box::new(|mesh| mesh.write("edge-cert.yaml", &mesh.edge_secret(&["*.example.com"]))),
-        ),
-        ("other routes", Box::new(|mesh| mesh.routes("- directResponse: {status: 200, body: {string: other}}"))),
-        ("TLS 1.3 alone", Box::new(gateway(|servers| servers[0]["tls"]["minProtocolVersion"] = "TLSV1_3".into()))),
-        (
-            "a host beside it",
-            Box::new(gateway(|servers| {
-                let mut server = servers[0].clone();
-                server["hosts"] = json!(["beside.example.com"]);
-                server["port"]["name"] = "beside".into();
-                server["tls"]["mode"] = "SIMPLE".into();
-                servers.as_array_mut().expect("a list").push(server);
-            })),
-        ),
-    ];
-    let ends: [Change<'_>; 6] = [
-        ("another CA", Box::new(|mesh| mesh.write("ca.yaml", &ca_secret(&other)))),
-        ("no CA", Box::new(|mesh| mesh.remove("ca.yaml"))),
-        ("a name", Box::new(gateway(|servers| servers[0]["tls"]["subjectAltNames"] = json!(["other.example"])))),
-        ("no demand", Box::new(gateway(|servers| servers[0]["tls"]["mode"] = "OPTIONAL_MUTUAL".into()))),
-        ("no question", Box::new(gateway(|servers| servers[0]["tls"]["mode"] = "SIMPLE".into()))),
-        (
-            "another rule for a host that is more exact",
-            Box::new(gateway(|servers| {
-                let mut server = servers[0].clone();
-                server["hosts"] = json!([HOST]);
-                server["port"]["name"] = "exact".into();
-                server["tls"]["mode"] = "SIMPLE".into();
-                servers.as_array_mut().expect("a list").push(server);
-            })),
-        ),
-    ];
+    let (keeps, ends) = changes(&other);
     let mesh = Mesh::with_edge();
     let begin = |mesh: &Mesh| {
         mesh.write("ca.yaml", &ca_secret(&ca));

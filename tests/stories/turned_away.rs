@@ -40,12 +40,8 @@ async fn send(address: SocketAddr, bytes: &[u8]) -> (SocketAddr, Vec<u8>) {
 async fn told(proxy: &Proxy, client: SocketAddr, listener: SocketAddr, reason: &str, why: &str) {
     let (remote, listener) = (format!("remote={client}"), format!("listener={listener}"));
     let reason = format!("reason=\"{reason}\"");
-    let line = || {
-        proxy
-            .log()
-            .lines()
-            .any(|line| [&remote, &listener, &reason, why].iter().all(|part| line.contains(part.as_ref() as &str)))
-    };
+    let line =
+        || proxy.log().lines().any(|line| [&remote, &listener, &reason, why].iter().all(|part| line.contains(*part)));
     eventually(&format!("the log says {remote} {listener} {reason} {why}"), async || line()).await;
 }
 
