@@ -192,12 +192,14 @@ impl Reception {
         let application = SocketAddr::new(self.app_address.unwrap_or(meant.ip()), meant.port());
         let arrival = Arrival::Inbound { port: meant.port(), application };
         let facts = Facts::new(remote, local, arrival);
+        let mut plain = Stream::new(tcp);
+        let first = first_bytes(&mut plain).await?;
+        // Not before: what was waited for may have taken an hour.
         let installed = self.live.pin();
         let inbound = installed.snapshot.inbound.as_ref()?;
         let protocol = inbound.ports.get(&meant.port()).map_or(InboundProtocol::Auto, |port| port.protocol);
         let mode = inbound.mtls(meant.port());
-        let mut plain = Stream::new(tcp);
-        match (mode, first_bytes(&mut plain).await?) {
+        match (mode, first) {
             (_, Sniffed::Closed) => None,
             (MtlsMode::Strict, Sniffed::Tls) => self.terminate(plain, facts, protocol, &installed, application).await,
             (MtlsMode::Strict, _) => {
