@@ -8,7 +8,7 @@ use harness::{
     gateway::Proxy,
     mesh::{HOST, Mesh, SHOP},
     origin::Origin,
-    program::run,
+    program::{run, serve},
     raw::Raw,
     scripted::Scripted,
     yaml,
@@ -239,6 +239,24 @@ async fn an_endpoint_that_speaks_tls_is_called_so() {
         .await;
         mesh.route_all_to("reviews");
         behind(&mesh, right).await;
+    }
+}
+
+#[tokio::test]
+async fn openssl_s_server_hangs_up_on_plain_http_and_that_is_said() {
+    for (name, details) in
+        [("http", "{connection_termination|the_endpoint_closed_"), ("http2", "|HTTP/2:_the_endpoint_closed_")]
+    {
+        let mesh = Mesh::with_edge();
+        mesh.write("services.yaml", &yaml::service("shop", "reviews", &[(8080, name)]));
+        let address = mesh.workload("reviews").declare();
+        let issued = mesh.pki.server(&["reviews"]);
+        let file = |name: &str, text: &str| mesh.config.write(name, text).display().to_string();
+        let (chain, key) = (file("chain.txt", &issued.chain_pem), file("key.txt", &issued.key_pem));
+        let arguments = ["s_server", "-quiet", "-www", "-accept", &address.to_string(), "-cert", &chain, "-key", &key];
+        let _server = serve("openssl", "openssl".as_ref(), &arguments, &[address]).await;
+        mesh.route_all_to("reviews");
+        behind(&mesh, (503, "or it speaks TLS", details)).await;
     }
 }
 

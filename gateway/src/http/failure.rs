@@ -22,6 +22,9 @@ pub(crate) enum Failure {
     ConnectTimeout,
     /// The connection ended before the response head.
     UpstreamClosed,
+    /// A new plain connection ended before a byte of an answer: what servers of TLS do with plain HTTP, most of them without
+    /// an alert.
+    UpstreamSilent,
     /// The endpoint reset the stream.
     UpstreamReset,
     /// The endpoint does not speak HTTP properly; the reason in words.
@@ -84,6 +87,10 @@ pub(crate) struct Answer {
 
 const RESET: &str = "upstream connect error or disconnect/reset before headers. reset reason: ";
 
+/// See [`Failure::UpstreamSilent`].
+pub(crate) const SILENT: &str = "the endpoint closed the new connection without a word: it fails, or it speaks TLS, which a \
+                                 DestinationRule's tls would have to say";
+
 impl Failure {
     /// What the client and the log see. One row per variant: a new one does not compile until its row is here.
     #[expect(clippy::too_many_lines, reason = "a table")]
@@ -123,6 +130,7 @@ impl Failure {
             Self::Connect(why) => reset(503, "UF", "remote connection failure", why),
             Self::ConnectTimeout => reset(503, "UF", "connection timeout", ""),
             Self::UpstreamClosed => reset(503, "UC", "connection termination", ""),
+            Self::UpstreamSilent => reset(503, "UC", "connection termination", SILENT),
             Self::UpstreamReset => reset(503, "UR", "remote reset", ""),
             Self::UpstreamProtocol(why) => reset(502, "UPE", "protocol error", why),
             Self::RouteTimeout => row(504, "UT", "response_timeout", "upstream request timeout", true),
@@ -214,6 +222,7 @@ impl Failure {
             | Self::Connect(_)
             | Self::ConnectTimeout
             | Self::UpstreamClosed
+            | Self::UpstreamSilent
             | Self::UpstreamReset
             | Self::UpstreamProtocol(_)
             | Self::RouteTimeout

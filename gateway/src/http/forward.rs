@@ -94,7 +94,11 @@ async fn one_try(
                 idempotent: attempt::is_idempotent(heads.request.method()),
                 replayable: replay.is_whole(),
             };
-            let (broken, failure) = stop.explain();
+            let (broken, mut failure) = stop.explain();
+            let silent = broken == (Broken::Closed { untouched: true }) && !connected.reused;
+            if silent && connected.up.facts().tls.is_none() {
+                failure = Failure::UpstreamSilent;
+            }
             if attempt::broke(exchange, &tried, &broken, &failure) { Ok(None) } else { Err(failure) }
         }
     }

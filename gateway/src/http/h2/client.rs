@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     http::{
+        failure::SILENT,
         flow::{Broken, Piece, Sink, Source},
         h1::client::{SPEAKS_TLS, tls_record},
         head::{Head, Length, Upgrade},
@@ -55,6 +56,7 @@ impl Connection {
         });
         if !begun.await {
             return Err(match core.stream.input() {
+                [] if connection.facts.tls.is_none() => SILENT,
                 answer if tls_record(answer) => SPEAKS_TLS,
                 answer if answer.starts_with(b"HTTP/1.") => "the endpoint speaks HTTP/1.1, and HTTP/2 was sent to it",
                 _ => "the endpoint does not begin as HTTP/2 does",
