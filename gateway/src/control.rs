@@ -19,8 +19,8 @@ use crate::{
     applied::{self, Applied},
     assembly,
     net::{
-        listen::{Door, bind},
-        standing::{self, Standing},
+        listen::{Door, Standing, bind},
+        standing,
     },
     settings::{Settings, SourceSettings},
     source::{Source, audit::Audit, identity::FileWatch},

@@ -29,6 +29,7 @@ mod overload;
 mod settings;
 mod source;
 mod status;
+mod stored;
 mod tcp;
 mod telemetry;
 mod trust;

@@ -8,7 +8,10 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use routing::snapshot::{ClusterId, Listener, Snapshot};
+use routing::{
+    snapshot::{Listener, Snapshot},
+    upstream::ClusterId,
+};
 
 use crate::{
     challenges::LiveChallenges,

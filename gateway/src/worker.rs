@@ -24,8 +24,8 @@ use crate::{
     live::Live,
     net::{
         accept::{Received, Reception},
-        listen::{Door, accept_until},
-        standing::{Standing, overdue},
+        listen::{Door, Standing, accept_until},
+        standing::overdue,
     },
     overload::Overload,
     tcp::relay,

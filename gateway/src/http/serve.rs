@@ -17,11 +17,7 @@ use super::{
     record, reply,
     side::Down,
 };
-use crate::net::{
-    connection::Connection,
-    facts::Facts,
-    standing::{Standing, holds},
-};
+use crate::net::{connection::Connection, facts::Facts, listen::Standing, standing::holds};
 
 /// Serves a connection until it ends, or until it has to and its last request is answered.
 pub(crate) async fn serve(desk: &Rc<Desk>, connection: Connection, standing: watch::Receiver<Standing>) {

@@ -21,8 +21,8 @@ use tokio::{
 use tracing::{debug, warn};
 
 use super::{
-    client::resource,
     conditions::{self, Condition, Index, KINDS, Key, Wanted},
+    kinds::resource,
     pace::Pace,
     reflect::Wait,
     replicas::Alive,

@@ -13,7 +13,7 @@ use routing::resources::{Kind, Parsed};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    client::resource,
+    kinds::resource,
     objects::{Failure, Objects, Secrets},
     reflect::{self, Sink},
 };

@@ -13,8 +13,6 @@ use tokio::{
 };
 use tracing::warn;
 
-use super::standing::Standing;
-
 /// Connections that may wait for `accept`.
 const BACKLOG: i32 = 4096;
 /// Pause when the process is short of descriptors or memory.
@@ -37,6 +35,15 @@ pub(crate) enum Door {
     },
     /// A sidecar's outbound side.
     Outbound,
+}
+
+/// What a listener tells its connections.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Standing {
+    /// It takes no new ones, and these end in order.
+    pub(crate) closing: bool,
+    /// Changes when some of them may not fit any more what is asked of those who come in: `standing.rs` knows which.
+    pub(crate) rules: u64,
 }
 
 /// Binds `count` sockets to one address.

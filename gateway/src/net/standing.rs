@@ -12,18 +12,9 @@ use tokio::{sync::watch, time::sleep};
 
 use super::{
     facts::{Arrival, Facts},
-    listen::Door,
+    listen::{Door, Standing},
 };
 use crate::live::{Installed, Live};
-
-/// What a listener tells its connections.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) struct Standing {
-    /// It takes no new ones, and these end in order.
-    pub(crate) closing: bool,
-    /// Changes when some of them may not fit any more what is asked of those who come in: [`holds`] tells which.
-    pub(crate) rules: u64,
-}
 
 /// A number for what is asked of those who come in through a door.
 pub(crate) fn rules(installed: &Installed, door: Door) -> u64 {

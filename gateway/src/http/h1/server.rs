@@ -29,7 +29,8 @@ use crate::{
         connection::Connection,
         deadline::Deadline,
         facts::Facts,
-        standing::{Standing, holds, overdue},
+        listen::Standing,
+        standing::{holds, overdue},
     },
 };
 

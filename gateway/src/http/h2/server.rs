@@ -28,12 +28,7 @@ use crate::{
         linger::Linger,
     },
     live::Live,
-    net::{
-        connection::Connection,
-        deadline::Deadline,
-        facts::Facts,
-        standing::{Standing, holds},
-    },
+    net::{connection::Connection, deadline::Deadline, facts::Facts, listen::Standing, standing::holds},
 };
 
 /// How long a connection may go on.
