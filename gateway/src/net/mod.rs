@@ -7,3 +7,4 @@ pub(crate) mod facts;
 pub(crate) mod listen;
 pub(crate) mod original_dst;
 pub(crate) mod sniff;
+pub(crate) mod standing;
