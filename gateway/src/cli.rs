@@ -297,6 +297,7 @@ pub(crate) struct DescribeFlags {
 
 /// `sluice status`.
 #[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct StatusFlags {
     /// What to do about it.
     #[command(subcommand)]

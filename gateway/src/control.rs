@@ -18,7 +18,10 @@ use crate::{
     acme::{self, Acme},
     applied::{self, Applied},
     assembly,
-    net::listen::{Door, bind},
+    net::{
+        holder,
+        listen::{Door, bind},
+    },
     settings::{Settings, SourceSettings},
     source::{Source, audit::Audit, identity::FileWatch},
     status::Status,
@@ -340,11 +343,13 @@ impl Control {
         let sockets = match bind(address, self.workers.len()) {
             Ok(sockets) => sockets,
             Err(cause) => {
-                let text = format!("{address} cannot be bound: {cause}{}", hint(&cause, address));
-                if self.bind_failures.get(&address) != Some(&text) {
+                let text = format!("{address} cannot be bound: {cause}");
+                // Who has it is found out once, since it is tried every second.
+                if !self.bind_failures.get(&address).is_some_and(|known| known.starts_with(&text)) {
+                    let text = text + &hint(&cause, address);
                     error!("{text}");
+                    self.bind_failures.insert(address, text);
                 }
-                self.bind_failures.insert(address, text);
                 return Ok(());
             }
         };
@@ -378,7 +383,7 @@ fn hint(cause: &std::io::Error, address: SocketAddr) -> String {
             )
         }
         std::io::ErrorKind::AddrInUse => {
-            "; another process has it: end that, or map the port with --port-map".to_owned()
+            format!("; {}", holder::advice(cause, address, "map the port with --port-map"))
         }
         std::io::ErrorKind::AddrNotAvailable => "; this machine does not have that address".to_owned(),
         _ => String::new(),

@@ -1,6 +1,10 @@
 //! The configuration in force: swapped whole, pinned once per request.
 
-use std::{collections::HashMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use arc_swap::ArcSwap;
 use routing::snapshot::{ClientAuth, ClusterId, Listener, Snapshot};
@@ -57,6 +61,8 @@ pub(crate) struct Installed {
     pub(crate) direct: Dials,
     /// To the sidecar's application.
     pub(crate) application: Dials,
+    /// Port a Gateway names -> port that clients see, where the two differ (`--port-map`).
+    pub(crate) port_map: BTreeMap<u16, u16>,
 }
 
 impl Installed {

@@ -13,7 +13,7 @@ use tokio::{
 use tracing::{debug, info};
 
 use super::{Admin, pages};
-use crate::settings::Settings;
+use crate::{net::holder, settings::Settings};
 
 /// Connections per server; these pages have few readers, and two of the servers are open to the network.
 const MOST_CONNECTIONS: usize = 256;
@@ -35,10 +35,11 @@ pub(crate) enum Kind {
 
 /// A server could not listen.
 #[derive(Debug, thiserror::Error)]
-#[error("{flag} {address} cannot be bound; free the port, or choose another with {flag}")]
+#[error("{flag} {address} cannot be bound; {advice}")]
 pub(crate) struct BindError {
     flag: &'static str,
     address: SocketAddr,
+    advice: String,
     #[source]
     source: io::Error,
 }
@@ -61,7 +62,10 @@ impl Servers {
             (Kind::Stats, "--stats", settings.stats),
             (Kind::Admin, "--admin", settings.admin),
         ] {
-            let listener = TcpListener::bind(address).await.map_err(|source| BindError { flag, address, source })?;
+            let listener = TcpListener::bind(address).await.map_err(|source| {
+                let advice = holder::advice(&source, address, &format!("choose another with {flag}"));
+                BindError { flag, address, advice, source }
+            })?;
             listeners.push((kind, listener));
         }
         Ok(Self { listeners })

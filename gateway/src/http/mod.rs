@@ -26,5 +26,6 @@ mod linger;
 mod name;
 mod record;
 mod reply;
+mod secure;
 pub(crate) mod serve;
 mod side;
