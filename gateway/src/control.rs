@@ -1,6 +1,12 @@
 //! The control loop: a change arrives, is compiled, joined with certificates, and put in force; sockets follow.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use routing::{
@@ -22,6 +28,7 @@ use crate::{
         holder,
         listen::{Door, bind},
     },
+    problem_log,
     settings::{Settings, SourceSettings},
     source::{Source, audit::Audit, identity::FileWatch},
     status::Status,
@@ -40,6 +47,8 @@ const BIND_AGAIN: Duration = Duration::from_secs(1);
 const IDENTITY_AGAIN: Duration = Duration::from_millis(250);
 /// Certificates end without any change of configuration: how often they are looked at.
 const LOOK_AGAIN: Duration = Duration::from_secs(3600);
+/// Complaints about certificates in one install that are told one by one.
+const MOST_COMPLAINTS: usize = 50;
 
 /// A socket in use, on every worker.
 struct Open {
@@ -300,20 +309,30 @@ impl Control {
         ]);
     }
 
-    /// Says every problem once: when it appears.
+    /// Says every problem once, when it appears, as far as anybody would read it.
     fn report(&self, problems: &[Problem]) {
-        for problem in self.status.unknown(problems) {
+        let lines = problem_log::lines(&self.status.unknown(problems));
+        for problem in lines.told {
+            let line = problem.line();
             match problem.severity {
-                Severity::Error => error!("{problem}"),
-                Severity::Warning => warn!("{problem}"),
-                Severity::Info => info!("{problem}"),
+                Severity::Error => error!("{line}"),
+                Severity::Warning => warn!("{line}"),
+                Severity::Info => info!("{line}"),
             }
+        }
+        if let Some(rest) = lines.rest {
+            warn!("{rest}");
         }
     }
 
     fn complain(&mut self, complaints: Vec<Complaint>) {
-        for complaint in complaints.iter().filter(|complaint| !self.complaints.contains(complaint)) {
+        let known: HashSet<&Complaint> = self.complaints.iter().collect();
+        let new: Vec<&Complaint> = complaints.iter().filter(|complaint| !known.contains(complaint)).collect();
+        for complaint in new.iter().take(MOST_COMPLAINTS) {
             warn!(subject = %complaint.subject, "{}", complaint.message);
+        }
+        if let more @ 1.. = new.len().saturating_sub(MOST_COMPLAINTS) {
+            warn!("the same kind of trouble with {more} more certificates; `sluice certs` lists them");
         }
         self.complaints = complaints;
     }

@@ -13,6 +13,7 @@
 pub(crate) mod client;
 mod conditions;
 mod events;
+mod kinds;
 mod lease;
 mod objects;
 pub(crate) mod once;

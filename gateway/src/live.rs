@@ -7,7 +7,10 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use routing::snapshot::{ClientAuth, ClusterId, Listener, Snapshot};
+use routing::{
+    snapshot::{ClientAuth, Listener, Snapshot},
+    upstream::ClusterId,
+};
 
 use crate::{
     challenges::LiveChallenges,

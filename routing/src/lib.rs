@@ -11,6 +11,7 @@
 
 pub mod api;
 pub mod problem;
+pub mod request;
 pub mod resources;
 
 pub mod compile;

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use http::HeaderName;
 use regex::{Regex, RegexBuilder};
 
-use crate::table::{Headers, RequestView};
+use crate::request::{Headers, RequestView};
 
 /// Compiled Istio `StringMatch`.
 #[derive(Clone, Debug)]

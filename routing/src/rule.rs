@@ -4,7 +4,7 @@ use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::{host::strip_port, snapshot::ClusterId, table::RequestView};
+use crate::{host::strip_port, request::RequestView, upstream::ClusterId};
 
 /// One compiled `HTTPRoute`.
 #[derive(Debug)]

@@ -12,7 +12,10 @@ use tokio::{
 };
 use tracing::{debug, info};
 
-use super::{Admin, pages};
+use super::{
+    Admin,
+    pages::{Kind, answer},
+};
 use crate::{net::holder, settings::Settings};
 
 /// Connections per server; these pages have few readers, and two of the servers are open to the network.
@@ -21,17 +24,6 @@ const MOST_CONNECTIONS: usize = 256;
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 /// When the system is short of files.
 const BACK_OFF: Duration = Duration::from_millis(100);
-
-/// Which pages a server has.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Kind {
-    /// `/healthz/ready`.
-    Status,
-    /// `/stats/prometheus`.
-    Stats,
-    /// All pages.
-    Admin,
-}
 
 /// A server could not listen.
 #[derive(Debug, thiserror::Error)]
@@ -109,7 +101,7 @@ async fn accept(kind: Kind, listener: TcpListener, admin: Arc<Admin>) {
 
 async fn converse(kind: Kind, stream: TcpStream, admin: &Arc<Admin>) {
     let service = service_fn(|request| {
-        let reply = pages::answer(kind, &request, admin);
+        let reply = answer(kind, &request, admin);
         async move { Ok::<_, Infallible>(reply) }
     });
     let served = http1::Builder::new()

@@ -12,7 +12,10 @@ use tokio::{
     sync::watch,
 };
 
-use super::{pages, server::Kind, *};
+use super::{
+    pages::{self, Kind},
+    *,
+};
 
 #[derive(Default)]
 struct Proxy {

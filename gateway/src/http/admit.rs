@@ -5,8 +5,9 @@ use std::{net::Ipv6Addr, rc::Rc, sync::Arc};
 use routing::{
     host::{bare, strip_port},
     path::normalise,
+    request::RequestView,
     rule::{Action, Rule},
-    table::{RequestView, RouteTable},
+    table::RouteTable,
     upstream::UpstreamProtocol,
 };
 

@@ -4,8 +4,8 @@ use std::{future::poll_fn, sync::Arc, task::Poll};
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use routing::{
+    request::RequestView,
     rule::{Action, Rule},
-    table::RequestView,
 };
 
 use super::{

@@ -19,8 +19,8 @@ use tokio::{
 use tracing::warn;
 
 use super::{
-    client::resource,
     conditions::{self, Condition, Index, KINDS, Key, Wanted},
+    kinds::resource,
     pace::Pace,
     reflect::Wait,
     replicas::Alive,

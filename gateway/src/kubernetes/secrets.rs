@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
 use super::{
-    client::resource,
+    kinds::resource,
     objects::{Failure, Objects, Secrets},
     reflect::{self, Sink},
 };

@@ -11,8 +11,9 @@ use routing::resources::Kind;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    client::{self, resource},
+    client,
     conditions::{self, KINDS, Key},
+    kinds::resource,
     lease::{Election, NOTICED, name_of},
     pace::Pace,
     reflect::Wait,

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     api::virtual_service as api,
     rule::{Destination, HeaderOps},
-    snapshot::ClusterId,
+    upstream::ClusterId,
 };
 
 const UNKNOWN_SUBSET: &str = "unknown-subset";

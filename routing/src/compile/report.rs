@@ -84,7 +84,9 @@ impl Report {
         for (object, told) in self.objects.into_inner() {
             problems.extend(told.into_problems(&object));
         }
-        problems.into_sorted()
+        let mut problems = problems.into_sorted();
+        problems.iter_mut().for_each(Problem::clip);
+        problems
     }
 }
 
