@@ -1,10 +1,11 @@
 //! Compiled conditions of a route: Istio's `StringMatch` and `HTTPMatchRequest`, decided for one request.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, cell::RefCell};
 
 use http::HeaderName;
 use regex::{Regex, RegexBuilder};
 
+use crate::memo::Memo;
 use crate::request::{Headers, RequestView};
 
 /// Compiled Istio `StringMatch`.
@@ -38,8 +39,23 @@ impl StringPattern {
 /// A sentence of the `regex` crate that says what is wrong: syntax, or the compiled program is larger than
 /// 4 MiB (Envoy's `re2.max_program_size` serves the same end).
 pub fn whole_regex(expression: &str) -> Result<Regex, regex::Error> {
-    part_regex(expression)?;
-    part_regex(&format!(r"\A(?:{expression})\z"))
+    WHOLE.with_borrow_mut(|known| {
+        known.get(expression, || {
+            part_regex(expression)?;
+            part_regex(&format!(r"\A(?:{expression})\z"))
+        })
+    })
+}
+
+thread_local! {
+    /// The expressions of the configuration that this thread compiled last: they are the dearest part of it, and most are in
+    /// the next one, too.
+    static WHOLE: RefCell<Memo<Regex>> = RefCell::default();
+}
+
+/// A configuration is compiled: expressions that are not in it may be forgotten.
+pub(crate) fn compiled() {
+    WHOLE.with_borrow_mut(Memo::turn);
 }
 
 /// A regular expression of the configuration that may match anywhere (Istio `uriRegexRewrite.match`).

@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     problem::{ObjectRef, Problem, Problems, Severity},
-    resources::{Object, Source},
+    resources::{Object, Source, forget_places},
 };
 
 /// What is asked for and not honoured.
@@ -81,9 +81,13 @@ impl Report {
     /// Everything found, by place.
     pub(super) fn into_problems(self) -> Vec<Problem> {
         let mut problems = self.general.into_inner();
-        for (object, told) in self.objects.into_inner() {
+        let mut objects: Vec<(ObjectRef, Told)> = self.objects.into_inner().into_iter().collect();
+        // Objects of one document together, so that it is read once for all of them.
+        objects.sort_by(|(_, a), (_, b)| a.source.order(&b.source));
+        for (object, told) in objects {
             problems.extend(told.into_problems(&object));
         }
+        forget_places();
         let mut problems = problems.into_sorted();
         problems.iter_mut().for_each(Problem::clip);
         problems

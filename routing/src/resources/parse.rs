@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::class::{Class, Kind};
 use super::document::{self, Document};
+use super::source::forget_places;
 use super::yaml::{self, Fault};
 use super::{AnyObject, Object, Source, digest, position};
 use crate::api::check::{BAD_VALUE, Finding, Findings, MISSING_FIELD, UNKNOWN_FIELD};
@@ -74,6 +75,7 @@ pub fn parse_file(file: &str, text: &str) -> Parsed {
         reader.document(&document);
     }
     reader.parsed.limit(file);
+    forget_places();
     reader.parsed
 }
 
@@ -213,7 +215,8 @@ impl Reader {
 
     fn tell(&mut self, object: ObjectRef, source: &Source, finding: Finding) {
         let Finding { field, code, severity, message } = finding;
-        let place = source.place(&field);
+        // Nobody will read those behind the first thousand, and a place costs as much as a document.
+        let place = source.place(if self.parsed.problems.len() < MOST { &field } else { "" });
         self.parsed.problems.push(Problem { code, severity, object, field, place, message });
     }
 
