@@ -21,7 +21,7 @@ const MEMORY: f64 = 400.0 * 1024.0;
 /// A document for each number.
 fn documents(count: usize, one: impl Fn(usize) -> String) -> String {
     (0..count).fold(String::new(), |mut text, number| {
-        let _ = write!(text, "{}---\n", one(number));
+        let _ = writeln!(text, "{}---", one(number));
         text
     })
 }

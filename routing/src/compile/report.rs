@@ -40,6 +40,8 @@ struct Count {
 }
 
 const LISTED: usize = 20;
+/// Objects with problems whose fields are looked up: that reads the object's document again, in each compilation.
+const PLACED: usize = 1000;
 
 impl Report {
     /// Something asked for does not work.
@@ -84,8 +86,8 @@ impl Report {
         let mut objects: Vec<(ObjectRef, Told)> = self.objects.into_inner().into_iter().collect();
         // Objects of one document together, so that it is read once for all of them.
         objects.sort_by(|(_, a), (_, b)| a.source.order(&b.source));
-        for (object, told) in objects {
-            problems.extend(told.into_problems(&object));
+        for (number, (object, told)) in objects.into_iter().enumerate() {
+            problems.extend(told.into_problems(&object, number < PLACED));
         }
         forget_places();
         let mut problems = problems.into_sorted();
@@ -99,7 +101,8 @@ impl Told {
         Self { source: source.clone(), problems: Vec::new(), seen: HashSet::new(), kinds: HashMap::new() }
     }
 
-    fn into_problems(self, object: &ObjectRef) -> Vec<Problem> {
+    /// With the places of their fields, or of the object where those are not `exact`.
+    fn into_problems(self, object: &ObjectRef, exact: bool) -> Vec<Problem> {
         let mut problems = self.problems;
         for (code, count) in self.kinds.into_iter().filter(|(_, count)| count.number > LISTED) {
             // Stands where the last one that is listed stands.
@@ -108,7 +111,7 @@ impl Told {
             let message = format!("and {} more of this kind in this object", count.number - LISTED);
             problems.push(Problem { code, severity: count.worst, object: object.clone(), field, place: None, message });
         }
-        let places = self.source.places(problems.iter().map(|problem| problem.field.as_str()));
+        let places = self.source.places(problems.iter().map(|problem| if exact { problem.field.as_str() } else { "" }));
         for (problem, place) in problems.iter_mut().zip(places) {
             problem.place = place;
         }

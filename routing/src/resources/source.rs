@@ -95,9 +95,12 @@ impl Source {
     }
 }
 
+/// A document and its tree, unless it has none.
+type Read = (Arc<str>, Option<Rc<Tree>>);
+
 thread_local! {
     /// The document whose places were asked for last: a List of thousands of objects is one document.
-    static LAST: RefCell<Option<(Arc<str>, Option<Rc<Tree>>)>> = const { RefCell::new(None) };
+    static LAST: RefCell<Option<Read>> = const { RefCell::new(None) };
 }
 
 fn positions(text: &Arc<str>) -> Option<Rc<Tree>> {
