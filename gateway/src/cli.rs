@@ -188,7 +188,8 @@ pub(crate) struct CommonFlags {
     /// Namespace of this proxy: where its Secrets are looked up [gateway: istio-system]
     #[arg(long, value_name = "NS", value_parser = settings::parse_name)]
     pub(crate) namespace: Option<String>,
-    /// Labels of this proxy, which Gateway selectors are compared with [gateway: istio=ingressgateway]
+    /// Labels of this proxy, which Gateway selectors are compared with [gateway: istio=ingressgateway; with --config also
+    /// what the Gateways there select]
     #[arg(long, value_name = "K=V,...", value_parser = settings::parse_labels)]
     pub(crate) labels: Option<settings::LabelList>,
     /// Service account of this proxy [gateway: istio-ingressgateway]
@@ -264,6 +265,9 @@ pub(crate) struct CheckFlags {
     /// Files or folders of YAML or JSON
     #[arg(value_name = "PATH", required = true)]
     pub(crate) paths: Vec<PathBuf>,
+    /// The files are all there is: a Secret, host, subset or Gateway that is named and not in them is an error
+    #[arg(long)]
+    pub(crate) complete: bool,
     /// How problems are printed
     #[arg(long, value_name = "FORMAT", default_value = "text", value_enum)]
     pub(crate) output: CheckOutput,

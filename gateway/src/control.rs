@@ -28,7 +28,7 @@ use crate::{
         holder,
         listen::{Door, bind},
     },
-    problem_log,
+    problem_log, selectors,
     settings::{Settings, SourceSettings},
     source::{Source, audit::Audit, identity::FileWatch},
     status::Status,
@@ -196,6 +196,7 @@ impl Control {
                     return false;
                 }
                 info!(principal = identity.spiffe.as_deref().unwrap_or("none"), "workload identity loaded");
+                identity.remarks.iter().for_each(|remark| warn!("workload identity: {remark}"));
                 self.trust.set_identity(Arc::new(identity));
                 true
             }
@@ -219,6 +220,11 @@ impl Control {
         let digest = (compiled.snapshot.digest, self.resources.order(), identity);
         let mut problems = self.source_problems.clone();
         problems.extend(compiled.problems);
+        if let SourceSettings::Files(_) = self.settings.source
+            && proxy.is_gateway()
+        {
+            problems.extend(selectors::left_out(&self.resources, &proxy.labels));
+        }
         self.compiled = (proxy, problems);
         if self.digest == Some(digest) && !trust_changed {
             self.shared.telemetry.metrics().reload(Reload::Unchanged);

@@ -27,6 +27,7 @@ mod live;
 mod net;
 mod overload;
 mod problem_log;
+mod selectors;
 mod settings;
 mod source;
 mod status;

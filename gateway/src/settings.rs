@@ -29,9 +29,9 @@ pub(crate) struct Settings {
     pub(crate) name: String,
     /// Namespace. Gateway default: `istio-system`; sidecar default: the namespace in `--workload`.
     pub(crate) namespace: String,
-    /// Labels that selectors are compared with. Gateway default: `istio=ingressgateway`; sidecar default: none, which
-    /// means the labels of the workload in the configuration.
-    pub(crate) labels: BTreeMap<String, String>,
+    /// Labels that selectors are compared with. `None`: for a gateway with files what the Gateways there select, else
+    /// `istio=ingressgateway`; for a sidecar the labels of the workload in the configuration.
+    pub(crate) labels: Option<BTreeMap<String, String>>,
     /// Gateway default: `istio-ingressgateway`; sidecar default: empty, which means the service account
     /// of the workload in the configuration.
     pub(crate) service_account: String,
@@ -161,7 +161,6 @@ impl Settings {
             role: RoleSettings::Gateway,
             name: GATEWAY[0].to_owned(),
             namespace: GATEWAY[1].to_owned(),
-            labels: BTreeMap::from([("istio".to_owned(), "ingressgateway".to_owned())]),
             service_account: "istio-ingressgateway".to_owned(),
         };
         if let Some(hooks) = &flags.acme_hooks {
@@ -189,7 +188,6 @@ impl Settings {
         let defaults = Defaults {
             name: name.clone(),
             namespace: namespace.clone(),
-            labels: BTreeMap::new(),
             service_account: String::new(),
             role: RoleSettings::Sidecar {
                 namespace,
@@ -216,7 +214,7 @@ impl Settings {
             source,
             name: flags.name.or(pod.workload).unwrap_or(defaults.name),
             namespace: flags.namespace.or(pod.namespace).unwrap_or(defaults.namespace),
-            labels: flags.labels.map(|it| it.0).or(pod.labels).unwrap_or(defaults.labels),
+            labels: flags.labels.map(|it| it.0).or(pod.labels),
             service_account: flags.service_account.or(pod.service_account).unwrap_or(defaults.service_account),
             trust_domain: flags.trust_domain,
             identity_dir: flags.identity_dir,
@@ -280,7 +278,6 @@ struct Defaults {
     role: RoleSettings,
     name: String,
     namespace: String,
-    labels: BTreeMap<String, String>,
     service_account: String,
 }
 

@@ -16,7 +16,7 @@ use routing::{
 use tls::{
     client::{Certificate, ClientSpec, ClientTls, Names, Roots},
     placeholder::placeholder,
-    server::{CertifiedPem, ClientAuth, ServerSpec, ServerTls, Version},
+    server::{CertifiedPem, ClientAuth, Part, ServerSpec, ServerTls, Version},
     workload::WorkloadIdentity,
 };
 
@@ -131,6 +131,7 @@ impl Trust {
         match built {
             Ok(server) => {
                 let secret = secret_name(&settings.certificate);
+                self.remark(name, settings, &server);
                 self.serves(name, hosts, (&server, &secret), None);
                 let client = settings.client.clone();
                 self.last_good.insert(Arc::clone(name), Good { client, server: server.clone(), secret });
@@ -154,6 +155,21 @@ impl Trust {
                 self.complain(name, &format!("{why}; a self-signed placeholder serves, which no client should trust"));
                 Ok(server)
             }
+        }
+    }
+
+    /// Tells what is odd about certificates in files; those in Secrets are told of with their Secret (`source/audit.rs`).
+    fn remark(&mut self, name: &str, settings: &snapshot::ServerTls, server: &ServerTls) {
+        let ca = match &settings.client {
+            snapshot::ClientAuth::Required(ca) | snapshot::ClientAuth::Optional(ca) => Some(&ca.roots),
+            snapshot::ClientAuth::None | snapshot::ClientAuth::Mesh { .. } => None,
+        };
+        let in_file = |part: Part| match part {
+            Part::Chain => matches!(settings.certificate, CertificateSource::Files { .. }),
+            Part::Roots => matches!(ca, Some(RootsSource::File(_))),
+        };
+        for remark in server.remarks().iter().filter(|remark| in_file(remark.part)) {
+            self.complain(name, &remark.text);
         }
     }
 
@@ -297,8 +313,13 @@ impl Trust {
             }
             if let Some(settings) = &cluster.tls {
                 let client = self.client(settings, h2);
-                if let Err(why) = &client {
-                    self.complain(&cluster.name, &format!("{why}; requests to it are answered with 503"));
+                match &client {
+                    Err(why) => self.complain(&cluster.name, &format!("{why}; requests to it are answered with 503")),
+                    // Secrets are told of in `source/audit.rs`.
+                    Ok((client, _)) if matches!(settings.roots, ClientRoots::Given(RootsSource::File(_))) => {
+                        client.remarks().iter().for_each(|remark| self.complain(&cluster.name, remark));
+                    }
+                    Ok(_) => {}
                 }
                 let (client, content) = match client {
                     Ok((client, content)) => (Ok(client), content),

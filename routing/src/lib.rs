@@ -24,6 +24,7 @@ pub mod inbound;
 mod memo;
 pub mod path;
 pub mod pattern;
+pub mod re2;
 pub mod rule;
 pub mod table;
 pub mod upstream;

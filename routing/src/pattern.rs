@@ -1,12 +1,13 @@
 //! Compiled conditions of a route: Istio's `StringMatch` and `HTTPMatchRequest`, decided for one request.
 
-use std::{borrow::Cow, cell::RefCell};
+use std::borrow::Cow;
 
 use http::HeaderName;
-use regex::{Regex, RegexBuilder};
 
-use crate::memo::Memo;
-use crate::request::{Headers, RequestView};
+use crate::{
+    re2::Expression,
+    request::{Headers, RequestView},
+};
 
 /// Compiled Istio `StringMatch`.
 #[derive(Clone, Debug)]
@@ -18,55 +19,21 @@ pub enum StringPattern {
     /// Begins with the text; a raw string prefix, not a path segment.
     Prefix(Box<str>),
     /// RE2 expression over the whole text.
-    Regex(Regex),
+    Regex(Expression),
 }
 
 impl StringPattern {
-    /// Whether a text fulfils the pattern; case-sensitive.
-    pub fn matches(&self, text: &str) -> bool {
+    /// Whether a text fulfils the pattern; case-sensitive. Headers need not be UTF-8.
+    pub fn matches(&self, text: impl AsRef<[u8]>) -> bool {
+        let text = text.as_ref();
         match self {
             Self::Present => true,
-            Self::Exact(exact) => **exact == *text,
-            Self::Prefix(prefix) => text.starts_with(&**prefix),
+            Self::Exact(exact) => exact.as_bytes() == text,
+            Self::Prefix(prefix) => text.starts_with(prefix.as_bytes()),
             Self::Regex(regex) => regex.is_match(text),
         }
     }
 }
-
-/// A regular expression of the configuration that must match the whole text.
-///
-/// # Errors
-/// A sentence of the `regex` crate that says what is wrong: syntax, or the compiled program is larger than
-/// 4 MiB (Envoy's `re2.max_program_size` serves the same end).
-pub fn whole_regex(expression: &str) -> Result<Regex, regex::Error> {
-    WHOLE.with_borrow_mut(|known| {
-        known.get(expression, || {
-            part_regex(expression)?;
-            part_regex(&format!(r"\A(?:{expression})\z"))
-        })
-    })
-}
-
-thread_local! {
-    /// The expressions of the configuration that this thread compiled last: they are the dearest part of it, and most are in
-    /// the next one, too.
-    static WHOLE: RefCell<Memo<Regex>> = RefCell::default();
-}
-
-/// A configuration is compiled: expressions that are not in it may be forgotten.
-pub(crate) fn compiled() {
-    WHOLE.with_borrow_mut(Memo::turn);
-}
-
-/// A regular expression of the configuration that may match anywhere (Istio `uriRegexRewrite.match`).
-///
-/// # Errors
-/// As [`whole_regex`].
-pub fn part_regex(expression: &str) -> Result<Regex, regex::Error> {
-    RegexBuilder::new(expression).size_limit(REGEX_SIZE).dfa_size_limit(REGEX_SIZE).build()
-}
-
-const REGEX_SIZE: usize = 4 << 20;
 
 /// Compiled `HTTPMatchRequest.uri`.
 #[derive(Clone, Debug, Default)]
@@ -88,7 +55,7 @@ pub enum PathKind {
     /// A raw string prefix: `/foo` matches `/foobar`.
     Prefix(Box<str>),
     /// RE2 expression over the whole path.
-    Regex(Regex),
+    Regex(Expression),
 }
 
 impl PathPattern {
@@ -185,7 +152,7 @@ impl RouteMatch {
             && match &self.path.kind {
                 PathKind::Any => true,
                 PathKind::Prefix(prefix) => matches!(&**prefix, "" | "/"),
-                PathKind::Regex(regex) => regex.as_str() == r"\A(?:.*)\z",
+                PathKind::Regex(regex) => regex.as_str() == ".*",
                 PathKind::Exact(_) => false,
             }
     }
@@ -221,20 +188,20 @@ impl HeaderCondition {
             HeaderField::Scheme => self.pattern.matches(request.scheme),
             HeaderField::Authority => self.pattern.matches(request.authority),
             HeaderField::Path if request.query.is_empty() => self.pattern.matches(request.path),
-            HeaderField::Path => self.pattern.matches(&format!("{}?{}", request.path, request.query)),
+            HeaderField::Path => self.pattern.matches(format!("{}?{}", request.path, request.query)),
         };
         matched != self.inverted
     }
 }
 
-/// The value of a header; several are joined with `,`. Bytes that are not UTF-8 become U+FFFD.
-fn header_value<'a>(headers: &'a dyn Headers, name: &HeaderName) -> Option<Cow<'a, str>> {
-    let mut values = (0..).map_while(|number| headers.nth(name, number)).map(String::from_utf8_lossy);
-    let mut joined = values.next()?;
+/// The value of a header; several are joined with `,`.
+fn header_value<'a>(headers: &'a dyn Headers, name: &HeaderName) -> Option<Cow<'a, [u8]>> {
+    let mut values = (0..).map_while(|number| headers.nth(name, number));
+    let mut joined = Cow::Borrowed(values.next()?);
     for more in values {
         let text = joined.to_mut();
-        text.push(',');
-        text.push_str(&more);
+        text.push(b',');
+        text.extend_from_slice(more);
     }
     Some(joined)
 }

@@ -4,7 +4,12 @@ use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::{host::strip_port, request::RequestView, upstream::ClusterId};
+use crate::{
+    host::strip_port,
+    re2::{Expression, Substitution},
+    request::RequestView,
+    upstream::ClusterId,
+};
 
 /// One compiled `HTTPRoute`.
 #[derive(Debug)]
@@ -182,7 +187,7 @@ impl Rewrite {
         let new = match self.path.as_ref()? {
             PathRewrite::Prefix { matched, with } => format!("{with}{}", path.get(*matched..).unwrap_or_default()),
             PathRewrite::Full(with) => with.to_string(),
-            PathRewrite::Regex { pattern, with } => pattern.replace_all(path, &**with).into_owned(),
+            PathRewrite::Regex { pattern, with } => pattern.replace_all(path, with),
         };
         if new == path {
             None
@@ -206,12 +211,12 @@ pub enum PathRewrite {
     },
     /// `uri` with an exact, regex or no match.
     Full(Box<str>),
-    /// `uriRegexRewrite`: every match; groups are already in the `regex` crate's `${1}` form.
+    /// `uriRegexRewrite`: every match.
     Regex {
         /// Pattern.
-        pattern: regex::Regex,
+        pattern: Expression,
         /// Replacement.
-        with: Box<str>,
+        with: Substitution,
     },
 }
 

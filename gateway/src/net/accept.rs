@@ -3,7 +3,10 @@
 use std::{
     future::poll_fn,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -18,7 +21,7 @@ use tls::{
     stream::Stream,
 };
 use tokio::{net::TcpStream, time::timeout};
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::{
     connection::{Connection, server_facts},
@@ -66,12 +69,20 @@ pub(crate) struct Reception {
     pub(crate) app_address: Option<IpAddr>,
     /// How often handshakes failed lately, by reason.
     failures: Rate,
+    /// Whether a client with a certificate of an old version was told of.
+    old_clients: AtomicBool,
 }
 
 impl Reception {
     /// One per worker.
     pub(crate) fn new(live: Arc<Live>, metrics: Arc<Metrics>, app_address: Option<IpAddr>) -> Self {
-        Self { live, metrics, app_address, failures: Rate::new_with_estimator_config(WINDOW, 2, 64) }
+        Self {
+            live,
+            metrics,
+            app_address,
+            failures: Rate::new_with_estimator_config(WINDOW, 2, 64),
+            old_clients: AtomicBool::new(false),
+        }
     }
 
     /// Brings a fresh connection as far as its first request. `None`: it is over, and whoever had to know knows.
@@ -137,6 +148,7 @@ impl Reception {
         let (result, reason) = match timeout(HANDSHAKE, work).await {
             Ok(Ok(Ok(stream))) => {
                 self.metrics.handshake(Handshake::Ok);
+                self.warn_of_old(&stream, facts);
                 return Some(stream);
             }
             Ok(Ok(Err(reason))) => (Handshake::Refused, reason),
@@ -154,6 +166,20 @@ impl Reception {
             self.metrics.handshake_failed(reason);
         }
         None
+    }
+
+    /// One line per worker: a CA that writes such certificates writes many of them.
+    fn warn_of_old(&self, stream: &Stream<TcpStream>, facts: &Facts) {
+        if let Some(peer) = stream.peer.as_ref().filter(|peer| peer.old)
+            && !self.old_clients.swap(true, Ordering::Relaxed)
+        {
+            warn!(
+                remote = %facts.remote,
+                subject = %peer.subject,
+                "a client's certificate is of X.509 version 1 and was accepted, as others will be: it cannot say that it is for \
+                 clients only and no CA; sign them with an extension file (`openssl x509 -req -extfile`)"
+            );
+        }
     }
 
     /// One line per failed handshake, a few lines per reason in a while: scanners fail thousands of them.

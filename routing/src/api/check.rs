@@ -12,6 +12,7 @@ mod issuer;
 mod load_balancer;
 mod names;
 mod peer_authentication;
+mod punycode;
 mod service_entry;
 mod virtual_service;
 

@@ -2,13 +2,16 @@
 
 use http::HeaderName;
 
-use super::report::{BAD_VALUE, UNSUPPORTED};
+use super::{
+    expressions::Expressions,
+    report::{BAD_VALUE, UNSUPPORTED},
+};
 use crate::{
     api::{StringMatch, virtual_service::HttpMatch},
     pattern::{
         Conditions, HeaderCondition, HeaderField, PathKind, PathPattern, QueryCondition, RouteMatch, StringPattern,
-        whole_regex,
     },
+    re2::Expression,
 };
 
 /// Why a match entry cannot be served. Nothing follows it then: a condition that is not understood is never fulfilled.
@@ -20,10 +23,10 @@ pub(super) struct Refused {
 }
 
 /// The conditions of one match entry that look at requests.
-pub(super) fn compile(when: &HttpMatch) -> Result<RouteMatch, Refused> {
-    let path = PathPattern { kind: path(when)?, ignore_case: when.ignore_uri_case };
+pub(super) fn compile(known: &Expressions, when: &HttpMatch) -> Result<RouteMatch, Refused> {
+    let path = PathPattern { kind: path(known, when)?, ignore_case: when.ignore_uri_case };
     let pseudo = |given: &Option<StringMatch>, field: &str| match given {
-        Some(given) => pattern(given, field).map(Some),
+        Some(given) => pattern(known, given, field).map(Some),
         None => Ok(None),
     };
     let mut conditions = Conditions {
@@ -34,29 +37,29 @@ pub(super) fn compile(when: &HttpMatch) -> Result<RouteMatch, Refused> {
         ..Conditions::default()
     };
     for (name, given) in &when.headers {
-        conditions.headers.push(header(name, given, false)?);
+        conditions.headers.push(header(known, name, given, false)?);
     }
     for (name, given) in &when.without_headers {
-        conditions.headers.push(header(name, given, true)?);
+        conditions.headers.push(header(known, name, given, true)?);
     }
     for (name, given) in &when.query_params {
-        let pattern = pattern(given, &format!("queryParams[{name}]"))?;
+        let pattern = pattern(known, given, &format!("queryParams[{name}]"))?;
         conditions.query.push(QueryCondition { name: name.as_str().into(), pattern });
     }
     let conditions = (!conditions.is_empty()).then(|| Box::new(conditions));
     Ok(RouteMatch { path, conditions })
 }
 
-fn path(when: &HttpMatch) -> Result<PathKind, Refused> {
+fn path(known: &Expressions, when: &HttpMatch) -> Result<PathKind, Refused> {
     Ok(match &when.uri {
         None | Some(StringMatch::Present) => PathKind::Any,
         Some(StringMatch::Exact(exact)) => PathKind::Exact(exact.as_str().into()),
         Some(StringMatch::Prefix(prefix)) => PathKind::Prefix(prefix.as_str().into()),
-        Some(StringMatch::Regex(expression)) => PathKind::Regex(regex(expression, "uri")?),
+        Some(StringMatch::Regex(expression)) => PathKind::Regex(regex(known, expression, "uri")?),
     })
 }
 
-fn header(name: &str, given: &StringMatch, inverted: bool) -> Result<HeaderCondition, Refused> {
+fn header(known: &Expressions, name: &str, given: &StringMatch, inverted: bool) -> Result<HeaderCondition, Refused> {
     let place = || format!("{}[{name}]", if inverted { "withoutHeaders" } else { "headers" });
     if name.starts_with("@request.auth.") {
         let message = "matching on JWT claims is not supported yet; no request fulfils this match entry";
@@ -74,30 +77,23 @@ fn header(name: &str, given: &StringMatch, inverted: bool) -> Result<HeaderCondi
             message: format!("`{name}` is no header name; no request fulfils this match entry"),
         })?),
     };
-    Ok(HeaderCondition { field, pattern: pattern(given, &place())?, inverted })
+    Ok(HeaderCondition { field, pattern: pattern(known, given, &place())?, inverted })
 }
 
-fn pattern(given: &StringMatch, field: &str) -> Result<StringPattern, Refused> {
+fn pattern(known: &Expressions, given: &StringMatch, field: &str) -> Result<StringPattern, Refused> {
     Ok(match given {
         StringMatch::Present => StringPattern::Present,
         StringMatch::Regex(expression) if expression == "*" => StringPattern::Present,
         StringMatch::Exact(exact) => StringPattern::Exact(exact.as_str().into()),
         StringMatch::Prefix(prefix) => StringPattern::Prefix(prefix.as_str().into()),
-        StringMatch::Regex(expression) => StringPattern::Regex(regex(expression, field)?),
+        StringMatch::Regex(expression) => StringPattern::Regex(regex(known, expression, field)?),
     })
 }
 
-fn regex(expression: &str, field: &str) -> Result<regex::Regex, Refused> {
-    whole_regex(expression).map_err(|error| Refused {
+fn regex(known: &Expressions, expression: &str, field: &str) -> Result<Expression, Refused> {
+    known.whole(expression).map_err(|fault| Refused {
         field: format!("{field}.regex"),
         code: BAD_VALUE,
-        message: format!("this is no RE2 expression ({}); no request fulfils this match entry", one_line(&error)),
+        message: format!("{fault}; no request fulfils this match entry"),
     })
-}
-
-/// The regex crate draws syntax errors over several lines; the last one says what is wrong.
-pub(super) fn one_line(error: &regex::Error) -> String {
-    let text = error.to_string();
-    let last = text.lines().last().unwrap_or_default().trim();
-    last.strip_prefix("error: ").unwrap_or(last).to_owned()
 }

@@ -61,16 +61,22 @@ fn resolve(context: &Context<'_>, entry: &Entry<'_, '_>, to: &api::Destination, 
     let host = context.full_host(&to.host, entry.object.namespace());
     let subset = to.subset.as_deref().unwrap_or_default();
     let asked = to.port.map(|port| port.number).filter(|&number| number != 0);
+    let nowhere =
+        || Resolved { cluster: None, name: clusters::name(asked.unwrap_or(entry.binding.port), subset, &host) };
     let unknown = |code, field: &str, message: String| {
         context.report.error(entry.object, code, field, message);
-        Resolved { cluster: None, name: clusters::name(asked.unwrap_or(entry.binding.port), subset, &host) }
+        nowhere()
     };
 
     let Some(service) = context.services.find(&host) else {
         let hint = context.services.similar(&host).map(|near| format!("; `{near}` exists")).unwrap_or_default();
-        let message = format!("no Service or ServiceEntry has the host `{host}`, so these requests get 503{hint}");
-        return unknown(UNKNOWN_HOST, &format!("{field}.host"), message);
+        let absence = context.absent_host(entry.object, UNKNOWN_HOST, &host);
+        let rest = format!(", so these requests get 503{hint}");
+        context.report.absent(entry.object, &format!("{field}.host"), absence, &rest);
+        return nowhere();
     };
+    // For an alias, the name of what it leads to.
+    let host = &service.host;
     let number = match (asked, service.ports.as_slice()) {
         (Some(number), _) => number,
         (None, [only]) => only.number,
@@ -81,6 +87,9 @@ fn resolve(context: &Context<'_>, entry: &Entry<'_, '_>, to: &api::Destination, 
         return if asked.is_some() {
             let message = format!("`{host}` has no port {number}, so these requests get 503; its ports are {ports}");
             unknown(UNKNOWN_PORT, &format!("{field}.port.number"), message)
+        } else if service.ports.is_empty() {
+            let message = format!("`{host}` has no ports, so these requests get 503; name those that it serves");
+            unknown(UNKNOWN_PORT, field, message)
         } else {
             let message =
                 format!("`{host}` has several ports, so one must be named, or these requests get 503: {ports}");
@@ -89,13 +98,13 @@ fn resolve(context: &Context<'_>, entry: &Entry<'_, '_>, to: &api::Destination, 
     };
     if to.subset.is_none() {
         let cluster = clusters::cluster(context, &Member { service, port, subset: None });
-        return Resolved { cluster: Some(cluster), name: clusters::name(number, "", &host) };
+        return Resolved { cluster: Some(cluster), name: clusters::name(number, "", host) };
     }
     let rule = context.destination_rules.of(&service.host, &service.namespace);
     match rule.and_then(|rule| rule.subset(subset)) {
         Some(named) => {
             let cluster = clusters::cluster(context, &Member { service, port, subset: Some(named) });
-            Resolved { cluster: Some(cluster), name: clusters::name(number, subset, &host) }
+            Resolved { cluster: Some(cluster), name: clusters::name(number, subset, host) }
         }
         None => {
             let known = match rule {
@@ -110,8 +119,9 @@ fn resolve(context: &Context<'_>, entry: &Entry<'_, '_>, to: &api::Destination, 
                 ),
                 None => "there is no DestinationRule for it".to_owned(),
             };
-            let message = format!("no subset `{subset}` of `{host}` is known, so these requests get 503; {known}");
-            unknown(UNKNOWN_SUBSET, &format!("{field}.subset"), message)
+            let absence = context.absent_subset(entry.object, UNKNOWN_SUBSET, (subset, &host), &known);
+            context.report.absent(entry.object, &format!("{field}.subset"), absence, ", so these requests get 503");
+            nowhere()
         }
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use super::{
     context::Context,
     proxy::is_subset,
-    services::{Origin, Service, ServicePort},
+    services::{Leads, Origin, Service, ServicePort, resolvable},
     workloads::{self, WorkloadFacts},
 };
 use crate::{
@@ -98,8 +98,16 @@ impl<'a> Endpoints<'a> {
         let search = Search { all: self, context };
         let mut found = match port.origin {
             Origin::Kubernetes(object, declared) => search.kubernetes(service, object, declared),
-            Origin::Entry(object, declared) => search.entry(service, object, declared),
+            Origin::Entry(..) => {
+                let all = service.declared(port);
+                all.flat_map(|(object, declared)| search.entry(service, object, declared)).collect()
+            }
         };
+        if let Origin::Entry(object, _) = port.origin
+            && object.spec.resolution == Resolution::DnsRoundRobin
+        {
+            found.truncate(1);
+        }
         found.sort_by_key(|instance| instance.address);
         found.dedup_by_key(|instance| instance.address);
         let found: Instances = found.into();
@@ -138,9 +146,12 @@ impl<'a> Search<'_, 'a> {
         port: &'a api::service::ServicePort,
     ) -> Vec<Instance> {
         let spec = &object.spec.spec;
-        if let Some(target) = spec.external_name.as_deref().filter(|_| service.external) {
+        if let Some(alias) = &service.alias {
+            if alias.leads != Leads::Outside {
+                return Vec::new();
+            }
             let number = WorkloadFacts::default().target_port(port.target_port.as_ref(), port.port);
-            return self.named(target, number.unwrap_or(port.port), 1, &unknown_owner(service));
+            return self.named(&alias.target, number.unwrap_or(port.port), 1, &unknown_owner(service));
         }
         let mut found = Vec::new();
         match self.all.slices.get(&(object.namespace(), object.name())) {
@@ -269,9 +280,6 @@ impl<'a> Search<'_, 'a> {
         if spec.endpoints.is_empty() && dns && !service.host.contains('*') {
             found = self.named(&service.host, default, 1, &unknown_owner(service));
         }
-        if spec.resolution == Resolution::DnsRoundRobin {
-            found.truncate(1);
-        }
         found
     }
 
@@ -319,7 +327,7 @@ impl<'a> Search<'_, 'a> {
         if let Ok(ip) = host.parse() {
             return vec![at(ip)];
         }
-        let host = host.to_ascii_lowercase();
+        let host = resolvable(host);
         if host.is_empty() {
             return Vec::new();
         }

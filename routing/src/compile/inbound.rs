@@ -45,15 +45,15 @@ pub(super) fn own_port(workload: &WorkloadFacts, service: &Service<'_>, port: &S
     match port.origin {
         Origin::Kubernetes(object, declared) => {
             let selector = &object.spec.spec.selector;
-            let selected = !selector.is_empty() && is_subset(selector, &workload.labels);
+            let selected = service.alias.is_none() && !selector.is_empty() && is_subset(selector, &workload.labels);
             selected.then(|| workload.target_port(declared.target_port.as_ref(), port.number))?
         }
-        Origin::Entry(object, declared) => {
+        Origin::Entry(..) => service.declared(port).find_map(|(object, declared)| {
             let selector = object.spec.workload_selector.as_ref()?;
             let selected = !selector.labels.is_empty() && is_subset(&selector.labels, &workload.labels);
             let target = if declared.target_port == 0 { port.number } else { declared.target_port };
             selected.then_some(target)
-        }
+        }),
     }
 }
 

@@ -35,8 +35,10 @@ pub(super) fn compile(context: &Context<'_>) -> Outbound {
     let mut build = Build { context, bound: &bound, mesh: vec![MESH.to_owned()], shared: HashMap::new() };
     let mut tables: HashMap<u16, RouteTable> = HashMap::new();
     for service in context.services.iter() {
-        for port in service.ports.iter().filter(|port| port.is_http() && has_addresses(port)) {
-            let routes = build.of_service(service, port, &by_host);
+        // An alias is served at the ports of what it leads to, under its own names.
+        let behind = context.services.behind(service);
+        for port in behind.ports.iter().filter(|port| port.is_http() && has_addresses(port)) {
+            let routes = build.of_service((service, behind), port, &by_host);
             let table = tables.entry(port.number).or_default();
             for domain in domains(context, service) {
                 table.hosts.get_or_insert_with(&domain, || virtual_host(&domain, &routes));
@@ -105,15 +107,21 @@ struct Build<'s, 'a> {
 }
 
 impl<'a> Build<'_, 'a> {
-    /// The routes of the VirtualService for a service's host, when it has any for this port; else straight to the service.
+    /// The routes of the VirtualService for a service's host, when it has any for this port; for an alias, else of the one
+    /// for what it leads to; else straight to the service.
     fn of_service(
         &mut self,
-        service: &Service<'a>,
+        (named, service): (&Service<'a>, &Service<'a>),
         port: &ServicePort<'a>,
         by_host: &HostMap<usize>,
     ) -> Arc<RouteList> {
-        let own = by_host.get(&service.host).copied().map(|number| self.of_virtual_service(number, port.number));
-        own.filter(|routes| !routes.routes().is_empty()).unwrap_or_else(|| self.straight(service, port))
+        for host in [&named.host, &service.host] {
+            let own = by_host.get(host).copied().map(|number| self.of_virtual_service(number, port.number));
+            if let Some(own) = own.filter(|routes| !routes.routes().is_empty()) {
+                return own;
+            }
+        }
+        self.straight(service, port)
     }
 
     fn of_virtual_service(&mut self, number: usize, port: u16) -> Arc<RouteList> {

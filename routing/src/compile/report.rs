@@ -5,6 +5,7 @@ use std::{
     collections::{HashMap, HashSet},
 };
 
+use super::absent::Absence;
 use crate::{
     problem::{ObjectRef, Problem, Problems, Severity},
     resources::{Object, Source, forget_places},
@@ -16,6 +17,8 @@ pub(super) const UNSUPPORTED: &str = "unsupported-field";
 pub(super) const MISSING_SECRET: &str = "missing-secret";
 /// A destination, or the host of a DestinationRule, that no service has.
 pub(super) const UNKNOWN_HOST: &str = "unknown-host";
+/// Something that was rejected, and told already.
+pub(super) const REJECTED_REFERENCE: &str = "rejected-reference";
 /// A value that means nothing here.
 pub(super) const BAD_VALUE: &str = "bad-value";
 
@@ -59,13 +62,25 @@ impl Report {
         self.add(at, (Severity::Info, code), field, message.into());
     }
 
+    /// Something named is not there; `rest` ends the sentence.
+    pub(super) fn absent<T>(&self, at: &Object<T>, field: &str, absence: Absence, rest: &str) {
+        self.add(at, (absence.severity, absence.code), field, absence.words + rest);
+    }
+
     /// A problem of no object in particular.
     pub(super) fn general(&self, severity: Severity, code: &'static str, message: String) {
         let object = ObjectRef::default();
         self.general.borrow_mut().push(Problem { code, severity, object, field: String::new(), place: None, message });
     }
 
-    fn add<T>(&self, at: &Object<T>, (severity, code): (Severity, &'static str), field: &str, message: String) {
+    /// Whatever it is.
+    pub(super) fn add<T>(
+        &self,
+        at: &Object<T>,
+        (severity, code): (Severity, &'static str),
+        field: &str,
+        message: String,
+    ) {
         let object = at.reference();
         let mut objects = self.objects.borrow_mut();
         let told = objects.entry(object.clone()).or_insert_with(|| Told::new(&at.source));

@@ -14,7 +14,8 @@ use crate::{
         StringMatch, VirtualService,
         virtual_service::{self as api, HttpMatch, HttpRoute},
     },
-    pattern::{RouteMatch, part_regex},
+    pattern::RouteMatch,
+    re2::{Fault, Substitution},
     resources::Object,
     rule::{
         Action, Destination, Destinations, DirectResponse, HeaderOps, PathRewrite, Redirect, RedirectPath,
@@ -54,7 +55,7 @@ pub(super) fn compile<'a>(context: &Context<'a>, bound: &Bound<'a>, binding: &Bi
             if !applies(context, &entry, when) {
                 continue;
             }
-            match conditions::compile(when) {
+            match conditions::compile(&context.expressions, when) {
                 Ok(compiled) => {
                     let ends = compiled.is_catch_all();
                     routes.push(Route { when: compiled, rule: rule(context, &entry, Some(when), &source) });
@@ -206,15 +207,7 @@ fn compile_rewrite(
             Some(matched) => PathRewrite::Prefix { matched, with: uri.as_str().into() },
             None => PathRewrite::Full(uri.as_str().into()),
         }),
-        (None, Some(regex)) => match part_regex(&regex.pattern) {
-            Ok(pattern) => Some(PathRewrite::Regex { pattern, with: replacement(&regex.rewrite).into() }),
-            Err(error) => {
-                let field = format!("{}.rewrite.uriRegexRewrite.match", entry.field);
-                let message = format!("this is no RE2 expression: {}", conditions::one_line(&error));
-                context.report.error(entry.object, report::BAD_VALUE, &field, message);
-                None
-            }
-        },
+        (None, Some(regex)) => regex_rewrite(context, entry, regex),
         (None, None) => None,
     };
     let authority = rewrite.authority.as_ref().and_then(|name| {
@@ -229,24 +222,24 @@ fn compile_rewrite(
     (path.is_some() || authority.is_some()).then_some(Rewrite { path, authority })
 }
 
-/// RE2's `\1` as the regex crate writes it: `${1}`.
-fn replacement(rewrite: &str) -> String {
-    let mut out = String::with_capacity(rewrite.len() + 8);
-    let mut rest = rewrite.chars();
-    while let Some(c) = rest.next() {
-        match c {
-            '$' => out.push_str("$$"),
-            '\\' => match rest.next() {
-                Some(digit) if digit.is_ascii_digit() => {
-                    out.push_str("${");
-                    out.push(digit);
-                    out.push('}');
-                }
-                Some(other) => out.push(other),
-                None => out.push('\\'),
-            },
-            _ => out.push(c),
-        }
+/// A substitution for a group that the expression does not have leaves every path as it is, in Istio too.
+fn regex_rewrite(context: &Context<'_>, entry: &Entry<'_, '_>, regex: &api::RegexRewrite) -> Option<PathRewrite> {
+    let field = |name: &str| format!("{}.rewrite.uriRegexRewrite.{name}", entry.field);
+    let refuse = |name: &str, fault: Fault| {
+        context.report.error(
+            entry.object,
+            report::BAD_VALUE,
+            &field(name),
+            format!("{fault}; the path stays as it is"),
+        );
+    };
+    let pattern = context.expressions.part(&regex.pattern).map_err(|fault| refuse("match", fault)).ok()?;
+    let with = Substitution::new(&regex.rewrite).map_err(|fault| refuse("rewrite", fault)).ok()?;
+    let (asked, there) = (with.highest_group(), pattern.groups());
+    if asked > there {
+        let message =
+            format!("`\\{asked}` stands for a group, and the expression has {there}; the path stays as it is");
+        context.report.warning(entry.object, report::BAD_VALUE, &field("rewrite"), message);
     }
-    out
+    Some(PathRewrite::Regex { pattern, with })
 }

@@ -155,6 +155,10 @@ impl<'s> Server<'s, '_> {
         }
     }
 
+    fn is_told_absent(&self, name: &str) -> bool {
+        !self.credential(name, "").ordered && secrets::is_absent(self.context, name)
+    }
+
     fn client_ca(&self) -> ClientCa {
         let tls = self.tls;
         let first = tls.credential_names.first().map(|name| (name, "credentialNames[0]"));
@@ -163,6 +167,10 @@ impl<'s> Server<'s, '_> {
         let listed = || tls.tls_certificates.first().and_then(|pair| pair.ca_certificates.as_ref());
         let file = tls.ca_certificates.as_ref().or_else(listed);
         let (roots, crl) = match (named, file) {
+            // The certificate is looked for under the same name, which is told.
+            (Some((name, field)), _) if field != "caCertCredentialName" && self.is_told_absent(name) => {
+                (RootsSource::Missing(format!("{}/{name}", self.context.proxy.namespace)), None)
+            }
             (Some((name, field)), _) => {
                 let field = format!("{}.{field}", self.field);
                 secrets::required_authority(self.context, &self.credential(name, &field))

@@ -153,11 +153,14 @@ impl<'a> View<'a> {
 
     /// The workload port behind a service's port: what `targetPort` means for this workload.
     pub fn target_port(&self, workload: &WorkloadFacts, host: &str, port: u16) -> Option<u16> {
-        let port = self.context.services.find(host)?.port(port)?;
+        let service = self.context.services.find(host)?;
+        let port = service.port(port)?;
         match port.origin {
             Origin::Kubernetes(_, declared) => workload.target_port(declared.target_port.as_ref(), port.number),
-            Origin::Entry(_, declared) if declared.target_port == 0 => Some(port.number),
-            Origin::Entry(_, declared) => Some(declared.target_port),
+            Origin::Entry(_, declared) => {
+                let written = if declared.target_port == 0 { port.number } else { declared.target_port };
+                inbound::own_port(workload, service, port).or(Some(written))
+            }
         }
     }
 

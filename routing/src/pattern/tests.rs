@@ -49,7 +49,7 @@ fn ignore_uri_case_holds_for_exact_and_prefix() {
 
 #[test]
 fn a_regex_matches_the_whole_path() {
-    let regex = |text: &str| path(PathKind::Regex(whole_regex(text).unwrap()), false);
+    let regex = |text: &str| path(PathKind::Regex(Expression::whole(text).unwrap()), false);
     assert!(regex("/a|/b").matches("/b"));
     assert!(!regex("/a|/b").matches("/ab"));
     assert!(!regex("/cart").matches("/cart/7"));
@@ -59,9 +59,9 @@ fn a_regex_matches_the_whole_path() {
 
 #[test]
 fn a_regex_cannot_close_the_group_it_is_put_into() {
-    assert!(whole_regex("a)|(b").is_err());
-    assert!(whole_regex("(").is_err());
-    assert!(whole_regex(r"(\pL{1000}){1000}").is_err());
+    assert!(Expression::whole("a)|(b").is_err());
+    assert!(Expression::whole("(").is_err());
+    assert!(Expression::whole(r"(\pL{1000}){1000}").is_err());
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn catch_alls_are_recognised() {
     let only = |kind| RouteMatch { path: path(kind, false), conditions: None };
     assert!(RouteMatch::default().is_catch_all());
     assert!(only(PathKind::Prefix("/".into())).is_catch_all());
-    assert!(only(PathKind::Regex(whole_regex(".*").unwrap())).is_catch_all());
+    assert!(only(PathKind::Regex(Expression::whole(".*").unwrap())).is_catch_all());
     assert!(!only(PathKind::Exact("/".into())).is_catch_all());
     let conditions = Some(Box::new(Conditions { port: Some(1), ..Conditions::default() }));
     assert!(!RouteMatch { conditions, ..RouteMatch::default() }.is_catch_all());

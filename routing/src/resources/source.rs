@@ -51,6 +51,12 @@ impl Source {
         (&self.file, self.first_line).cmp(&(&other.file, other.first_line))
     }
 
+    /// Whether the document of this was written after a place; `None`: in another file, or both may be of one list. Does
+    /// not read the document.
+    pub fn is_after(&self, place: &Place) -> Option<bool> {
+        (self.file == place.file && self.item.is_none()).then_some(place.line < self.first_line)
+    }
+
     /// Where a field is written, or else its nearest parent: the position of its key, or of its list item. `None` when
     /// the object did not come from a file.
     pub fn place(&self, field: &str) -> Option<Place> {

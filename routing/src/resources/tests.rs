@@ -40,7 +40,7 @@ const BROKEN: &str =
     "apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: cargo}\nspec: {ports: [{port: x}]}\n";
 const NOT_YAML: &str =
     "apiVersion: v1\nkind: Service\nmetadata:\n  name: web\n  namespace: cargo\nspec: {ports: [{port: 80]}\n";
-const NAMELESS: &str = "{{{\n";
+const NAMELESS: &str = "{[{\n";
 
 fn files(list: &[(&str, &str)]) -> Vec<(String, Parsed)> {
     list.iter().map(|(file, text)| ((*file).to_owned(), parse_file(file, text))).collect()
@@ -177,7 +177,7 @@ fn a_field_is_found_where_it_is_written_or_else_its_parent() {
 
 #[test]
 fn every_spelling_of_protobufs_json_form_is_read() {
-    let text = "apiVersion: networking.istio.io/v1alpha3\nkind: DestinationRule\nmetadata: {name: web, labels: {a: no}}\nspec:\n  host: web\n  export_to: null\n  trafficPolicy:\n    tls: {mode: 3}\n    loadBalancer: {consistentHash: {use_source_ip: true, ringHash: {minimumRingSize: \"2048\"}}}\n    portLevelSettings: [{port: {number: \"8080\"}, connectionPool: {tcp: {connectTimeout: 1.5s, maxConnections: 1e3}}}]\n";
+    let text = "apiVersion: networking.istio.io/v1alpha3\nkind: DestinationRule\nmetadata: {name: web, labels: {a: no}}\nspec:\n  host: web\n  export_to: null\n  trafficPolicy:\n    tls: {mode: ISTIO_MUTUAL}\n    loadBalancer: {consistentHash: {use_source_ip: true, ringHash: {minimumRingSize: 2048.0}}}\n    portLevelSettings: [{port: {number: 8080}, connectionPool: {tcp: {connectTimeout: 1.5s, maxConnections: 1e3}}}]\n";
     let (resources, problems) = Resources::read([("web.yaml", text)]);
     assert_eq!(problems, []);
     let object = resources.destination_rules.get("default", "web").unwrap();

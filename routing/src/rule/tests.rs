@@ -82,8 +82,8 @@ fn an_exact_match_replaces_the_whole_path() {
 
 #[test]
 fn a_regex_replaces_every_match() {
-    let pattern = regex::Regex::new("b(.)").unwrap();
-    let change = rewrite(PathRewrite::Regex { pattern, with: "${1}x".into() });
+    let pattern = Expression::part("b(.)").unwrap();
+    let change = rewrite(PathRewrite::Regex { pattern, with: Substitution::new(r"\1x").unwrap() });
     assert_eq!(change.path("/ba/bc").unwrap(), "/ax/cx");
 }
 

@@ -4,7 +4,8 @@ use http::HeaderMap;
 
 use super::*;
 use crate::{
-    pattern::{Conditions, PathKind, PathPattern, StringPattern, whole_regex},
+    pattern::{Conditions, PathKind, PathPattern, StringPattern},
+    re2::Expression,
     rule::{Action, DirectResponse, HeaderOps, Retries},
 };
 
@@ -91,7 +92,7 @@ fn exact_and_prefix_of_the_same_text_keep_their_order() {
 
 #[test]
 fn regexes_and_catch_alls_stand_in_the_same_order_as_the_rest() {
-    let regex = when(PathKind::Regex(whole_regex("/a.*").unwrap()));
+    let regex = when(PathKind::Regex(Expression::whole("/a.*").unwrap()));
     let host = host_of(vec![exact("/a/1"), regex, exact("/a/2"), RouteMatch::default(), prefix("/b")]);
     assert_eq!(found(&host, "GET", "/a/1"), Some("0"));
     assert_eq!(found(&host, "GET", "/a/2"), Some("1"));
@@ -128,7 +129,7 @@ fn any_match() -> impl Strategy<Value = RouteMatch> {
     let kind = prop_oneof![
         4 => path.prop_map(|text| PathKind::Prefix(text.into())),
         3 => path.prop_map(|text| PathKind::Exact(text.into())),
-        1 => "/[ab]{0,2}(\\.\\*)?".prop_map(|text| PathKind::Regex(whole_regex(&text).unwrap())),
+        1 => "/[ab]{0,2}(\\.\\*)?".prop_map(|text| PathKind::Regex(Expression::whole(&text).unwrap())),
         1 => Just(PathKind::Any),
     ];
     (kind, proptest::bool::weighted(0.15), proptest::option::weighted(0.4, "(GET|POST)")).prop_map(

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::{BAD_VALUE, Findings, names, virtual_service};
 use crate::api::StringMatch;
 use crate::api::virtual_service::HttpMatch;
+use crate::re2::Expression;
 
 /// Longest regular expression that Istio accepts, in bytes.
 const MAX_REGEX: usize = 1024;
@@ -25,6 +26,10 @@ impl HttpMatch {
         });
         virtual_service::check_port(findings, self.port);
         names::labels(findings, "sourceLabels", &self.source_labels);
+        if let Some(namespace) = self.source_namespace.as_ref().filter(|namespace| !names::is_dns_label(namespace)) {
+            let message = format!("`{namespace}` is not a namespace; lower-case letters, digits and `-` are wanted");
+            findings.error_at("sourceNamespace", BAD_VALUE, message);
+        }
         virtual_service::check_gateways(findings, &self.gateways);
     }
 }
@@ -85,10 +90,8 @@ pub(super) fn check_regex(findings: &mut Findings, field: &'static str, regex: &
         let message = format!("the regular expression has {} bytes; at most {MAX_REGEX} are allowed", regex.len());
         return findings.error_at(field, BAD_VALUE, message);
     }
-    if let Err(error) = regex::Regex::new(regex) {
-        let text = error.to_string();
-        // The last line says what is wrong, those before show where.
-        let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
-        findings.error_at(field, BAD_VALUE, format!("`{regex}` is not a regular expression (RE2): {reason}"));
+    if let Err(fault) = Expression::size(regex) {
+        let words = if fault.is_syntax() { "is not a regular expression (RE2)" } else { "is too much" };
+        findings.error_at(field, BAD_VALUE, format!("`{regex}` {words}: {fault}"));
     }
 }

@@ -6,6 +6,7 @@ use super::virtual_service::{check_destination, check_weights};
 use super::{BAD_VALUE, CONFLICT, DEPRECATED_FIELD, Findings, MISSING_FIELD, names};
 use crate::api::StringMatch;
 use crate::api::virtual_service::{Delegate, HttpDirectResponse, HttpRedirect, HttpRetry, HttpRewrite, HttpRoute};
+use crate::re2::Substitution;
 
 impl HttpRoute {
     pub(super) fn check(&self, findings: &mut Findings) {
@@ -212,7 +213,15 @@ impl HttpRewrite {
         if self.uri.is_some() {
             findings.error_at("uriRegexRewrite", CONFLICT, "uri and uriRegexRewrite exclude each other; keep one");
         }
-        findings.within("uriRegexRewrite", |findings| http_match::check_regex(findings, "match", &regex.pattern));
+        findings.within("uriRegexRewrite", |findings| {
+            http_match::check_regex(findings, "match", &regex.pattern);
+            if regex.rewrite.is_empty() {
+                let message = "what the match becomes is wanted, as `/\\1`";
+                findings.error_at("rewrite", MISSING_FIELD, message);
+            } else if let Err(fault) = Substitution::new(&regex.rewrite) {
+                findings.error_at("rewrite", BAD_VALUE, fault.to_string());
+            }
+        });
     }
 }
 

@@ -131,7 +131,7 @@ fn path(path: &PathPattern) -> Option<String> {
         PathKind::Prefix(prefix) if matches!(&**prefix, "" | "/") => return None,
         PathKind::Exact(exact) => format!("path is {exact}"),
         PathKind::Prefix(prefix) => format!("path begins with {prefix}"),
-        PathKind::Regex(regex) => format!("path matches {}", expression(regex.as_str())),
+        PathKind::Regex(regex) => format!("path matches {}", regex),
     };
     Some(if path.ignore_case { format!("{text} in any case") } else { text })
 }
@@ -141,13 +141,8 @@ fn pattern(pattern: &StringPattern) -> String {
         StringPattern::Present => "is there".to_owned(),
         StringPattern::Exact(exact) => format!("is {exact}"),
         StringPattern::Prefix(prefix) => format!("begins with {prefix}"),
-        StringPattern::Regex(regex) => format!("matches {}", expression(regex.as_str())),
+        StringPattern::Regex(regex) => format!("matches {}", regex),
     }
-}
-
-/// A regular expression as it was written, without the anchors it is compiled with.
-fn expression(compiled: &str) -> &str {
-    compiled.strip_prefix(r"\A(?:").and_then(|rest| rest.strip_suffix(r")\z")).unwrap_or(compiled)
 }
 
 fn rewrite(rewrite: &Rewrite) -> Vec<String> {
