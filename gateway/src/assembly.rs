@@ -151,6 +151,7 @@ pub(crate) fn install(settings: &Settings, live: &Live, trust: &mut Trust, gener
         inbound_tls,
         direct: direct(None),
         application: direct(app_source(settings)),
+        port_map: settings.port_map.clone(),
         snapshot,
     });
 }

@@ -1,6 +1,12 @@
 //! The control loop: a change arrives, is compiled, joined with certificates, and put in force; sockets follow.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use routing::{
@@ -19,10 +25,11 @@ use crate::{
     applied::{self, Applied},
     assembly,
     net::{
+        holder,
         listen::{Door, Standing, bind},
         standing,
     },
-    selectors,
+    problem_log, selectors,
     settings::{Settings, SourceSettings},
     source::{Source, audit::Audit, identity::FileWatch},
     status::Status,
@@ -41,6 +48,8 @@ const BIND_AGAIN: Duration = Duration::from_secs(1);
 const IDENTITY_AGAIN: Duration = Duration::from_millis(250);
 /// Certificates end without any change of configuration: how often they are looked at.
 const LOOK_AGAIN: Duration = Duration::from_secs(3600);
+/// Complaints about certificates in one install that are told one by one.
+const MOST_COMPLAINTS: usize = 50;
 
 /// A socket in use, on every worker.
 struct Open {
@@ -307,20 +316,30 @@ impl Control {
         ]);
     }
 
-    /// Says every problem once: when it appears.
+    /// Says every problem once, when it appears, as far as anybody would read it.
     fn report(&self, problems: &[Problem]) {
-        for problem in self.status.unknown(problems) {
+        let lines = problem_log::lines(&self.status.unknown(problems));
+        for problem in lines.told {
+            let line = problem.line();
             match problem.severity {
-                Severity::Error => error!("{problem}"),
-                Severity::Warning => warn!("{problem}"),
-                Severity::Info => info!("{problem}"),
+                Severity::Error => error!("{line}"),
+                Severity::Warning => warn!("{line}"),
+                Severity::Info => info!("{line}"),
             }
+        }
+        if let Some(rest) = lines.rest {
+            warn!("{rest}");
         }
     }
 
     fn complain(&mut self, complaints: Vec<Complaint>) {
-        for complaint in complaints.iter().filter(|complaint| !self.complaints.contains(complaint)) {
+        let known: HashSet<&Complaint> = self.complaints.iter().collect();
+        let new: Vec<&Complaint> = complaints.iter().filter(|complaint| !known.contains(complaint)).collect();
+        for complaint in new.iter().take(MOST_COMPLAINTS) {
             warn!(subject = %complaint.subject, "{}", complaint.message);
+        }
+        if let more @ 1.. = new.len().saturating_sub(MOST_COMPLAINTS) {
+            warn!("the same kind of trouble with {more} more certificates; `sluice certs` lists them");
         }
         self.complaints = complaints;
     }
@@ -355,11 +374,13 @@ impl Control {
         let sockets = match bind(address, self.workers.len()) {
             Ok(sockets) => sockets,
             Err(cause) => {
-                let text = format!("{address} cannot be bound: {cause}{}", hint(&cause, address));
-                if self.bind_failures.get(&address) != Some(&text) {
+                let text = format!("{address} cannot be bound: {cause}");
+                // Who has it is found out once, since it is tried every second.
+                if !self.bind_failures.get(&address).is_some_and(|known| known.starts_with(&text)) {
+                    let text = text + &hint(&cause, address);
                     error!("{text}");
+                    self.bind_failures.insert(address, text);
                 }
-                self.bind_failures.insert(address, text);
                 return Ok(());
             }
         };
@@ -394,7 +415,7 @@ fn hint(cause: &std::io::Error, address: SocketAddr) -> String {
             )
         }
         std::io::ErrorKind::AddrInUse => {
-            "; another process has it: end that, or map the port with --port-map".to_owned()
+            format!("; {}", holder::advice(cause, address, "map the port with --port-map"))
         }
         std::io::ErrorKind::AddrNotAvailable => "; this machine does not have that address".to_owned(),
         _ => String::new(),

@@ -26,6 +26,7 @@ mod kubernetes;
 mod live;
 mod net;
 mod overload;
+mod problem_log;
 mod selectors;
 mod settings;
 mod source;

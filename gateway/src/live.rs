@@ -1,7 +1,7 @@
 //! The configuration in force: swapped whole, pinned once per request.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     hash::{DefaultHasher, Hash as _, Hasher as _},
     net::IpAddr,
     sync::Arc,
@@ -93,6 +93,8 @@ pub(crate) struct Installed {
     pub(crate) direct: Dials,
     /// To the sidecar's application.
     pub(crate) application: Dials,
+    /// Port a Gateway names -> port that clients see, where the two differ (`--port-map`).
+    pub(crate) port_map: BTreeMap<u16, u16>,
 }
 
 impl Installed {

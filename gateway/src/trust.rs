@@ -64,8 +64,11 @@ struct Round {
     certificates: Vec<Served>,
 }
 
+/// Largest file of certificates or keys. A bundle of all public CAs has a quarter of a megabyte.
+const LARGEST_PEM: u64 = 4 << 20;
+
 /// Something about certificates that an operator has to know.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(crate) struct Complaint {
     /// `namespace/gateway/port name`, or a cluster.
     pub(crate) subject: String,
@@ -311,7 +314,8 @@ impl Trust {
 
     fn file(&mut self, path: &str) -> Result<Vec<u8>, Arc<str>> {
         self.round.files.insert(path.into());
-        std::fs::read(path).map_err(|error| format!("reading {path}: {error}").into())
+        crate::source::bounded::read(path.as_ref(), LARGEST_PEM)
+            .map_err(|error| format!("reading {path}: {error}").into())
     }
 
     fn build_server(&mut self, spec: ServerSpec) -> Server {

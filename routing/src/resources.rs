@@ -35,6 +35,7 @@ use crate::problem::{ObjectRef, Place, Problem, Problems, Severity};
 pub use class::Kind;
 pub use parse::{Parsed, parse_file, parse_object};
 pub use source::Source;
+pub(crate) use source::forget_places;
 pub use store::Store;
 pub use table::Table;
 pub use template::patch_files;

@@ -16,6 +16,7 @@ mod any_message;
 mod apiserver;
 mod architecture;
 mod bounds;
+mod broken_folder;
 mod browser;
 mod charts;
 mod check;

@@ -16,7 +16,7 @@ use super::{
     Admin,
     pages::{Kind, answer},
 };
-use crate::settings::Settings;
+use crate::{net::holder, settings::Settings};
 
 /// Connections per server; these pages have few readers, and two of the servers are open to the network.
 const MOST_CONNECTIONS: usize = 256;
@@ -27,10 +27,11 @@ const BACK_OFF: Duration = Duration::from_millis(100);
 
 /// A server could not listen.
 #[derive(Debug, thiserror::Error)]
-#[error("{flag} {address} cannot be bound; free the port, or choose another with {flag}")]
+#[error("{flag} {address} cannot be bound; {advice}")]
 pub(crate) struct BindError {
     flag: &'static str,
     address: SocketAddr,
+    advice: String,
     #[source]
     source: io::Error,
 }
@@ -53,7 +54,10 @@ impl Servers {
             (Kind::Stats, "--stats", settings.stats),
             (Kind::Admin, "--admin", settings.admin),
         ] {
-            let listener = TcpListener::bind(address).await.map_err(|source| BindError { flag, address, source })?;
+            let listener = TcpListener::bind(address).await.map_err(|source| {
+                let advice = holder::advice(&source, address, &format!("choose another with {flag}"));
+                BindError { flag, address, advice, source }
+            })?;
             listeners.push((kind, listener));
         }
         Ok(Self { listeners })

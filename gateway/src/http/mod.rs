@@ -27,5 +27,6 @@ mod name;
 mod overdue;
 mod record;
 mod reply;
+mod secure;
 pub(crate) mod serve;
 mod side;

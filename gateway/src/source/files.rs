@@ -12,13 +12,15 @@ use routing::{
     resources::{Extent, Parsed, Resources, Store, parse_file, patch_files},
 };
 
-use super::watch::Watch;
+use super::{bounded, watch::Watch};
 
 #[cfg(test)]
 mod tests;
 
 /// Larger files are no configuration; reading them would only cost memory.
 const LARGEST: u64 = 64 << 20;
+/// The same of all files together.
+const LARGEST_FOLDER: u64 = 256 << 20;
 
 /// Files and folders (recursive; `.yaml`, `.yml`, `.json`) as one set of resources. One reader:
 /// [`FileSource::load`], then [`FileSource::changed`], and again.
@@ -84,9 +86,10 @@ impl FileSource {
         let survey = self.watch.survey();
         let mut before = std::mem::take(&mut self.known);
         let mut files = Vec::with_capacity(survey.files.len());
+        let mut room = LARGEST_FOLDER;
         for path in survey.files {
             let known = before.remove(&path);
-            match self.read(&path, known) {
+            match self.read(&path, known, &mut room) {
                 Ok(parsed) => files.push((path.display().to_string(), parsed)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {} // deleted since it was listed
                 Err(error) => files.push((path.display().to_string(), unreadable(&path, &error))),
@@ -122,12 +125,13 @@ impl FileSource {
         self.objects
     }
 
-    /// One file, parsed only when its content is not the known one.
-    fn read(&mut self, path: &Path, known: Option<Known>) -> io::Result<Parsed> {
-        if std::fs::metadata(path)?.len() > LARGEST {
-            return Err(io::Error::other("it is larger than 64 MiB"));
+    /// One file, parsed only when its content is not the known one. There is `room` for so many bytes.
+    fn read(&mut self, path: &Path, known: Option<Known>, room: &mut u64) -> io::Result<Parsed> {
+        if std::fs::metadata(path)?.len() > *room {
+            return Err(io::Error::other("the files before it hold 256 MiB together, and more is not read"));
         }
-        let bytes = std::fs::read(path)?;
+        let bytes = bounded::read(path, LARGEST)?;
+        *room = room.saturating_sub(bytes.len() as u64);
         let mut hasher = DefaultHasher::new();
         bytes.hash(&mut hasher);
         let hash = hasher.finish();

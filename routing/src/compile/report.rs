@@ -8,7 +8,7 @@ use std::{
 use super::absent::Absence;
 use crate::{
     problem::{ObjectRef, Problem, Problems, Severity},
-    resources::{Object, Source},
+    resources::{Object, Source, forget_places},
 };
 
 /// What is asked for and not honoured.
@@ -43,6 +43,8 @@ struct Count {
 }
 
 const LISTED: usize = 20;
+/// Objects with problems whose fields are looked up: that reads the object's document again, in each compilation.
+const PLACED: usize = 1000;
 
 impl Report {
     /// Something asked for does not work.
@@ -96,10 +98,16 @@ impl Report {
     /// Everything found, by place.
     pub(super) fn into_problems(self) -> Vec<Problem> {
         let mut problems = self.general.into_inner();
-        for (object, told) in self.objects.into_inner() {
-            problems.extend(told.into_problems(&object));
+        let mut objects: Vec<(ObjectRef, Told)> = self.objects.into_inner().into_iter().collect();
+        // Objects of one document together, so that it is read once for all of them.
+        objects.sort_by(|(_, a), (_, b)| a.source.order(&b.source));
+        for (number, (object, told)) in objects.into_iter().enumerate() {
+            problems.extend(told.into_problems(&object, number < PLACED));
         }
-        problems.into_sorted()
+        forget_places();
+        let mut problems = problems.into_sorted();
+        problems.iter_mut().for_each(Problem::clip);
+        problems
     }
 }
 
@@ -108,7 +116,8 @@ impl Told {
         Self { source: source.clone(), problems: Vec::new(), seen: HashSet::new(), kinds: HashMap::new() }
     }
 
-    fn into_problems(self, object: &ObjectRef) -> Vec<Problem> {
+    /// With the places of their fields, or of the object where those are not `exact`.
+    fn into_problems(self, object: &ObjectRef, exact: bool) -> Vec<Problem> {
         let mut problems = self.problems;
         for (code, count) in self.kinds.into_iter().filter(|(_, count)| count.number > LISTED) {
             // Stands where the last one that is listed stands.
@@ -117,7 +126,7 @@ impl Told {
             let message = format!("and {} more of this kind in this object", count.number - LISTED);
             problems.push(Problem { code, severity: count.worst, object: object.clone(), field, place: None, message });
         }
-        let places = self.source.places(problems.iter().map(|problem| problem.field.as_str()));
+        let places = self.source.places(problems.iter().map(|problem| if exact { problem.field.as_str() } else { "" }));
         for (problem, place) in problems.iter_mut().zip(places) {
             problem.place = place;
         }

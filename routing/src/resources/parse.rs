@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use super::class::{Class, Kind};
 use super::document::{self, Document};
 use super::foreign::Foreign;
+use super::source::forget_places;
 use super::template::{self, Skip};
 use super::yaml::{self, Fault};
 use super::{AnyObject, Object, Rejection, Source, digest, position};
@@ -64,12 +65,34 @@ impl Parsed {
     }
 }
 
+/// Problems of one file that are kept one by one.
+const MOST: usize = 1000;
+
+impl Parsed {
+    /// Keeps no more problems than somebody could ever read, and counts the rest. Nothing of what serves depends on them.
+    fn limit(&mut self, file: &str) {
+        self.problems.iter_mut().for_each(Problem::clip);
+        let more = self.problems.split_off(self.problems.len().min(MOST));
+        let Some(severity) = more.iter().map(|problem| problem.severity).min() else { return };
+        self.problems.push(Problem {
+            code: "more-problems",
+            severity,
+            object: ObjectRef::default(),
+            field: String::new(),
+            place: Some(more[0].place.clone().unwrap_or_else(|| Place { file: file.into(), line: 1, column: 1 })),
+            message: format!("and {} more problems from here to the end of this file", more.len()),
+        });
+    }
+}
+
 /// Reads every document of a YAML or JSON file. A broken one is reported and hides no other.
 pub fn parse_file(file: &str, text: &str) -> Parsed {
     let mut reader = Reader { file: file.into(), parsed: Parsed::default(), ignored: BTreeSet::new() };
     for document in document::split(text) {
         reader.document(&document);
     }
+    reader.parsed.limit(file);
+    forget_places();
     reader.parsed
 }
 
@@ -77,6 +100,7 @@ pub fn parse_file(file: &str, text: &str) -> Parsed {
 pub fn parse_object(object: &Value) -> Parsed {
     let mut reader = Reader { file: Arc::default(), parsed: Parsed::default(), ignored: BTreeSet::new() };
     reader.object(object, &Source::unplaced());
+    reader.parsed.problems.iter_mut().for_each(Problem::clip);
     reader.parsed
 }
 
@@ -264,7 +288,8 @@ impl Reader {
 
     fn tell(&mut self, object: ObjectRef, source: &Source, finding: Finding) {
         let Finding { field, code, severity, message } = finding;
-        let place = source.place(&field);
+        // Nobody will read those behind the first thousand, and a place costs as much as a document.
+        let place = source.place(if self.parsed.problems.len() < MOST { &field } else { "" });
         self.parsed.problems.push(Problem { code, severity, object, field, place, message });
     }
 
