@@ -1,7 +1,7 @@
 //! Certificates that the gateway orders by itself (ACME, RFC 8555).
 //!
 //! ```text
-//!  Gateway, Issuer --routing--> wanted --lead--> tend: is it time? --order--> tls::acme --> CA
+//!  Gateway, Issuer --routing--> wanted --lead (plan)--> tend: is it time? --order--> tls::acme --> CA
 //!                                                 |                  |                      |
 //!                          vault: Secrets, or manifests of them:     |                      |
 //!                          certificate, account, record of the order |                      |
@@ -18,8 +18,10 @@ pub(crate) mod dns;
 mod failure;
 mod follow;
 mod lead;
+mod leadership;
 pub(crate) mod local;
 mod order;
+mod plan;
 mod progress;
 pub(crate) mod record;
 pub(crate) mod replicas;

@@ -15,7 +15,8 @@ use routing::{
 use crate::{
     live::{Front, Installed, Live},
     net::listen::Door,
-    settings::{RoleSettings, Settings},
+    selectors,
+    settings::{RoleSettings, Settings, SourceSettings},
     trust::Trust,
     upstream::dial::{Dial, Dials},
 };
@@ -39,16 +40,30 @@ pub(crate) fn itself(settings: &Settings) -> Proxy {
         role,
         name: settings.name.clone(),
         namespace: settings.namespace.clone(),
-        labels: settings.labels.clone(),
+        labels: settings.labels.clone().unwrap_or_else(|| usual_labels(&settings.role)),
         service_account: settings.service_account.clone(),
         trust_domain: settings.trust_domain.clone(),
         ..Proxy::default()
     }
 }
 
+/// The labels of a proxy that was told none.
+fn usual_labels(role: &RoleSettings) -> BTreeMap<String, String> {
+    match role {
+        RoleSettings::Gateway => Proxy::default().labels,
+        // Those of its workload.
+        RoleSettings::Sidecar { .. } => BTreeMap::new(),
+    }
+}
+
 /// Who this proxy is, for the compiler.
 pub(crate) fn proxy(settings: &Settings, resources: &Resources, resolved: Arc<BTreeMap<String, Vec<IpAddr>>>) -> Proxy {
     let mut proxy = Proxy { resolved, ..itself(settings) };
+    if let (RoleSettings::Gateway, SourceSettings::Files(_), None) =
+        (&settings.role, &settings.source, &settings.labels)
+    {
+        proxy.labels = selectors::labels(resources);
+    }
     if let RoleSettings::Sidecar { namespace, workload: name, .. } = &settings.role
         && let Some(facts) = workload(resources, namespace, name)
     {
@@ -119,9 +134,7 @@ pub(crate) fn install(settings: &Settings, live: &Live, trust: &mut Trust, gener
         .listeners
         .iter()
         .enumerate()
-        .map(|(index, listener)| {
-            ((listener.bind, listener.port), Front::new(index, listener, trust.listener(listener)))
-        })
+        .map(|(index, listener)| ((listener.bind, listener.port), Front::new(index, trust.listener(listener))))
         .collect();
     let inbound_tls = snapshot.inbound.as_ref().and_then(|inbound| trust.inbound(inbound));
     let direct = |source| {
@@ -138,6 +151,7 @@ pub(crate) fn install(settings: &Settings, live: &Live, trust: &mut Trust, gener
         inbound_tls,
         direct: direct(None),
         application: direct(app_source(settings)),
+        port_map: settings.port_map.clone(),
         snapshot,
     });
 }

@@ -188,7 +188,8 @@ pub(crate) struct CommonFlags {
     /// Namespace of this proxy: where its Secrets are looked up [gateway: istio-system]
     #[arg(long, value_name = "NS", value_parser = settings::parse_name)]
     pub(crate) namespace: Option<String>,
-    /// Labels of this proxy, which Gateway selectors are compared with [gateway: istio=ingressgateway]
+    /// Labels of this proxy, which Gateway selectors are compared with [gateway: istio=ingressgateway; with --config also
+    /// what the Gateways there select]
     #[arg(long, value_name = "K=V,...", value_parser = settings::parse_labels)]
     pub(crate) labels: Option<settings::LabelList>,
     /// Service account of this proxy [gateway: istio-ingressgateway]
@@ -264,6 +265,9 @@ pub(crate) struct CheckFlags {
     /// Files or folders of YAML or JSON
     #[arg(value_name = "PATH", required = true)]
     pub(crate) paths: Vec<PathBuf>,
+    /// The files are all there is: a Secret, host, subset or Gateway that is named and not in them is an error
+    #[arg(long)]
+    pub(crate) complete: bool,
     /// How problems are printed
     #[arg(long, value_name = "FORMAT", default_value = "text", value_enum)]
     pub(crate) output: CheckOutput,
@@ -297,15 +301,19 @@ pub(crate) struct DescribeFlags {
 
 /// `sluice status`.
 #[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct StatusFlags {
+    /// What to do about it.
+    #[command(subcommand)]
+    pub(crate) action: Option<StatusAction>,
     /// Kubeconfig file to use [that of the pod, of $KUBECONFIG or ~/.kube/config]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     pub(crate) kubeconfig: Option<PathBuf>,
     /// Context of the kubeconfig [its current one]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", global = true)]
     pub(crate) context: Option<String>,
     /// Only gateways of this namespace
-    #[arg(long, value_name = "NS", value_parser = settings::parse_name)]
+    #[arg(long, value_name = "NS", global = true, value_parser = settings::parse_name)]
     pub(crate) namespace: Option<String>,
     /// Ask the admin pages of these running proxies instead of an API server; may be given several times
     #[arg(long, value_name = "ADDR:PORT", value_parser = settings::parse_address, conflicts_with_all = ["kubeconfig", "context", "namespace"])]
@@ -313,6 +321,18 @@ pub(crate) struct StatusFlags {
     /// How replicas are printed
     #[arg(long, value_name = "FORMAT", default_value = "text", value_enum)]
     pub(crate) output: CheckOutput,
+}
+
+/// What `sluice status` can do but list.
+#[derive(Clone, Debug, Eq, PartialEq, Subcommand)]
+pub(crate) enum StatusAction {
+    /// Take a gateway's conditions off all objects, because it goes for good: the chart does it before `helm uninstall`
+    Withdraw {
+        /// The gateway's Deployment or DaemonSet [$WORKLOAD_NAME, istio-ingressgateway]; its namespace is --namespace
+        /// [that of the pod, istio-system]
+        #[arg(long, value_name = "NAME", value_parser = settings::parse_name)]
+        name: Option<String>,
+    },
 }
 
 /// What `sluice describe` can describe.

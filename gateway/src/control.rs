@@ -1,6 +1,12 @@
 //! The control loop: a change arrives, is compiled, joined with certificates, and put in force; sockets follow.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use routing::{
@@ -18,7 +24,12 @@ use crate::{
     acme::{self, Acme},
     applied::{self, Applied},
     assembly,
-    net::listen::{Door, bind},
+    net::{
+        holder,
+        listen::{Door, Standing, bind},
+        standing,
+    },
+    problem_log, selectors,
     settings::{Settings, SourceSettings},
     source::{Source, audit::Audit, identity::FileWatch},
     status::Status,
@@ -37,11 +48,13 @@ const BIND_AGAIN: Duration = Duration::from_secs(1);
 const IDENTITY_AGAIN: Duration = Duration::from_millis(250);
 /// Certificates end without any change of configuration: how often they are looked at.
 const LOOK_AGAIN: Duration = Duration::from_secs(3600);
+/// Complaints about certificates in one install that are told one by one.
+const MOST_COMPLAINTS: usize = 50;
 
 /// A socket in use, on every worker.
 struct Open {
     door: Door,
-    stop: watch::Sender<bool>,
+    standing: watch::Sender<Standing>,
 }
 
 /// See the module.
@@ -184,6 +197,7 @@ impl Control {
                     return false;
                 }
                 info!(principal = identity.spiffe.as_deref().unwrap_or("none"), "workload identity loaded");
+                identity.remarks.iter().for_each(|remark| warn!("workload identity: {remark}"));
                 self.trust.set_identity(Arc::new(identity));
                 true
             }
@@ -207,6 +221,11 @@ impl Control {
         let digest = (compiled.snapshot.digest, self.resources.order(), identity);
         let mut problems = self.source_problems.clone();
         problems.extend(compiled.problems);
+        if let SourceSettings::Files(_) = self.settings.source
+            && proxy.is_gateway()
+        {
+            problems.extend(selectors::left_out(&self.resources, &proxy.labels));
+        }
         self.compiled = (proxy, problems);
         if self.digest == Some(digest) && !trust_changed {
             self.shared.telemetry.metrics().reload(Reload::Unchanged);
@@ -297,35 +316,50 @@ impl Control {
         ]);
     }
 
-    /// Says every problem once: when it appears.
+    /// Says every problem once, when it appears, as far as anybody would read it.
     fn report(&self, problems: &[Problem]) {
-        for problem in self.status.unknown(problems) {
+        let lines = problem_log::lines(&self.status.unknown(problems));
+        for problem in lines.told {
+            let line = problem.line();
             match problem.severity {
-                Severity::Error => error!("{problem}"),
-                Severity::Warning => warn!("{problem}"),
-                Severity::Info => info!("{problem}"),
+                Severity::Error => error!("{line}"),
+                Severity::Warning => warn!("{line}"),
+                Severity::Info => info!("{line}"),
             }
+        }
+        if let Some(rest) = lines.rest {
+            warn!("{rest}");
         }
     }
 
     fn complain(&mut self, complaints: Vec<Complaint>) {
-        for complaint in complaints.iter().filter(|complaint| !self.complaints.contains(complaint)) {
+        let known: HashSet<&Complaint> = self.complaints.iter().collect();
+        let new: Vec<&Complaint> = complaints.iter().filter(|complaint| !known.contains(complaint)).collect();
+        for complaint in new.iter().take(MOST_COMPLAINTS) {
             warn!(subject = %complaint.subject, "{}", complaint.message);
+        }
+        if let more @ 1.. = new.len().saturating_sub(MOST_COMPLAINTS) {
+            warn!("the same kind of trouble with {more} more certificates; `sluice certs` lists them");
         }
         self.complaints = complaints;
     }
 
     /// Opens the sockets that the snapshot asks for and closes the others.
     async fn follow_sockets(&mut self) -> Result<()> {
-        let wanted = assembly::doors(&self.settings, &self.shared.live.pin().snapshot);
+        let installed = self.shared.live.pin();
+        let wanted = assembly::doors(&self.settings, &installed.snapshot);
         self.open.retain(|address, open| {
             let stays = wanted.get(address) == Some(&open.door);
             if !stays {
                 info!(listener = %address, "listener closes");
-                open.stop.send_replace(true);
+                open.standing.send_modify(|standing| standing.closing = true);
             }
             stays
         });
+        for open in self.open.values() {
+            let rules = standing::rules(&installed, open.door);
+            open.standing.send_if_modified(|standing| std::mem::replace(&mut standing.rules, rules) != rules);
+        }
         self.bind_failures.retain(|address, _| wanted.contains_key(address));
         for (address, door) in wanted {
             if !self.open.contains_key(&address) {
@@ -340,30 +374,33 @@ impl Control {
         let sockets = match bind(address, self.workers.len()) {
             Ok(sockets) => sockets,
             Err(cause) => {
-                let text = format!("{address} cannot be bound: {cause}{}", hint(&cause, address));
-                if self.bind_failures.get(&address) != Some(&text) {
+                let text = format!("{address} cannot be bound: {cause}");
+                // Who has it is found out once, since it is tried every second.
+                if !self.bind_failures.get(&address).is_some_and(|known| known.starts_with(&text)) {
+                    let text = text + &hint(&cause, address);
                     error!("{text}");
+                    self.bind_failures.insert(address, text);
                 }
-                self.bind_failures.insert(address, text);
                 return Ok(());
             }
         };
-        let (stop, stopped) = watch::channel(false);
+        let rules = standing::rules(&self.shared.live.pin(), door);
+        let (standing, stands) = watch::channel(Standing { closing: false, rules });
         let open = Arc::new(());
         for (worker, listener) in self.workers.iter().zip(sockets) {
-            let listen = Listen { listener, door, stop: stopped.clone(), open: Arc::clone(&open) };
+            let listen = Listen { listener, address, door, standing: stands.clone(), open: Arc::clone(&open) };
             worker.send(listen).await.ok().context("a worker thread has ended")?;
         }
         info!(listener = %address, ?door, "listening");
         self.bind_failures.remove(&address);
-        self.open.insert(address, Open { door, stop });
+        self.open.insert(address, Open { door, standing });
         Ok(())
     }
 
     /// Closes every socket; what is in flight goes on.
     pub(crate) fn close(&mut self) {
         for open in self.open.values() {
-            open.stop.send_replace(true);
+            open.standing.send_modify(|standing| standing.closing = true);
         }
     }
 }
@@ -378,7 +415,7 @@ fn hint(cause: &std::io::Error, address: SocketAddr) -> String {
             )
         }
         std::io::ErrorKind::AddrInUse => {
-            "; another process has it: end that, or map the port with --port-map".to_owned()
+            format!("; {}", holder::advice(cause, address, "map the port with --port-map"))
         }
         std::io::ErrorKind::AddrNotAvailable => "; this machine does not have that address".to_owned(),
         _ => String::new(),

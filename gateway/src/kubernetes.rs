@@ -2,16 +2,18 @@
 //!
 //! ```text
 //! client ── reflect (one watch per kind) ──┐
-//!       └── secrets (names; then one by one) ┴─> objects ── source (the same two functions as the files')
+//!       └── secrets (names; then contents) ─┴─> objects ── source (the same two functions as the files')
 //!
 //! applied ── report (a thread) ─┬ replicas: a Lease of each ─┐
 //!                               ├ lease: who leads            │ who is alive, with what
 //!                               └ the leader: conditions ── publish, events, certificates (acme) ── vault
+//!                                                              └ write ── withdraw (when a gateway goes for good)
 //! ```
 
 pub(crate) mod client;
 mod conditions;
 mod events;
+mod kinds;
 mod lease;
 mod objects;
 pub(crate) mod once;
@@ -24,3 +26,5 @@ mod secrets;
 pub(crate) mod source;
 pub(crate) mod told;
 pub(crate) mod vault;
+pub(crate) mod withdraw;
+mod write;

@@ -29,9 +29,9 @@ pub(crate) struct Settings {
     pub(crate) name: String,
     /// Namespace. Gateway default: `istio-system`; sidecar default: the namespace in `--workload`.
     pub(crate) namespace: String,
-    /// Labels that selectors are compared with. Gateway default: `istio=ingressgateway`; sidecar default: none, which
-    /// means the labels of the workload in the configuration.
-    pub(crate) labels: BTreeMap<String, String>,
+    /// Labels that selectors are compared with. `None`: for a gateway with files what the Gateways there select, else
+    /// `istio=ingressgateway`; for a sidecar the labels of the workload in the configuration.
+    pub(crate) labels: Option<BTreeMap<String, String>>,
     /// Gateway default: `istio-ingressgateway`; sidecar default: empty, which means the service account
     /// of the workload in the configuration.
     pub(crate) service_account: String,
@@ -145,6 +145,9 @@ pub(crate) enum AccessLogFormat {
     Json,
 }
 
+/// Name and namespace of the gateway's workload when neither flags nor the pod tell.
+const GATEWAY: [&str; 2] = ["istio-ingressgateway", "istio-system"];
+
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const ANY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
@@ -156,9 +159,8 @@ impl Settings {
     pub(crate) fn gateway(flags: GatewayFlags) -> Result<Self, String> {
         let defaults = Defaults {
             role: RoleSettings::Gateway,
-            name: "istio-ingressgateway".to_owned(),
-            namespace: "istio-system".to_owned(),
-            labels: BTreeMap::from([("istio".to_owned(), "ingressgateway".to_owned())]),
+            name: GATEWAY[0].to_owned(),
+            namespace: GATEWAY[1].to_owned(),
             service_account: "istio-ingressgateway".to_owned(),
         };
         if let Some(hooks) = &flags.acme_hooks {
@@ -186,7 +188,6 @@ impl Settings {
         let defaults = Defaults {
             name: name.clone(),
             namespace: namespace.clone(),
-            labels: BTreeMap::new(),
             service_account: String::new(),
             role: RoleSettings::Sidecar {
                 namespace,
@@ -213,7 +214,7 @@ impl Settings {
             source,
             name: flags.name.or(pod.workload).unwrap_or(defaults.name),
             namespace: flags.namespace.or(pod.namespace).unwrap_or(defaults.namespace),
-            labels: flags.labels.map(|it| it.0).or(pod.labels).unwrap_or(defaults.labels),
+            labels: flags.labels.map(|it| it.0).or(pod.labels),
             service_account: flags.service_account.or(pod.service_account).unwrap_or(defaults.service_account),
             trust_domain: flags.trust_domain,
             identity_dir: flags.identity_dir,
@@ -247,12 +248,36 @@ pub(crate) fn only_with_kubernetes(flag: &str, given: bool) -> Result<(), String
     if given { Err(format!("{flag} is about an API server; give --kubernetes instead of --config")) } else { Ok(()) }
 }
 
+/// A gateway whose conditions are taken back.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Whose {
+    /// Its namespace.
+    pub(crate) namespace: String,
+    /// Its Deployment or DaemonSet.
+    pub(crate) workload: String,
+    /// Who does it: the name that stands in the Lease meanwhile.
+    pub(crate) replica: String,
+}
+
+/// Whose conditions are taken back: what the flags name, else what the pod is, else the usual gateway.
+///
+/// # Errors
+/// A sentence about what the downward API tells.
+pub(crate) fn whose(namespace: Option<String>, name: Option<String>) -> Result<Whose, String> {
+    let pod = Downward::read()?;
+    let [usual_name, usual_namespace] = GATEWAY.map(str::to_owned);
+    Ok(Whose {
+        namespace: namespace.or(pod.namespace).unwrap_or(usual_namespace),
+        workload: name.or(pod.workload).unwrap_or(usual_name),
+        replica: pod.name.unwrap_or_else(|| format!("withdrawal-{:016x}", fastrand::u64(..))),
+    })
+}
+
 /// What differs between the roles when a flag is not given.
 struct Defaults {
     role: RoleSettings,
     name: String,
     namespace: String,
-    labels: BTreeMap<String, String>,
     service_account: String,
 }
 

@@ -2,6 +2,7 @@
 //! it; it never decides what the configuration means (that is `routing::compile`).
 
 pub(crate) mod audit;
+pub(crate) mod bounded;
 pub(crate) mod files;
 pub(crate) mod identity;
 mod trail;

@@ -1,8 +1,11 @@
 //! What the admin pages tell of this process.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use routing::problem::Problem;
@@ -59,7 +62,8 @@ impl Status {
     /// Those of these problems that were not there before.
     pub(crate) fn unknown<'a>(&self, problems: &'a [Problem]) -> Vec<&'a Problem> {
         let told = self.told();
-        problems.iter().filter(|problem| !told.problems.contains(problem)).collect()
+        let known: HashSet<&Problem> = told.problems.iter().collect();
+        problems.iter().filter(|problem| !known.contains(problem)).collect()
     }
 
     /// What is wrong with the configuration now.

@@ -8,8 +8,9 @@ use divan::Bencher;
 use http::HeaderMap;
 use routing::{
     compile::{Proxy, compile},
+    request::RequestView,
     resources::Resources,
-    table::{RequestView, RouteTable},
+    table::RouteTable,
 };
 
 const COUNTS: [usize; 3] = [1, 100, 10_000];

@@ -1,5 +1,6 @@
 //! Resources to snapshot: one pure function that collects every problem and never stops at one.
 
+mod absent;
 mod certificates;
 mod clusters;
 mod conditions;
@@ -40,7 +41,7 @@ pub use workloads::{WorkloadFacts, WorkloadPort, entry_facts, pod_facts, templat
 
 use context::Context;
 
-use crate::{problem::Problem, resources::Resources, snapshot::Snapshot};
+use crate::{problem::Problem, re2, resources::Resources, snapshot::Snapshot};
 
 /// A snapshot, and what was wrong on the way to it.
 #[derive(Debug, Default)]
@@ -71,6 +72,7 @@ pub fn compile(resources: &Resources, proxy: &Proxy) -> Compiled {
     }
     snapshot.names = context.endpoints.names();
     snapshot.clusters = context.clusters.into_all();
+    re2::compiled();
     Compiled { snapshot, problems: context.report.into_problems() }
 }
 

@@ -11,6 +11,7 @@
 
 pub mod api;
 pub mod problem;
+pub mod request;
 pub mod resources;
 
 pub mod compile;
@@ -20,6 +21,7 @@ pub mod acme;
 pub mod balance;
 pub mod host;
 pub mod inbound;
+mod memo;
 pub mod path;
 pub mod pattern;
 pub mod re2;

@@ -6,7 +6,7 @@ use http::HeaderName;
 
 use crate::{
     re2::Expression,
-    table::{Headers, RequestView},
+    request::{Headers, RequestView},
 };
 
 /// Compiled Istio `StringMatch`.

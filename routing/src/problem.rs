@@ -86,7 +86,7 @@ impl fmt::Display for Place {
 }
 
 /// One thing that is wrong, or worth knowing, about one object.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Problem {
     /// Stable name for programs, as `unknown-field`.
     pub code: &'static str,
@@ -100,6 +100,42 @@ pub struct Problem {
     pub place: Option<Place>,
     /// A sentence that says what is wrong and what would be right.
     pub message: String,
+}
+
+/// Most bytes of a message or of a field's path that are kept: what people write may stand in both.
+const LONGEST: usize = 2048;
+/// How much of the end is kept of a longer one, where what would be right often stands.
+const END: usize = 256;
+
+impl Problem {
+    /// The same with a message and a field that can be read, however long what they quote is.
+    pub(crate) fn clip(&mut self) {
+        clip(&mut self.message);
+        clip(&mut self.field);
+    }
+
+    /// As it is printed, without more than is readable of an endless name.
+    pub fn line(&self) -> String {
+        let mut line = self.to_string();
+        if line.len() > 2 * LONGEST {
+            clip(&mut line);
+        }
+        line
+    }
+}
+
+fn clip(text: &mut String) {
+    if text.len() <= LONGEST {
+        return;
+    }
+    let boundary = |mut at: usize| {
+        while !text.is_char_boundary(at) {
+            at -= 1;
+        }
+        at
+    };
+    let (begin, end) = (boundary(LONGEST - END), boundary(text.len() - END));
+    *text = format!("{}... ({} bytes left out) ...{}", &text[..begin], end - begin, &text[end..]);
 }
 
 /// `file:line:column: error: VirtualService ns/name spec.http[0].route: message [code]`.
@@ -213,6 +249,20 @@ mod tests {
     fn prints_place_severity_object_field_message_and_code() {
         let text = "web.yaml:3:7: error: VirtualService cargo/web spec.http[0].route: nothing here [bad-value]";
         assert_eq!(problem(3).to_string(), text);
+    }
+
+    #[test]
+    fn a_message_that_quotes_something_long_keeps_its_begin_and_its_end() {
+        let mut long = problem(3);
+        long.message = format!("`{}` is no host; write a name", "ä".repeat(3 << 20));
+        long.clip();
+        assert!(long.message.len() < LONGEST + 64, "{}", long.message.len());
+        assert!(long.message.starts_with("`ää") && long.message.ends_with("ä` is no host; write a name"));
+        assert!(long.message.contains(" bytes left out) ..."));
+        let short = problem(3);
+        let mut same = short.clone();
+        same.clip();
+        assert_eq!(same, short);
     }
 
     #[test]

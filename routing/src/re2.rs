@@ -1,6 +1,6 @@
 //! Regular expressions as Istio's proxies read them: RE2's language, over bytes that are UTF-8 or not.
 
-use std::{fmt, sync::Arc};
+use std::{cell::RefCell, fmt, sync::Arc};
 
 use regex_automata::{
     Input,
@@ -16,6 +16,8 @@ use self::{
     parse::{Parsed, parse},
     substitution::Piece,
 };
+
+use crate::memo::Memo;
 
 mod class;
 mod fault;
@@ -43,9 +45,12 @@ impl Expression {
     /// # Errors
     /// It is no RE2 expression, or too large.
     pub fn whole(text: &str) -> Result<Self, Fault> {
-        let Parsed { hir, groups, .. } = read(text)?;
-        let hir = Hir::concat(vec![Hir::look(Look::Start), hir, Hir::look(Look::End)]);
-        compile(text, groups, &hir, WhichCaptures::None)
+        let make = || {
+            let Parsed { hir, groups, .. } = read(text)?;
+            let hir = Hir::concat(vec![Hir::look(Look::Start), hir, Hir::look(Look::End)]);
+            compile(text, groups, &hir, WhichCaptures::None)
+        };
+        WHOLE.with_borrow_mut(|known| known.get(text, make))
     }
 
     /// An expression that may match anywhere (Istio's `uriRegexRewrite.match`).
@@ -105,6 +110,17 @@ impl Expression {
         // Only `\C` can leave a part of a character.
         String::from_utf8_lossy(&out).into_owned()
     }
+}
+
+thread_local! {
+    /// The expressions of the configuration that this thread compiled last: they are the dearest part of it, and most are in
+    /// the next one, too.
+    static WHOLE: RefCell<Memo<Expression>> = RefCell::default();
+}
+
+/// A configuration is compiled: expressions that are not in it may be forgotten.
+pub(crate) fn compiled() {
+    WHOLE.with_borrow_mut(Memo::turn);
 }
 
 fn read(text: &str) -> Result<Parsed, Fault> {

@@ -9,17 +9,22 @@
 mod class;
 mod digest;
 mod document;
+mod foreign;
 mod parse;
 mod position;
 mod source;
 mod store;
 mod table;
+mod template;
 mod yaml;
 
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use crate::api::{
     Deployment, DestinationRule, EndpointSlice, Gateway, Issuer, ObjectMeta, PeerAuthentication, Pod, Secret, Service,
@@ -30,8 +35,10 @@ use crate::problem::{ObjectRef, Place, Problem, Problems, Severity};
 pub use class::Kind;
 pub use parse::{Parsed, parse_file, parse_object};
 pub use source::Source;
+pub(crate) use source::forget_places;
 pub use store::Store;
 pub use table::Table;
+pub use template::patch_files;
 
 /// One object: what it says about itself, what it asks for, and where it was written.
 #[derive(Clone, Debug)]
@@ -161,6 +168,29 @@ impl AnyObject {
     }
 }
 
+/// Whether what was read is all there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Extent {
+    /// All there is, as an API server has it: what is not here does not exist.
+    #[default]
+    Whole,
+    /// A part, as a folder of a repository is: Secrets and the objects of others may be elsewhere.
+    Part,
+}
+
+/// A document that gave no object, although it says which object it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// Kind, namespace and name.
+    pub object: ObjectRef,
+    /// Hosts that it would have had, as written.
+    pub hosts: Vec<String>,
+    /// Where its first error is; `None` when it did not come from a file.
+    pub place: Option<Place>,
+    /// It is a template or a patch, which is not read, and nothing is wrong with it.
+    pub skipped: bool,
+}
+
 /// All objects, by kind.
 #[derive(Clone, Debug, Default)]
 pub struct Resources {
@@ -191,6 +221,8 @@ pub struct Resources {
     digest: u64,
     order: u64,
     kept: BTreeSet<ObjectRef>,
+    rejected: BTreeMap<ObjectRef, Rejection>,
+    extent: Extent,
 }
 
 impl Resources {
@@ -255,6 +287,22 @@ impl Resources {
     /// Objects whose newest version is broken, so that it is their last good one which is here.
     pub fn kept(&self) -> &BTreeSet<ObjectRef> {
         &self.kept
+    }
+
+    /// Documents that were rejected and of which no good version is here.
+    pub fn rejected(&self) -> &BTreeMap<ObjectRef, Rejection> {
+        &self.rejected
+    }
+
+    /// Whether this is all there is.
+    pub fn extent(&self) -> Extent {
+        self.extent
+    }
+
+    /// The same objects, as all there is or as a part of it.
+    #[must_use]
+    pub fn with_extent(self, extent: Extent) -> Self {
+        Self { extent, ..self }
     }
 
     /// Reads files once, as (name, text): for `check` and for tests. Problems come sorted by place.

@@ -7,8 +7,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use crate::{
     host::strip_port,
     re2::{Expression, Substitution},
-    snapshot::ClusterId,
-    table::RequestView,
+    request::RequestView,
+    upstream::ClusterId,
 };
 
 /// One compiled `HTTPRoute`.

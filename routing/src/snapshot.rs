@@ -2,7 +2,12 @@
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
-use crate::{acme::Ordered, inbound::Inbound, table::RouteTable, upstream::Cluster};
+use crate::{
+    acme::Ordered,
+    inbound::Inbound,
+    table::RouteTable,
+    upstream::{Cluster, ClusterId},
+};
 
 /// One compiled configuration of one proxy.
 #[derive(Debug, Default)]
@@ -24,10 +29,6 @@ pub struct Snapshot {
     /// How this proxy describes itself in metrics.
     pub workload: Workload,
 }
-
-/// Index into [`Snapshot::clusters`].
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub struct ClusterId(pub u32);
 
 impl Snapshot {
     /// The cluster a route names. Ids come from the same compilation, so the index always exists.
@@ -100,6 +101,8 @@ pub enum CertificateSource {
     Workload,
     /// The Secret (named here) does not exist or lacks its keys: handshakes are refused until it does.
     Missing(String),
+    /// The server was rejected, with a problem that says why: its hosts are refused, whatever wildcard there is beside it.
+    Rejected,
     /// An issuer will fill the Secret, which is not there yet: see [`Ordered`].
     Pending {
         /// `namespace/name`.

@@ -5,46 +5,14 @@ mod segment;
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
-
 use crate::{
     host::{HostMap, bare},
     pattern::RouteMatch,
+    request::RequestView,
     rule::Rule,
 };
 
 use index::PathIndex;
-
-/// What of a request the rules can look at.
-#[derive(Clone, Copy, Debug)]
-pub struct RequestView<'a> {
-    /// Method.
-    pub method: &'a str,
-    /// `http` or `https`.
-    pub scheme: &'a str,
-    /// Host header or `:authority`, with its port when it has one.
-    pub authority: &'a str,
-    /// Normalised path without query and fragment.
-    pub path: &'a str,
-    /// Query without `?`; empty = none.
-    pub query: &'a str,
-    /// Port of the Gateway server (gateways) or of the service (sidecars).
-    pub port: u16,
-    /// Headers.
-    pub headers: &'a dyn Headers,
-}
-
-/// Header fields as conditions look at them: a plain map, or whatever form the data path keeps a head in.
-pub trait Headers: std::fmt::Debug + Sync {
-    /// The value of the `number`th field of a name, from 0, in the order of the message.
-    fn nth<'a>(&'a self, name: &HeaderName, number: usize) -> Option<&'a [u8]>;
-}
-
-impl Headers for HeaderMap {
-    fn nth<'a>(&'a self, name: &HeaderName, number: usize) -> Option<&'a [u8]> {
-        self.get_all(name).iter().nth(number).map(HeaderValue::as_bytes)
-    }
-}
 
 /// All hosts of one listener.
 #[derive(Debug, Default)]

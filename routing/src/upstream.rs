@@ -4,6 +4,10 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use crate::snapshot::{RootsSource, Workload};
 
+/// Index into [`crate::snapshot::Snapshot::clusters`].
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct ClusterId(pub u32);
+
 /// One subset of one port of one service (Envoy's word; Istio names it `outbound|port|subset|host`).
 #[derive(Debug)]
 pub struct Cluster {

@@ -91,6 +91,11 @@ impl Mesh {
         self.cluster.as_ref().expect("this mesh has an API server").use_token(&token);
     }
 
+    /// A kubeconfig file with the token of the proxies.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.cluster.as_ref().expect("this mesh has an API server").kubeconfig()
+    }
+
     /// What the API server refused so far, as verb, resource and namespace. Of a real one nothing is known: there a
     /// missing right shows in what is served alone.
     pub fn refusals(&self) -> Vec<String> {

@@ -61,6 +61,9 @@ async fn every_printed_command_works_as_printed() {
         let answered = answers.iter().any(|(code, printed)| *code == 0 && printed.contains(&format!("\"{service}\"")));
         assert!(answered, "{service} does not answer:\n{all}");
     }
+    let (host, https) = (demo.facts["host"].as_str().unwrap_or_default(), &demo.facts["https_port"]);
+    let location = format!("location: https://{host}:{https}/");
+    assert!(all.contains(&location), "httpsRedirect leads where TLS is spoken:\n{all}");
     assert!(all.contains("spiffe://cluster.local/ns/"), "the peer's identity is shown:\n{all}");
     let refused = answers.iter().filter(|(code, _)| *code != 0).count();
     assert_eq!(refused, 1, "exactly one command shows a refusal, plain text to a STRICT sidecar:\n{all}");

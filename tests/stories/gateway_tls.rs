@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use harness::{
     client::{Client, get},
-    eventually::within,
+    eventually::{eventually, within},
     mesh::{HOST, Mesh, SHOP},
     tls_peer::TlsClient,
     yaml::{self, virtual_service},
@@ -129,6 +129,40 @@ async fn https_redirect_answers_301_with_host_path_and_query_kept() {
 
     assert_eq!(reply.code(), 301);
     assert_eq!(reply.header("location"), "https://shop.example.com/a/b?c=d");
+}
+
+#[tokio::test]
+async fn a_redirect_to_https_never_names_the_port_that_speaks_no_tls() {
+    let mesh = Mesh::with_edge();
+    let plain = "- port: {number: 80, name: http, protocol: HTTP}\n  hosts: [\"*.example.com\"]\n";
+    let redirecting = format!("{plain}  tls: {{httpsRedirect: true}}\n");
+    mesh.write("edge.yaml", &gateway("edge", &(redirecting.clone() + &https("shop", "*.example.com", "edge-cert"))));
+    mesh.routes(HELLO);
+    let _gateway = mesh.gateway().await;
+    let location = async |host: &str| {
+        let reply = mesh.plain_browser().get(&format!("http://{host}/a?b")).await;
+        reply.header("location").to_owned()
+    };
+    // The stories' gateways have the port map of the demo: 80 is seen as 8080 and 443 as 8443.
+    assert_eq!(location("shop.example.com:8080").await, "https://shop.example.com:8443/a?b");
+    assert_eq!(location("shop.example.com").await, "https://shop.example.com/a?b");
+    assert_eq!(location("shop.example.com:8000").await, "https://shop.example.com:8000/a?b", "as it was sent");
+
+    // The same by a route.
+    mesh.write("edge.yaml", &gateway("edge", &(plain.to_owned() + &https("shop", "*.example.com", "edge-cert"))));
+    mesh.routes("- redirect: {scheme: https, uri: /c}");
+    eventually("the route is live", async || {
+        location("shop.example.com:8080").await == "https://shop.example.com:8443/c?b"
+    })
+    .await;
+    assert_eq!(location("shop.example.com:8000").await, "https://shop.example.com:8000/c?b");
+
+    // And nobody speaks TLS for this host.
+    mesh.write("edge.yaml", &gateway("edge", &redirecting));
+    eventually("the listener is gone", async || {
+        location("shop.example.com:8080").await == "https://shop.example.com:8080/a?b"
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -329,7 +363,8 @@ async fn a_connection_without_a_certificate_cannot_carry_requests_for_a_mutual_h
     let met = Client::https(mesh.block.at(1, 8443), known);
     let mut connection = met.connect("guarded.example.com").await.expect("its certificate is good");
     assert_eq!(connection.send(get(GUARDED)).await.expect("an answer").code(), 200);
-    assert_eq!(connection.send(get(OPEN)).await.expect("what is open is open to all").code(), 200);
+    let open = connection.send(get(OPEN)).await.expect("an answer");
+    assert_eq!(open.code(), 421, "what the guarded server knows of its client is nothing to the open one");
 }
 
 /// The status of a request over TLS without SNI; `None` when the handshake is refused.

@@ -2,6 +2,7 @@
 
 use harness::{
     client::Client,
+    eventually::eventually,
     grpc::Grpc,
     mesh::{HOST, Mesh, SHOP},
     origin::Origin,
@@ -65,7 +66,7 @@ async fn a_server_with_the_wrong_identity_is_refused_with_503_and_a_reason() {
     assert_eq!(reply.code(), 503);
     assert!(origin.requests().is_empty());
     let told = async || (gateway.access_log() + &gateway.log()).contains("sa/impostor");
-    harness::eventually::eventually("the access log names the wrong identity", told).await;
+    eventually("the access log names the wrong identity", told).await;
     assert!(gateway.access_log().contains(" UF "), "{}", gateway.access_log());
 }
 
@@ -171,6 +172,35 @@ async fn simple_tls_verifies_the_name_of_the_server() {
     assert_eq!(mesh.browser().status(SHOP).await, 200);
     assert_eq!(origin.handshakes()[0].sni.as_deref(), Some("api.partner.example"));
     assert_eq!(origin.handshakes()[0].client, None);
+}
+
+#[tokio::test]
+async fn simple_tls_with_sni_verifies_that_name() {
+    let mesh = Mesh::with_edge();
+    let ca = mesh.config.write("partner-ca.pem", mesh.pki.edge.root_pem());
+    let _gateway = mesh.gateway().await;
+    // What is asked for, what the server shows, and whether something says otherwise. 200 and 503 take turns, so that each is
+    // seen to come.
+    let cases = [
+        ("partner.example", "partner.example", "", 200),
+        ("partner.example", "api.partner.example", "", 503),
+        ("www.partner.example", "*.partner.example", "", 200),
+        ("api.partner.example", "somebody.else.example", "", 503),
+        ("partner.example", "somebody.else.example", ", subjectAltNames: [somebody.else.example]", 200),
+        ("partner.example", "somebody.else.example", ", insecureSkipVerify: true", 200),
+    ];
+    for ((sni, shown, more, status), port) in cases.into_iter().zip(9450..) {
+        let address = mesh.block.at(50, port);
+        let origin = Origin::tls(address, tls_peer::server(&mesh.pki.server(&[shown]), None, &["http/1.1"])).await;
+        let ca = if more.contains("Skip") { String::new() } else { format!(", caCertificates: {}", ca.display()) };
+        outside(&mesh, address, &format!("{{mode: SIMPLE, sni: {sni}{ca}{more}}}"));
+        eventually(&format!("{status} when {shown} is shown for {sni}{more}"), async || {
+            let reached = mesh.browser().status(SHOP).await;
+            reached == status && (status != 200 || origin.handshakes().iter().any(|it| it.sni.as_deref() == Some(sni)))
+        })
+        .await;
+        assert_eq!(origin.requests().is_empty(), status != 200, "{sni} {shown}");
+    }
 }
 
 #[tokio::test]

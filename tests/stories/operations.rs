@@ -23,6 +23,28 @@ async fn line(shop: &Shop, text: &str) -> String {
 }
 
 #[tokio::test]
+async fn a_port_that_somebody_has_is_told_with_the_process_that_has_it() {
+    let mesh = Mesh::with_edge();
+    mesh.routes("- directResponse: {status: 200}");
+    let address = mesh.block.at(1, 8443);
+    let taken = tokio::net::TcpListener::bind(address).await.expect("the address is free");
+    let gateway = mesh.launch_gateway(&[]);
+
+    gateway.logs(&format!("{address} cannot be bound")).await;
+    let own = std::fs::read_to_string("/proc/self/comm").expect("Linux");
+    let holder =
+        format!("process {} (`{}`) has it: end that, or map the port with --port-map", std::process::id(), own.trim());
+    let log = gateway.log();
+    assert!(log.contains(&holder), "{log}");
+    let readiness = async || gateway.readiness().await.map(|it| it.text()).unwrap_or_default();
+    eventually("readiness says it too", async || readiness().await.contains(&holder)).await;
+
+    drop(taken);
+    eventually("it is had as soon as it can be", async || mesh.browser().send(get(SHOP)).await.is_ok()).await;
+    assert_eq!(gateway.log().matches("cannot be bound").count(), 1, "and was told once: {}", gateway.log());
+}
+
+#[tokio::test]
 async fn the_access_log_is_istios_text_format() {
     let shop = Shop::open().await;
     let call = harness::client::request("GET", &format!("{SHOP}/page?x=y"))

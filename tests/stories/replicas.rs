@@ -208,6 +208,60 @@ async fn a_replica_that_ends_hands_the_leadership_over_at_once() {
     assert_eq!(replicas(api).await.len(), 1, "the Lease of the replica that ended is gone");
 }
 
+/// Types of the conditions of an object.
+async fn conditions(api: &Cluster, kind: &str, [namespace, name]: [&str; 2]) -> Vec<String> {
+    let object = api.get(kind, namespace, name).await.expect("the object is there");
+    let all = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    all.iter().filter_map(|it| it["type"].as_str().map(str::to_owned)).collect()
+}
+
+#[tokio::test]
+async fn a_gateway_that_goes_for_good_takes_back_what_it_told_and_nothing_else() {
+    let mesh = scene().await;
+    let api = mesh.api();
+    let gateway = replica(&mesh, 1).await;
+    wait(api, "Gateway", EDGE, "Programmed", "True").await;
+    wait(api, "VirtualService", ROUTES, "Programmed", "True").await;
+    let leader = holder(api).await;
+    let foreign = serde_json::json!({"type": "Reconciled", "status": "True", "reason": "x", "message": "y"});
+    let mut all = api.get("VirtualService", ROUTES[0], ROUTES[1]).await.expect("it is there")["status"].take();
+    all["conditions"].as_array_mut().expect("conditions").push(foreign);
+    api.patch_status("VirtualService", ROUTES, &serde_json::json!({"conditions": all["conditions"]})).await;
+    // Told by the gateways of another workload.
+    let other = documents(&edge_gateway("edge-cert", &["other.example.org"])).remove(0);
+    let told = serde_json::json!({"type": "Programmed", "status": "True", "reason": "x", "message": "y"});
+    let mut other = serde_json::json!({"apiVersion": other["apiVersion"], "kind": "Gateway", "spec": other["spec"]});
+    other["metadata"] = serde_json::json!({"name": "other", "namespace": EDGE[0]});
+    other["spec"]["selector"] = serde_json::json!({"istio": "another"});
+    api.insert(vec![other]).await;
+    api.patch_status("Gateway", [EDGE[0], "other"], &serde_json::json!({"conditions": [told]})).await;
+
+    let config = mesh.kubeconfig().display().to_string();
+    let arguments = ["withdraw", "--kubeconfig", &config, "--namespace", OURS[0], "--name", OURS[1]];
+    let (code, text) = status(&arguments).await;
+
+    assert_eq!(
+        (code, text.as_str()),
+        (0, "The conditions of istio-system/istio-ingressgateway are gone from 2 objects.\n")
+    );
+    assert_eq!(conditions(api, "Gateway", EDGE).await, Vec::<String>::new());
+    assert_eq!(conditions(api, "VirtualService", ROUTES).await, ["Reconciled"]);
+    assert_eq!(conditions(api, "Gateway", [EDGE[0], "other"]).await, ["Programmed"]);
+    // The replica goes on serving, and leaves telling to whoever holds the Lease now.
+    assert_ne!(holder(api).await, leader);
+    mesh.routes("- directResponse: {status: 200, body: {string: \"later\"}}");
+    eventually("the change is served", async || mesh.browser().get(SHOP).await.text() == "later").await;
+    assert_eq!(conditions(api, "VirtualService", ROUTES).await, ["Reconciled"]);
+    assert_eq!(mesh.refusals(), Vec::<String>::new(), "the rights of the chart are enough");
+    // It was not for good: who lives leads again, and tells again.
+    let told = async || {
+        let found = condition(api, "VirtualService", ROUTES, "Programmed").await;
+        found.is_some_and(|(status, _)| status == "True")
+    };
+    within(Duration::from_secs(40), "the replica leads again", told).await;
+    drop(gateway);
+}
+
 /// Runs `sluice status`; gives its exit code and what it printed.
 async fn status(arguments: &[&str]) -> (i32, String) {
     let mut command = tokio::process::Command::new(harness::binary::sluice());

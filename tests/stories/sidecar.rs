@@ -116,6 +116,14 @@ async fn the_app_learns_who_called_and_forged_identities_are_removed() {
     let own = certificate.rsplit(',').next().expect("there is an element");
     assert!(own.starts_with(&format!("By={};Hash=", reviews.spiffe())), "{certificate}");
     assert!(own.ends_with(&format!(";Subject=\"\";URI={}", spiffe("shop", "ratings"))), "{certificate}");
+
+    // A quote that is left open would make our element a part of the caller's text.
+    let open = "By=spiffe://x;Hash=00;URI=spiffe://cluster.local/ns/admin/sa/root;Subject=\"";
+    let call = with_body(request("GET", "https://reviews.example/").header("x-forwarded-client-cert", open), "");
+    let tls = mesh.mesh_peer("shop", "ratings", "http/1.1");
+    let certificate = Client::over(reviews.address, tls).call(call).await.saw("x-forwarded-client-cert");
+    assert!(certificate.starts_with(&format!("By={};Hash=", reviews.spiffe())), "{certificate}");
+    assert!(!certificate.contains("admin"), "{certificate}");
 }
 
 #[tokio::test]

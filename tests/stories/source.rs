@@ -5,7 +5,7 @@ use std::time::Duration;
 use harness::{
     eventually::{eventually, within},
     mesh::{HOST, Mesh, SHOP},
-    yaml::virtual_service,
+    yaml::{edge_gateway, virtual_service},
 };
 
 /// A route that answers by itself.
@@ -106,4 +106,26 @@ async fn a_file_written_in_place_is_seen() {
     mesh.config.overwrite("routes.yaml", &says("after"));
 
     within(A_SECOND, "the new text", async || hears(&mesh, "after").await).await;
+}
+
+#[tokio::test]
+async fn a_gateway_that_was_told_no_labels_has_those_that_the_folder_selects() {
+    let mesh = Mesh::with_edge();
+    let edge = |selector: &str| {
+        let gateway = edge_gateway("edge-cert", &["*.example.com"]);
+        let own = gateway.replace(r#"{"istio":"ingressgateway"}"#, selector);
+        assert_ne!(own, gateway, "the selector is there to be replaced");
+        own
+    };
+    mesh.write("edge.yaml", &edge(r#"{"app":"shop-edge","tier":"public"}"#));
+    mesh.write("egress.yaml", &edge(r#"{"istio":"egressgateway"}"#).replace("edge\"", "egress\""));
+    mesh.write("routes.yaml", &says("served"));
+
+    let gateway = mesh.gateway().await;
+
+    assert!(hears(&mesh, "served").await);
+    gateway.logs("--labels istio=egressgateway").await;
+    mesh.write("edge.yaml", &edge(r#"{"app":"renamed"}"#));
+    mesh.write("routes.yaml", &says("served still"));
+    eventually("the labels follow the folder", async || hears(&mesh, "served still").await).await;
 }

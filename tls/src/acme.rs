@@ -27,9 +27,10 @@ use http::Uri;
 use instant_acme::{AccountBuilder, AccountCredentials, ExternalAccountKey, NewAccount};
 
 use self::transport::{Attempts, Transport};
-use crate::client::system_roots;
+use crate::anchors::Anchors;
+use crate::client::{Names, system_anchors};
 use crate::pem;
-use crate::workload::trust_anchors;
+use crate::verify::ServerVerifier;
 
 pub use self::account::{Account, OrderRequest, Renewal, RevocationReason};
 pub use self::authorization::{Authorization, AuthorizationStatus, ChallengeKind, Offer};
@@ -64,12 +65,17 @@ impl Client {
         if !transport::is_https(server) {
             return Err(Error::Server(server.to_owned()));
         }
-        let roots = match roots_pem {
-            Some(pem) => pem::certificates(pem).and_then(trust_anchors).map(Arc::new),
-            None => system_roots(),
+        let anchors = match roots_pem {
+            Some(pem) => pem::bundle(pem).and_then(Anchors::new).map(Arc::new),
+            None => system_anchors(),
         };
-        let roots = roots.map_err(|error| Error::Roots(Box::new(error)))?;
-        Ok(Self { server: server.into(), host: transport::host(&uri).into(), transport: Transport::new(uri, roots)? })
+        let anchors = anchors.map_err(|error| Error::Roots(Box::new(error)))?;
+        let verifier = ServerVerifier::new(Some(anchors), roots_pem.is_some(), Names::Host);
+        Ok(Self {
+            server: server.into(),
+            host: transport::host(&uri).into(),
+            transport: Transport::new(uri, verifier)?,
+        })
     }
 
     /// Registers an account and agrees to the CA's terms of service; the same key gives the same account again.

@@ -4,17 +4,19 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, OnceLock};
 
+use rustls::ClientConfig;
 use rustls::client::Resumption;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::anchors::Anchors;
+use crate::remarks::{self, Shown};
 use crate::session::Session;
 use crate::stream::Stream;
 use crate::verify::ServerVerifier;
-use crate::workload::{WorkloadIdentity, certified_key, trust_anchors};
+use crate::workload::{WorkloadIdentity, certified_key};
 use crate::{Error, pem, provider};
 
 /// How to speak TLS to a cluster. Equal specs (and equal identities) give equal clients, so it can key a cache.
@@ -51,7 +53,8 @@ pub enum Names {
     /// One of these among its URI, DNS, e-mail or IP names; empty: any. With SPIFFE ids in the list, the certificate
     /// may have only one URI SAN.
     Sans(Vec<String>),
-    /// The name given to [`ClientTls::connect`], as web browsers check it.
+    /// The name given to [`ClientTls::connect`], as web browsers check it. A certificate without any subjectAltName is named
+    /// by its subject's common name, where [`Roots::Pem`] has it or its issuer: as curl and OpenSSL do.
     Host,
     /// Any name: the chain is enough.
     Any,
@@ -90,31 +93,44 @@ impl fmt::Debug for Certificate {
 pub struct ClientTls {
     pub(crate) config: Arc<ClientConfig>,
     pub(crate) is_name_needed: bool,
+    pub(crate) remarks: Arc<[String]>,
 }
 
 impl ClientTls {
     /// Check the spec and make the configuration; `identity` is needed for what says `Mesh`.
     pub fn build(spec: &ClientSpec, identity: Option<&WorkloadIdentity>) -> Result<Self, Error> {
-        let roots = match &spec.roots {
-            Roots::Mesh => Some(Arc::clone(&identity.ok_or(Error::NoIdentity)?.roots)),
-            Roots::System => Some(system_roots()?),
-            Roots::Pem(text) => Some(Arc::new(trust_anchors(pem::certificates(text)?)?)),
+        let anchors = match &spec.roots {
+            Roots::Mesh => Some(Arc::clone(&identity.ok_or(Error::NoIdentity)?.anchors)),
+            Roots::System => Some(system_anchors()?),
+            Roots::Pem(text) => Some(Arc::new(Anchors::new(pem::bundle(text)?)?)),
             Roots::Insecure => None,
         };
-        let is_name_needed = roots.is_some() && spec.names == Names::Host;
+        let is_chosen = matches!(spec.roots, Roots::Pem(_));
+        let mut remarks = match &anchors {
+            Some(anchors) if is_chosen => anchors.remarks.clone(),
+            _ => Vec::new(),
+        };
+        let is_name_needed = anchors.is_some() && spec.names == Names::Host;
+        let verifier = ServerVerifier::new(anchors, is_chosen, spec.names.clone());
         let builder = ClientConfig::builder_with_provider(Arc::clone(provider::provider()))
             .with_protocol_versions(&[&TLS13, &TLS12])
             .map_err(Error::Config)?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(ServerVerifier::new(roots, spec.names.clone())));
-        let mut config = match own_certificate(&spec.certificate, identity)? {
+            .with_custom_certificate_verifier(Arc::new(verifier));
+        let own = own_certificate(&spec.certificate, identity, &mut remarks)?;
+        let mut config = match own {
             None => builder.with_no_client_auth(),
             // Shown whatever CAs the server names, as Envoy does.
             Some(own) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own))),
         };
         config.alpn_protocols.clone_from(&spec.alpn);
         config.resumption = Resumption::in_memory_sessions(SESSIONS);
-        Ok(Self { config: Arc::new(config), is_name_needed })
+        Ok(Self { config: Arc::new(config), is_name_needed, remarks: remarks.into() })
+    }
+
+    /// What an operator should know of the certificates, a sentence each: parts that are not used, old versions.
+    pub fn remarks(&self) -> &[String] {
+        &self.remarks
     }
 
     /// Shake hands over `io`. An empty `sni` sends none; an IP address is verified but not sent (RFC 6066 section 3).
@@ -143,23 +159,26 @@ const SESSIONS: usize = 256;
 fn own_certificate(
     certificate: &Certificate,
     identity: Option<&WorkloadIdentity>,
+    remarks: &mut Vec<String>,
 ) -> Result<Option<Arc<CertifiedKey>>, Error> {
     match certificate {
         Certificate::None => Ok(None),
         Certificate::Mesh => Ok(Some(Arc::clone(&identity.ok_or(Error::NoIdentity)?.certified))),
         Certificate::Pem { chain, key } => {
-            Ok(Some(Arc::new(certified_key(pem::certificates(chain)?, pem::private_key(key)?)?)))
+            let chain = pem::bundle(chain)?;
+            remarks.extend(remarks::own(&chain, Shown::ToServers));
+            Ok(Some(Arc::new(certified_key(chain.certificates, pem::private_keys(key)?)?)))
         }
     }
 }
 
 /// Read on first use: parsing some 140 certificates takes milliseconds, and most meshes never need them.
-pub(crate) fn system_roots() -> Result<Arc<RootCertStore>, Error> {
-    static SYSTEM: OnceLock<Arc<RootCertStore>> = OnceLock::new();
-    if let Some(roots) = SYSTEM.get() {
-        return Ok(Arc::clone(roots));
+pub(crate) fn system_anchors() -> Result<Arc<Anchors>, Error> {
+    static SYSTEM: OnceLock<Arc<Anchors>> = OnceLock::new();
+    if let Some(anchors) = SYSTEM.get() {
+        return Ok(Arc::clone(anchors));
     }
     let found = rustls_native_certs::load_native_certs();
-    let roots = trust_anchors(found.certs).map_err(|_| Error::NoSystemRoots)?;
-    Ok(Arc::clone(SYSTEM.get_or_init(|| Arc::new(roots))))
+    let anchors = Anchors::of(found.certs).map_err(|_| Error::NoSystemRoots)?;
+    Ok(Arc::clone(SYSTEM.get_or_init(|| Arc::new(anchors))))
 }

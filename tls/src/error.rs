@@ -1,11 +1,13 @@
 //! The one error type of this crate: configuration that cannot be used, and handshakes that failed.
 
+use std::borrow::Cow;
 use std::io;
 use std::path::PathBuf;
 
 use rustls::{AlertDescription, CertificateError, InvalidMessage};
 
-use crate::verify::Refused;
+use crate::san::printable;
+use crate::verify::{Refused, WRONG_IDENTITY};
 
 /// What went wrong: one variant per thing a caller does, says or counts differently.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +32,7 @@ pub enum Error {
     },
     /// PEM text is missing or malformed; the text says how.
     #[error("{0}")]
-    BadPem(&'static str),
+    BadPem(Cow<'static, str>),
     /// The private key needs a passphrase, and there is nobody to ask.
     #[error("the private key is encrypted; store it without a passphrase (openssl pkey -in key.pem)")]
     EncryptedKey,
@@ -41,7 +43,7 @@ pub enum Error {
     #[error("the private key does not belong to the certificate; the server's own certificate must be the first one")]
     KeyMismatch,
     /// A certificate is PEM but not a usable X.509 certificate.
-    #[error("the certificate is not a valid X.509 version 3 certificate")]
+    #[error("the certificate is not a valid X.509 certificate")]
     BadCertificate(#[source] Option<rustls::Error>),
     /// A server was described without any certificate.
     #[error("a TLS server needs a certificate and its private key")]
@@ -52,6 +54,9 @@ pub enum Error {
     /// A CA bundle holds certificates, but none of them can be a trust anchor.
     #[error("the CA bundle holds no certificate that can be used as a trust anchor")]
     NoRoots,
+    /// As [`Error::NoRoots`], with what is wrong with the first of them.
+    #[error("the CA bundle holds no certificate that can be used as a trust anchor: {0}")]
+    NoUsableRoot(String),
     /// The operating system's trust store is empty or unreadable.
     #[error("the system's trust store holds no certificate; install the package ca-certificates or name a CA")]
     NoSystemRoots,
@@ -87,11 +92,19 @@ pub enum Error {
     #[error("the client sent no certificate, and one is required")]
     CertificateRequired,
     /// The peer's certificate did not pass chain verification.
-    #[error("the peer's certificate {}", certificate_problem(.0).1)]
+    #[error("the peer's certificate {}", certificate_words(.0))]
     BadPeerCertificate(CertificateFault),
     /// The chain is good, but the identity in the certificate is not an expected one; the text names both.
     #[error("{0}")]
     WrongIdentity(String),
+    /// The peer's certificate is refused for a reason that has no variant of its own; the text is a sentence.
+    #[error("{text}")]
+    UnfitCertificate {
+        /// As [`reason`](Self::reason) gives it.
+        reason: &'static str,
+        /// What is wrong with it.
+        text: String,
+    },
     /// The peer refused us and said why by a TLS alert.
     #[error("the peer refused the handshake: {}", alert(.0.0).1)]
     Alert(Alert),
@@ -124,7 +137,7 @@ impl Error {
             Self::BadCertificate(_) => "BadCertificate",
             Self::NoCertificate => "NoCertificate",
             Self::NoIdentity => "NoIdentity",
-            Self::NoRoots => "NoRoots",
+            Self::NoRoots | Self::NoUsableRoot(_) => "NoRoots",
             Self::NoSystemRoots => "NoSystemRoots",
             Self::BadRevocationList(_) => "BadRevocationList",
             Self::NoVersion => "NoVersion",
@@ -137,7 +150,8 @@ impl Error {
             Self::NotTls => "NotTls",
             Self::CertificateRequired => "CertificateRequired",
             Self::BadPeerCertificate(fault) => certificate_problem(fault).0,
-            Self::WrongIdentity(_) => "WrongIdentity",
+            Self::WrongIdentity(_) => WRONG_IDENTITY,
+            Self::UnfitCertificate { reason, .. } => reason,
             Self::Alert(received) => alert(received.0).0,
             Self::NothingInCommon(_) => "NothingInCommon",
             Self::Handshake(_) => "Handshake",
@@ -183,7 +197,8 @@ impl Error {
         match error {
             rustls::Error::NoCertificatesPresented => Self::CertificateRequired,
             rustls::Error::InvalidCertificate(problem) => match refusal(&problem) {
-                Some(refused) => Self::WrongIdentity(refused.to_string()),
+                Some(refused) if refused.reason == WRONG_IDENTITY => Self::WrongIdentity(refused.to_string()),
+                Some(refused) => Self::UnfitCertificate { reason: refused.reason, text: refused.to_string() },
                 None => Self::BadPeerCertificate(CertificateFault(problem)),
             },
             rustls::Error::AlertReceived(received) => Self::Alert(Alert(received)),
@@ -199,6 +214,20 @@ fn refusal(problem: &CertificateError) -> Option<&Refused> {
         CertificateError::Other(other) => other.0.downcast_ref(),
         _ => None,
     }
+}
+
+fn certificate_words(fault: &CertificateFault) -> Cow<'static, str> {
+    const SHOWN: usize = 4;
+    let words = certificate_problem(fault).1;
+    let CertificateError::NotValidForNameContext { expected, presented } = &fault.0 else { return words.into() };
+    let names: Vec<String> = presented.iter().take(SHOWN).map(|name| printable(bare(name))).collect();
+    let more = if presented.len() > SHOWN { ", ..." } else { "" };
+    format!("{words} {}; it names {}{more}", printable(&expected.to_str()), names.join(", ")).into()
+}
+
+/// `a.example` of `DnsName("a.example")`, as webpki writes it.
+fn bare(name: &str) -> &str {
+    name.split_once('"').and_then(|(_, rest)| rest.rsplit_once('"')).map_or(name, |(name, _)| name)
 }
 
 fn certificate_problem(fault: &CertificateFault) -> (&'static str, &'static str) {
@@ -220,8 +249,59 @@ fn certificate_problem(fault: &CertificateFault) -> (&'static str, &'static str)
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             ("WrongPurpose", "may not be used for this side of TLS (extended key usage)")
         }
-        CertificateError::BadEncoding => ("BadPeerCertificate", "is not a valid X.509 version 3 certificate"),
-        _ => ("BadPeerCertificate", "did not pass verification"),
+        CertificateError::BadEncoding => ("BadPeerCertificate", "is not a valid X.509 certificate"),
+        CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+            ("SignatureAlgorithm", "or one of its chain is signed by an algorithm that is not accepted, such as SHA-1")
+        }
+        CertificateError::InvalidOcspResponse => ("BadOcspResponse", "comes with an OCSP response that cannot be used"),
+        CertificateError::ExpiredRevocationList | CertificateError::ExpiredRevocationListContext { .. } => {
+            ("RevocationListExpired", "is covered by a certificate revocation list that is out of date")
+        }
+        CertificateError::Other(other) => other.0.downcast_ref().map_or(UNNAMED, chain_problem),
+        _ => UNNAMED,
+    }
+}
+
+const UNNAMED: (&str, &str) = ("BadPeerCertificate", "did not pass verification");
+
+/// What rustls hands on without a name of its own.
+fn chain_problem(problem: &webpki::Error) -> (&'static str, &'static str) {
+    match problem {
+        webpki::Error::CaUsedAsEndEntity => {
+            ("CaAsEndEntity", "is a CA certificate (basic constraints), and not itself among the trusted ones")
+        }
+        webpki::Error::EndEntityUsedAsCa => {
+            ("NoCaInChain", "was issued by a certificate that is no CA (basic constraints)")
+        }
+        webpki::Error::UnsupportedCertVersion => {
+            ("Version1", "or one of its chain is of an X.509 version that cannot stand there: only version 3 can")
+        }
+        webpki::Error::UnsupportedCriticalExtension => {
+            ("CriticalExtension", "or one of its chain has a critical extension that nobody here knows")
+        }
+        webpki::Error::NameConstraintViolation => {
+            ("NameConstraints", "has a name that its CA may not give (name constraints)")
+        }
+        webpki::Error::PathLenConstraintViolated => {
+            ("ChainTooLong", "comes with a longer chain than one of its CAs allows (path length)")
+        }
+        webpki::Error::MaximumPathDepthExceeded
+        | webpki::Error::MaximumPathBuildCallsExceeded
+        | webpki::Error::MaximumSignatureChecksExceeded
+        | webpki::Error::MaximumNameConstraintComparisonsExceeded => {
+            ("ChainTooLong", "comes with a chain that is too long or too tangled to be followed")
+        }
+        webpki::Error::EmptyEkuExtension => ("WrongPurpose", "has an empty extended key usage"),
+        webpki::Error::InvalidSerialNumber => ("BadPeerCertificate", "has a malformed serial number"),
+        webpki::Error::SignatureAlgorithmMismatch => {
+            ("BadPeerCertificate", "names two different algorithms for its signature")
+        }
+        webpki::Error::MalformedExtensions | webpki::Error::ExtensionValueInvalid => {
+            ("BadPeerCertificate", "or one of its chain has malformed extensions")
+        }
+        webpki::Error::MalformedDnsIdentifier => ("BadPeerCertificate", "has a DNS name that is none"),
+        _ => UNNAMED,
     }
 }
 

@@ -46,7 +46,7 @@ pub(crate) fn of_der(own: &[u8]) -> Result<Facts, Error> {
 
 /// Whether the first certificate of `chain_pem` and the key belong together; the error says what is wrong with which.
 pub fn fits(chain_pem: &[u8], key_pem: &[u8]) -> Result<(), Error> {
-    certified_key(pem::certificates(chain_pem)?, pem::private_key(key_pem)?).map(drop)
+    certified_key(pem::certificates(chain_pem)?, pem::private_keys(key_pem)?).map(drop)
 }
 
 /// DER puts a zero byte before a number whose first bit is set; nobody prints it.

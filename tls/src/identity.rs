@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
+use x509_parser::x509::X509Version;
 
 use crate::Error;
 use crate::san::Sans;
@@ -97,7 +98,7 @@ impl fmt::Display for SpiffeId {
 
 /// What a peer's certificate says about it. The chain was verified before this is made.
 pub struct PeerIdentity {
-    /// The principal: the URI SAN, when there is exactly one and it starts with `spiffe://`.
+    /// The principal: the URI SAN, when there is exactly one and it is a SPIFFE id of a workload.
     pub spiffe: Option<Arc<str>>,
     /// All URI SANs, in the certificate's order.
     pub uri_sans: Vec<Box<str>>,
@@ -109,6 +110,8 @@ pub struct PeerIdentity {
     pub sha256_hex: Box<str>,
     /// When the certificate ends, in seconds since 1970.
     pub not_after: i64,
+    /// The certificate is of an X.509 version before 3.
+    pub old: bool,
     der: Box<[u8]>,
     pem: OnceLock<Box<str>>,
 }
@@ -125,9 +128,17 @@ impl PeerIdentity {
             subject: subject::rfc2253(certificate.subject()).into(),
             sha256_hex: hex(digest(&SHA256, der).as_ref()).into(),
             not_after: certificate.validity().not_after.timestamp(),
+            old: certificate.version() != X509Version::V3,
             der: der.into(),
             pem: OnceLock::new(),
         })
+    }
+
+    /// The subject for a quoted string of x-forwarded-client-cert: RFC 2253, with everything in its values that separates or
+    /// quotes as two hex digits, which that allows for any character.
+    pub(crate) fn subject_in_header(&self) -> String {
+        let parsed = X509Certificate::from_der(&self.der);
+        parsed.map_or_else(|_| String::new(), |(_, parsed)| subject::in_header(parsed.subject()))
     }
 
     /// The certificate as PEM, URL-encoded as Envoy does for x-forwarded-client-cert; made on first use.
@@ -146,10 +157,20 @@ impl fmt::Debug for PeerIdentity {
     }
 }
 
-/// The one URI SAN of a mesh certificate (SPIFFE X.509-SVID section 2: exactly one).
+/// The id of a workload. The path of a certificate's own id is not empty (SPIFFE X.509-SVID section 5.2).
+pub(crate) fn of_peer(uri: &str) -> Result<SpiffeId, BadSpiffeId> {
+    let id = SpiffeId::parse(uri)?;
+    if id.path == id.text.len() {
+        return Err(BadSpiffeId("it names a trust domain and no workload in it"));
+    }
+    Ok(id)
+}
+
+/// The one URI SAN of a mesh certificate (SPIFFE X.509-SVID section 2: exactly one). What breaks a rule of SPIFFE is no
+/// identity: who reads it otherwise than we do would take it for somebody else's.
 pub(crate) fn spiffe<'a>(sans: &Sans<'a>) -> Option<&'a str> {
     match sans.uris[..] {
-        [uri] if uri.starts_with(SCHEME) => Some(uri),
+        [uri] => of_peer(uri).ok().map(|_| uri),
         _ => None,
     }
 }

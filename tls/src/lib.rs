@@ -8,6 +8,7 @@
 //!  downstream --accept::hello--> ClientHello --accept--> stream           data: microseconds
 //!  upstream   <--ClientTls::connect-- stream: a socket, buffer, session (records)
 //!                 `-- verify: chain, then identity (SPIFFE URI SAN)
+//!                      `-- direct: what webpki does not take, such as X.509 version 1
 //!
 //!  key --request--> CSR --acme::Client--> CA --> chain --facts--> Secret  certificates by ACME: minutes
 //!                          `-- challenge: the certificate that proves a host is ours
@@ -19,12 +20,15 @@
 
 pub mod accept;
 pub mod acme;
+mod anchors;
 pub mod authority;
+mod block;
 pub mod buffer;
 pub mod challenge;
 mod cipher;
 pub mod client;
 pub mod client_hello;
+mod direct;
 mod error;
 pub mod facts;
 pub mod identity;
@@ -32,6 +36,7 @@ mod pace;
 pub mod pem;
 pub mod placeholder;
 pub mod provider;
+pub mod remarks;
 pub mod request;
 mod san;
 pub mod server;

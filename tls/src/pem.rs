@@ -1,138 +1,204 @@
-//! PEM text to DER, with errors that name what is wrong.
+//! What stands in a certificate's or a key's file, as tools and people leave it: PEM in many shapes, or DER. Whatever
+//! `openssl x509` and `openssl pkey` read is read; what cannot be is named, and nothing is passed over silently.
 
-use rustls_pki_types::pem::{self, PemObject};
+use std::borrow::Cow;
+
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
 use crate::Error;
+use crate::block::{self, Block, first_sequence};
 
-/// All certificates of a PEM file, in order; other blocks and text between them are passed over.
-pub fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let certificates = all(pem)?;
-    if !certificates.is_empty() {
-        return Ok(certificates);
-    }
-    Err(Error::BadPem(if holds(pem, b"PRIVATE KEY-----") {
-        "a private key stands where a certificate is expected (no BEGIN CERTIFICATE block)"
-    } else if holds(pem, b"-----BEGIN TRUSTED CERTIFICATE-----") {
-        "the certificate is in OpenSSL's own TRUSTED CERTIFICATE form, a plain BEGIN CERTIFICATE block is expected"
-    } else if looks_like_der(pem) {
-        "the certificate is binary (DER), PEM text with a BEGIN CERTIFICATE block is expected"
-    } else if is_blank(pem) {
-        "the certificate is empty"
-    } else {
-        "no BEGIN CERTIFICATE block"
-    }))
+#[cfg(test)]
+mod tests;
+
+/// The certificates of a file, and what an operator should know about the rest of it.
+#[derive(Debug)]
+pub(crate) struct Bundle {
+    /// In the file's order.
+    pub(crate) certificates: Vec<CertificateDer<'static>>,
+    /// One sentence for each part that is not used.
+    pub(crate) remarks: Vec<String>,
+    /// Which of them say themselves what they may be trusted for (OpenSSL's TRUSTED CERTIFICATE), by index.
+    pub(crate) restricted: Vec<usize>,
 }
 
-/// The first private key of a PEM file: PKCS#8, PKCS#1 (`RSA PRIVATE KEY`) or SEC1 (`EC PRIVATE KEY`).
-pub fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, Error> {
-    if holds(pem, b"-----BEGIN ENCRYPTED PRIVATE KEY-----") || holds(pem, b"Proc-Type: 4,ENCRYPTED") {
+/// All certificates of a file, in order. Keys and text between them are passed over.
+///
+/// # Errors
+/// When there is none, or one of them is damaged: a chain or a bundle with a gap is not served.
+pub fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, Error> {
+    bundle(text).map(|bundle| bundle.certificates)
+}
+
+/// As [`certificates`], with what else is there.
+pub(crate) fn bundle(text: &[u8]) -> Result<Bundle, Error> {
+    if let Some(parts) = block::der(text) {
+        return of_der(&parts);
+    }
+    let blocks = block::blocks(text).map_err(Error::BadPem)?;
+    let mut bundle = Bundle { certificates: Vec::new(), remarks: Vec::new(), restricted: Vec::new() };
+    for block in &blocks {
+        match block.label.as_str() {
+            "CERTIFICATE" | "X509 CERTIFICATE" | "TRUSTED CERTIFICATE" => bundle.add(block)?,
+            // Often in one file with the certificate.
+            "EC PARAMETERS" | "DH PARAMETERS" | "DSA PARAMETERS" => {}
+            label if is_key(label) => {}
+            _ => bundle.remarks.push(format!("{} is no certificate and is not used", block.describe())),
+        }
+    }
+    if bundle.certificates.is_empty() {
+        return Err(Error::BadPem(nothing(text, &blocks, Wanted::Certificate)));
+    }
+    Ok(bundle)
+}
+
+impl Bundle {
+    fn add(&mut self, block: &Block) -> Result<(), Error> {
+        let der = block.der.as_ref().map_err(|why| Error::BadPem(why.clone().into()))?;
+        let Some((certificate, rest)) = first_sequence(der) else {
+            let why = format!("{} holds no certificate: its content is cut off or something else", block.describe());
+            return Err(Error::BadPem(why.into()));
+        };
+        if block.label == "TRUSTED CERTIFICATE" {
+            if restricts(rest) {
+                self.restricted.push(self.certificates.len());
+            }
+        } else if !rest.is_empty() {
+            let bytes = rest.len();
+            self.remarks
+                .push(format!("{} has {bytes} bytes behind its certificate, which are not used", block.describe()));
+        }
+        self.certificates.push(certificate.to_vec().into());
+        Ok(())
+    }
+}
+
+/// `X509_CERT_AUX` with a list of purposes or of refused purposes: its first field is a SEQUENCE or `[0]`.
+fn restricts(aux: &[u8]) -> bool {
+    matches!(block::content_of(aux).and_then(<[u8]>::first), Some(0x30 | 0xa0))
+}
+
+fn of_der(parts: &block::Der<'_>) -> Result<Bundle, Error> {
+    let first = parts.values.first().copied().unwrap_or_default();
+    if let Some(what) = block::container(first).or_else(|| block::key_kind(first)) {
+        return Err(Error::BadPem(format!("{what} where a certificate is expected").into()));
+    }
+    let certificates = parts.values.iter().map(|der| CertificateDer::from(der.to_vec())).collect();
+    let rest = parts.rest.len();
+    let remarks = match rest {
+        0 => Vec::new(),
+        _ => vec![format!("{rest} bytes behind the binary (DER) certificate are not used")],
+    };
+    Ok(Bundle { certificates, remarks, restricted: Vec::new() })
+}
+
+/// The first private key of a file: PKCS#8, PKCS#1 (`RSA PRIVATE KEY`) or SEC1 (`EC PRIVATE KEY`).
+pub fn private_key(text: &[u8]) -> Result<PrivateKeyDer<'static>, Error> {
+    Ok(private_keys(text)?.swap_remove(0))
+}
+
+/// All private keys of a file that need no passphrase, at least one.
+pub(crate) fn private_keys(text: &[u8]) -> Result<Vec<PrivateKeyDer<'static>>, Error> {
+    if let Some(parts) = block::der(text) {
+        let first = parts.values.first().copied().unwrap_or_default();
+        let what = block::container(first).unwrap_or("the file is binary and no private key stands");
+        return match PrivateKeyDer::try_from(first.to_vec()) {
+            Ok(key) if block::container(first).is_none() => Ok(vec![key]),
+            Err(_) if block::is_encrypted_key(first) => Err(Error::EncryptedKey),
+            _ => Err(Error::BadPem(format!("{what} where the private key is expected").into())),
+        };
+    }
+    let blocks = block::blocks(text).map_err(Error::BadPem)?;
+    let (mut keys, mut refused) = (Vec::new(), None);
+    for block in blocks.iter().filter(|block| is_key(&block.label)) {
+        match key(block) {
+            Ok(key) => keys.push(key),
+            Err(error) => refused = refused.or(Some(error)),
+        }
+    }
+    match (keys.is_empty(), refused) {
+        (false, _) => Ok(keys),
+        (true, Some(error)) => Err(error),
+        (true, None) => Err(Error::BadPem(nothing(text, &blocks, Wanted::Key))),
+    }
+}
+
+fn key(block: &Block) -> Result<PrivateKeyDer<'static>, Error> {
+    if block.encrypted || block.label == "ENCRYPTED PRIVATE KEY" {
         return Err(Error::EncryptedKey);
     }
-    match PrivateKeyDer::from_pem_slice(pem) {
-        Ok(key) => Ok(key),
-        Err(pem::Error::NoItemsFound) => Err(Error::BadPem(if holds(pem, b"-----BEGIN CERTIFICATE-----") {
-            "a certificate stands where the private key is expected (no BEGIN PRIVATE KEY block)"
-        } else if looks_like_der(pem) {
-            "the private key is binary (DER), PEM text with a BEGIN PRIVATE KEY block is expected"
-        } else if is_blank(pem) {
-            "the private key is empty"
-        } else {
-            "no BEGIN PRIVATE KEY block"
-        })),
-        Err(error) => Err(syntax(&error)),
+    let der = block.der.as_ref().map_err(|why| Error::BadPem(why.clone().into()))?;
+    if block.label == "OPENSSH PRIVATE KEY" {
+        let why = "the private key is in OpenSSH's own form; `ssh-keygen -p -m PKCS8 -f FILE` rewrites it";
+        return Err(Error::BadPem(why.into()));
     }
+    let Some((whole, _)) = first_sequence(der) else {
+        let why = format!("{} holds no private key: its content is cut off or something else", block.describe());
+        return Err(Error::BadPem(why.into()));
+    };
+    // By content: labels are changed by hand.
+    PrivateKeyDer::try_from(whole.to_vec()).map_err(|_| {
+        if block::is_encrypted_key(whole) {
+            return Error::EncryptedKey;
+        }
+        let what = block.describe();
+        Error::BadPem(format!("{what} holds no private key that can be used: RSA, ECDSA and Ed25519 keys can").into())
+    })
 }
 
-/// All certificate revocation lists of a PEM file.
-pub(crate) fn revocation_lists(pem: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, Error> {
-    let lists = all(pem)?;
+fn is_key(label: &str) -> bool {
+    label.ends_with("PRIVATE KEY")
+}
+
+/// All certificate revocation lists of a file.
+pub(crate) fn revocation_lists(text: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, Error> {
+    if let Some(parts) = block::der(text) {
+        return Ok(parts.values.iter().map(|der| CertificateRevocationListDer::from(der.to_vec())).collect());
+    }
+    let blocks = block::blocks(text).map_err(Error::BadPem)?;
+    let lists = blocks.iter().filter(|block| block.label == "X509 CRL");
+    let lists: Vec<_> = lists
+        .map(|block| block.der.clone().map(CertificateRevocationListDer::from).map_err(|why| Error::BadPem(why.into())))
+        .collect::<Result<_, _>>()?;
     if lists.is_empty() {
-        return Err(Error::BadPem("the certificate revocation list has no BEGIN X509 CRL block"));
+        return Err(Error::BadPem("the certificate revocation list has no BEGIN X509 CRL block".into()));
     }
     Ok(lists)
 }
 
-fn all<T: PemObject>(pem: &[u8]) -> Result<Vec<T>, Error> {
-    T::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|error| syntax(&error))
+/// What was looked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Certificate,
+    Key,
 }
 
-fn syntax(error: &pem::Error) -> Error {
-    Error::BadPem(match error {
-        pem::Error::MissingSectionEnd { .. } => "a PEM block is cut off: its END line is missing",
-        pem::Error::IllegalSectionStart { .. } => "a PEM block starts with a malformed BEGIN line",
-        pem::Error::Base64Decode(_) => "a PEM block holds characters that are not base64",
-        pem::Error::SectionTooLarge => "a PEM block is larger than any certificate",
-        _ => "the PEM text cannot be read",
-    })
-}
-
-fn holds(pem: &[u8], marker: &[u8]) -> bool {
-    pem.windows(marker.len()).any(|window| window == marker)
-}
-
-/// A DER certificate or key is an ASN.1 SEQUENCE with a long length.
-fn looks_like_der(bytes: &[u8]) -> bool {
-    matches!(bytes, [0x30, 0x81 | 0x82, ..])
-}
-
-fn is_blank(pem: &[u8]) -> bool {
-    pem.iter().all(u8::is_ascii_whitespace)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const KEY: &str = "-----BEGIN PRIVATE KEY-----\nMAMCAQA=\n-----END PRIVATE KEY-----\n";
-    const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nMAMCAQA=\n-----END CERTIFICATE-----\n";
-
-    fn certificates_error(pem: &str) -> String {
-        certificates(pem.as_bytes()).expect_err("must not parse").to_string()
+/// Why nothing of what was wanted is there.
+fn nothing(text: &[u8], blocks: &[Block], wanted: Wanted) -> Cow<'static, str> {
+    let (what, block) = match wanted {
+        Wanted::Certificate => ("the certificate", "CERTIFICATE"),
+        Wanted::Key => ("the private key", "PRIVATE KEY"),
+    };
+    let mistaken = blocks.iter().find_map(|found| match (wanted, found.label.as_str()) {
+        (Wanted::Certificate, label) if is_key(label) => Some("a private key stands"),
+        (Wanted::Key, "CERTIFICATE" | "X509 CERTIFICATE" | "TRUSTED CERTIFICATE") => Some("a certificate stands"),
+        (_, "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST") => Some("a certificate request stands"),
+        (_, "PKCS7" | "CMS") => Some("a PKCS#7 bundle stands (`openssl pkcs7 -print_certs` unpacks it)"),
+        (_, "PUBLIC KEY" | "RSA PUBLIC KEY") => Some("a public key stands"),
+        _ => None,
+    });
+    if let Some(mistaken) = mistaken {
+        let expected = if wanted == Wanted::Certificate { "a certificate" } else { "the private key" };
+        return format!("{mistaken} where {expected} is expected (no BEGIN {block} block)").into();
     }
-
-    fn key_error(pem: &str) -> String {
-        private_key(pem.as_bytes()).expect_err("must not parse").to_string()
+    if let Some(first) = blocks.first() {
+        return format!("no BEGIN {block} block; {} is something else", first.describe()).into();
     }
-
-    #[test]
-    fn every_certificate_of_a_bundle_is_read_in_order() {
-        let bundle = format!("# comment\n{CERTIFICATE}{KEY}{CERTIFICATE}");
-        assert_eq!(certificates(bundle.as_bytes()).expect("is a bundle").len(), 2);
+    if text.iter().all(u8::is_ascii_whitespace) {
+        return format!("{what} is empty").into();
     }
-
-    #[test]
-    fn a_bad_certificate_says_what_is_there_instead() {
-        assert_eq!(certificates_error(" \n"), "the certificate is empty");
-        assert_eq!(certificates_error("hello"), "no BEGIN CERTIFICATE block");
-        assert!(certificates_error(KEY).starts_with("a private key stands where"));
-        assert!(certificates_error("0\u{81}").contains("no BEGIN CERTIFICATE block"));
-        assert!(certificates_error("-----BEGIN CERTIFICATE-----\nMAMCAQA=\n").contains("END line"));
-        assert!(certificates_error(&CERTIFICATE.replace("MAM", "(()")).contains("not base64"));
-    }
-
-    #[test]
-    fn a_bad_key_says_what_is_there_instead() {
-        assert_eq!(key_error(""), "the private key is empty");
-        assert_eq!(key_error("hello"), "no BEGIN PRIVATE KEY block");
-        assert!(key_error(CERTIFICATE).starts_with("a certificate stands where"));
-        assert!(key_error(&KEY.replace("PRIVATE", "ENCRYPTED PRIVATE")).contains("encrypted"));
-        let legacy =
-            "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nMAMCAQA=\n-----END RSA PRIVATE KEY-----\n";
-        assert!(key_error(legacy).contains("encrypted"));
-    }
-
-    #[test]
-    fn a_binary_file_is_recognised() {
-        let error = private_key(&[0x30, 0x82, 1, 2]).expect_err("must not parse").to_string();
-        assert!(error.contains("binary (DER)"));
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn no_bytes_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
-            proptest::prop_assert!(certificates(&bytes).is_err());
-            proptest::prop_assert!(private_key(&bytes).is_err());
-        }
+    match block::disguise(text) {
+        Some(why) => format!("{what} {why}").into(),
+        None => format!("no BEGIN {block} block").into(),
     }
 }

@@ -69,7 +69,7 @@ fn address(octets: &[u8]) -> Option<IpAddr> {
 }
 
 /// Case-insensitive; `*.example.com` in the certificate stands for exactly one label (RFC 6125 6.4.3).
-fn dns_matches(pattern: &str, name: &str) -> bool {
+pub(crate) fn dns_matches(pattern: &str, name: &str) -> bool {
     if pattern.eq_ignore_ascii_case(name) {
         return true;
     }

@@ -4,16 +4,21 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use rustls::crypto::aws_lc_rs::Ticketer;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{
     ClientHello, NoClientAuth, ResolvesServerCert, ServerSessionMemoryCache, StoresServerSessions,
     VerifierBuilderError, WebPkiClientVerifier,
 };
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
-use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
+use rustls::{CertificateError, OtherError, ServerConfig, SupportedProtocolVersion};
+use rustls_pki_types::CertificateRevocationListDer;
+use webpki::OwnedCertRevocationList;
 
+use crate::anchors::Anchors;
+use crate::remarks::{self, Shown};
 use crate::verify::{ClientVerifier, Clients};
-use crate::workload::{WorkloadIdentity, certified_key, trust_anchors};
+use crate::workload::{WorkloadIdentity, certified_key};
 use crate::{Error, cipher, facts, identity, pem, provider};
 
 /// How a server's TLS behaves. Equal specs (and equal identities) give equal servers, so it can key a cache.
@@ -128,34 +133,55 @@ struct Configs {
     not_after: i64,
     /// Serial number and issuer of the first certificate.
     shown: (Box<str>, Box<str>),
+    remarks: Vec<Remark>,
+}
+
+/// Something an operator should know of certificates that serve all the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remark {
+    /// Which certificates.
+    pub part: Part,
+    /// A sentence.
+    pub text: String,
+}
+
+/// The certificates of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Its own, with their chain.
+    Chain,
+    /// The CAs of its clients.
+    Roots,
 }
 
 impl ServerTls {
     /// Check the spec and make the configuration; `identity` is needed for [`ClientAuth::Mesh`] only.
     pub fn build(spec: &ServerSpec, identity: Option<&WorkloadIdentity>) -> Result<Self, Error> {
+        let mut remarks = Vec::new();
         let (keys, local) = match &spec.client {
             ClientAuth::Mesh { .. } => {
                 let identity = identity.ok_or(Error::NoIdentity)?;
                 (vec![Arc::clone(&identity.certified)], identity.spiffe.clone())
             }
-            _ => (spec.certificates.iter().map(load).collect::<Result<_, _>>()?, None),
+            _ => (spec.certificates.iter().map(|own| load(own, &mut remarks)).collect::<Result<_, _>>()?, None),
         };
         let not_after = earliest_end(&keys)?;
         let first = keys.first().and_then(|certified| certified.cert.first()).ok_or(Error::NoCertificate)?;
         // A certificate that is odd elsewhere can be served all the same.
         let shown =
             facts::of_der(first).map_or_else(|_| ("".into(), "".into()), |it| (it.serial.into(), it.issuer.into()));
+        let verifier = client_verifier(&spec.client, identity, &mut remarks)?;
         let mut config = ServerConfig::builder_with_provider(cipher::restricted(&spec.cipher_suites))
             .with_protocol_versions(versions(spec)?)
             .map_err(Error::Config)?
-            .with_client_cert_verifier(client_verifier(&spec.client, identity)?)
+            .with_client_cert_verifier(verifier)
             .with_cert_resolver(Arc::new(ByKey(keys)));
         // TLS 1.3 and most TLS 1.2 clients resume by ticket, which costs no memory; the store is for the rest.
         config.ticketer = Ticketer::new().map_err(Error::Config)?;
         config.session_storage = Arc::new(Sessions::default());
         let plain = Arc::new(config.clone());
         config.alpn_protocols.clone_from(&spec.alpn);
-        Ok(Self(Arc::new(Configs { alpn: Arc::new(config), plain, local, not_after, shown })))
+        Ok(Self(Arc::new(Configs { alpn: Arc::new(config), plain, local, not_after, shown, remarks })))
     }
 
     /// One that has no certificate, for ClientHellos that nobody could answer: rustls finds the words.
@@ -170,6 +196,11 @@ impl ServerTls {
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(ByKey(Vec::new())));
         Ok(Arc::clone(NOBODY.get_or_init(|| Arc::new(config))))
+    }
+
+    /// What an operator should know of the certificates: parts that are not used, old versions.
+    pub fn remarks(&self) -> &[Remark] {
+        &self.0.remarks
     }
 
     /// When the first of the certificates ends, in seconds since 1970; in the past, clients will refuse it.
@@ -238,8 +269,11 @@ impl ResolvesServerCert for ByKey {
     }
 }
 
-fn load(certificate: &CertifiedPem) -> Result<Arc<CertifiedKey>, Error> {
-    let mut certified = certified_key(pem::certificates(&certificate.chain)?, pem::private_key(&certificate.key)?)?;
+fn load(certificate: &CertifiedPem, remarks: &mut Vec<Remark>) -> Result<Arc<CertifiedKey>, Error> {
+    let chain = pem::bundle(&certificate.chain)?;
+    let texts = remarks::own(&chain, Shown::ToClients);
+    remarks.extend(texts.into_iter().map(|text| Remark { part: Part::Chain, text }));
+    let mut certified = certified_key(chain.certificates, pem::private_keys(&certificate.key)?)?;
     certified.ocsp.clone_from(&certificate.ocsp);
     Ok(Arc::new(certified))
 }
@@ -266,37 +300,47 @@ fn versions(spec: &ServerSpec) -> Result<&'static [&'static SupportedProtocolVer
 fn client_verifier(
     client: &ClientAuth,
     identity: Option<&WorkloadIdentity>,
-) -> Result<Arc<dyn rustls::server::danger::ClientCertVerifier>, Error> {
-    let (chain, clients) = match client {
+    remarks: &mut Vec<Remark>,
+) -> Result<Arc<dyn ClientCertVerifier>, Error> {
+    let (mandatory, sans, roots_pem, crl) = match client {
         ClientAuth::None => return Ok(Arc::new(NoClientAuth)),
-        ClientAuth::Required { roots_pem, crl, sans } => {
-            let chain = by_ca(roots_pem, crl.as_deref())?.build();
-            (chain, Clients { trust_domains: None, sans: sans.clone() })
-        }
-        ClientAuth::Optional { roots_pem, crl, sans } => {
-            let chain = by_ca(roots_pem, crl.as_deref())?.allow_unauthenticated().build();
-            (chain, Clients { trust_domains: None, sans: sans.clone() })
-        }
+        ClientAuth::Required { roots_pem, crl, sans } => (true, sans, roots_pem, crl),
+        ClientAuth::Optional { roots_pem, crl, sans } => (false, sans, roots_pem, crl),
         ClientAuth::Mesh { trust_domains, sans } => {
-            let roots = Arc::clone(&identity.ok_or(Error::NoIdentity)?.roots);
+            let anchors = Arc::clone(&identity.ok_or(Error::NoIdentity)?.anchors);
+            let clients = Clients { trust_domains: Some(trust_domains.clone()), sans: sans.clone() };
             // Mesh clients have one certificate; naming the roots would only make the handshake longer.
-            let chain = by_roots(roots).clear_root_hint_subjects().build();
-            (chain, Clients { trust_domains: Some(trust_domains.clone()), sans: sans.clone() })
+            return Ok(Arc::new(verifier(anchors, Vec::new(), clients)?));
         }
     };
-    let chain = chain.map_err(|error| match error {
-        VerifierBuilderError::InvalidCrl(error) => Error::BadRevocationList(rustls::Error::from(error)),
-        _ => Error::NoRoots,
-    })?;
-    Ok(Arc::new(ClientVerifier { chain, clients }))
+    let anchors = Arc::new(Anchors::new(pem::bundle(roots_pem)?)?);
+    remarks.extend(anchors.remarks.iter().map(|text| Remark { part: Part::Roots, text: text.clone() }));
+    let lists = crl.as_deref().map(pem::revocation_lists).transpose()?.unwrap_or_default();
+    let hints = anchors.subjects();
+    let clients = Clients { trust_domains: None, sans: sans.clone() };
+    Ok(Arc::new(ClientVerifier { mandatory, hints, ..verifier(anchors, lists, clients)? }))
 }
 
-fn by_ca(roots_pem: &[u8], crl: Option<&[u8]>) -> Result<rustls::server::ClientCertVerifierBuilder, Error> {
-    let roots = trust_anchors(pem::certificates(roots_pem)?)?;
-    let lists = crl.map(pem::revocation_lists).transpose()?;
-    Ok(by_roots(Arc::new(roots)).with_crls(lists.into_iter().flatten()))
-}
-
-fn by_roots(roots: Arc<RootCertStore>) -> rustls::server::ClientCertVerifierBuilder {
-    WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider::provider()))
+/// One that demands a certificate and names no CA.
+fn verifier(
+    anchors: Arc<Anchors>,
+    lists: Vec<CertificateRevocationListDer<'static>>,
+    clients: Clients,
+) -> Result<ClientVerifier, Error> {
+    let chain = (!anchors.roots.is_empty()).then(|| {
+        let roots = Arc::clone(&anchors.roots);
+        let builder = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider::provider()));
+        builder.with_crls(lists.iter().cloned()).build().map_err(|error| match error {
+            VerifierBuilderError::InvalidCrl(error) => Error::BadRevocationList(rustls::Error::from(error)),
+            _ => Error::NoRoots,
+        })
+    });
+    let chain = chain.transpose()?.map(|chain| -> Arc<dyn ClientCertVerifier> { chain });
+    let lists = lists.into_iter().map(|der| match OwnedCertRevocationList::from_der(&der) {
+        Ok(list) => Ok((der, list.into())),
+        Err(error) => Err(Error::BadRevocationList(CertificateError::Other(OtherError(Arc::new(error))).into())),
+    });
+    let lists = lists.collect::<Result<_, _>>()?;
+    let algorithms = provider::provider().signature_verification_algorithms;
+    Ok(ClientVerifier { chain, anchors, lists, clients, mandatory: true, hints: Vec::new(), algorithms })
 }

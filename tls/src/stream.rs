@@ -204,7 +204,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Stream<IO> {
         let Some(session) = &mut self.session else { return Ok(()) };
         session
             .open(&mut Wires { incoming: &mut self.wire_in, plain: &mut self.input, outgoing: &mut self.wire_out })
-            .map_err(invalid)
+            .map_err(invalid)?;
+        // The beginning of a record: who reads what came before it may take his time.
+        self.wire_in.settle();
+        Ok(())
     }
 
     /// Seals and writes everything, as far as the socket takes it.
@@ -214,8 +217,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Stream<IO> {
     pub fn poll_flush_all(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             if self.session.is_some() && !self.out.is_empty() && self.wire_out.len() < SIZE {
-                let out = std::mem::take(&mut self.out);
-                self.seal(out.as_slice())?;
+                self.seal_out()?;
             }
             ready!(self.poll_write_wire(cx))?;
             if self.out.is_empty() {
@@ -234,9 +236,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Stream<IO> {
             self.out.push(bytes);
             return Ok(());
         }
-        let out = std::mem::take(&mut self.out);
-        self.seal(out.as_slice())?;
+        self.seal_out()?;
         self.seal(bytes)
+    }
+
+    fn seal_out(&mut self) -> io::Result<()> {
+        let mut out = std::mem::take(&mut self.out);
+        let sealed = self.seal(out.as_slice());
+        // The same buffer again, which knows how much it had to hold.
+        out.clear();
+        self.out = out;
+        sealed
     }
 
     fn seal(&mut self, mut bytes: &[u8]) -> io::Result<()> {

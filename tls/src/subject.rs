@@ -7,6 +7,15 @@ use x509_parser::x509::{AttributeTypeAndValue, X509Name};
 
 /// `CN=client,O=Acme`: last RDN first, short names, special characters and everything beyond ASCII escaped.
 pub(crate) fn rfc2253(name: &X509Name<'_>) -> String {
+    written(name, push_escaped)
+}
+
+/// The same, but what is special in a value is two hex digits, so that `,`, `;`, `=` and `"` stand for structure only.
+pub(crate) fn in_header(name: &X509Name<'_>) -> String {
+    written(name, push_hex)
+}
+
+fn written(name: &X509Name<'_>, push: fn(&mut String, &str)) -> String {
     let rdns: Vec<_> = name.iter_rdn().collect();
     let mut text = String::new();
     for (position, rdn) in rdns.iter().rev().enumerate() {
@@ -18,19 +27,19 @@ pub(crate) fn rfc2253(name: &X509Name<'_>) -> String {
             if position > 0 {
                 text.push('+');
             }
-            push_attribute(&mut text, attribute);
+            push_attribute(&mut text, attribute, push);
         }
     }
     text
 }
 
-fn push_attribute(text: &mut String, attribute: &AttributeTypeAndValue<'_>) {
+fn push_attribute(text: &mut String, attribute: &AttributeTypeAndValue<'_>, push: fn(&mut String, &str)) {
     let oid = attribute.attr_type().to_id_string();
     let short = SHORT_NAMES.iter().find(|(known, _)| *known == oid).map(|(_, short)| *short);
     let _ = write!(text, "{}=", short.unwrap_or(&oid));
     let value = attribute.attr_value();
     match short.and_then(|_| decode(value.tag(), value.data)) {
-        Some(value) => push_escaped(text, &value),
+        Some(value) => push(text, &value),
         None => push_der(text, value.tag(), value.data),
     }
 }
@@ -68,6 +77,23 @@ fn push_escaped(text: &mut String, value: &str) {
             }
             b' ' if at == 0 || at == last => text.push_str("\\ "),
             b'#' if at == 0 => text.push_str("\\#"),
+            b' '..=b'~' => text.push(char::from(byte)),
+            _ => {
+                let _ = write!(text, "\\{byte:02X}");
+            }
+        }
+    }
+}
+
+fn push_hex(text: &mut String, value: &str) {
+    let last = value.len().saturating_sub(1);
+    for (at, byte) in value.bytes().enumerate() {
+        match byte {
+            b',' | b'+' | b'"' | b'\\' | b'<' | b'>' | b';' | b'=' => {
+                let _ = write!(text, "\\{byte:02X}");
+            }
+            b' ' if at == 0 || at == last => text.push_str("\\20"),
+            b'#' if at == 0 => text.push_str("\\23"),
             b' '..=b'~' => text.push(char::from(byte)),
             _ => {
                 let _ = write!(text, "\\{byte:02X}");

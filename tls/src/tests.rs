@@ -1,9 +1,12 @@
 //! Handshakes in memory: both sides real, the network a pipe.
 
 mod certificates;
+mod chains;
 mod challenge;
 mod client;
+mod forms;
 mod mesh;
+mod openssl;
 mod server;
 
 use std::sync::Arc;
@@ -137,8 +140,8 @@ fn tls12_client() -> ClientTls {
         .with_protocol_versions(&[&rustls::version::TLS12])
         .expect("TLS 1.2 is there")
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(ServerVerifier::new(None, Names::Any)))
+        .with_custom_certificate_verifier(Arc::new(ServerVerifier::new(None, false, Names::Any)))
         .with_no_client_auth();
     config.resumption = Resumption::in_memory_sessions(8);
-    ClientTls { config: Arc::new(config), is_name_needed: false }
+    ClientTls { config: Arc::new(config), is_name_needed: false, remarks: Arc::default() }
 }

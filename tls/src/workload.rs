@@ -7,9 +7,15 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use rustls::sign::CertifiedKey;
-use rustls::{InconsistentKeys, RootCertStore};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use x509_parser::asn1_rs::Tag;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::oid_registry::OID_KEY_TYPE_EC_PUBLIC_KEY;
+use x509_parser::prelude::FromDer;
 
+use crate::anchors::Anchors;
+use crate::pem::Bundle;
+use crate::remarks::{self, Shown};
 use crate::{Error, identity, pem, provider};
 
 /// Certificate, key and roots of one workload, checked to belong together; cheap to clone.
@@ -17,35 +23,35 @@ use crate::{Error, identity, pem, provider};
 pub struct WorkloadIdentity {
     /// Hash of the content: equal for equal files, different after a rotation of any of the three.
     pub generation: u64,
+    /// SHA-256 of the roots: equal for equal roots, whatever becomes of certificate and key.
+    pub roots_digest: [u8; 32],
     /// The URI SAN of the certificate, when there is exactly one and it is a SPIFFE id.
     pub spiffe: Option<Arc<str>>,
     /// When the certificate ends, in seconds since 1970. A past time is not an error here: peers will say so.
     pub not_after: i64,
+    /// What an operator should know of the files, a sentence each: parts that are not used, old versions.
+    pub remarks: Arc<[String]>,
     pub(crate) certified: Arc<CertifiedKey>,
-    pub(crate) roots: Arc<RootCertStore>,
+    pub(crate) anchors: Arc<Anchors>,
 }
 
 impl WorkloadIdentity {
     /// From PEM: the chain with the workload's own certificate first, its private key, the mesh's roots.
     pub fn from_pem(chain: &[u8], key: &[u8], roots: &[u8]) -> Result<Self, Error> {
-        Self::assemble(Parts {
-            chain: pem::certificates(chain)?,
-            key: pem::private_key(key)?,
-            roots: pem::certificates(roots)?,
-        })
+        Self::assemble(Parts { chain: pem::bundle(chain)?, keys: pem::private_keys(key)?, roots: pem::bundle(roots)? })
     }
 
     /// From a folder with Istio's file names: `cert-chain.pem`, `key.pem` and `root-cert.pem`.
     ///
     /// Fails with [`Error::KeyMismatch`] when read between the writes of a rotation; the next change repairs that.
     pub fn from_dir(path: &Path) -> Result<Self, Error> {
-        let chain = read(path, CERT_CHAIN, pem::certificates)?;
-        let key = read(path, KEY, pem::private_key)?;
-        let roots = read(path, ROOT_CERT, pem::certificates)?;
-        Self::assemble(Parts { chain, key, roots }).map_err(|error| {
+        let chain = read(path, CERT_CHAIN, pem::bundle)?;
+        let keys = read(path, KEY, pem::private_keys)?;
+        let roots = read(path, ROOT_CERT, pem::bundle)?;
+        Self::assemble(Parts { chain, keys, roots }).map_err(|error| {
             let file = match error {
                 Error::UnusableKey(_) | Error::KeyMismatch => KEY,
-                Error::NoRoots => ROOT_CERT,
+                Error::NoRoots | Error::NoUsableRoot(_) => ROOT_CERT,
                 _ => CERT_CHAIN,
             };
             error.in_file(path.join(file))
@@ -53,16 +59,20 @@ impl WorkloadIdentity {
     }
 
     fn assemble(parts: Parts) -> Result<Self, Error> {
-        let generation = parts.hash();
-        let roots = Arc::new(trust_anchors(parts.roots)?);
-        let certified = certified_key(parts.chain, parts.key)?;
+        let (generation, roots_digest) = (parts.hash(), digest(&parts.roots.certificates));
+        let anchors = Arc::new(Anchors::new(parts.roots)?);
+        let mut remarks = remarks::own(&parts.chain, Shown::ToServers);
+        remarks.extend(anchors.remarks.iter().cloned());
+        let certified = certified_key(parts.chain.certificates, parts.keys)?;
         let own = certified.cert.first().ok_or(Error::NoCertificate)?;
         Ok(Self {
             generation,
+            roots_digest,
             spiffe: identity::spiffe_of(own).map(Arc::from),
             not_after: identity::not_after(own)?,
+            remarks: remarks.into(),
             certified: Arc::new(certified),
-            roots,
+            anchors,
         })
     }
 }
@@ -77,29 +87,35 @@ impl fmt::Debug for WorkloadIdentity {
     }
 }
 
-/// Certificate and key as one, once they are known to be a pair.
+/// Certificate and key as one: the first of the keys that belongs to the first certificate.
 pub(crate) fn certified_key(
     chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
+    keys: Vec<PrivateKeyDer<'static>>,
 ) -> Result<CertifiedKey, Error> {
     let provider = provider::provider();
-    let key = provider.key_provider.load_private_key(key).map_err(Error::UnusableKey)?;
-    let certified = CertifiedKey::new(chain, key);
-    match certified.keys_match() {
-        Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(certified),
-        Err(rustls::Error::InconsistentKeys(_)) => Err(Error::KeyMismatch),
-        Err(error) => Err(Error::BadCertificate(Some(error))),
+    let own = chain.first().ok_or(Error::NoCertificate)?;
+    let (_, own) = X509Certificate::from_der(own).map_err(|_| Error::BadCertificate(None))?;
+    let written_out = own.public_key().algorithm.parameters.as_ref().is_some_and(|it| it.tag() == Tag::Sequence);
+    let is_curve = own.public_key().algorithm.algorithm == OID_KEY_TYPE_EC_PUBLIC_KEY;
+    if written_out && is_curve {
+        let why =
+            "the certificate's key is on a curve that is written out (explicit parameters) and cannot be used; name it";
+        return Err(Error::BadPem(why.into()));
     }
-}
-
-/// The certificates as trust anchors; those that cannot be one are passed over, as OpenSSL does, unless it is all of them.
-pub(crate) fn trust_anchors(certificates: Vec<CertificateDer<'static>>) -> Result<RootCertStore, Error> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(certificates);
-    if roots.is_empty() {
-        return Err(Error::NoRoots);
+    let (own, mut refused) = (own.public_key().raw.to_vec(), None);
+    for key in keys {
+        let key = match provider.key_provider.load_private_key(key) {
+            Ok(key) => key,
+            Err(error) => {
+                refused = refused.or(Some(Error::UnusableKey(error)));
+                continue;
+            }
+        };
+        if key.public_key().is_none_or(|key| key.as_ref() == own) {
+            return Ok(CertifiedKey::new(chain, key));
+        }
     }
-    Ok(roots)
+    Err(refused.unwrap_or(Error::KeyMismatch))
 }
 
 /// Istio's file names for the workload's own chain, its key and the mesh's roots.
@@ -108,9 +124,9 @@ const KEY: &str = "key.pem";
 const ROOT_CERT: &str = "root-cert.pem";
 
 struct Parts {
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-    roots: Vec<CertificateDer<'static>>,
+    chain: Bundle,
+    keys: Vec<PrivateKeyDer<'static>>,
+    roots: Bundle,
 }
 
 impl Parts {
@@ -120,11 +136,22 @@ impl Parts {
             hash.update(&part.len().to_be_bytes());
             hash.update(part);
         };
-        self.chain.iter().for_each(|certificate| add(certificate));
-        add(self.key.secret_der());
-        self.roots.iter().for_each(|certificate| add(certificate));
+        self.chain.certificates.iter().for_each(|certificate| add(certificate));
+        self.keys.iter().for_each(|key| add(key.secret_der()));
+        self.roots.certificates.iter().for_each(|certificate| add(certificate));
         hash.finish().as_ref().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
     }
+}
+
+fn digest(certificates: &[CertificateDer<'_>]) -> [u8; 32] {
+    let mut hash = Context::new(&SHA256);
+    for certificate in certificates {
+        hash.update(&certificate.len().to_be_bytes());
+        hash.update(certificate);
+    }
+    let mut digest = [0; 32];
+    digest.copy_from_slice(hash.finish().as_ref());
+    digest
 }
 
 fn read<T>(folder: &Path, file: &str, parse: fn(&[u8]) -> Result<T, Error>) -> Result<T, Error> {

@@ -41,8 +41,7 @@ pub fn element(peer: &PeerIdentity, by: Option<&str>, include: Include) -> Strin
         let _ = write!(text, ";Cert=\"{}\"", peer.pem_urlencoded());
     }
     if include.subject {
-        // A quote inside the subject is escaped by RFC 2253 already.
-        let _ = write!(text, ";Subject=\"{}\"", peer.subject);
+        let _ = write!(text, ";Subject=\"{}\"", peer.subject_in_header());
     }
     if include.uri {
         // Envoy writes the key even when there is nothing to put in it.
@@ -62,26 +61,44 @@ fn push_pair(text: &mut String, key: &str, value: &str) {
     push_value(text, value);
 }
 
-/// A name that holds one of the format's separators is quoted, and what must not stand in a header is
-/// percent-encoded: the client chose its names, and must not be able to add elements or headers.
+/// A name, so that whoever reads the header by its grammar and whoever merely splits it see the same: the client chose its
+/// names, and must not be able to add elements, pairs or headers. Therefore nothing is quoted; what separates (`,` `;` `=`),
+/// quotes (`"` `\`) or must not stand in a header is percent-encoded. A percent sign is, too, where it could be taken for
+/// one of these, so that different names stay different.
 fn push_value(text: &mut String, value: &str) {
-    let quoted = value.contains([',', ';', '=', '"']);
-    if quoted {
-        text.push('"');
-    }
-    for byte in value.bytes() {
-        match byte {
-            b'"' | b'\\' if quoted => {
-                text.push('\\');
-                text.push(char::from(byte));
-            }
-            b'!'..=b'~' => text.push(char::from(byte)),
-            _ => {
-                let _ = write!(text, "%{byte:02X}");
-            }
+    let bytes = value.as_bytes();
+    for (at, &byte) in bytes.iter().enumerate() {
+        let escapes = byte == b'%' && hex_pair(&bytes[at + 1..]).is_some_and(is_escaped);
+        if escapes || is_escaped(byte) && byte != b'%' {
+            let _ = write!(text, "%{byte:02X}");
+        } else {
+            text.push(char::from(byte));
         }
     }
-    if quoted {
-        text.push('"');
-    }
 }
+
+fn is_escaped(byte: u8) -> bool {
+    matches!(byte, b',' | b';' | b'=' | b'"' | b'\\' | b'%') || !byte.is_ascii_graphic()
+}
+
+fn hex_pair(bytes: &[u8]) -> Option<u8> {
+    let digit = |at: usize| bytes.get(at).and_then(|byte| char::from(*byte).to_digit(16));
+    u8::try_from(digit(0)? << 4 | digit(1)?).ok()
+}
+
+/// Whether every quote of a received value is closed: behind one that is not, our element would be a part of its text.
+pub fn is_whole(value: &[u8]) -> bool {
+    let (mut quoted, mut escaped) = (false, false);
+    for byte in value {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            _ => {}
+        }
+    }
+    !quoted
+}
+
+#[cfg(test)]
+mod tests;

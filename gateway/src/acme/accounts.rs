@@ -11,10 +11,8 @@ use routing::acme::Issuer;
 use tls::acme::{Account, AccountKey, Client, Registration};
 use tracing::info;
 
-use super::{
-    failure::Failure,
-    vault::{Stored, Vault, Version},
-};
+use super::{failure::Failure, vault::Vault};
+use crate::stored::{Stored, Version};
 
 /// Keys of the Secret's data.
 const KEY: &str = "key.pem";

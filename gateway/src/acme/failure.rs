@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{schedule::Failed, vault::VaultError};
+use super::schedule::Failed;
+use crate::stored::VaultError;
 
 /// See the module.
 #[derive(Debug)]

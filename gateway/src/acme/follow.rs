@@ -10,9 +10,9 @@ use super::{
     Acme,
     record::{LABEL, LABEL_VALUE, LiveChallenge, Record},
     replicas::short,
-    vault::{FileVault, Stored, Vault},
+    vault::{FileVault, Vault},
 };
-use crate::{challenges::Challenges, source::identity::FileWatch};
+use crate::{challenges::Challenges, source::identity::FileWatch, stored::Stored};
 
 /// Certificates for challenges that were made: the same one as long as the challenge lives.
 type Made = HashMap<String, ChallengeTls>;

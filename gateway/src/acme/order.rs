@@ -23,8 +23,9 @@ use super::{
     record::{LiveChallenge, Order, Record},
     replicas::Replicas,
     schedule::{Failed, ORDERS},
-    vault::{Vault, VaultError, Version},
+    vault::Vault,
 };
+use crate::stored::{VaultError, Version};
 
 /// Waits between looks at an order: the first, and the longest.
 const LOOK: Duration = Duration::from_millis(200);

@@ -8,10 +8,8 @@ use std::{collections::BTreeMap, fmt};
 use routing::acme::Challenge;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    dns::TxtRecord,
-    vault::{Stored, Version},
-};
+use super::dns::TxtRecord;
+use crate::stored::{Stored, Version};
 
 /// Label of the Secrets that hold records.
 pub(crate) const LABEL: &str = "acme.sluice.dev/kind";

@@ -13,14 +13,17 @@ use tracing::{info, warn};
 
 use super::{
     failure::{Failure, Left},
-    lead::Leader,
+    leadership::Leadership,
     now,
     order::{Issued, Tools, Work},
     record::{LastError, Record, Renewal},
     schedule::{self, Failed, Held, Need, ORDERS, by_lifetime, by_window},
-    vault::{Stored, TLS, VaultError},
+    vault::TLS,
 };
-use crate::telemetry::metrics::Order;
+use crate::{
+    stored::{Stored, VaultError},
+    telemetry::metrics::Order,
+};
 
 /// Annotations of a certificate's Secret, beside [`ISSUER`].
 pub(super) const SERVER: &str = "acme.sluice.dev/server";
@@ -57,11 +60,11 @@ impl Tended {
 }
 
 /// Looks after a certificate once.
-pub(super) async fn tend(leader: &Leader<'_>, ordered: &Ordered) -> Tended {
-    let looked = look(leader, ordered).await;
+pub(super) async fn tend(leadership: &Leadership<'_>, ordered: &Ordered) -> Tended {
+    let looked = look(leadership, ordered).await;
     match &looked {
-        Err(VaultError::Forbidden(text)) => leader.acme.progress.forbidden(&ordered.secret, text),
-        _ => leader.acme.progress.permitted(&ordered.secret),
+        Err(VaultError::Forbidden(text)) => leadership.acme.progress.forbidden(&ordered.secret, text),
+        _ => leadership.acme.progress.permitted(&ordered.secret),
     }
     match looked {
         Ok(tended) => tended,
@@ -75,9 +78,9 @@ pub(super) async fn tend(leader: &Leader<'_>, ordered: &Ordered) -> Tended {
     }
 }
 
-async fn look(leader: &Leader<'_>, ordered: &Ordered) -> Result<Tended, VaultError> {
-    let kept = leader.vault.get(&Record::name_for(&ordered.secret)).await?;
-    let secret = leader.vault.get(&ordered.secret).await?;
+async fn look(leadership: &Leadership<'_>, ordered: &Ordered) -> Result<Tended, VaultError> {
+    let kept = leadership.vault.get(&Record::name_for(&ordered.secret)).await?;
+    let secret = leadership.vault.get(&ordered.secret).await?;
     let foreign = match (&secret, &ordered.current) {
         (_, Current::Foreign(_)) => true,
         (Some(secret), _) => !secret.annotations.contains_key(ISSUER),
@@ -93,15 +96,16 @@ async fn look(leader: &Leader<'_>, ordered: &Ordered) -> Result<Tended, VaultErr
         None => (Record::default(), None),
     };
     let now = now();
-    if let Some(at) = theirs(leader, &record, now) {
+    if let Some(at) = theirs(leadership, &record, now) {
         return Ok(Tended::until(at));
     }
-    let tools = Tools { vault: leader.vault, replicas: &leader.replicas, hooks: leader.acme.hooks.as_deref() };
+    let tools =
+        Tools { vault: leadership.vault, replicas: &leadership.replicas, hooks: leadership.acme.hooks.as_deref() };
     let mut work = Work { ordered, record, version, tools: &tools, told: false, account: None };
     let held = secret.as_ref().and_then(held);
-    describe(leader, &mut work, now);
+    describe(leadership, &mut work, now);
     match schedule::need(ordered, held.as_ref(), &work.record, now) {
-        Need::Nothing { .. } => watch_over(leader, &mut work, held.as_ref(), secret.as_ref()).await,
+        Need::Nothing { .. } => watch_over(leadership, &mut work, held.as_ref(), secret.as_ref()).await,
         Need::Order { .. } if work.record.next_attempt > now => Ok(Tended::until(work.record.next_attempt)),
         Need::Order { why } => {
             if let Some(at) = too_often(&work, held.as_ref(), now) {
@@ -116,10 +120,10 @@ async fn look(leader: &Leader<'_>, ordered: &Ordered) -> Result<Tended, VaultErr
                 because = why,
                 "a certificate is ordered"
             );
-            match obtain(leader, &mut work, secret.as_ref()).await {
+            match obtain(leadership, &mut work, secret.as_ref()).await {
                 // No failure of an order: whoever was faster leads by now, or has put a certificate there.
                 Err(failure) if failure.conflict => Err(VaultError::Conflict(ordered.secret.clone())),
-                obtained => settle(leader, &mut work, obtained).await,
+                obtained => settle(leadership, &mut work, obtained).await,
             }
         }
     }
@@ -138,8 +142,8 @@ fn too_often(work: &Work<'_>, held: Option<&Held>, now: i64) -> Option<i64> {
 }
 
 /// Until when a record is another gateway's business.
-fn theirs(leader: &Leader<'_>, record: &Record, now: i64) -> Option<i64> {
-    if record.gateway.is_empty() || record.gateway == leader.acme.gateway {
+fn theirs(leadership: &Leadership<'_>, record: &Record, now: i64) -> Option<i64> {
+    if record.gateway.is_empty() || record.gateway == leadership.acme.gateway {
         return None;
     }
     let due = record.renewal.as_ref().map_or(0, |plan| plan.at).max(record.next_attempt);
@@ -149,11 +153,11 @@ fn theirs(leader: &Leader<'_>, record: &Record, now: i64) -> Option<i64> {
 }
 
 /// Brings what the record says of the certificate up to date.
-fn describe(leader: &Leader<'_>, work: &mut Work<'_>, now: i64) {
+fn describe(leadership: &Leadership<'_>, work: &mut Work<'_>, now: i64) {
     let tried_with = fingerprint(work.ordered);
     let record = &mut work.record;
     record.secret.clone_from(&work.ordered.secret);
-    record.gateway.clone_from(&leader.acme.gateway);
+    record.gateway.clone_from(&leadership.acme.gateway);
     record.hosts.clone_from(&work.ordered.hosts);
     record.issuer.clone_from(&work.ordered.issuer.name);
     if record.tried_with != tried_with && !record.rate_limited {
@@ -183,7 +187,7 @@ fn fingerprint(ordered: &Ordered) -> u64 {
 
 /// A certificate is there and fine: plans its renewal, and asks the CA for its advice when it is time to.
 async fn watch_over(
-    leader: &Leader<'_>,
+    leadership: &Leadership<'_>,
     work: &mut Work<'_>,
     held: Option<&Held>,
     secret: Option<&Stored>,
@@ -196,7 +200,7 @@ async fn watch_over(
     (record.failures, record.refusals, record.next_attempt) = (0, 0, 0);
     (record.last_error, record.rate_limited) = (None, false);
     let chain = secret.data.get(CHAIN).map(Vec::as_slice).unwrap_or_default();
-    plan(leader, work, held, chain).await;
+    plan(leadership, work, held, chain).await;
     if work.record != before {
         work.save().await?;
     }
@@ -209,7 +213,7 @@ async fn watch_over(
 }
 
 /// Decides when the certificate that is held is renewed.
-async fn plan(leader: &Leader<'_>, work: &mut Work<'_>, held: &Held, chain: &[u8]) {
+async fn plan(leadership: &Leadership<'_>, work: &mut Work<'_>, held: &Held, chain: &[u8]) {
     let now = now();
     let planned = work.record.renewal.as_ref().filter(|it| it.serial == held.facts.serial);
     let ask = planned.is_none_or(|plan| plan.ask_again.is_some_and(|at| at <= now));
@@ -221,7 +225,7 @@ async fn plan(leader: &Leader<'_>, work: &mut Work<'_>, held: &Held, chain: &[u8
         return;
     }
     let issuer = &work.ordered.issuer;
-    let advice = async { Ok::<_, Failure>(leader.accounts.of(issuer).await?.renewal(chain).await?) };
+    let advice = async { Ok::<_, Failure>(leadership.accounts.of(issuer).await?.renewal(chain).await?) };
     match advice.await {
         Ok(Some(window)) => {
             let before = (work.record.renewal.as_ref(), issued);
@@ -244,8 +248,8 @@ async fn plan(leader: &Leader<'_>, work: &mut Work<'_>, held: &Held, chain: &[u8
 }
 
 /// Orders a certificate and puts it into its Secret.
-async fn obtain(leader: &Leader<'_>, work: &mut Work<'_>, secret: Option<&Stored>) -> Result<(), Failure> {
-    let account = leader.accounts.of(&work.ordered.issuer).await?;
+async fn obtain(leadership: &Leadership<'_>, work: &mut Work<'_>, secret: Option<&Stored>) -> Result<(), Failure> {
+    let account = leadership.accounts.of(&work.ordered.issuer).await?;
     work.account = Some(account.url().to_owned());
     if !work.is_for_this() {
         let given_up = work.record.order.take();
@@ -261,7 +265,7 @@ async fn obtain(leader: &Leader<'_>, work: &mut Work<'_>, secret: Option<&Stored
         // Before the certificate is seen: nobody shall read that it could not be had.
         work.save().await?;
     }
-    let facts = store(leader, work, &issued, secret).await?;
+    let facts = store(leadership, work, &issued, secret).await?;
     work.record.issued = now();
     work.record.renewal = Some(first_plan(&account, &facts, issued.chain.as_bytes()).await);
     Ok(())
@@ -283,7 +287,7 @@ fn same_ca(work: &Work<'_>, secret: Option<&Stored>) -> bool {
 
 /// Puts a certificate into its Secret, when it is what was ordered, and gives what it says of itself.
 async fn store(
-    leader: &Leader<'_>,
+    leadership: &Leadership<'_>,
     work: &Work<'_>,
     issued: &Issued,
     before: Option<&Stored>,
@@ -303,7 +307,7 @@ async fn store(
         (ISSUER, issuer.name.clone()),
         (SERVER, issuer.server.clone()),
         (KEY_TYPE, issuer.key_type.name().to_owned()),
-        (GATEWAY, leader.acme.gateway.clone()),
+        (GATEWAY, leadership.acme.gateway.clone()),
     ];
     let mut stored = before.cloned().unwrap_or_default();
     for key in STALE.into_iter().filter(|key| before.is_some_and(|before| before.data.contains_key(*key))) {
@@ -312,16 +316,20 @@ async fn store(
     stored.kind = TLS.to_owned();
     stored.annotations.extend(told.map(|(key, value)| (key.to_owned(), value)));
     stored.data.extend(BTreeMap::from([(CHAIN.to_owned(), chain.to_vec()), (KEY.to_owned(), key.to_vec())]));
-    leader.vault.put(&work.ordered.secret, &stored).await?;
+    leadership.vault.put(&work.ordered.secret, &stored).await?;
     let ends = Timestamp::from_second(facts.not_after).map(|at| at.to_string()).unwrap_or_default();
     info!(secret = work.ordered.secret, serial = facts.serial, ends, "a certificate is stored");
     Ok(facts)
 }
 
 /// Writes down how an order ended.
-async fn settle(leader: &Leader<'_>, work: &mut Work<'_>, obtained: Result<(), Failure>) -> Result<Tended, VaultError> {
+async fn settle(
+    leadership: &Leadership<'_>,
+    work: &mut Work<'_>,
+    obtained: Result<(), Failure>,
+) -> Result<Tended, VaultError> {
     let Err(failure) = obtained else {
-        leader.acme.metrics.acme_order(Order::Issued);
+        leadership.acme.metrics.acme_order(Order::Issued);
         let ended = work.record.order.take();
         let record = &mut work.record;
         (record.failures, record.refusals, record.next_attempt) = (0, 0, 0);
@@ -330,7 +338,7 @@ async fn settle(leader: &Leader<'_>, work: &mut Work<'_>, obtained: Result<(), F
         work.withdraw(ended).await;
         return Ok(Tended { pause: Duration::ZERO, failed: None });
     };
-    leader.acme.metrics.acme_order(Order::Failed);
+    leadership.acme.metrics.acme_order(Order::Failed);
     let record = &mut work.record;
     record.failures = record.failures.saturating_add(1);
     record.rate_limited = failure.failed == Failed::RateLimited;
@@ -352,7 +360,7 @@ async fn settle(leader: &Leader<'_>, work: &mut Work<'_>, obtained: Result<(), F
     );
     if failure.order == Left::NoAccount
         && let Some(url) = &work.account
-        && let Err(failure) = leader.accounts.forget(&work.ordered.issuer, url).await
+        && let Err(failure) = leadership.accounts.forget(&work.ordered.issuer, url).await
     {
         warn!("the account cannot be forgotten: {}", failure.text);
     }

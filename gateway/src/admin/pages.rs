@@ -4,7 +4,18 @@ use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 
-use super::{Admin, Readiness, server::Kind};
+use super::{Admin, Readiness};
+
+/// Which pages a server has.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Kind {
+    /// `/healthz/ready`.
+    Status,
+    /// `/stats/prometheus`.
+    Stats,
+    /// All pages.
+    Admin,
+}
 
 /// An answer.
 pub(crate) type Reply = Response<Full<Bytes>>;

@@ -12,8 +12,11 @@ use tokio::{
 };
 use tracing::{debug, info};
 
-use super::{Admin, pages};
-use crate::settings::Settings;
+use super::{
+    Admin,
+    pages::{Kind, answer},
+};
+use crate::{net::holder, settings::Settings};
 
 /// Connections per server; these pages have few readers, and two of the servers are open to the network.
 const MOST_CONNECTIONS: usize = 256;
@@ -22,23 +25,13 @@ const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 /// When the system is short of files.
 const BACK_OFF: Duration = Duration::from_millis(100);
 
-/// Which pages a server has.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Kind {
-    /// `/healthz/ready`.
-    Status,
-    /// `/stats/prometheus`.
-    Stats,
-    /// All pages.
-    Admin,
-}
-
 /// A server could not listen.
 #[derive(Debug, thiserror::Error)]
-#[error("{flag} {address} cannot be bound; free the port, or choose another with {flag}")]
+#[error("{flag} {address} cannot be bound; {advice}")]
 pub(crate) struct BindError {
     flag: &'static str,
     address: SocketAddr,
+    advice: String,
     #[source]
     source: io::Error,
 }
@@ -61,7 +54,10 @@ impl Servers {
             (Kind::Stats, "--stats", settings.stats),
             (Kind::Admin, "--admin", settings.admin),
         ] {
-            let listener = TcpListener::bind(address).await.map_err(|source| BindError { flag, address, source })?;
+            let listener = TcpListener::bind(address).await.map_err(|source| {
+                let advice = holder::advice(&source, address, &format!("choose another with {flag}"));
+                BindError { flag, address, advice, source }
+            })?;
             listeners.push((kind, listener));
         }
         Ok(Self { listeners })
@@ -105,7 +101,7 @@ async fn accept(kind: Kind, listener: TcpListener, admin: Arc<Admin>) {
 
 async fn converse(kind: Kind, stream: TcpStream, admin: &Arc<Admin>) {
     let service = service_fn(|request| {
-        let reply = pages::answer(kind, &request, admin);
+        let reply = answer(kind, &request, admin);
         async move { Ok::<_, Infallible>(reply) }
     });
     let served = http1::Builder::new()

@@ -12,7 +12,10 @@ use tokio::{
     sync::watch,
 };
 
-use super::{pages, server::Kind, *};
+use super::{
+    pages::{self, Kind},
+    *,
+};
 
 #[derive(Default)]
 struct Proxy {
@@ -166,8 +169,10 @@ async fn an_address_that_is_taken_names_the_flag() {
     let address = taken.local_addr().unwrap();
     let settings = settings(&format!("--status 127.0.0.1:0 --stats {address} --admin 127.0.0.1:0"));
     let error = Servers::bind(&settings).await.unwrap_err();
+    let own = std::fs::read_to_string("/proc/self/comm").unwrap();
+    let holder = format!("process {} (`{}`) has it", std::process::id(), own.trim());
     assert_eq!(
         error.to_string(),
-        format!("--stats {address} cannot be bound; free the port, or choose another with --stats")
+        format!("--stats {address} cannot be bound; {holder}: end that, or choose another with --stats")
     );
 }

@@ -44,7 +44,7 @@ fn a_gateway_has_istios_defaults() {
     assert_eq!(settings.role, RoleSettings::Gateway);
     assert_eq!(settings.name, "istio-ingressgateway");
     assert_eq!(settings.namespace, "istio-system");
-    assert_eq!(settings.labels["istio"], "ingressgateway");
+    assert_eq!(settings.labels, None);
     assert_eq!(settings.trust_domain, "cluster.local");
     assert_eq!(settings.admin.to_string(), "127.0.0.1:15000");
     assert_eq!(settings.status.to_string(), "0.0.0.0:15021");
@@ -62,7 +62,7 @@ fn flags_override_the_defaults() {
     );
     assert_eq!(settings.source, SourceSettings::Files(vec!["Cargo.toml".into(), "src".into()]));
     assert_eq!((settings.name.as_str(), settings.namespace.as_str()), ("edge", "edge-ns"));
-    assert_eq!(settings.labels.len(), 2);
+    assert_eq!(settings.labels.unwrap().len(), 2);
     assert_eq!(settings.port_map[&443], 8443);
     assert_eq!(settings.admin.to_string(), "127.0.0.1:1");
     assert_eq!(settings.status.to_string(), "0.0.0.0:2");

@@ -4,6 +4,8 @@
 pub(crate) mod proxies;
 
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod tests;
 
 use std::{
@@ -16,6 +18,7 @@ use std::{
 use routing::{
     compile::compile,
     problem::{Problem, Problems, Severity},
+    resources::Extent,
 };
 
 use crate::{
@@ -34,7 +37,8 @@ pub(crate) struct Findings {
 
 /// Checks and prints. Exit code 1 when there is an error, 2 when the paths cannot be read, else 0.
 pub(crate) fn run(flags: &CheckFlags) -> ExitCode {
-    let findings = match check(flags.paths.clone()) {
+    let extent = if flags.complete { Extent::Whole } else { Extent::Part };
+    let findings = match check(flags.paths.clone(), extent) {
         Ok(findings) => findings,
         Err(sentence) => {
             eprintln!("sluice: {sentence} (try `sluice help check`)");
@@ -54,9 +58,10 @@ pub(crate) fn run(flags: &CheckFlags) -> ExitCode {
 ///
 /// # Errors
 /// A sentence: a path cannot be reached.
-pub(crate) fn check(paths: Vec<PathBuf>) -> Result<Findings, String> {
+pub(crate) fn check(paths: Vec<PathBuf>, extent: Extent) -> Result<Findings, String> {
     let mut source = FileSource::once(paths).map_err(|error| error.to_string())?;
     let (resources, found) = source.load();
+    let resources = resources.with_extent(extent);
     let mut problems = Problems::from(found);
     problems.extend(Audit::default().run(&resources, now()));
     for candidate in proxies::of(&resources) {

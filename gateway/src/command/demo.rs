@@ -101,6 +101,7 @@ impl Demo {
 
         let state = State::create(flags.state_dir.as_deref(), &canonical(&directory)?)?;
         let addresses = Addresses::choose(&plan)?;
+        addresses.notes.iter().for_each(|note| progress.done(note));
         let authorities = Authorities::create(&state)?;
         progress.done(&format!("mesh CA and edge CA ... ok ({})", state.path("ca.pem").display()));
         authorities.issue_identities(&state, &plan)?;

@@ -27,7 +27,7 @@ use hyper_util::{
 };
 use tokio::{net::TcpListener, signal::unix::SignalKind};
 
-use crate::cli::EchoFlags;
+use crate::{cli::EchoFlags, net::holder};
 
 /// What every answer is made of: the demo's answers are short, its streams are not collected.
 pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
@@ -58,9 +58,10 @@ async fn serve(flags: EchoFlags) -> anyhow::Result<()> {
     let mut ports = Vec::new();
     for port in flags.ports {
         let address = SocketAddr::new(flags.address, port);
-        let listener = TcpListener::bind(address)
-            .await
-            .with_context(|| format!("cannot listen on {address}; choose another --address or --port"))?;
+        let listener = TcpListener::bind(address).await.map_err(|cause| {
+            let advice = holder::advice(&cause, address, "choose another --address or --port");
+            anyhow::Error::new(cause).context(format!("cannot listen on {address}; {advice}"))
+        })?;
         ports.push(accept(listener, Arc::clone(&names)));
     }
     let mut terminate = tokio::signal::unix::signal(SignalKind::terminate()).context("listening for SIGTERM")?;

@@ -16,10 +16,13 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 use crate::{
-    cli::{CheckOutput, StatusFlags},
+    cli::{CheckOutput, StatusAction, StatusFlags},
     command::table,
-    kubernetes::told::{self, Told},
-    settings::KubernetesSettings,
+    kubernetes::{
+        told::{self, Told},
+        withdraw::withdraw,
+    },
+    settings::{self, KubernetesSettings},
 };
 
 /// How a replica is doing.
@@ -43,15 +46,18 @@ impl Health {
     }
 }
 
-/// Asks and prints. Exit code 1 when a replica is out of sync or silent, 2 when nobody could be asked, else 0.
+/// Asks and prints, or withdraws what is told. Exit code 1 when a replica is out of sync or silent, 2 when nobody could be asked, else 0.
 ///
 /// # Errors
 /// The runtime cannot be started.
 pub(crate) fn run(flags: &StatusFlags) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
+    let (kubeconfig, context) = (flags.kubeconfig.clone(), flags.context.clone());
+    let settings = KubernetesSettings { kubeconfig, context, ..KubernetesSettings::default() };
+    if let Some(StatusAction::Withdraw { name }) = &flags.action {
+        return Ok(runtime.block_on(take_back(&settings, flags.namespace.clone(), name.clone())));
+    }
     let asked = if flags.admin.is_empty() {
-        let (kubeconfig, context) = (flags.kubeconfig.clone(), flags.context.clone());
-        let settings = KubernetesSettings { kubeconfig, context, ..KubernetesSettings::default() };
         runtime.block_on(told::read(&settings, flags.namespace.as_deref()))
     } else {
         runtime.block_on(admin::read(&flags.admin))
@@ -117,6 +123,26 @@ fn json(mut out: impl Write, told: &[Told], healths: &[Health], now: i64) -> io:
     let all: Vec<Value> = told.iter().zip(healths).map(one).collect();
     serde_json::to_writer_pretty(&mut out, &all)?;
     writeln!(out)
+}
+
+/// `sluice status withdraw`. Exit code 2 when it could not be done.
+async fn take_back(settings: &KubernetesSettings, namespace: Option<String>, name: Option<String>) -> ExitCode {
+    let done = async {
+        let whose = settings::whose(namespace, name).map_err(anyhow::Error::msg)?;
+        withdraw(settings, &whose).await.map(|count| (whose, count))
+    };
+    match done.await {
+        Ok((whose, count)) => {
+            let (noun, of) =
+                (if count == 1 { "object" } else { "objects" }, format!("{}/{}", whose.namespace, whose.workload));
+            println!("The conditions of {of} are gone from {count} {noun}.");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("sluice: {error:#} (try `sluice help status withdraw`)");
+            ExitCode::from(2)
+        }
+    }
 }
 
 const HEADS: [&str; 8] = ["PROXY", "VERSION", "SNAPSHOT", "STATE", "LEADER", "CERTIFICATES", "PROBLEMS", "TOLD"];

@@ -138,6 +138,10 @@ pub(crate) fn name_request(exchange: &Exchange, head: &mut Head) {
 fn into_application(head: &mut Head, facts: &Facts) {
     match facts.tls.as_ref().and_then(|tls| tls.client_certificate.as_ref()) {
         Some(element) => {
+            // Behind a quote that stays open, our element would be read as a part of what the caller wrote.
+            if !head.values(Name::XForwardedClientCert).all(tls::xfcc::is_whole) {
+                head.remove(Name::XForwardedClientCert);
+            }
             head.append(Name::XForwardedClientCert, element.as_bytes());
             head.join(Name::XForwardedClientCert, b",");
         }

@@ -2,7 +2,7 @@
 //! write from. Order, repetition and spelling of fields survive; an edit appends.
 
 use http::{HeaderName, HeaderValue};
-use routing::{rule::EditHeaders, table::Headers};
+use routing::{request::Headers, rule::EditHeaders};
 
 use super::name::{COUNT, Name};
 

@@ -3,7 +3,10 @@
 use std::{future::poll_fn, sync::Arc, task::Poll};
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
-use routing::rule::{Action, Rule};
+use routing::{
+    request::RequestView,
+    rule::{Action, Rule},
+};
 
 use super::{
     admit::{scheme, view},
@@ -14,6 +17,7 @@ use super::{
     head::{Head, Length},
     limits::{HIGH, WRITE},
     name::Name,
+    secure,
     side::Down,
 };
 use crate::net::facts::Arrival;
@@ -67,7 +71,8 @@ pub(crate) async fn to_https(
     down: &mut Down<'_>,
     close: bool,
 ) -> Result<bool, Broken> {
-    let location = format!("https://{}{}", heads.request.authority(), heads.request.target());
+    let authority = secure::authority(&exchange.installed, exchange.arrival(), heads.request.authority());
+    let location = format!("https://{authority}{}", heads.request.target());
     redirect(exchange, heads, down, (301, location), close).await
 }
 
@@ -105,7 +110,12 @@ pub(crate) async fn rule(
                 Arrival::Gateway { port, .. } => port,
                 _ => 80,
             };
-            let location = to.location(&view(&heads.request, scheme(&exchange.facts), port));
+            let sent = view(&heads.request, scheme(&exchange.facts), port);
+            // To https at the host and port that were asked for.
+            let authority = (sent.scheme == "http" && to.scheme.as_deref() == Some("https"))
+                .then(|| secure::authority(&exchange.installed, exchange.arrival(), sent.authority));
+            let location =
+                to.location(&RequestView { authority: authority.as_deref().unwrap_or(sent.authority), ..sent });
             redirect(exchange, heads, down, (to.code, location), close).await
         }
         Action::Direct(answer) => {

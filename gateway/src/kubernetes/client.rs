@@ -1,23 +1,23 @@
-//! Which API server, and how kinds are named there.
+//! Which API server, and how long it may be silent.
 
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use kube::{
     Client, Config,
-    api::{ApiResource, GroupVersionKind},
     config::{KubeConfigOptions, Kubeconfig},
 };
-use routing::resources::Kind;
 
-use super::reflect;
 use crate::settings::KubernetesSettings;
 
 /// Longest wait for a connection to the API server.
 const CONNECT: Duration = Duration::from_secs(5);
 
+/// How long one watch lasts; then it is asked for again from where it ended. A connection that died in silence is noticed
+/// 15 s later.
+pub(super) const WATCH_SECONDS: u32 = 120;
 /// Longest silence of the API server, in an answer or before it. Longer than a watch, which may have nothing to tell.
-const SILENCE: Duration = Duration::from_secs(reflect::WATCH_SECONDS as u64 + 15);
+const SILENCE: Duration = Duration::from_secs(WATCH_SECONDS as u64 + 15);
 
 /// A client for the API server that the settings name. Does not talk to it yet.
 ///
@@ -42,11 +42,4 @@ pub(crate) async fn connect(settings: &KubernetesSettings) -> Result<Client> {
     config.connect_timeout = Some(CONNECT);
     config.read_timeout = Some(SILENCE);
     Client::try_from(config).context("preparing the connection to the API server")
-}
-
-/// How a kind is named at the API server, in the version `index` of those that can be read, counted round.
-pub(super) fn resource(kind: Kind, index: usize) -> ApiResource {
-    let (group, versions) = kind.group_versions();
-    let version = versions[index % versions.len()];
-    ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind.name()))
 }

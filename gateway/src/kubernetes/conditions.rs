@@ -31,7 +31,7 @@ const TYPES: [&str; 4] = ["Accepted", "ResolvedRefs", "Conflicted", PROGRAMMED];
 /// Every replica has the generation in force.
 const PROGRAMMED: &str = "Programmed";
 /// Codes of problems with what an object names.
-const REFERENCES: [&str; 14] = [
+const REFERENCES: [&str; 15] = [
     "missing-secret",
     "certificate-pending",
     "unknown-issuer",
@@ -45,6 +45,7 @@ const REFERENCES: [&str; 14] = [
     "unknown-port",
     "port-required",
     "unknown-gateway",
+    "rejected-reference",
     "host-not-in-gateway",
 ];
 /// Codes of problems with an object that was there first.

@@ -30,8 +30,8 @@ use tokio::{
 use tracing::{debug, warn};
 
 use super::{
-    client::resource,
     conditions::{Index, KINDS, camel},
+    kinds::resource,
     pace::Pace,
 };
 use crate::{

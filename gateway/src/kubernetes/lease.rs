@@ -31,8 +31,12 @@ const RENEW: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_secs(2);
 /// A leader that could not renew for so long stops to be one, before anybody else can begin.
 const GIVE_UP: Duration = Duration::from_secs(10);
+/// So long after its Lease was taken a leader has noticed, since it comes to renew it.
+pub(super) const NOTICED: Duration = Duration::from_secs(6);
 /// Longest wait for one answer of the API server.
 const ANSWER: Duration = Duration::from_secs(3);
+/// How often a Lease is tried to be taken that is written by others meanwhile.
+const SEIZED_WITHIN: usize = 5;
 
 /// What is seen of the Lease, and since when it has looked like this.
 #[derive(Clone, Debug, PartialEq)]
@@ -172,6 +176,28 @@ impl Election {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Takes the Lease from whoever has it, who notices within [`NOTICED`]. Keep it with [`Election::run`].
+    ///
+    /// # Errors
+    /// The API server's.
+    pub(super) async fn seize(&mut self) -> kube::Result<()> {
+        for left in (0..SEIZED_WITHIN).rev() {
+            self.lease = self.leases.get_opt(&self.name).await?;
+            let before = self.lease.as_ref().and_then(|it| it.spec.clone());
+            match self.write(held(&self.own, before.as_ref(), Timestamp::now())).await {
+                Ok(lease) => {
+                    (self.lease, self.renewed) = (Some(lease), Some(Instant::now()));
+                    self.lead(true);
+                    return Ok(());
+                }
+                // Its holder renews it at this very moment.
+                Err(kube::Error::Api(status)) if status.code == 409 && left > 0 => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     async fn write(&self, spec: LeaseSpec) -> kube::Result<Lease> {

@@ -11,7 +11,7 @@ use routing::{
 };
 use tokio::sync::Notify;
 
-use super::reflect::OPTIONAL;
+use super::kinds::OPTIONAL;
 
 /// Namespace and name.
 pub(super) type Name = (String, String);

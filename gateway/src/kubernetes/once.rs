@@ -11,9 +11,9 @@ use routing::{
 };
 
 use super::{
-    client::resource,
+    kinds::{KINDS, OPTIONAL, resource},
     objects::{Failure, UNKNOWN_KIND},
-    reflect::{self, KINDS, OPTIONAL},
+    reflect,
     source::orders_certificates,
 };
 

@@ -1,51 +1,44 @@
-//! The leader's work on statuses: finds out which differ from what they should say, and writes those, newest change first
-//! and no faster than an API server likes.
+//! The leader's work on statuses: finds out which differ from what they should say, and writes those, newest change first,
+//! several at once, and no faster than an API server likes.
 
 use std::{
-    collections::{HashMap, VecDeque},
-    hash::{DefaultHasher, Hash as _, Hasher as _},
+    collections::{HashMap, HashSet, VecDeque},
     time::Duration,
 };
 
-use k8s_openapi::{apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry, jiff::Timestamp};
+use futures::{StreamExt as _, stream::FuturesUnordered};
 use kube::{
     Api, Client,
-    api::{DynamicObject, ListParams, Patch, PatchParams},
+    api::{DynamicObject, ListParams},
 };
 use routing::resources::Kind;
-use serde_json::{Value, json};
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until, timeout},
 };
-use tracing::{debug, warn};
+use tracing::warn;
 
 use super::{
-    client::resource,
     conditions::{self, Condition, Index, KINDS, Key, Wanted},
+    kinds::resource,
     pace::Pace,
     reflect::Wait,
     replicas::Alive,
+    write::{ANSWER, AT_ONCE, BURST, COURTESY, Failed, Job, PER_SECOND, Written, manager, of_another},
 };
 use crate::applied::Latest;
 
 /// Objects in one page of a list.
 const PAGE: u32 = 500;
-/// Writes per second, and how many may come at once.
-const PER_SECOND: f64 = 20.0;
-const BURST: f64 = 50.0;
 /// So long replicas may take before it is told that some of them lag: mostly they need less, and one write is enough.
 const PATIENCE: Duration = Duration::from_millis(1500);
-/// So long another deployment, which wrote a status before, may take to do it again.
-const COURTESY: Duration = Duration::from_secs(10);
 /// Contents that are remembered, to tell what a lagging replica has in force.
 const HISTORY: usize = 256;
-/// Longest wait for one answer of the API server.
-const ANSWER: Duration = Duration::from_secs(10);
-/// Before an object is tried again that may not be written.
+/// The first and the longest pause of an object whose status cannot be written, for a reason that may be its own alone.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(600);
+/// The least pause of one that may not be written.
 const REFUSED: Duration = Duration::from_secs(60);
-/// What starts the name of every field manager that writes conditions for Sluice.
-const MANAGER: &str = "sluice-";
 
 /// What is known of an object's status, as little as will do: there may be many.
 #[derive(Debug, Default)]
@@ -65,6 +58,43 @@ struct Entry {
     /// Another deployment wrote it.
     other: bool,
     not_before: Option<Instant>,
+    /// How often it could not be written since it last was.
+    failures: u32,
+}
+
+/// What one object's status needs.
+#[derive(Debug, Eq, PartialEq)]
+enum Need {
+    /// Nothing.
+    Nothing,
+    /// To be written.
+    Writing,
+    /// To be looked at again then.
+    Later(Instant),
+}
+
+/// The work on what is in force now.
+struct Desk {
+    index: Index,
+    replicas: Alive,
+    /// The objects whose status has to be written, the most urgent last.
+    due: Vec<Key>,
+    /// When to look at all of them again without a change.
+    next: Option<Instant>,
+}
+
+impl Desk {
+    fn look_again_at(&mut self, at: Instant) {
+        self.next = Some(self.next.map_or(at, |next| next.min(at)));
+    }
+
+    /// Resolves when it is time to look at all objects again.
+    async fn again(next: Option<Instant>) {
+        match next {
+            Some(next) => sleep_until(next).await,
+            None => std::future::pending().await,
+        }
+    }
 }
 
 /// See the module. Lives as long as a leadership.
@@ -78,16 +108,12 @@ pub(super) struct Publisher {
     /// Which version of a kind the API server knows.
     versions: HashMap<Kind, usize>,
     pace: Pace,
+    /// Statuses that are being written.
+    flying: HashSet<Key>,
+    /// Nothing is written before, since the API server could not be reached or has asked for a pause.
+    paused: Option<Instant>,
     wait: Wait,
     warned: bool,
-}
-
-/// What came of a write.
-enum Written {
-    /// The status says what it should.
-    Done,
-    /// It has to be done again, at that time.
-    Again(Instant),
 }
 
 impl Publisher {
@@ -101,6 +127,8 @@ impl Publisher {
             number: 0,
             versions: HashMap::new(),
             pace: Pace::new(PER_SECOND, BURST),
+            flying: HashSet::new(),
+            paused: None,
             wait: Wait::default(),
             warned: false,
         }
@@ -119,34 +147,41 @@ impl Publisher {
             }
             self.wait.reset();
         }
-        let mut index: Option<Index> = None;
+        // Both are there before there is anything to say.
+        let (Ok(_), Ok(_)) = (applied.wait_for(Option::is_some).await, alive.wait_for(Option::is_some).await) else {
+            return;
+        };
+        let mut flying = FuturesUnordered::new();
+        let mut desk: Option<Desk> = None;
         loop {
-            if index.is_none() || applied.has_changed().unwrap_or(false) {
-                index = applied.borrow_and_update().clone().map(Index::new);
-                if let Some(index) = &index {
-                    self.follow(index);
-                }
+            let [new_content, new_replicas] =
+                [applied.has_changed(), alive.has_changed()].map(|it| it.unwrap_or(false));
+            if desk.is_none() || new_content || new_replicas {
+                let latest = applied.borrow_and_update().clone();
+                let (Some(latest), Some(replicas)) = (latest, alive.borrow_and_update().clone()) else { return };
+                let index = match desk {
+                    Some(desk) if !new_content => desk.index,
+                    _ => self.follow(Index::new(latest)),
+                };
+                desk = Some(Desk { index, replicas, due: Vec::new(), next: None });
+                desk.iter_mut().for_each(|desk| self.survey(desk));
             }
-            let replicas = alive.borrow_and_update().clone();
-            let next = match (&index, replicas) {
-                (Some(index), Some(replicas)) => self.catch_up(index, &replicas, &applied, &alive).await,
-                _ => None,
-            };
+            let Some(now) = &mut desk else { return };
+            while let Some(job) = self.start(now) {
+                flying.push(async move { (job.run().await, job) });
+            }
             tokio::select! {
+                Some((written, job)) = flying.next() => self.landed(now, job, written),
                 changed = applied.changed() => match changed {
                     // It is looked at above.
                     Ok(()) => applied.mark_changed(),
                     Err(_) => return,
                 },
-                changed = alive.changed() => if changed.is_err() {
-                    return;
+                changed = alive.changed() => match changed {
+                    Ok(()) => alive.mark_changed(),
+                    Err(_) => return,
                 },
-                () = async {
-                    match next {
-                        Some(next) => sleep_until(next).await,
-                        None => std::future::pending().await,
-                    }
-                } => {}
+                () = Desk::again(now.next) => self.survey(now),
             }
         }
     }
@@ -204,7 +239,7 @@ impl Publisher {
     }
 
     /// Takes note of what is in force now, and of the objects in which that is new.
-    fn follow(&mut self, index: &Index) {
+    fn follow(&mut self, index: Index) -> Index {
         let content = index.applied().content;
         if self.history.back().is_none_or(|(newest, _)| *newest != content) {
             self.number += 1;
@@ -232,62 +267,135 @@ impl Publisher {
                     changed: Some(now),
                     blank,
                     not_before: None,
+                    failures: 0,
                     ..std::mem::take(entry)
                 };
             }
         }
-        let keys: std::collections::HashSet<&Key> = keys.iter().collect();
+        let keys: HashSet<&Key> = keys.iter().collect();
         let nothing = conditions::digest(&[], 0);
         // What says nothing and should say nothing need not be remembered; deleted objects go on their first 404.
         self.entries.retain(|key, entry| {
             keys.contains(key) || (!entry.other && entry.told.is_some_and(|told| told != nothing))
         });
+        index
     }
 
-    /// Writes what differs. Gives when something has to be looked at again without a change.
-    async fn catch_up(
-        &mut self,
-        index: &Index,
-        replicas: &Alive,
-        applied: &watch::Receiver<Latest>,
-        alive: &watch::Receiver<Option<Alive>>,
-    ) -> Option<Instant> {
-        let (mut due, mut next) = self.due(index, replicas);
-        let mut began = false;
-        while let Some(key) = due.pop() {
-            // What is newer is more urgent than the rest of this; but one is written each time, however fast it changes.
-            if began && (applied.has_changed().unwrap_or(true) || alive.has_changed().unwrap_or(true)) {
-                return Some(Instant::now());
+    /// Looks at every object: which are due, and when others may be.
+    fn survey(&self, desk: &mut Desk) {
+        let now = Instant::now();
+        (desk.due, desk.next) = (Vec::new(), None);
+        let mut due = Vec::new();
+        for (key, entry) in self.entries.iter().filter(|(key, _)| !self.flying.contains(*key)) {
+            match self.need(entry, desk.index.wanted(key).as_ref(), &desk.replicas, now) {
+                Need::Nothing => {}
+                Need::Writing => due.push(((entry.since, entry.changed), key)),
+                Need::Later(at) => desk.look_again_at(at),
             }
-            began = true;
-            sleep_until(self.pace.next()).await;
-            let written = match timeout(ANSWER, self.write(index, replicas, &key)).await {
-                Ok(written) => written.map_err(|error| (error.to_string(), refused(&error))),
-                Err(_) => Err(("no answer".to_owned(), false)),
-            };
-            let again = match written {
-                Ok(Written::Done) => {
-                    self.wait.reset();
-                    self.warned = false;
-                    continue;
-                }
-                Ok(Written::Again(at)) => at,
-                Err((error, refused)) => {
-                    self.warn(&format!(
-                        "the status of {} {}/{} cannot be written: {error}",
-                        key.0.name(),
-                        key.1,
-                        key.2
-                    ));
-                    Instant::now() + if refused { REFUSED } else { self.wait.next() }
-                }
-            };
-            if let Some(entry) = self.entries.get_mut(&key) {
-                (entry.not_before, entry.blank) = (Some(again), None);
-            }
-            next = Some(next.map_or(again, |next| next.min(again)));
         }
-        next
+        due.sort_unstable();
+        desk.due = due.into_iter().map(|(_, key)| key.clone()).collect();
+    }
+
+    fn need(&self, entry: &Entry, wanted: Option<&Wanted>, replicas: &Alive, now: Instant) -> Need {
+        let (target, patience) = self.target(entry, wanted, replicas);
+        if entry.told == Some(conditions::digest(&target, entry_generation(wanted))) {
+            return Need::Nothing;
+        }
+        let changed = entry.changed.unwrap_or(now);
+        let courtesy = if entry.other { changed + COURTESY } else { now };
+        let patience = if patience { changed + PATIENCE } else { now };
+        let at = entry.not_before.unwrap_or(now).max(courtesy).max(patience);
+        if at <= now { Need::Writing } else { Need::Later(at) }
+    }
+
+    /// Begins to write the most urgent status, as long as there is one and not too many are being written.
+    fn start(&mut self, desk: &mut Desk) -> Option<Job> {
+        if self.flying.len() >= AT_ONCE {
+            return None;
+        }
+        let now = Instant::now();
+        if let Some(paused) = self.paused.filter(|it| *it > now) {
+            if !desk.due.is_empty() {
+                desk.look_again_at(paused);
+            }
+            return None;
+        }
+        loop {
+            let key = desk.due.pop()?;
+            if self.flying.contains(&key) {
+                // It is looked at when that one has ended.
+                continue;
+            }
+            let Some(entry) = self.entries.get(&key) else { continue };
+            let wanted = desk.index.wanted(&key);
+            let (target, _) = self.target(entry, wanted.as_ref(), &desk.replicas);
+            let generation = entry_generation(wanted.as_ref());
+            let mut job = Job {
+                api: self.api(key.0, Some(&key.1)),
+                manager: self.manager.clone(),
+                told: conditions::digest(&target, generation),
+                target,
+                generation,
+                uid: entry.uid.clone(),
+                rejected: wanted.as_ref().map(|it| it.rejected),
+                changed: entry.changed,
+                blank: entry.blank.clone(),
+                not_before: now,
+                key,
+            };
+            for _ in 0..job.requests() {
+                job.not_before = self.pace.next();
+            }
+            self.flying.insert(job.key.clone());
+            return Some(job);
+        }
+    }
+
+    /// Takes note of what came of a write.
+    fn landed(&mut self, desk: &mut Desk, job: Job, written: Result<Written, Failed>) {
+        self.flying.remove(&job.key);
+        let Some(entry) = self.entries.get_mut(&job.key) else { return };
+        // Another object of the same name has come meanwhile.
+        let same = entry.uid == job.uid;
+        entry.blank = None;
+        match written {
+            Ok(Written::Gone) if same => drop(self.entries.remove(&job.key)),
+            Ok(Written::Done { programmed }) => {
+                if same {
+                    (entry.told, entry.programmed) = (Some(job.told), programmed);
+                }
+                (entry.not_before, entry.failures) = (None, 0);
+                self.wait.reset();
+                (self.warned, self.paused) = (false, None);
+            }
+            Ok(Written::Again(at)) => entry.not_before = Some(at),
+            Ok(Written::Gone) => {}
+            Err(failed) => self.failed(&job.key, &failed),
+        }
+        let Some(entry) = self.entries.get(&job.key) else { return };
+        match self.need(entry, desk.index.wanted(&job.key).as_ref(), &desk.replicas, Instant::now()) {
+            Need::Nothing => {}
+            Need::Writing => desk.due.push(job.key),
+            Need::Later(at) => desk.look_again_at(at),
+        }
+    }
+
+    /// That a write has failed: its object waits, longer each time, and all others too where it was not about the object.
+    fn failed(&mut self, key: &Key, failed: &Failed) {
+        let now = Instant::now();
+        if !failed.refused {
+            self.paused = Some(now + failed.after.unwrap_or_else(|| self.wait.next()));
+        }
+        if let Some(entry) = self.entries.get_mut(key) {
+            let least = if failed.refused { REFUSED } else { FIRST_PAUSE };
+            let pause = least.saturating_mul(1 << entry.failures.min(10)).min(LONGEST_PAUSE);
+            entry.failures = entry.failures.saturating_add(1);
+            // An API server that is away for all says nothing about this object.
+            entry.not_before = Some(if failed.away { self.paused.unwrap_or(now) } else { now + pause });
+        }
+        let (kind, namespace, name) = (key.0.name(), &key.1, &key.2);
+        self.warn(&format!("the status of {kind} {namespace}/{name} cannot be written: {}", failed.text));
     }
 
     /// Says what does not work, once until it works.
@@ -296,30 +404,6 @@ impl Publisher {
             warn!("{what}; it is tried again");
         }
         self.warned = true;
-    }
-
-    /// The objects whose status has to be written, the most urgent last, and when others may have to be.
-    fn due(&self, index: &Index, replicas: &Alive) -> (Vec<Key>, Option<Instant>) {
-        let (mut due, mut next) = (Vec::new(), None::<Instant>);
-        let now = Instant::now();
-        for (key, entry) in &self.entries {
-            let wanted = index.wanted(key);
-            let (target, patience) = self.target(entry, wanted.as_ref(), replicas);
-            if entry.told == Some(conditions::digest(&target, entry_generation(wanted.as_ref()))) {
-                continue;
-            }
-            let changed = entry.changed.unwrap_or(now);
-            let courtesy = if entry.other { changed + COURTESY } else { now };
-            let patience = if patience { changed + PATIENCE } else { now };
-            let at = entry.not_before.unwrap_or(now).max(courtesy).max(patience);
-            if at <= now {
-                due.push(((entry.since, entry.changed), key));
-            } else {
-                next = Some(next.map_or(at, |next| next.min(at)));
-            }
-        }
-        due.sort_unstable();
-        (due.into_iter().map(|(_, key)| key.clone()).collect(), next)
     }
 
     /// What a status should say now, and whether replicas that lag may change it soon.
@@ -344,97 +428,8 @@ impl Publisher {
         let found = self.history.iter().rev().find(|(known, _)| Some(*known) == content);
         found.is_some_and(|(_, number)| *number >= since)
     }
-
-    async fn write(&mut self, index: &Index, replicas: &Alive, key: &Key) -> kube::Result<Written> {
-        let wanted = index.wanted(key);
-        let Some(entry) = self.entries.get(key) else { return Ok(Written::Done) };
-        let (target, _) = self.target(entry, wanted.as_ref(), replicas);
-        let mut generation = entry_generation(wanted.as_ref());
-        let told = conditions::digest(&target, generation);
-        let changed = entry.changed;
-        let api = self.api(key.0, Some(&key.1));
-        let (before, version) = match &entry.blank {
-            Some(version) => (Value::Null, Some(version.to_string())),
-            None => {
-                let Some(object) = api.get_opt(&key.2).await? else {
-                    self.entries.remove(key);
-                    return Ok(Written::Done);
-                };
-                if wanted.as_ref().is_some_and(|it| it.rejected) {
-                    generation = object.metadata.generation.unwrap_or_default();
-                }
-                let status = object.data["status"].clone();
-                if wanted.is_none() && !status_managers(&object).any(|manager| manager == self.manager) {
-                    // None of our gateways serves it, and none of them wrote these conditions.
-                    self.settle(key, told, &[], 0);
-                    return Ok(Written::Done);
-                }
-                if of_another(&object, &self.manager) {
-                    let observed = conditions::read(&status).1;
-                    if observed >= generation || wanted.is_none() {
-                        self.settle(key, told, &[], 0);
-                        return Ok(Written::Done);
-                    }
-                    let until = changed.unwrap_or_else(Instant::now) + COURTESY;
-                    if Instant::now() < until {
-                        return Ok(Written::Again(until));
-                    }
-                }
-                (status, object.metadata.resource_version)
-            }
-        };
-        if let Some(status) = conditions::merge(&before, &target, generation, &Timestamp::now().to_string()) {
-            let patch = json!({"metadata": {"resourceVersion": version}, "status": status});
-            let params = PatchParams { field_manager: Some(self.manager.clone()), ..PatchParams::default() };
-            match api.patch_status(&key.2, &params, &Patch::Merge(patch)).await {
-                Ok(_) => debug!(kind = key.0.name(), namespace = key.1, name = key.2, "status written"),
-                // Changed meanwhile: it has to be read.
-                Err(kube::Error::Api(status)) if status.code == 409 => return Ok(Written::Again(Instant::now())),
-                Err(kube::Error::Api(status)) if status.code == 404 => {
-                    self.entries.remove(key);
-                    return Ok(Written::Done);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        self.settle(key, told, &target, generation);
-        Ok(Written::Done)
-    }
-
-    /// A status says now what it should.
-    fn settle(&mut self, key: &Key, told: u64, target: &[Condition], generation: i64) {
-        let Some(entry) = self.entries.get_mut(key) else { return };
-        (entry.told, entry.blank, entry.not_before) = (Some(told), None, None);
-        entry.programmed = conditions::programmed_at(target, generation);
-    }
 }
 
 fn entry_generation(wanted: Option<&Wanted>) -> i64 {
     wanted.map_or(0, |it| it.generation)
-}
-
-/// Whether the status was written last by the gateways of another workload.
-fn of_another(object: &DynamicObject, own: &str) -> bool {
-    let mut sluices = status_managers(object).filter(|manager| manager.starts_with(MANAGER)).peekable();
-    sluices.peek().is_some() && sluices.all(|manager| manager != own)
-}
-
-/// Who has written the status.
-fn status_managers(object: &DynamicObject) -> impl Iterator<Item = &str> {
-    let fields = object.metadata.managed_fields.as_deref().unwrap_or_default();
-    let of_status = |it: &&ManagedFieldsEntry| it.subresource.as_deref() == Some("status");
-    fields.iter().filter(of_status).filter_map(|it| it.manager.as_deref())
-}
-
-/// The field manager of a workload's gateways. Workloads of two namespaces may share a name, and Kubernetes allows 128
-/// bytes, which two names can exceed.
-fn manager(namespace: &str, workload: &str) -> String {
-    let mut hasher = DefaultHasher::new();
-    (namespace, workload).hash(&mut hasher);
-    let short: String = workload.chars().take(64).collect();
-    format!("{MANAGER}{short}-{:016x}", hasher.finish())
-}
-
-fn refused(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if matches!(status.code, 401 | 403 | 422))
 }

@@ -14,35 +14,16 @@ use tokio::time::{sleep, timeout};
 use tracing::debug;
 
 use super::{
-    client::resource,
+    client::WATCH_SECONDS,
+    kinds::{OPTIONAL, resource},
     objects::{FORBIDDEN, Failure, Name, Objects, UNKNOWN_KIND, UNREACHABLE},
 };
-
-/// Kinds that every proxy reads from every namespace. Deployments are not among them: pods tell what runs.
-pub(super) const KINDS: [Kind; 9] = [
-    Kind::Gateway,
-    Kind::VirtualService,
-    Kind::DestinationRule,
-    Kind::ServiceEntry,
-    Kind::WorkloadEntry,
-    Kind::PeerAuthentication,
-    Kind::Service,
-    Kind::EndpointSlice,
-    Kind::Pod,
-];
-
-/// Kinds that gateways read as well. Only who orders certificates misses them, so a cluster that does not have them, or keeps
-/// them from a gateway, is as good as one that holds none.
-pub(super) const OPTIONAL: [Kind; 1] = [Kind::Issuer];
 
 /// Pods that have ended keep their address in their status, which may be another pod's now.
 const LIVING_PODS: &str = "status.phase!=Succeeded,status.phase!=Failed";
 /// Waits between tries: doubled each time, half of it by chance so that replicas do not come together.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
-/// How long one watch lasts; then it is asked for again from where it ended. A connection that died in silence is noticed
-/// 5 s later.
-pub(super) const WATCH_SECONDS: u32 = 120;
 /// Longest wait for the API server's version.
 const VERSION: Duration = Duration::from_secs(5);
 /// Longer than the longest wait and a connection that cannot be made.

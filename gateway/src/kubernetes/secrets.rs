@@ -1,25 +1,38 @@
-//! Secrets: the namespace's names are followed without their contents, and those that something names are read one by
-//! one. No other Secret's content ever reaches this process.
+//! Secrets: the namespace's names are followed without their contents, and those that something names are read: one by one,
+//! or in pages where nearly all that there are have to be read anyway. What nothing names is dropped unread from a page.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::{StreamExt as _, stream};
 use kube::{
     Api, Client,
-    api::{DynamicObject, PartialObjectMeta},
+    api::{DynamicObject, ListParams, PartialObjectMeta},
     runtime::watcher::{Config, Event, watcher},
 };
 use routing::resources::{Kind, Parsed};
 use tokio::time::{Instant, timeout_at};
+use tracing::debug;
 
 use super::{
-    client::resource,
+    kinds::resource,
     objects::{Failure, Objects, Secrets},
     reflect::{self, Sink},
 };
 
 /// Secrets read at the same time.
-const AT_ONCE: usize = 16;
+const AT_ONCE: usize = 32;
+/// So many and more are read in pages, if they are [`MOSTLY`] what there is.
+const MANY: usize = 100;
+/// Of the namespace's Secrets, the part that is wanted when pages are asked for, as one in so many.
+const MOSTLY: usize = 2;
+/// The types of Secrets that are asked for in pages, most likely first. Releases of Helm and tokens are of others.
+const TYPES: [&str; 2] = ["kubernetes.io/tls", "Opaque"];
+/// Secrets in one page. Each may have 1 MiB.
+const PAGE: u32 = 250;
 /// Longest wait for those that are read in one go; what is missing then is tried again.
 const READ: Duration = Duration::from_secs(5);
 
@@ -117,6 +130,12 @@ pub(super) async fn read_wanted(client: &Client, namespace: &str, wanted: BTreeS
     let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource(Kind::Secret, 0));
     // All of them together, since whatever else has changed waits for it.
     let end = Instant::now() + READ;
+    let mut unread: BTreeMap<String, String> = unread.into_iter().collect();
+    for of_type in TYPES {
+        if unread.len() >= MANY && unread.len() * MOSTLY >= objects.secrets().versions.len() {
+            changed |= read_pages(&api, of_type, &mut unread, objects, end).await;
+        }
+    }
     let mut answers = stream::iter(unread)
         .map(|(name, version)| {
             let api = api.clone();
@@ -127,6 +146,39 @@ pub(super) async fn read_wanted(client: &Client, namespace: &str, wanted: BTreeS
         changed |= take(&mut objects.secrets(), answer, name, version);
     }
     changed
+}
+
+/// Reads all Secrets of a type and takes those that are `unread`. What an answer that fails would have brought stays unread,
+/// to be read one by one. True when anything changed.
+async fn read_pages(
+    api: &Api<DynamicObject>,
+    of_type: &str,
+    unread: &mut BTreeMap<String, String>,
+    objects: &Objects,
+    end: Instant,
+) -> bool {
+    let mut params = ListParams::default().fields(&format!("type={of_type}")).limit(PAGE);
+    let mut changed = false;
+    loop {
+        let page = match timeout_at(end, api.list(&params)).await {
+            Ok(Ok(page)) => page,
+            Ok(Err(error)) => {
+                debug!(of_type, %error, "a page of Secrets");
+                return changed;
+            }
+            Err(_) => return changed,
+        };
+        for object in page.items {
+            let name = object.metadata.name.clone().unwrap_or_default();
+            let Some(asked) = unread.remove(&name) else { continue };
+            let parsed = reflect::read(Kind::Secret, object);
+            changed |= take(&mut objects.secrets(), Ok(Some(parsed)), name, asked);
+        }
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) if !unread.is_empty() => params = params.continue_token(&token),
+            _ => return changed,
+        }
+    }
 }
 
 /// Keeps what a request has brought, under the version that was known when it was made: the watch alone tells versions, so

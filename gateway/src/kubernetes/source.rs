@@ -16,8 +16,9 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
+    kinds::{KINDS, OPTIONAL},
     objects::Objects,
-    reflect::{self, KINDS, OPTIONAL, Wait},
+    reflect::{self, Wait},
     secrets,
 };
 

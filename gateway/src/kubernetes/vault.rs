@@ -16,7 +16,7 @@ use serde_json::json;
 use tokio::time::timeout;
 use tracing::warn;
 
-use crate::acme::vault::{Stored, VaultError, Version};
+use crate::stored::{Stored, VaultError, Version};
 
 /// Longest wait for one answer of the API server.
 const ANSWER: Duration = Duration::from_secs(10);

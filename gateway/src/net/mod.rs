@@ -4,6 +4,8 @@ pub(crate) mod accept;
 pub(crate) mod connection;
 pub(crate) mod deadline;
 pub(crate) mod facts;
+pub(crate) mod holder;
 pub(crate) mod listen;
 pub(crate) mod original_dst;
 pub(crate) mod sniff;
+pub(crate) mod standing;

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use routing::{
     acme::ISSUER,
-    api::{Secret, gateway::Gateway},
+    api::{Secret, gateway::Gateway, issuer::ca_bundle_pem},
     problem::{Problem, Severity},
     resources::{Object, Resources},
 };
@@ -31,6 +31,8 @@ pub(crate) struct Audit {
 #[derive(Debug, Default)]
 struct Examined {
     faults: Vec<Fault>,
+    /// What serves all the same and should be known.
+    remarks: Vec<Fault>,
     /// Key of the certificate, its begin and its end in seconds since 1970.
     end: Option<(&'static str, i64, i64)>,
 }
@@ -56,12 +58,26 @@ impl Audit {
                 .extend(faults.map(|fault| {
                     problem(secret, Severity::Error, "bad-certificate", fault.key, fault.message.clone())
                 }));
+            problems.extend(examined.remarks.iter().map(|remark| {
+                problem(secret, Severity::Warning, "odd-certificate", remark.key, remark.message.clone())
+            }));
             problems.extend(examined.end.and_then(|end| ending(secret, end, now)));
             known.insert(secret.digest, examined);
         }
         self.known = known;
         for gateway in &resources.gateways {
             cipher_suites(gateway, &mut problems);
+        }
+        for issuer in &resources.issuers {
+            // What is no PEM at all is refused where Issuers are read.
+            let Some(bundle) = issuer.spec.ca_bundle.as_deref().and_then(ca_bundle_pem) else { continue };
+            let mut tell = |severity, code, message| {
+                problems.push(issuer.problem(severity, code, "spec.caBundle", message));
+            };
+            match tls::remarks::authorities(&bundle) {
+                Ok(remarks) => remarks.into_iter().for_each(|it| tell(Severity::Warning, "odd-certificate", it)),
+                Err(error) => tell(Severity::Error, "bad-certificate", sentence(&error)),
+            }
         }
         problems
     }
@@ -70,7 +86,8 @@ impl Audit {
 fn examine(secret: &Object<Secret>) -> Examined {
     let mut examined = Examined::default();
     let own = certificate(secret, &mut examined);
-    examined.faults.extend(authority(secret, own));
+    let fault = authority(secret, own, &mut examined.remarks);
+    examined.faults.extend(fault);
     examined
 }
 
@@ -86,6 +103,8 @@ fn certificate(secret: &Object<Secret>, examined: &mut Examined) -> Option<Certi
         Ok(server) => {
             let begin = tls::facts::facts(chain).map_or(0, |facts| facts.not_before);
             examined.end = Some((chain_name, begin, server.not_after()));
+            let remarks = server.remarks().iter();
+            examined.remarks.extend(remarks.map(|it| Fault { key: chain_name, message: it.text.clone() }));
             Some(certificate)
         }
         Err(error) => {
@@ -115,10 +134,13 @@ fn ending(secret: &Object<Secret>, (key, begin, end): (&str, i64, i64), now: i64
 
 /// The CA that client certificates would be checked against: `cacert`, else `ca.crt`. Its revocation list can be looked at
 /// where the server's `own` certificate is in the same Secret, because only a whole server can be tried.
-fn authority(secret: &Object<Secret>, own: Option<CertifiedPem>) -> Option<Fault> {
+fn authority(secret: &Object<Secret>, own: Option<CertifiedPem>, remarks: &mut Vec<Fault>) -> Option<Fault> {
     let (name, roots) = ["cacert", "ca.crt"].into_iter().find_map(|name| Some((name, value(secret, name)?)))?;
-    if let Err(error) = tls::pem::certificates(roots) {
-        return Some(Fault { key: name, message: sentence(&error) });
+    match tls::remarks::authorities(roots) {
+        // A self-signed certificate stands in both places, where cert-manager put it: nobody meant it for a CA.
+        Ok(_) if own.as_ref().is_some_and(|own| own.chain == roots) => {}
+        Ok(found) => remarks.extend(found.into_iter().map(|message| Fault { key: name, message })),
+        Err(error) => return Some(Fault { key: name, message: sentence(&error) }),
     }
     let revoked = if name == "cacert" { "crl" } else { "ca.crl" };
     let (own, crl) = (own?, value(secret, revoked)?);

@@ -4,21 +4,23 @@ use std::{
     collections::BTreeMap,
     hash::{DefaultHasher, Hash as _, Hasher as _},
     io,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use routing::{
     problem::{ObjectRef, Place, Problem, Severity},
-    resources::{Parsed, Resources, Store, parse_file},
+    resources::{Extent, Parsed, Resources, Store, parse_file, patch_files},
 };
 
-use super::watch::Watch;
+use super::{bounded, watch::Watch};
 
 #[cfg(test)]
 mod tests;
 
 /// Larger files are no configuration; reading them would only cost memory.
 const LARGEST: u64 = 64 << 20;
+/// The same of all files together.
+const LARGEST_FOLDER: u64 = 256 << 20;
 
 /// Files and folders (recursive; `.yaml`, `.yml`, `.json`) as one set of resources. One reader:
 /// [`FileSource::load`], then [`FileSource::changed`], and again.
@@ -28,6 +30,8 @@ pub(crate) struct FileSource {
     store: Store,
     /// What each file held when it was last read, so that only changed files are parsed again.
     known: BTreeMap<PathBuf, Known>,
+    /// Objects when they were last read.
+    objects: usize,
     /// A folder that need not be there.
     optional: Option<PathBuf>,
 }
@@ -73,7 +77,7 @@ impl FileSource {
         for path in &paths {
             std::fs::metadata(path).map_err(|source| Unreachable { path: path.clone(), source })?;
         }
-        Ok(Self { watch: watch(paths), store: Store::default(), known: BTreeMap::new(), optional: None })
+        Ok(Self { watch: watch(paths), store: Store::default(), known: BTreeMap::new(), objects: 0, optional: None })
     }
 
     /// Reads what is there now. Whatever is broken or cannot be read is a problem, and its last good version stays among
@@ -82,14 +86,16 @@ impl FileSource {
         let survey = self.watch.survey();
         let mut before = std::mem::take(&mut self.known);
         let mut files = Vec::with_capacity(survey.files.len());
+        let mut room = LARGEST_FOLDER;
         for path in survey.files {
             let known = before.remove(&path);
-            match self.read(&path, known) {
+            match self.read(&path, known, &mut room) {
                 Ok(parsed) => files.push((path.display().to_string(), parsed)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {} // deleted since it was listed
                 Err(error) => files.push((path.display().to_string(), unreadable(&path, &error))),
             }
         }
+        leave_patches_out(&mut files);
         let mut problems = Vec::new();
         let is_missing = |path: &PathBuf, error: &io::Error| {
             error.kind() == io::ErrorKind::NotFound && self.optional.as_ref() == Some(path)
@@ -102,9 +108,10 @@ impl FileSource {
                 self.known.insert(file.clone(), known.clone());
             }
         }
+        self.objects = files.iter().map(|(_, parsed)| objects(parsed)).sum();
         let (resources, found) = self.store.replace(files);
         problems.extend(found);
-        (resources, problems)
+        (resources.with_extent(Extent::Part), problems)
     }
 
     /// Resolves after a change that may matter, once it is quiet for 50 ms, 500 ms after the first change at the latest.
@@ -115,16 +122,16 @@ impl FileSource {
 
     /// How many objects the files hold, broken ones included.
     pub(crate) fn objects(&self) -> usize {
-        let of = |it: &Known| it.parsed.objects.len() + it.parsed.broken.len() + usize::from(it.parsed.unreadable);
-        self.known.values().map(of).sum()
+        self.objects
     }
 
-    /// One file, parsed only when its content is not the known one.
-    fn read(&mut self, path: &Path, known: Option<Known>) -> io::Result<Parsed> {
-        if std::fs::metadata(path)?.len() > LARGEST {
-            return Err(io::Error::other("it is larger than 64 MiB"));
+    /// One file, parsed only when its content is not the known one. There is `room` for so many bytes.
+    fn read(&mut self, path: &Path, known: Option<Known>, room: &mut u64) -> io::Result<Parsed> {
+        if std::fs::metadata(path)?.len() > *room {
+            return Err(io::Error::other("the files before it hold 256 MiB together, and more is not read"));
         }
-        let bytes = std::fs::read(path)?;
+        let bytes = bounded::read(path, LARGEST)?;
+        *room = room.saturating_sub(bytes.len() as u64);
         let mut hasher = DefaultHasher::new();
         bytes.hash(&mut hasher);
         let hash = hasher.finish();
@@ -138,6 +145,45 @@ impl FileSource {
         self.known.insert(path.to_path_buf(), Known { hash, parsed: parsed.clone() });
         Ok(parsed)
     }
+}
+
+/// Broken ones included; what is a template is not yet one.
+fn objects(parsed: &Parsed) -> usize {
+    let rejected = parsed.rejected.iter().filter(|rejection| !rejection.skipped).count();
+    let broken = parsed.unreadable && parsed.problems.iter().any(|problem| problem.severity == Severity::Error);
+    parsed.objects.len() + rejected + usize::from(broken)
+}
+
+/// What a kustomization among the files takes for a patch is no object, although it looks like one.
+fn leave_patches_out(files: &mut [(String, Parsed)]) {
+    let is_kustomization = |file: &str| {
+        let name = Path::new(file).file_name().and_then(|name| name.to_str());
+        matches!(name, Some("kustomization.yaml" | "kustomization.yml"))
+    };
+    let mut patches = BTreeMap::new();
+    for (file, _) in files.iter().filter(|(file, _)| is_kustomization(file)) {
+        let Ok(text) = std::fs::read_to_string(file) else { continue };
+        let folder = Path::new(file).parent().unwrap_or(Path::new(""));
+        patches.extend(patch_files(&text).into_iter().map(|patch| (beside(folder, &patch), file.clone())));
+    }
+    for (file, parsed) in files {
+        if let Some(kustomization) = patches.get(Path::new(file.as_str())) {
+            *parsed = Parsed::patch(file, kustomization);
+        }
+    }
+}
+
+/// A path as a file of this folder names it, in the form in which folders are walked.
+fn beside(folder: &Path, named: &str) -> PathBuf {
+    let mut path = folder.to_path_buf();
+    for step in Path::new(named).components() {
+        match step {
+            Component::ParentDir if path.file_name().is_some() => drop(path.pop()),
+            Component::CurDir => {}
+            step => path.push(step),
+        }
+    }
+    path
 }
 
 /// By name, in folders. A file that was named itself is read whatever its name is.

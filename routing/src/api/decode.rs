@@ -1,7 +1,8 @@
 //! From a tree of plain values (YAML or JSON) to a typed object, the way protobuf's JSON form is read.
 //!
-//! Field names in camelCase or snake_case, `null` for unset, numbers in quotes, enums by name or number. Unknown
-//! fields are findings, all of them; a value of the wrong type ends the decoding. Every message names the field.
+//! Field names in camelCase or snake_case, `null` for unset. Numbers in quotes and enums by number, which protobuf reads
+//! too, are refused as the definitions at an API server refuse them, so that files hold nothing that a cluster would not
+//! take. Unknown fields are findings, all of them; a value of the wrong type ends the decoding. Every message names the field.
 
 mod access;
 pub mod nearest;
@@ -131,6 +132,15 @@ impl<'v> Decoder<'v, '_> {
         DecodeError { field: Some(self.trail.render()), message }
     }
 
+    /// A number in quotes.
+    fn quoted(&self, wanted: &str) -> DecodeError {
+        let message = format!(
+            "{} is given where {wanted} is wanted, and an API server takes no text for it; write it without quotes",
+            self.describe()
+        );
+        self.fail(message)
+    }
+
     fn describe(&self) -> String {
         let quoted = self.reading.quote_values;
         match self.value {
@@ -156,11 +166,11 @@ impl<'v> Decoder<'v, '_> {
         }
     }
 
-    /// A whole number between `low` and `high`, which protobuf also accepts in quotes and as `80.0`.
+    /// A whole number between `low` and `high`, also as `80.0`.
     fn integer(&self, low: i128, high: i128) -> Result<i128, DecodeError> {
         let number = match self.value {
             Value::Number(number) => whole(&number.to_string()),
-            Value::String(text) => whole(text),
+            Value::String(text) if whole(text).is_some() => return Err(self.quoted("a whole number")),
             _ => None,
         };
         let Some(number) = number else {
@@ -179,7 +189,7 @@ impl<'v> Decoder<'v, '_> {
     fn float(&self) -> Result<f64, DecodeError> {
         let number = match self.value {
             Value::Number(number) => number.as_f64(),
-            Value::String(text) => text.parse().ok(),
+            Value::String(text) if text.parse::<f64>().is_ok() => return Err(self.quoted("a number")),
             _ => None,
         };
         number.filter(|number: &f64| number.is_finite()).ok_or_else(|| self.wrong("a number"))
@@ -188,9 +198,15 @@ impl<'v> Decoder<'v, '_> {
     fn variant(&self, variants: &'static [&'static str]) -> Result<&'static str, DecodeError> {
         let found = match self.value {
             Value::String(name) => variants.iter().find(|variant| **variant == name.as_str()),
-            // Variants are declared in the order of their protobuf numbers.
             Value::Number(number) => {
-                number.as_u64().and_then(|number| usize::try_from(number).ok()).and_then(|number| variants.get(number))
+                // Variants are declared in the order of their protobuf numbers.
+                let number = number.as_u64().and_then(|number| usize::try_from(number).ok());
+                if let Some(meant) = number.and_then(|number| variants.get(number)) {
+                    let message =
+                        format!("{} is given where an API server takes a name only; write {meant}", self.describe());
+                    return Err(self.fail(message));
+                }
+                None
             }
             _ => None,
         };

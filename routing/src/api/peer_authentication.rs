@@ -16,8 +16,8 @@ pub struct PeerAuthentication {
     /// For every port.
     pub mtls: Option<MutualTls>,
     /// By port of the workload, which is the container's port and not the Service's.
-    #[schemars(with = "BTreeMap<String, MutualTls>")]
-    pub port_level_mtls: BTreeMap<u16, MutualTls>,
+    #[schemars(with = "Option<BTreeMap<String, MutualTls>>")]
+    pub port_level_mtls: Option<BTreeMap<u16, MutualTls>>,
 }
 
 /// Istio `PeerAuthentication.MutualTLS`.

@@ -237,6 +237,14 @@ pub(super) fn non_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Op
     Ok(text.filter(|text| !text.is_empty()))
 }
 
+/// A list without room for more: one of ten thousand routes grows to sixteen thousand while it is read, and lists of one to
+/// four.
+pub(super) fn compact<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    let mut list = Vec::deserialize(deserializer)?;
+    list.shrink_to_fit();
+    Ok(list)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

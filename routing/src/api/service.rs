@@ -80,6 +80,11 @@ impl<'de> Deserialize<'de> for TargetPort {
             }
 
             fn visit_str<E: de::Error>(self, name: &str) -> Result<TargetPort, E> {
+                if !name.is_empty() && name.bytes().all(|b| b.is_ascii_digit()) {
+                    let message =
+                        format!("`{name}` in quotes is a name, and names of ports have a letter; write {name}");
+                    return Err(E::custom(message));
+                }
                 Ok(TargetPort::Name(name.to_owned()))
             }
         }

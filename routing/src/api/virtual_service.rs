@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::scalar::{Bytes, Percent, ProtoDuration, StringMatch, non_empty};
+use super::scalar::{Bytes, Percent, ProtoDuration, StringMatch, compact, non_empty};
 
 /// Istio `VirtualService`: where requests to some hosts go.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
@@ -16,6 +16,7 @@ pub struct VirtualService {
     /// `name`, `namespace/name`, `./name` or `mesh`; `mesh` alone when empty.
     pub gateways: Vec<String>,
     /// Rules for HTTP traffic, the first that matches wins.
+    #[serde(deserialize_with = "compact")]
     pub http: Vec<HttpRoute>,
     /// Rules for TLS traffic that is not terminated, by SNI.
     pub tls: Vec<TlsRoute>,
@@ -33,9 +34,10 @@ pub struct HttpRoute {
     #[serde(deserialize_with = "non_empty")]
     pub name: Option<String>,
     /// Any of these must hold; every request matches when empty.
-    #[serde(rename = "match")]
+    #[serde(rename = "match", deserialize_with = "compact")]
     pub matches: Vec<HttpMatch>,
     /// Weighted destinations.
+    #[serde(deserialize_with = "compact")]
     pub route: Vec<HttpRouteDestination>,
     /// Answer with a redirect instead.
     pub redirect: Option<HttpRedirect>,

@@ -145,7 +145,7 @@ impl<'c, 'a> Request<'c, 'a> {
         match issuers::named(context, gateway, name) {
             Ok(issuer) => Some(Self { context, issuer, placeholder: says_true(gateway, PLACEHOLDER) }),
             Err(fault) => {
-                context.report.error(gateway, fault.code, &field, fault.message);
+                context.report.add(gateway, (fault.severity, fault.code), &field, fault.message);
                 None
             }
         }

@@ -15,7 +15,7 @@ use crate::{
         Protocol,
         destination_rule::{H2UpgradePolicy, HttpPool, SimpleLb},
     },
-    snapshot::ClusterId,
+    upstream::ClusterId,
     upstream::{Balance, Cluster, Endpoint, Limits, UpstreamProtocol},
 };
 

@@ -1,8 +1,9 @@
 //! What every part of the compiler looks things up in.
 
 use super::{
-    clusters::Clusters, destination_rules::DestinationRules, endpoints::Endpoints, expressions::Expressions,
-    peer_authentication::PeerAuthentications, proxy::Proxy, report::Report, services::Services,
+    absent::RejectedHosts, clusters::Clusters, destination_rules::DestinationRules, endpoints::Endpoints,
+    expressions::Expressions, peer_authentication::PeerAuthentications, proxy::Proxy, report::Report,
+    services::Services,
 };
 use crate::resources::Resources;
 
@@ -16,6 +17,7 @@ pub(super) struct Context<'a> {
     pub(super) peer_authentications: PeerAuthentications<'a>,
     pub(super) endpoints: Endpoints<'a>,
     pub(super) clusters: Clusters,
+    pub(super) rejected_hosts: RejectedHosts<'a>,
     pub(super) expressions: Expressions,
 }
 
@@ -30,6 +32,7 @@ impl<'a> Context<'a> {
             peer_authentications: PeerAuthentications::new(resources, &proxy.root_namespace),
             endpoints: Endpoints::new(resources),
             clusters: Clusters::default(),
+            rejected_hosts: RejectedHosts::new(resources, &proxy.cluster_domain),
             expressions: Expressions::default(),
         }
     }

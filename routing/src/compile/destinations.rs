@@ -12,7 +12,7 @@ use super::{
 use crate::{
     api::virtual_service as api,
     rule::{Destination, HeaderOps},
-    snapshot::ClusterId,
+    upstream::ClusterId,
 };
 
 const UNKNOWN_SUBSET: &str = "unknown-subset";
@@ -61,15 +61,19 @@ fn resolve(context: &Context<'_>, entry: &Entry<'_, '_>, to: &api::Destination, 
     let host = context.full_host(&to.host, entry.object.namespace());
     let subset = to.subset.as_deref().unwrap_or_default();
     let asked = to.port.map(|port| port.number).filter(|&number| number != 0);
+    let nowhere =
+        || Resolved { cluster: None, name: clusters::name(asked.unwrap_or(entry.binding.port), subset, &host) };
     let unknown = |code, field: &str, message: String| {
         context.report.error(entry.object, code, field, message);
-        Resolved { cluster: None, name: clusters::name(asked.unwrap_or(entry.binding.port), subset, &host) }
+        nowhere()
     };
 
     let Some(service) = context.services.find(&host) else {
         let hint = context.services.similar(&host).map(|near| format!("; `{near}` exists")).unwrap_or_default();
-        let message = format!("no Service or ServiceEntry has the host `{host}`, so these requests get 503{hint}");
-        return unknown(UNKNOWN_HOST, &format!("{field}.host"), message);
+        let absence = context.absent_host(entry.object, UNKNOWN_HOST, &host);
+        let rest = format!(", so these requests get 503{hint}");
+        context.report.absent(entry.object, &format!("{field}.host"), absence, &rest);
+        return nowhere();
     };
     // For an alias, the name of what it leads to.
     let host = &service.host;
@@ -115,8 +119,9 @@ fn resolve(context: &Context<'_>, entry: &Entry<'_, '_>, to: &api::Destination, 
                 ),
                 None => "there is no DestinationRule for it".to_owned(),
             };
-            let message = format!("no subset `{subset}` of `{host}` is known, so these requests get 503; {known}");
-            unknown(UNKNOWN_SUBSET, &format!("{field}.subset"), message)
+            let absence = context.absent_subset(entry.object, UNKNOWN_SUBSET, (subset, &host), &known);
+            context.report.absent(entry.object, &format!("{field}.subset"), absence, ", so these requests get 503");
+            nowhere()
         }
     }
 }

@@ -11,15 +11,23 @@ use crate::{
         self, Gateway,
         issuer::{BUILT_IN, built_in, ca_bundle_pem},
     },
-    resources::Object,
+    problem::Severity,
+    resources::{Extent, Kind, Object},
 };
 
 /// Why nothing can be ordered from an issuer.
 pub(super) struct Fault {
     /// Stable name for programs.
     pub(super) code: &'static str,
+    pub(super) severity: Severity,
     /// A sentence that says what to do.
     pub(super) message: String,
+}
+
+impl Fault {
+    fn error(code: &'static str, message: String) -> Self {
+        Self { code, severity: Severity::Error, message }
+    }
 }
 
 /// There is no issuer of this name.
@@ -33,13 +41,13 @@ const HOOK_TIMEOUT: api::ProtoDuration = api::ProtoDuration::from_millis(120_000
 pub(super) fn named(context: &Context<'_>, gateway: &Object<Gateway>, name: &str) -> Result<Arc<acme::Issuer>, Fault> {
     let namespace = &context.proxy.namespace;
     let Some(object) = context.resources.issuers.get(namespace, name) else {
-        let server = built_in(name).ok_or_else(|| unknown(context, name))?;
+        let server = built_in(name).ok_or_else(|| unknown(context, gateway, name))?;
         if gateway.meta.annotations.get(TERMS_AGREED).is_none_or(|agreed| agreed != "true") {
             let message = format!(
                 "the terms of service of `{name}` are not agreed to, so nothing is ordered: read them ({server} names their \
                  place as `termsOfService`), then annotate the Gateway with {TERMS_AGREED}: \"true\""
             );
-            return Err(Fault { code: TERMS, message });
+            return Err(Fault::error(TERMS, message));
         }
         return Ok(Arc::new(acme::Issuer { name: name.to_owned(), server: server.to_owned(), ..bare() }));
     };
@@ -50,7 +58,7 @@ pub(super) fn named(context: &Context<'_>, gateway: &Object<Gateway>, name: &str
             "the terms of service of Issuer `{namespace}/{name}` are not agreed to, so nothing is ordered: read them \
              ({server} names their place as `termsOfService`), then write termsOfServiceAgreed: true in its spec"
         );
-        return Err(Fault { code: TERMS, message });
+        return Err(Fault::error(TERMS, message));
     }
     let looked_up = Lookup { context, issuer: object };
     Ok(Arc::new(acme::Issuer {
@@ -81,17 +89,18 @@ fn bare() -> acme::Issuer {
     }
 }
 
-fn unknown(context: &Context<'_>, name: &str) -> Fault {
+fn unknown(context: &Context<'_>, gateway: &Object<Gateway>, name: &str) -> Fault {
     let namespace = &context.proxy.namespace;
     let mut elsewhere = context.resources.issuers.iter().filter(|issuer| issuer.name() == name);
     let hint = elsewhere.next().map(|other| format!("; the one in namespace `{}` is not used", other.namespace()));
+    let absence = context.absent(gateway, UNKNOWN_ISSUER, Kind::Issuer, (namespace, name));
     let message = format!(
-        "there is no Issuer `{namespace}/{name}`, so nothing is ordered; issuers are looked up in the proxy's own namespace, \
-         and only {} need no object{}",
+        "{}, so nothing is ordered; issuers are looked up in the proxy's own namespace, and only {} need no object{}",
+        absence.words,
         BUILT_IN.join(" and "),
         hint.unwrap_or_default()
     );
-    Fault { code: UNKNOWN_ISSUER, message }
+    Fault { code: absence.code, severity: absence.severity, message }
 }
 
 /// An Issuer whose Secrets are looked up.
@@ -146,19 +155,22 @@ impl Lookup<'_, '_> {
     /// A key out of a Secret of the issuer's namespace.
     fn secret(&self, wanted: &Wanted<'_>) -> Result<Arc<[u8]>, Fault> {
         let (namespace, [first, second, third]) = (self.issuer.namespace(), wanted.keys);
-        let fault = |what: &str| Fault {
-            code: MISSING_SECRET,
-            message: format!(
+        let fault = |what: &str| {
+            let message = format!(
                 "Issuer `{namespace}/{}` cannot be used: {} names Secret `{namespace}/{}`, {what}; it needs the key under \
                  `{first}`, `{second}` or `{third}`, as {}",
                 self.issuer.name(),
                 wanted.field,
                 wanted.name,
                 wanted.form
-            ),
+            );
+            Fault::error(MISSING_SECRET, message)
         };
         let secret = self.context.resources.secrets.get(namespace, wanted.name);
-        let secret = secret.ok_or_else(|| fault("which is not there"))?;
+        let secret = secret.ok_or_else(|| match self.context.resources.extent() {
+            Extent::Whole => fault("which is not there"),
+            Extent::Part => Fault { severity: Severity::Warning, ..fault("which is not among what was read") },
+        })?;
         let held = wanted.keys.iter().find_map(|key| secret.spec.data.get(*key).filter(|bytes| !bytes.is_empty()));
         let held = held.ok_or_else(|| fault("which has no key"))?;
         let text = str::from_utf8(held).ok().and_then(wanted.decode).filter(|key| !key.is_empty());

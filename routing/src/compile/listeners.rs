@@ -7,6 +7,8 @@ use super::{
     context::Context,
     gateways::{self, ServedPort},
     proxy::is_subset,
+    report::REJECTED_REFERENCE,
+    server_tls,
     virtual_hosts::{self, Attached},
     virtual_services::{self, Bound, MESH},
     workloads::{WorkloadFacts, pod_facts},
@@ -14,7 +16,8 @@ use super::{
 use crate::{
     acme::Ordered,
     api::service::ServicePort,
-    host::HostMap,
+    host::{HostMap, HostPattern},
+    resources::Kind,
     snapshot::{Listener, TlsServer, TlsServers},
 };
 
@@ -70,6 +73,10 @@ fn tls_servers(context: &Context<'_>, port: &ServedPort<'_>, ordered: &[Arc<Orde
         let port_name = served.server.port.as_ref().map_or("", |port| &port.name);
         servers.push(TlsServer { name: format!("{}/{port_name}", served.gateway_name).into(), settings });
     }
+    for (host, name) in &port.shut {
+        by_sni.insert(host, servers.len());
+        servers.push(TlsServer { name: name.as_str().into(), settings: server_tls::rejected(name) });
+    }
     TlsServers { servers, by_sni }
 }
 
@@ -114,17 +121,44 @@ fn report_unattached(context: &Context<'_>, ports: &[ServedPort<'_>], bound: &[B
         }
         for (pattern, index) in &service.hosts {
             if !attached.contains(number, *index) {
+                let field = format!("spec.hosts[{index}]");
+                if let Some(why) = unopened(context, ports, &own, pattern) {
+                    let message = format!("{why}, so `{pattern}` is not served there");
+                    context.report.warning(service.object, REJECTED_REFERENCE, &field, message);
+                    continue;
+                }
                 let message = format!(
                     "no server of Gateway {} has a host that fits `{pattern}` (and admits namespace `{}`), so it is not served \
                      there; add the host to a server",
                     own.join(", "),
                     service.object.namespace()
                 );
-                let field = format!("spec.hosts[{index}]");
                 context.report.warning(service.object, "host-not-in-gateway", &field, message);
             }
         }
     }
+}
+
+/// Where the server is that would serve a host, if it could be opened.
+fn unopened(context: &Context<'_>, ports: &[ServedPort<'_>], own: &[&str], host: &HostPattern) -> Option<String> {
+    let is_open = |name: &str, index: usize| {
+        let mut servers = ports.iter().flat_map(|port| &port.servers);
+        servers.any(|served| served.gateway_name == name && served.index == index)
+    };
+    let fits = |written: &String| {
+        let written = written.rsplit('/').next().unwrap_or(written);
+        written.parse::<HostPattern>().is_ok_and(|pattern| pattern.intersect(host).is_some())
+    };
+    own.iter().find_map(|name| {
+        let (namespace, bare) = name.split_once('/')?;
+        let gateway = context.resources.gateways.get(namespace, bare)?;
+        let servers = gateway.spec.servers.iter().enumerate();
+        let (index, _) =
+            servers.into_iter().find(|(index, server)| server.hosts.iter().any(fits) && !is_open(name, *index))?;
+        let place = gateway.place(&format!("spec.servers[{index}]"));
+        let place = place.map(|place| format!(" in {}:{}", place.file, place.line)).unwrap_or_default();
+        Some(format!("servers[{index}] of Gateway {name}{place} is not opened"))
+    })
 }
 
 /// Names of gateways that no Gateway has.
@@ -134,9 +168,13 @@ pub(super) fn report_unknown_gateways(context: &Context<'_>, service: &Bound<'_>
             || gateway.split_once('/').is_some_and(|(ns, name)| context.resources.gateways.get(ns, name).is_some());
         if !known {
             let field = format!("spec.gateways[{index}]");
-            let message =
-                format!("there is no Gateway `{gateway}`; name one as `namespace/name`, or `mesh` for sidecars");
-            context.report.warning(service.object, "unknown-gateway", &field, message);
+            let name = gateway.split_once('/').unwrap_or(("", gateway));
+            let absence = context.absent(service.object, "unknown-gateway", Kind::Gateway, name);
+            let rest = match absence.code {
+                "unknown-gateway" => "; name one as `namespace/name`, or `mesh` for sidecars",
+                _ => ", so nothing is served through it",
+            };
+            context.report.absent(service.object, &field, absence, rest);
         }
     }
 }

@@ -63,14 +63,18 @@ impl<'a> WorkloadMtls<'a> {
 
     /// The mode of a workload port, and the policy that says so.
     pub fn at_port(&self, port: u16) -> (MtlsMode, Option<&'a Object<PeerAuthentication>>) {
-        let own = self.own.and_then(|object| Some((object, object.spec.port_level_mtls.get(&port)?)));
+        let own = self.own.and_then(|object| Some((object, object.spec.port_level_mtls.as_ref()?.get(&port)?)));
         let own = own.and_then(|(object, mtls)| Some((effective(mtls.mode)?, Some(object))));
         own.unwrap_or((self.default, self.source))
     }
 
     /// The ports that the policy names.
     pub fn ports(&self) -> impl Iterator<Item = u16> {
-        self.own.into_iter().flat_map(|object| object.spec.port_level_mtls.keys()).copied()
+        self.own
+            .into_iter()
+            .filter_map(|object| object.spec.port_level_mtls.as_ref())
+            .flat_map(|ports| ports.keys())
+            .copied()
     }
 }
 

@@ -5,9 +5,10 @@ use std::{
     collections::{HashMap, HashSet},
 };
 
+use super::absent::Absence;
 use crate::{
     problem::{ObjectRef, Problem, Problems, Severity},
-    resources::{Object, Source},
+    resources::{Object, Source, forget_places},
 };
 
 /// What is asked for and not honoured.
@@ -16,6 +17,8 @@ pub(super) const UNSUPPORTED: &str = "unsupported-field";
 pub(super) const MISSING_SECRET: &str = "missing-secret";
 /// A destination, or the host of a DestinationRule, that no service has.
 pub(super) const UNKNOWN_HOST: &str = "unknown-host";
+/// Something that was rejected, and told already.
+pub(super) const REJECTED_REFERENCE: &str = "rejected-reference";
 /// A value that means nothing here.
 pub(super) const BAD_VALUE: &str = "bad-value";
 
@@ -40,6 +43,8 @@ struct Count {
 }
 
 const LISTED: usize = 20;
+/// Objects with problems whose fields are looked up: that reads the object's document again, in each compilation.
+const PLACED: usize = 1000;
 
 impl Report {
     /// Something asked for does not work.
@@ -57,13 +62,25 @@ impl Report {
         self.add(at, (Severity::Info, code), field, message.into());
     }
 
+    /// Something named is not there; `rest` ends the sentence.
+    pub(super) fn absent<T>(&self, at: &Object<T>, field: &str, absence: Absence, rest: &str) {
+        self.add(at, (absence.severity, absence.code), field, absence.words + rest);
+    }
+
     /// A problem of no object in particular.
     pub(super) fn general(&self, severity: Severity, code: &'static str, message: String) {
         let object = ObjectRef::default();
         self.general.borrow_mut().push(Problem { code, severity, object, field: String::new(), place: None, message });
     }
 
-    fn add<T>(&self, at: &Object<T>, (severity, code): (Severity, &'static str), field: &str, message: String) {
+    /// Whatever it is.
+    pub(super) fn add<T>(
+        &self,
+        at: &Object<T>,
+        (severity, code): (Severity, &'static str),
+        field: &str,
+        message: String,
+    ) {
         let object = at.reference();
         let mut objects = self.objects.borrow_mut();
         let told = objects.entry(object.clone()).or_insert_with(|| Told::new(&at.source));
@@ -81,10 +98,16 @@ impl Report {
     /// Everything found, by place.
     pub(super) fn into_problems(self) -> Vec<Problem> {
         let mut problems = self.general.into_inner();
-        for (object, told) in self.objects.into_inner() {
-            problems.extend(told.into_problems(&object));
+        let mut objects: Vec<(ObjectRef, Told)> = self.objects.into_inner().into_iter().collect();
+        // Objects of one document together, so that it is read once for all of them.
+        objects.sort_by(|(_, a), (_, b)| a.source.order(&b.source));
+        for (number, (object, told)) in objects.into_iter().enumerate() {
+            problems.extend(told.into_problems(&object, number < PLACED));
         }
-        problems.into_sorted()
+        forget_places();
+        let mut problems = problems.into_sorted();
+        problems.iter_mut().for_each(Problem::clip);
+        problems
     }
 }
 
@@ -93,7 +116,8 @@ impl Told {
         Self { source: source.clone(), problems: Vec::new(), seen: HashSet::new(), kinds: HashMap::new() }
     }
 
-    fn into_problems(self, object: &ObjectRef) -> Vec<Problem> {
+    /// With the places of their fields, or of the object where those are not `exact`.
+    fn into_problems(self, object: &ObjectRef, exact: bool) -> Vec<Problem> {
         let mut problems = self.problems;
         for (code, count) in self.kinds.into_iter().filter(|(_, count)| count.number > LISTED) {
             // Stands where the last one that is listed stands.
@@ -102,7 +126,7 @@ impl Told {
             let message = format!("and {} more of this kind in this object", count.number - LISTED);
             problems.push(Problem { code, severity: count.worst, object: object.clone(), field, place: None, message });
         }
-        let places = self.source.places(problems.iter().map(|problem| problem.field.as_str()));
+        let places = self.source.places(problems.iter().map(|problem| if exact { problem.field.as_str() } else { "" }));
         for (problem, place) in problems.iter_mut().zip(places) {
             problem.place = place;
         }

@@ -9,10 +9,11 @@ mod virtual_service;
 
 use finding::Findings;
 
-use super::{context::Context, report::UNKNOWN_HOST};
+use super::{absent::Absence, context::Context, report::UNKNOWN_HOST};
 use crate::{
     api::{Protocol, gateway::Server},
     host::HostPattern,
+    problem::Severity,
 };
 
 pub(super) fn all(context: &Context<'_>) {
@@ -47,8 +48,9 @@ fn destination_host(context: &Context<'_>, object: &crate::resources::Object<cra
     };
     if !known && context.proxy.sees(&object.spec.export_to, object.namespace()) {
         let hint = context.services.similar(&host).map(|near| format!("; `{near}` exists")).unwrap_or_default();
-        let message = format!("no Service or ServiceEntry has the host `{host}`, so this rule holds for nothing{hint}");
-        context.report.warning(object, UNKNOWN_HOST, "spec.host", message);
+        // Rules for hosts that nobody has yet are usual, also in a cluster.
+        let absence = Absence { severity: Severity::Warning, ..context.absent_host(object, UNKNOWN_HOST, &host) };
+        context.report.absent(object, "spec.host", absence, &format!(", so this rule holds for nothing{hint}"));
     }
 }
 

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     acme::ISSUER,
     api::{Secret, check::is_object_name},
-    resources::{Object, Resources},
+    resources::{Kind, Object, Resources},
     snapshot::{CertificateSecret, CertificateSource, RootsSource},
 };
 
@@ -115,12 +115,15 @@ pub(super) fn certificate<T>(context: &Context<'_>, credential: &Credential<'_, 
     let Some(secret) = context.resources.secrets.get(namespace, name) else {
         let mut elsewhere = context.resources.secrets.iter().filter(|secret| secret.name() == name);
         let hint = elsewhere.next().map(|other| format!("; the one in namespace `{}` is not used", other.namespace()));
-        let message = format!(
-            "there is no Secret `{namespace}/{name}`; it is looked up in the proxy's own namespace and needs tls.crt and \
-             tls.key (or cert and key){}",
-            hint.unwrap_or_default()
-        );
-        return missing(context, credential, message);
+        if !credential.ordered {
+            let absence = context.absent(credential.object, MISSING_SECRET, Kind::Secret, (namespace, name));
+            let rest = format!(
+                "; it is looked up in the proxy's own namespace and needs tls.crt and tls.key (or cert and key){}",
+                hint.unwrap_or_default()
+            );
+            context.report.absent(credential.object, credential.field, absence, &rest);
+        }
+        return CertificateSource::Missing(secret_name(context, credential.name));
     };
     match pair(secret) {
         Some(found) => CertificateSource::Secrets(vec![found]),
@@ -159,6 +162,13 @@ pub(super) fn authority(context: &Context<'_>, name: &str) -> Option<(RootsSourc
     Some((RootsSource::Pem(roots), value(secret, revoked)))
 }
 
+/// Whether there is neither the Secret of a credential nor the one beside it.
+pub(super) fn is_absent(context: &Context<'_>, name: &str) -> bool {
+    let of = |name: &str| context.resources.secrets.get(&context.proxy.namespace, name);
+    matches!(target(&context.proxy.namespace, name), Target::Secret(name)
+        if of(name).is_none() && of(&format!("{name}-cacert")).is_none())
+}
+
 /// As [`authority`]; a CA that is not there is reported, and then nobody is trusted.
 pub(super) fn required_authority<T>(
     context: &Context<'_>,
@@ -166,6 +176,15 @@ pub(super) fn required_authority<T>(
 ) -> (RootsSource, Option<Arc<[u8]>>) {
     let (namespace, name) = (&context.proxy.namespace, credential.name);
     authority(context, name).unwrap_or_else(|| {
+        let missing = RootsSource::Missing(secret_name(context, name));
+        if let (Target::Secret(bare), false) = (target(namespace, name), credential.ordered)
+            && is_absent(context, name)
+        {
+            let absence = context.absent(credential.object, MISSING_SECRET, Kind::Secret, (namespace, bare));
+            let rest = format!("; it, or `{bare}-cacert` beside it, needs cacert or ca.crt");
+            context.report.absent(credential.object, credential.field, absence, &rest);
+            return (missing, None);
+        }
         let message = match target(&context.proxy.namespace, name) {
             Target::Never(why) => why,
             Target::Secret(name) if credential.ordered => format!(
@@ -177,7 +196,7 @@ pub(super) fn required_authority<T>(
             ),
         };
         context.report.error(credential.object, MISSING_SECRET, credential.field, message);
-        (RootsSource::Missing(secret_name(context, name)), None)
+        (missing, None)
     })
 }
 

@@ -34,6 +34,18 @@ pub(super) fn compile(
     })
 }
 
+/// Stands for a server that is not opened: nobody is let in.
+pub(super) fn rejected(name: &str) -> ServerTls {
+    let roots = RootsSource::Missing(name.to_owned());
+    ServerTls {
+        certificate: CertificateSource::Rejected,
+        client: ClientAuth::Required(ClientCa { roots, crl: None, sans: Vec::new() }),
+        min_version: TlsVersion::V1_2,
+        max_version: TlsVersion::V1_3,
+        cipher_suites: Vec::new(),
+    }
+}
+
 struct Server<'s, 'a> {
     context: &'s Context<'a>,
     gateway: &'s Object<Gateway>,
@@ -155,6 +167,10 @@ impl<'s> Server<'s, '_> {
         }
     }
 
+    fn is_told_absent(&self, name: &str) -> bool {
+        !self.credential(name, "").ordered && secrets::is_absent(self.context, name)
+    }
+
     fn client_ca(&self) -> ClientCa {
         let tls = self.tls;
         let first = tls.credential_names.first().map(|name| (name, "credentialNames[0]"));
@@ -163,6 +179,10 @@ impl<'s> Server<'s, '_> {
         let listed = || tls.tls_certificates.first().and_then(|pair| pair.ca_certificates.as_ref());
         let file = tls.ca_certificates.as_ref().or_else(listed);
         let (roots, crl) = match (named, file) {
+            // The certificate is looked for under the same name, which is told.
+            (Some((name, field)), _) if field != "caCertCredentialName" && self.is_told_absent(name) => {
+                (RootsSource::Missing(format!("{}/{name}", self.context.proxy.namespace)), None)
+            }
             (Some((name, field)), _) => {
                 let field = format!("{}.{field}", self.field);
                 secrets::required_authority(self.context, &self.credential(name, &field))

@@ -93,12 +93,12 @@ fn origination(context: &Context<'_>, peer: &Peer<'_, '_>, policy: &TlsPolicy<'_
     let roots = if !usable || revocation_list(context, policy) { no_roots(policy) } else { roots(context, policy) };
     let skip = tls.insecure_skip_verify.unwrap_or(false);
     let given = if tls.subject_alt_names.is_empty() { peer.service.subject_alt_names } else { &tls.subject_alt_names };
-    let names = match (skip, given, &tls.sni) {
-        (true, ..) => ServerNames::Any,
-        (_, [_, ..], _) => ServerNames::Sans(given.to_vec()),
-        (_, [], None) => ServerNames::Host,
-        // As Istio does: whoever sets SNI without names asks for the chain alone.
-        (_, [], Some(_)) => ServerNames::Any,
+    let names = match (skip, given) {
+        (true, _) => ServerNames::Any,
+        (false, [_, ..]) => ServerNames::Sans(given.to_vec()),
+        // The name that is asked for: `sni`, else the request's host. Istio looks at the chain alone when `sni` is set, which
+        // anybody passes who has a certificate of that CA.
+        (false, []) => ServerNames::Host,
     };
     let certificate = match tls.mode {
         ClientTlsMode::Mutual if usable => client_certificate(context, policy),

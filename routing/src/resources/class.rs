@@ -1,4 +1,7 @@
-//! Which documents are ours.
+//! Which documents are ours, and which were meant to be.
+
+use super::foreign::{self, Foreign};
+use crate::api::decode::nearest::nearest;
 
 /// Kinds that routing reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -82,49 +85,113 @@ pub(super) enum Class {
     Ours(Kind),
     /// Harmless and not worth a word: ConfigMap, Namespace, ServiceAccount.
     Quiet,
-    /// A list whose items are objects.
-    List,
-    /// Ours, in a version that does not exist; holds the version to write.
-    WrongVersion(String),
-    /// Something that would protect the mesh but is not enforced.
-    Unenforced,
-    /// Anything else.
-    Foreign,
+    /// A list whose items are objects, of this kind where the list's own kind tells it.
+    List(Option<String>),
+    /// Meant to be ours, with another spelling, group or version.
+    Misspelt(Misspelt),
+    /// Not ours.
+    Foreign(Foreign),
+}
+
+/// What was meant by a document of a kind or version that does not exist.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Misspelt {
+    /// The kind as it is spelt.
+    pub(super) kind: &'static str,
+    /// The field that is wrong.
+    pub(super) field: &'static str,
+    /// What is wrong and what is right.
+    pub(super) message: String,
 }
 
 impl Class {
     /// Finds out what a document is.
     pub(super) fn of(api_version: &str, kind: &str) -> Self {
         let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
-        if let Some((ours, own_group, versions, _)) =
-            Kind::ALL.iter().find(|(_, own_group, _, name)| *own_group == group && *name == kind)
-        {
-            if versions.contains(&version) {
-                return Self::Ours(*ours);
-            }
-            let wanted = versions.first().unwrap_or(&"v1");
-            return Self::WrongVersion(if own_group.is_empty() {
-                (*wanted).to_owned()
-            } else {
-                format!("{own_group}/{wanted}")
-            });
-        }
-        match (group, kind) {
-            ("", "ConfigMap" | "Namespace" | "ServiceAccount") => Self::Quiet,
+        let exact = Kind::ALL.iter().find(|(_, own_group, _, name)| *own_group == group && *name == kind);
+        match (exact, group, kind) {
+            (Some((ours, _, versions, _)), ..) if versions.contains(&version) => return Self::Ours(*ours),
+            (Some((ours, ..)), ..) => return Self::Misspelt(ours.wrong_version(api_version)),
+            (None, "", "ConfigMap" | "Namespace" | "ServiceAccount") => return Self::Quiet,
             // `kubectl get -o yaml` writes `List`, the API server `SecretList` and the like.
-            (_, "List") => Self::List,
-            (_, list) if list.strip_suffix("List").is_some_and(|item| Self::of(api_version, item) != Self::Foreign) => {
-                Self::List
+            (None, _, "List") => return Self::List(None),
+            _ => {}
+        }
+        if let Some(known) = foreign::find(group, kind) {
+            return Self::Foreign(known);
+        }
+        if let Some(item) = kind.strip_suffix("List") {
+            match Self::of(api_version, item) {
+                Self::Foreign(other) if other.is_unknown() => {}
+                Self::Misspelt(item) if item.field == "kind" => return Self::List(Some(item.kind.to_owned())),
+                _ => return Self::List(Some(item.to_owned())),
             }
-            (SECURITY, _) => Self::Unenforced,
-            _ => Self::Foreign,
+        }
+        match misspelt(group, api_version, kind) {
+            Some(misspelt) => Self::Misspelt(misspelt),
+            None => Self::Foreign(foreign::unknown(group)),
         }
     }
 
     /// For a document without `apiVersion`: what to write, when the kind is one of ours.
     pub(super) fn api_version_of(kind: &str) -> Option<String> {
-        let (_, group, versions, _) = Kind::ALL.iter().find(|(.., name)| *name == kind)?;
-        let version = versions.first()?;
-        Some(if group.is_empty() { (*version).to_owned() } else { format!("{group}/{version}") })
+        let (kind, ..) = Kind::ALL.iter().find(|(.., name)| *name == kind)?;
+        Some(kind.api_version())
     }
+}
+
+impl Kind {
+    /// The `apiVersion` to recommend.
+    fn api_version(self) -> String {
+        let (group, versions) = self.group_versions();
+        let version = versions.first().unwrap_or(&"v1");
+        if group.is_empty() { (*version).to_owned() } else { format!("{group}/{version}") }
+    }
+
+    fn wrong_version(self, given: &str) -> Misspelt {
+        let (kind, wanted) = (self.name(), self.api_version());
+        let message = format!("there is no {kind} in `{given}`; write `apiVersion: {wanted}`");
+        Misspelt { kind, field: "apiVersion", message }
+    }
+
+    fn wrong_spelling(self, given: &str, api_version: &str) -> Misspelt {
+        let (kind, wanted) = (self.name(), self.api_version());
+        let (group, versions) = self.group_versions();
+        let (own, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
+        let beside = if own == group && versions.contains(&version) {
+            String::new()
+        } else {
+            format!(" and `apiVersion: {wanted}`")
+        };
+        let message = format!("there is no kind `{given}`; write `kind: {kind}`{beside}");
+        Misspelt { kind, field: "kind", message }
+    }
+}
+
+/// A document that is one of ours but for a letter, or but for the group.
+fn misspelt(group: &str, api_version: &str, kind: &str) -> Option<Misspelt> {
+    let same_letters = |(_, own, _, name): &&(Kind, &str, &[&str], &str)| {
+        name.eq_ignore_ascii_case(kind) && (own.eq_ignore_ascii_case(group) || !is_anothers(group, name))
+    };
+    if let Some((ours, .., name)) = Kind::ALL.iter().find(same_letters) {
+        return Some(match *name == kind {
+            true => ours.wrong_version(api_version),
+            false => ours.wrong_spelling(kind, api_version),
+        });
+    }
+    let of_group = Kind::ALL.iter().filter(|(_, own, ..)| !own.is_empty() && own.eq_ignore_ascii_case(group));
+    let names: Vec<&'static str> = of_group.map(|(.., name)| *name).collect();
+    let near = nearest(kind, &names).into_iter().next()?;
+    let (ours, ..) = Kind::ALL.iter().find(|(.., name)| *name == near)?;
+    Some(ours.wrong_spelling(kind, api_version))
+}
+
+/// Whether a group that is not ours may well have its own kind of this name. What only Istio's API has is always ours.
+fn is_anothers(group: &str, kind: &str) -> bool {
+    const ISTIO_ONLY: [&str; 5] =
+        ["VirtualService", "DestinationRule", "ServiceEntry", "WorkloadEntry", "PeerAuthentication"];
+    let lower = group.to_ascii_lowercase();
+    let ours = ["istio", "sluice"].iter().any(|part| lower.contains(part));
+    let kubernetes = !lower.contains('.') || lower.ends_with(".k8s.io");
+    !ISTIO_ONLY.contains(&kind) && !ours && !kubernetes
 }

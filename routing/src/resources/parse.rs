@@ -9,8 +9,11 @@ use serde_json::{Map, Value};
 
 use super::class::{Class, Kind};
 use super::document::{self, Document};
+use super::foreign::Foreign;
+use super::source::forget_places;
+use super::template::{self, Skip};
 use super::yaml::{self, Fault};
-use super::{AnyObject, Object, Source, digest, position};
+use super::{AnyObject, Object, Rejection, Source, digest, position};
 use crate::api::check::{BAD_VALUE, Finding, Findings, MISSING_FIELD, UNKNOWN_FIELD};
 use crate::api::decode::{Reading, decode};
 use crate::api::{
@@ -27,7 +30,7 @@ pub struct Parsed {
     /// Everything that is wrong.
     pub problems: Vec<Problem>,
     /// Objects that are named in the file but broken: their last good version should keep serving.
-    pub broken: Vec<ObjectRef>,
+    pub rejected: Vec<Rejection>,
     /// Something in the file could not even be named: nothing that the file held before may be forgotten.
     pub unreadable: bool,
 }
@@ -45,6 +48,41 @@ impl Parsed {
         };
         Self { problems: vec![problem], unreadable: true, ..Self::default() }
     }
+
+    /// A file that is a patch of what other files hold, by the kustomization of this name: nothing in it is an object.
+    pub fn patch(file: &str, kustomization: &str) -> Self {
+        let problem = Problem {
+            code: SKIPPED,
+            severity: Severity::Info,
+            object: ObjectRef::default(),
+            field: String::new(),
+            place: Some(Place { file: file.into(), line: 1, column: 1 }),
+            message: format!(
+                "this is a patch, as {kustomization} says, so it is not read; check what `kustomize build` prints"
+            ),
+        };
+        Self { problems: vec![problem], ..Self::default() }
+    }
+}
+
+/// Problems of one file that are kept one by one.
+const MOST: usize = 1000;
+
+impl Parsed {
+    /// Keeps no more problems than somebody could ever read, and counts the rest. Nothing of what serves depends on them.
+    fn limit(&mut self, file: &str) {
+        self.problems.iter_mut().for_each(Problem::clip);
+        let more = self.problems.split_off(self.problems.len().min(MOST));
+        let Some(severity) = more.iter().map(|problem| problem.severity).min() else { return };
+        self.problems.push(Problem {
+            code: "more-problems",
+            severity,
+            object: ObjectRef::default(),
+            field: String::new(),
+            place: Some(more[0].place.clone().unwrap_or_else(|| Place { file: file.into(), line: 1, column: 1 })),
+            message: format!("and {} more problems from here to the end of this file", more.len()),
+        });
+    }
 }
 
 /// Reads every document of a YAML or JSON file. A broken one is reported and hides no other.
@@ -53,6 +91,8 @@ pub fn parse_file(file: &str, text: &str) -> Parsed {
     for document in document::split(text) {
         reader.document(&document);
     }
+    reader.parsed.limit(file);
+    forget_places();
     reader.parsed
 }
 
@@ -60,6 +100,7 @@ pub fn parse_file(file: &str, text: &str) -> Parsed {
 pub fn parse_object(object: &Value) -> Parsed {
     let mut reader = Reader { file: Arc::default(), parsed: Parsed::default(), ignored: BTreeSet::new() };
     reader.object(object, &Source::unplaced());
+    reader.parsed.problems.iter_mut().for_each(Problem::clip);
     reader.parsed
 }
 
@@ -76,15 +117,21 @@ impl Reader {
         match yaml::parse(document.text) {
             Ok(Value::Null) => {}
             Ok(Value::Object(object)) => self.object(&Value::Object(object), &source),
+            Ok(Value::Array(items)) if let Some(skip) = template::of_list(&items) => {
+                self.note(&source, skip);
+            }
             Ok(_) => {
                 let message = "the document is not an object; a mapping with apiVersion, kind and metadata is wanted";
-                self.broken(ObjectRef::default(), &source, Finding::error("", "bad-document", message));
+                self.broken(ObjectRef::default(), &Value::Null, &source, Finding::error("", "bad-document", message));
             }
             Err(fault) => self.not_yaml(fault, document, &source),
         }
     }
 
     fn not_yaml(&mut self, fault: Fault, document: &Document<'_>, source: &Source) {
+        if let Some(line) = template::line_of_template(document.text) {
+            return self.skip_at(document.guess(), Some(source.at(line, 1)), Skip::template());
+        }
         let (line, column) = fault.at.unwrap_or((source.leading_lines() + 1, 1));
         let mut message = fault.message;
         let mut field = String::new();
@@ -103,69 +150,115 @@ impl Reader {
             severity: Severity::Error,
             object: object.clone(),
             field,
-            place,
+            place: place.clone(),
             message,
         });
-        self.lose(object);
+        self.lose(Rejection { object, hosts: Vec::new(), place, skipped: false });
     }
 
     fn object(&mut self, object: &Value, source: &Source) {
         let identity = identity(object);
+        let skip = object.as_object().and_then(|fields| template::of_no_object(fields, &self.file));
+        if let Some(skip) = skip {
+            return self.note(source, skip);
+        }
         let api_version = object.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
         if identity.kind.is_empty() {
-            let message = "`kind` is missing; write for example `kind: VirtualService`";
-            return self.broken(identity, source, Finding::error("kind", MISSING_FIELD, message));
+            return self.without_kind(identity, object, source);
         }
         if api_version.is_empty() && identity.kind != "List" {
             let wanted = Class::api_version_of(&identity.kind).unwrap_or_else(|| "v1".to_owned());
             let message = format!("`apiVersion` is missing; write `apiVersion: {wanted}`");
-            return self.broken(identity, source, Finding::error("apiVersion", MISSING_FIELD, message));
+            return self.broken(identity, object, source, Finding::error("apiVersion", MISSING_FIELD, message));
         }
         match Class::of(api_version, &identity.kind) {
             Class::Quiet => {}
-            Class::List => self.list(object, source),
-            Class::Ours(kind) => self.ours(kind, identity, object, source),
-            Class::WrongVersion(wanted) => {
-                let message = format!("there is no {} in `{api_version}`; write `apiVersion: {wanted}`", identity.kind);
-                self.broken(identity, source, Finding::error("apiVersion", BAD_VALUE, message));
+            Class::List(kind) => self.list(object, kind.as_deref(), source),
+            // What an API server holds was made already, and comes by the thousand.
+            Class::Ours(kind) if self.file.is_empty() => self.ours(kind, identity, object, source),
+            Class::Ours(kind) => match template::of_object(object) {
+                Some(skip) => self.skip(identity, source, skip),
+                None => self.ours(kind, identity, object, source),
+            },
+            Class::Misspelt(meant) => {
+                // Under the name that is meant: a good version of it keeps serving.
+                let identity = ObjectRef { kind: meant.kind.to_owned(), ..identity };
+                self.broken(identity, object, source, Finding::error(meant.field, BAD_VALUE, meant.message));
             }
-            class @ (Class::Unenforced | Class::Foreign) => self.ignore(class, api_version, identity, source),
+            Class::Foreign(known) => self.ignore(known, api_version, identity, source),
         }
     }
 
-    fn list(&mut self, list: &Value, source: &Source) {
-        let Some(Value::Array(items)) = list.get("items") else {
-            let message = "a List needs `items`, a list of objects";
-            return self.broken(
-                ObjectRef::new("List", "", ""),
-                source,
-                Finding::error("items", MISSING_FIELD, message),
-            );
+    fn without_kind(&mut self, identity: ObjectRef, object: &Value, source: &Source) {
+        if ["apiVersion", "metadata", "spec"].iter().all(|key| object.get(key).is_none()) {
+            let message = "this is no Kubernetes object, without apiVersion, kind and metadata, so it is not read";
+            let field = String::new();
+            self.parsed.unreadable = true;
+            let finding = Finding { field, code: SKIPPED, severity: Severity::Warning, message: message.to_owned() };
+            return self.tell(identity, source, finding);
+        }
+        let message = "`kind` is missing; write for example `kind: VirtualService`";
+        self.broken(identity, object, source, Finding::error("kind", MISSING_FIELD, message));
+    }
+
+    /// The API server leaves `kind` and `apiVersion` out of the items where the list's kind tells them.
+    fn list(&mut self, list: &Value, kind: Option<&str>, source: &Source) {
+        let items = match list.get("items") {
+            Some(Value::Array(items)) => items.as_slice(),
+            Some(Value::Null) => &[],
+            _ => {
+                let message = "a List needs `items`, a list of objects";
+                let identity = ObjectRef::new("List", "", "");
+                return self.broken(identity, list, source, Finding::error("items", MISSING_FIELD, message));
+            }
         };
         for (index, item) in items.iter().enumerate() {
             let source = source.item(index);
-            if item.is_object() {
-                self.object(item, &source);
-            } else {
-                let message = "the item is not an object; a mapping with apiVersion, kind and metadata is wanted";
-                self.broken(ObjectRef::default(), &source, Finding::error("", "bad-document", message));
+            match (item, kind) {
+                (Value::Object(fields), Some(kind)) if !fields.contains_key("kind") => {
+                    let mut fields = fields.clone();
+                    fields.insert("kind".to_owned(), kind.into());
+                    let version = list.get("apiVersion").cloned().unwrap_or_default();
+                    fields.entry("apiVersion").or_insert(version);
+                    self.object(&Value::Object(fields), &source);
+                }
+                (Value::Object(_), _) => self.object(item, &source),
+                _ => {
+                    let message = "the item is not an object; a mapping with apiVersion, kind and metadata is wanted";
+                    self.broken(ObjectRef::default(), item, &source, Finding::error("", "bad-document", message));
+                }
             }
         }
     }
 
-    fn ignore(&mut self, class: Class, api_version: &str, object: ObjectRef, source: &Source) {
-        let group = api_version.rsplit_once('/').map_or("the core group", |(group, _)| group);
+    fn ignore(&mut self, known: Foreign, api_version: &str, object: ObjectRef, source: &Source) {
+        let group = api_version.rsplit_once('/').map_or("", |(group, _)| group);
         if !self.ignored.insert(format!("{group}/{}", object.kind)) {
             return;
         }
-        let (severity, message) = match class {
-            Class::Unenforced => {
-                let text = format!("{} of {group} is not enforced: requests pass as if it were not there", object.kind);
-                (Severity::Warning, text)
-            }
-            _ => (Severity::Info, format!("{} of {group} is ignored, it has no part in routing", object.kind)),
-        };
+        let (severity, message) = known.verdict(&object.kind, group);
         self.tell(object, source, Finding { field: "kind".to_owned(), code: "ignored-kind", severity, message });
+    }
+
+    /// What was never meant to be an object.
+    fn note(&mut self, source: &Source, skip: Skip) {
+        let Skip { field, message } = skip;
+        self.tell(ObjectRef::default(), source, Finding { field, code: SKIPPED, severity: Severity::Info, message });
+    }
+
+    fn skip(&mut self, object: ObjectRef, source: &Source, skip: Skip) {
+        let place = source.place(&skip.field);
+        self.skip_at(object, place, skip);
+    }
+
+    /// What another program is to work on first is no mistake, but what was read of it before stays.
+    fn skip_at(&mut self, object: ObjectRef, place: Option<Place>, skip: Skip) {
+        let Skip { field, message } = skip;
+        let object = if template::is_plain(&object) { object } else { ObjectRef::default() };
+        let (code, severity) = (SKIPPED, Severity::Info);
+        let problem = Problem { code, severity, object: object.clone(), field, place: place.clone(), message };
+        self.parsed.problems.push(problem);
+        self.lose(Rejection { object, hosts: Vec::new(), place, skipped: true });
     }
 
     fn ours(&mut self, kind: Kind, identity: ObjectRef, object: &Value, source: &Source) {
@@ -175,29 +268,34 @@ impl Reader {
         let read = Input { kind, object, spec, source };
         let typed = read.typed(meta, &mut findings);
         let rejected = findings.has_errors();
-        for finding in findings.into_vec() {
+        let findings = findings.into_vec();
+        let place = findings.iter().find(|finding| finding.severity == Severity::Error);
+        let place = place.and_then(|finding| source.place(&finding.field));
+        for finding in findings {
             self.tell(identity.clone(), source, finding);
         }
         match typed {
             Some(typed) if !rejected => self.parsed.objects.push(typed),
-            _ => self.lose(identity),
+            _ => self.lose(Rejection { object: identity, hosts: hosts(object), place, skipped: false }),
         }
     }
 
-    fn broken(&mut self, object: ObjectRef, source: &Source, finding: Finding) {
-        self.tell(object.clone(), source, finding);
-        self.lose(object);
+    fn broken(&mut self, identity: ObjectRef, object: &Value, source: &Source, finding: Finding) {
+        let place = source.place(&finding.field);
+        self.tell(identity.clone(), source, finding);
+        self.lose(Rejection { object: identity, hosts: hosts(object), place, skipped: false });
     }
 
     fn tell(&mut self, object: ObjectRef, source: &Source, finding: Finding) {
         let Finding { field, code, severity, message } = finding;
-        let place = source.place(&field);
+        // Nobody will read those behind the first thousand, and a place costs as much as a document.
+        let place = source.place(if self.parsed.problems.len() < MOST { &field } else { "" });
         self.parsed.problems.push(Problem { code, severity, object, field, place, message });
     }
 
-    fn lose(&mut self, object: ObjectRef) {
-        if object.is_complete() {
-            self.parsed.broken.push(object);
+    fn lose(&mut self, rejection: Rejection) {
+        if rejection.object.is_complete() {
+            self.parsed.rejected.push(rejection);
         } else {
             self.parsed.unreadable = true;
         }
@@ -218,6 +316,19 @@ fn identity(object: &Value) -> ObjectRef {
 
 const DEFAULT_NAMESPACE: &str = "default";
 
+/// Istio's annotation for a policy that only counts what it would refuse.
+const DRY_RUN: &str = "istio.io/dry-run";
+
+/// A document that is not read because another program is to work on it first.
+const SKIPPED: &str = "skipped";
+
+/// The hosts that a broken object would have had, as far as they are there.
+fn hosts(object: &Value) -> Vec<String> {
+    let Some(spec) = object.get("spec") else { return Vec::new() };
+    let several = spec.get("hosts").and_then(Value::as_array).into_iter().flatten();
+    several.chain(spec.get("host")).filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
 fn metadata(kind: Kind, object: &Value, findings: &mut Findings) -> Option<ObjectMeta> {
     let empty = Value::Object(Map::new());
     let metadata = object.get("metadata").unwrap_or(&empty);
@@ -227,6 +338,11 @@ fn metadata(kind: Kind, object: &Value, findings: &mut Findings) -> Option<Objec
         DEFAULT_NAMESPACE.clone_into(&mut meta.namespace);
     }
     meta.check(kind == Kind::Gateway, findings);
+    if kind.is_strict() && meta.annotations.contains_key(DRY_RUN) {
+        let message =
+            "only an AuthorizationPolicy can be tried like this, so Istio refuses it here; remove the annotation";
+        findings.add(Finding::error(&format!("metadata.annotations[{DRY_RUN:?}]"), BAD_VALUE, message));
+    }
     keep_what_is_read(kind, &mut meta);
     Some(meta)
 }
@@ -262,18 +378,27 @@ struct Input<'v> {
 
 impl Input<'_> {
     fn typed(&self, meta: Option<ObjectMeta>, findings: &mut Findings) -> Option<AnyObject> {
+        let own = identity(self.object);
         Some(match self.kind {
             Kind::Gateway => AnyObject::Gateway(self.strict(meta, findings, Gateway::check)?),
-            Kind::VirtualService => AnyObject::VirtualService(self.strict(meta, findings, VirtualService::check)?),
-            Kind::DestinationRule => AnyObject::DestinationRule(self.strict(meta, findings, DestinationRule::check)?),
-            Kind::ServiceEntry => AnyObject::ServiceEntry(self.strict(meta, findings, ServiceEntry::check)?),
+            Kind::VirtualService => {
+                let check = |spec: &VirtualService, findings: &mut Findings| spec.check(&own.namespace, findings);
+                AnyObject::VirtualService(self.strict(meta, findings, check)?)
+            }
+            Kind::DestinationRule => {
+                let check = |spec: &DestinationRule, findings: &mut Findings| spec.check(&own.namespace, findings);
+                AnyObject::DestinationRule(self.strict(meta, findings, check)?)
+            }
+            Kind::ServiceEntry => {
+                let check = |spec: &ServiceEntry, findings: &mut Findings| spec.check(&own.namespace, findings);
+                AnyObject::ServiceEntry(self.strict(meta, findings, check)?)
+            }
             Kind::WorkloadEntry => AnyObject::WorkloadEntry(self.strict(meta, findings, WorkloadEntry::check)?),
             Kind::PeerAuthentication => {
                 AnyObject::PeerAuthentication(self.strict(meta, findings, PeerAuthentication::check)?)
             }
             Kind::Issuer => {
-                let name = meta.as_ref().map_or(String::new(), |meta| meta.name.clone());
-                let check = |issuer: &Issuer, findings: &mut Findings| issuer.check(&name, findings);
+                let check = |issuer: &Issuer, findings: &mut Findings| issuer.check(&own.name, findings);
                 AnyObject::Issuer(self.strict(meta, findings, check)?)
             }
             Kind::Secret => AnyObject::Secret(self.kubernetes(meta, findings)?),

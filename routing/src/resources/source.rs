@@ -1,10 +1,13 @@
 //! Where an object was written.
 
+use std::cell::{LazyCell, RefCell};
+use std::cmp::Ordering;
 use std::fmt;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::position::{self, Step};
-use super::yaml;
+use super::yaml::{self, Tree};
 use crate::problem::Place;
 
 /// Where an object was written: its file and the text of its document, from which positions are found when asked for.
@@ -43,6 +46,17 @@ impl Source {
         &self.file
     }
 
+    /// By file and document.
+    pub(crate) fn order(&self, other: &Self) -> Ordering {
+        (&self.file, self.first_line).cmp(&(&other.file, other.first_line))
+    }
+
+    /// Whether the document of this was written after a place; `None`: in another file, or both may be of one list. Does
+    /// not read the document.
+    pub fn is_after(&self, place: &Place) -> Option<bool> {
+        (self.file == place.file && self.item.is_none()).then_some(place.line < self.first_line)
+    }
+
     /// Where a field is written, or else its nearest parent: the position of its key, or of its list item. `None` when
     /// the object did not come from a file.
     pub fn place(&self, field: &str) -> Option<Place> {
@@ -54,7 +68,7 @@ impl Source {
         if self.file.is_empty() {
             return fields.into_iter().map(|_| None).collect();
         }
-        let tree = yaml::positions(&self.text);
+        let tree = LazyCell::new(|| positions(&self.text));
         let place = |field: &str| {
             let mut steps = Vec::new();
             if let Some(index) = self.item {
@@ -62,7 +76,9 @@ impl Source {
                 steps.push(Step::Index(index));
             }
             steps.extend(position::steps(field));
-            let at = tree.as_ref().and_then(|tree| position::find(tree, &steps));
+            // The whole document begins where its content does.
+            let tree = if steps.is_empty() { None } else { tree.as_deref() };
+            let at = tree.and_then(|tree| position::find(tree, &steps));
             let first_content = || (self.leading_lines() + 1, 1);
             let (line, column) = at.unwrap_or_else(first_content);
             Some(self.at(line, column))
@@ -83,4 +99,28 @@ impl Source {
         };
         u32::try_from(self.text.lines().take_while(blank).count()).unwrap_or(0)
     }
+}
+
+/// A document and its tree, unless it has none.
+type Read = (Arc<str>, Option<Rc<Tree>>);
+
+thread_local! {
+    /// The document whose places were asked for last: a List of thousands of objects is one document.
+    static LAST: RefCell<Option<Read>> = const { RefCell::new(None) };
+}
+
+fn positions(text: &Arc<str>) -> Option<Rc<Tree>> {
+    LAST.with_borrow_mut(|last| match last {
+        Some((known, tree)) if Arc::ptr_eq(known, text) => tree.clone(),
+        _ => {
+            let tree = yaml::positions(text).map(Rc::new);
+            *last = Some((Arc::clone(text), tree.clone()));
+            tree
+        }
+    })
+}
+
+/// Forgets the document whose places were asked for last: its tree is larger than its text.
+pub(crate) fn forget_places() {
+    LAST.take();
 }

@@ -1,8 +1,8 @@
 //! What survives a reload: the last good version of every object.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::{AnyObject, Parsed, Resources};
+use super::{AnyObject, Parsed, Rejection, Resources};
 use crate::problem::{ObjectRef, Problem, Severity};
 
 /// The last good version of every object, so that a broken file takes nothing away that worked.
@@ -25,17 +25,22 @@ impl Store {
         }
         for (file, parsed) in files {
             let kept = self.keep(&file, &parsed, &mut next);
+            for rejection in parsed.rejected {
+                next.rejected.entry(rejection.object.clone()).or_insert(rejection);
+            }
             next.tell(parsed.problems, &kept);
         }
         self.good.clone_from(&next.objects);
-        let resources = Resources { kept: next.kept, ..Resources::collect(next.objects.into_values()) };
+        next.rejected.retain(|reference, _| !next.objects.contains_key(reference));
+        let (kept, rejected) = (next.kept, next.rejected);
+        let resources = Resources { kept, rejected, ..Resources::collect(next.objects.into_values()) };
         (resources, next.problems)
     }
 
     /// Keeps what a file broke, as far as a good version is known.
     fn keep(&self, file: &str, parsed: &Parsed, next: &mut Next) -> Kept {
         let mut kept = Kept::default();
-        for reference in &parsed.broken {
+        for reference in parsed.rejected.iter().map(|rejection| &rejection.object) {
             // A good document of the same identity elsewhere serves already.
             if next.objects.contains_key(reference) && !next.kept.contains(reference) {
                 continue;
@@ -69,6 +74,7 @@ struct Kept {
 struct Next {
     objects: HashMap<ObjectRef, AnyObject>,
     kept: BTreeSet<ObjectRef>,
+    rejected: BTreeMap<ObjectRef, Rejection>,
     problems: Vec<Problem>,
     /// Ignored kinds that were already named, by message.
     ignored: BTreeSet<String>,

@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{RequestView, Route, segment::Segments};
-use crate::pattern::PathKind;
+use super::{Route, segment::Segments};
+use crate::{pattern::PathKind, request::RequestView};
 
 /// A route that may match, by its number.
 #[derive(Clone, Copy, Debug)]

@@ -1,5 +1,7 @@
 use proptest::prelude::*;
 
+use http::HeaderMap;
+
 use super::*;
 use crate::{
     pattern::{Conditions, PathKind, PathPattern, StringPattern},

@@ -16,12 +16,13 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use instant_acme::{BodyWrapper, BytesResponse, HttpClient};
+use rustls::ClientConfig;
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
 
 use super::error::{BAD_NONCE, Error, Problem};
 use crate::provider;
+use crate::verify::ServerVerifier;
 
 /// One CA's connections; cheap to clone.
 #[derive(Clone)]
@@ -31,11 +32,12 @@ pub(super) struct Transport {
 }
 
 impl Transport {
-    pub(super) fn new(directory: Uri, roots: Arc<RootCertStore>) -> Result<Self, Error> {
+    pub(super) fn new(directory: Uri, verifier: ServerVerifier) -> Result<Self, Error> {
         let config = ClientConfig::builder_with_provider(Arc::clone(provider::provider()))
             .with_protocol_versions(&[&TLS13, &TLS12])
             .map_err(|error| Error::Roots(Box::new(crate::Error::Config(error))))?
-            .with_root_certificates(roots)
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
             .with_no_client_auth();
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);

@@ -12,6 +12,9 @@ async fn a_server_of_another_name_is_refused() {
     let ca = authority();
     let (_, asked) = disagree(&server(&server_spec(&ca)), &client(&client_spec(&ca)), "other.example").await;
     assert_eq!(asked.reason(), "WrongName");
+    let text =
+        "the peer's certificate is not valid for the host name other.example; it names cargo.example, *.wild.example";
+    assert!(asked.to_string().starts_with(text), "{asked}");
 }
 
 #[tokio::test]

@@ -45,6 +45,42 @@ async fn a_server_that_is_another_workload_is_refused() {
     assert_eq!(served.reason(), "AlertCertificateUnknown");
 }
 
+/// What starts as a SPIFFE id and breaks a rule of the standard.
+const NO_IDS: [&str; 14] = [
+    "spiffe://cluster.local",
+    "spiffe://cluster.local/",
+    "spiffe://cluster.local//sa/rating",
+    "spiffe://cluster.local/ns/cargo/sa/rating/",
+    "spiffe://cluster.local/ns/cargo/sa/../sa/rating",
+    "spiffe://cluster.local/ns/./cargo/sa/rating",
+    "spiffe://cluster.local/ns/cargo/sa/rating?x=y",
+    "spiffe://cluster.local/ns/cargo/sa/rating#x",
+    "spiffe://cluster.local/ns/cargo/sa/r%61ting",
+    "spiffe://cluster.local/ns/cargo/sa/rating,URI",
+    "spiffe://cluster.local:443/ns/cargo/sa/rating",
+    "spiffe://me@cluster.local/ns/cargo/sa/rating",
+    "spiffe://Cluster.local/ns/cargo/sa/rating",
+    "SPIFFE://cluster.local/ns/cargo/sa/rating",
+];
+
+#[tokio::test]
+async fn what_breaks_a_rule_of_spiffe_is_no_identity() {
+    let ca = authority();
+    let (rating, webapp) = (workload(&ca, RATING), workload(&ca, WEBAPP));
+    for text in NO_IDS {
+        let stranger = workload(&ca, text);
+        assert_eq!(stranger.spiffe, None, "{text}");
+        for domains in [&["cluster.local"][..], &[]] {
+            let (served, _) = disagree(&mesh_server(&rating, domains), &mesh_client(&stranger, &[RATING]), SNI).await;
+            assert_eq!(served.reason(), "WrongIdentity", "{text}");
+            assert!(served.to_string().contains("SPIFFE id"), "{served}");
+        }
+        // Not even when somebody expects exactly this text.
+        let (_, asked) = disagree(&mesh_server(&stranger, &[]), &mesh_client(&webapp, &[text, RATING]), SNI).await;
+        assert_eq!(asked.reason(), "WrongIdentity", "{text}");
+    }
+}
+
 #[tokio::test]
 async fn a_client_of_a_foreign_trust_domain_is_refused() {
     let ca = authority();

@@ -4,6 +4,7 @@ use std::future::poll_fn;
 
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+use super::openssl::Workshop;
 use super::*;
 use crate::accept::Refusal;
 use crate::pem;
@@ -146,6 +147,38 @@ async fn a_revoked_client_certificate_is_refused() {
     let (served, _) = disagree(&serving, &asking, "cargo.example").await;
 
     assert_eq!(served.reason(), "CertificateRevoked");
+}
+
+#[tokio::test]
+async fn a_client_certificate_of_version_1_must_be_covered_by_the_revocation_list_of_its_ca() {
+    let Some(workshop) = Workshop::open() else { return };
+    let ca = authority();
+    workshop.write("ca.crt", ca.root_pem().as_bytes());
+    workshop.write("ca.key", ca.key_pem().as_bytes());
+    let made = |name: &str, serial: u32| {
+        workshop.run(&format!("req -newkey rsa:2048 -nodes -subj /CN={name} -keyout {name}.key -out {name}.csr"));
+        let signer = format!("-CA ca.crt -CAkey ca.key -set_serial {serial}");
+        workshop.run(&format!("x509 -req -in {name}.csr {signer} -days 9 -out {name}.crt"));
+        let text = |ending: &str| String::from_utf8(workshop.read(&format!("{name}.{ending}"))).expect("is PEM");
+        Issued { chain_pem: text("crt"), key_pem: text("key") }
+    };
+    let (good, bad, other) = (made("good", 500), made("bad", 501), authority());
+    if !workshop.is_version_1("good.crt") {
+        return;
+    }
+    let reason = async |list: Vec<u8>, own: &Issued| {
+        let auth =
+            ClientAuth::Required { roots_pem: ca.root_pem().as_bytes().to_vec(), crl: Some(list), sans: Vec::new() };
+        let serving = server(&ServerSpec { client: auth, ..server_spec(&ca) });
+        let asking = client(&with_certificate(client_spec(&ca), own));
+        let (served, _) = meet(&serving, &asking, "cargo.example").await;
+        served.err().map(|error| error.reason())
+    };
+
+    assert_eq!(reason(revocation_list(&ca, &bad), &good).await, None);
+    assert_eq!(reason(revocation_list(&ca, &bad), &bad).await, Some("CertificateRevoked"));
+    // A CA of the same name and another key says nothing about it.
+    assert_eq!(reason(revocation_list(&other, &bad), &good).await, Some("RevocationUnknown"));
 }
 
 #[tokio::test]

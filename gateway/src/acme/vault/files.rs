@@ -23,7 +23,7 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::{Stored, VaultError, Version};
+use crate::stored::{Stored, VaultError, Version};
 
 /// See the module.
 #[derive(Clone, Debug)]

@@ -5,12 +5,9 @@ use routing::acme::ISSUER;
 use tls::acme::RevocationReason;
 
 use crate::{
-    acme::{
-        accounts,
-        record::Record,
-        vault::{Stored, Vault, VaultError, Version},
-    },
+    acme::{accounts, record::Record, vault::Vault},
     cli::certs::Reason,
+    stored::{Stored, VaultError, Version},
 };
 
 /// How often a change is tried when others change the same at the same time.

@@ -15,11 +15,12 @@ use crate::{
         now,
         record::{LABEL, LABEL_VALUE, Record},
         report,
-        vault::{Stored, Vault},
+        vault::Vault,
     },
     cli::certs::CertsOutput,
     command::{admin_page::page, table},
     settings::Address,
+    stored::Stored,
     trust::PLACEHOLDER,
 };
 

@@ -18,6 +18,7 @@ use std::{
 use anyhow::{Context as _, bail};
 
 use super::plan::Plan;
+use crate::net::holder;
 
 /// The addresses of one demo.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub(crate) struct Addresses {
     /// Sockets that nobody connects to. Sluice's own can share a port with those of another demo (`SO_REUSEPORT`), so that
     /// two demos that start at once would not notice each other; these cannot, and go with the process.
     _claims: Vec<TcpListener>,
+    /// Which well-known ports of the edge others have.
+    pub(crate) notes: Vec<String>,
 }
 
 impl Addresses {
@@ -43,8 +46,8 @@ impl Addresses {
             );
         }
         let (block, claim) = free_block(plan)?;
-        let mut claims = vec![claim];
-        Ok(Self { block, edge: edge_ports(plan, &mut claims)?, _claims: claims })
+        let (mut claims, mut notes) = (vec![claim], Vec::new());
+        Ok(Self { block, edge: edge_ports(plan, &mut claims, &mut notes)?, _claims: claims, notes })
     }
 
     /// Where gateway number `index` has its own pages.
@@ -95,7 +98,7 @@ fn free_block(plan: &Plan) -> anyhow::Result<(u8, TcpListener)> {
         match needed.iter().find_map(|address| TcpListener::bind(address).err().map(|error| (address, error))) {
             None => return Ok((block, claim)),
             Some((address, error)) if error.kind() == io::ErrorKind::AddrInUse => {
-                taken.get_or_insert(*address);
+                taken.get_or_insert((*address, error));
             }
             Some((address, error)) if error.kind() == io::ErrorKind::PermissionDenied => bail!(
                 "port {} may not be bound by this user; use container ports from 1024 on, or run the demo as root",
@@ -106,9 +109,10 @@ fn free_block(plan: &Plan) -> anyhow::Result<(u8, TcpListener)> {
             }),
         }
     }
-    match taken.map(|address| address.port()) {
-        Some(port) => {
-            bail!("port {port} is taken on every loopback address; stop the program that listens on 0.0.0.0:{port}")
+    match taken {
+        Some((address, error)) => {
+            let advice = holder::advice(&error, address, "run the demo in a network namespace of its own");
+            bail!("port {} is taken on every loopback address; {advice}", address.port())
         }
         None => bail!(
             "no loopback address is left for this demo; end some of the others, or use a system that has 127.0.0.0/8"
@@ -117,16 +121,32 @@ fn free_block(plan: &Plan) -> anyhow::Result<(u8, TcpListener)> {
 }
 
 /// Well-known ports where they are free, ports that look like them else.
-fn edge_ports(plan: &Plan, claims: &mut Vec<TcpListener>) -> anyhow::Result<Vec<BTreeMap<u16, u16>>> {
+fn edge_ports(
+    plan: &Plan,
+    claims: &mut Vec<TcpListener>,
+    notes: &mut Vec<String>,
+) -> anyhow::Result<Vec<BTreeMap<u16, u16>>> {
+    // Of two gateways of one demo only one can have a port, which is no news.
+    let own = format!("process {} ", std::process::id());
     let mut choose = |wanted: u16| -> anyhow::Result<u16> {
+        let mut taken = None;
         for port in candidates(wanted) {
             let claim = TcpListener::bind((EDGE_CLAIMS, port));
             if let (Ok(claim), Ok(_)) = (claim, TcpListener::bind((EDGE, port))) {
                 claims.push(claim);
+                if let Some(taken) = taken.filter(|taken: &String| !taken.starts_with(&own)) {
+                    notes.push(format!("port {port} stands for port {wanted}, since {taken}"));
+                }
                 return Ok(port);
             }
+            let holder = [EDGE, EDGE_CLAIMS].into_iter().find_map(|ip| holder::of(SocketAddr::new(ip, port)));
+            taken.get_or_insert_with(|| match holder {
+                Some(holder) => format!("{holder} has {port}"),
+                None => format!("{port} cannot be had"),
+            });
         }
-        bail!("no port on {EDGE} is free for the Gateway's port {wanted}; stop a program that listens there")
+        let taken = taken.unwrap_or_default();
+        bail!("no port on {EDGE} is free for the Gateway's port {wanted} ({taken}); end what listens there")
     };
     plan.gateways.iter().map(|gateway| gateway.ports.iter().map(|port| Ok((*port, choose(*port)?))).collect()).collect()
 }
@@ -208,8 +228,11 @@ mod tests {
     #[test]
     fn two_gateways_never_share_a_port() {
         let plan = Plan { gateways: vec![gateway(&[443]), gateway(&[443])], pods: Vec::new() };
-        let chosen = edge_ports(&plan, &mut Vec::new()).unwrap();
+        let mut notes = Vec::new();
+        let chosen = edge_ports(&plan, &mut Vec::new(), &mut notes).unwrap();
         assert_ne!(chosen[0][&443], chosen[1][&443]);
+        let own = format!("process {} ", std::process::id());
+        assert!(!notes.iter().any(|note| note.contains(&own)), "a demo does not tell of itself: {notes:?}");
     }
 
     #[test]

@@ -87,7 +87,9 @@ impl GatewayPlan {
 fn gateways(resources: &Resources) -> Vec<GatewayPlan> {
     let mut all: Vec<GatewayPlan> = Vec::new();
     // The empty selector names nobody; it is served by whatever gateways there are.
-    let (named, unnamed): (Vec<_>, Vec<_>) = resources.gateways.iter().partition(|it| !it.spec.selector.is_empty());
+    let (mut named, unnamed): (Vec<_>, Vec<_>) = resources.gateways.iter().partition(|it| !it.spec.selector.is_empty());
+    // A gateway whose labels a longer selector gave serves the shorter ones as well.
+    named.sort_by_key(|gateway| std::cmp::Reverse(gateway.spec.selector.len()));
     for gateway in named.into_iter().chain(unnamed) {
         if all.iter().any(|plan| plan.serves(&gateway.spec)) {
             continue;
@@ -114,7 +116,8 @@ fn gateway_for(resources: &Resources, gateway: &Object<api::Gateway>) -> Gateway
             (found.name(), found.namespace(), template.metadata.labels.clone(), template.spec.account())
         }
         None => {
-            let labels = if selector.is_empty() { default_labels() } else { selector.clone() };
+            let labels =
+                if selects_or_empty(selector, &default_labels()) { default_labels() } else { selector.clone() };
             let name = if labels == default_labels() { DEFAULT_NAME } else { gateway.name() };
             (name, gateway.namespace(), labels, DEFAULT_NAME)
         }
@@ -207,8 +210,10 @@ fn selects_or_empty(selector: &BTreeMap<String, String>, labels: &BTreeMap<Strin
     selector.iter().all(|(name, value)| labels.get(name) == Some(value))
 }
 
+/// As Istio labels its ingress gateway: some select it by the one, some by the other.
 fn default_labels() -> BTreeMap<String, String> {
-    BTreeMap::from([("istio".to_owned(), "ingressgateway".to_owned())])
+    let labels = [("app", DEFAULT_NAME), ("istio", "ingressgateway")];
+    labels.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
 /// Name and service account of a gateway that has no Deployment in the folder, as Istio installs it.

@@ -10,10 +10,11 @@ use routing::{
     inbound::MtlsMode,
     pattern::PathKind,
     problem::{Problem, Problems},
+    request::RequestView,
     resources::Resources,
     rule::{Action, Rule},
     snapshot::{CertificateSource, ClientAuth, Listener, Snapshot},
-    table::{RequestView, VirtualHost},
+    table::VirtualHost,
 };
 
 use super::{

@@ -76,6 +76,51 @@ fn text_that_is_no_certificate_is_found() {
 }
 
 #[test]
+fn a_part_of_a_ca_bundle_that_is_no_ca_is_told() {
+    let authority = Authority::new("edge").unwrap();
+    let leaf = authority.issue_server(&["a.example.com"], Duration::from_secs(30 * DAY)).unwrap();
+    let bundle = format!("{}{}", authority.root_pem(), leaf.chain_pem);
+
+    let found = found(&secret(&[("ca.crt", &bundle)]), now());
+
+    assert_eq!(
+        found,
+        [
+            "a.yaml:5:3: warning: Secret istio-system/cert stringData[\"ca.crt\"]: CA certificate 2 (CN=a.example.com) may not \
+             issue certificates by its key usage; it is trusted itself, and nothing it issued is [odd-certificate]"
+        ]
+    );
+}
+
+#[test]
+fn the_ca_bundle_of_an_issuer_is_looked_at() {
+    let authority = Authority::new("edge").unwrap();
+    let leaf = authority.issue_server(&["a.example.com"], Duration::from_secs(30 * DAY)).unwrap();
+    let issuer = |bundle: &str| {
+        format!(
+            "apiVersion: acme.sluice.dev/v1alpha1\nkind: Issuer\nmetadata: {{name: ca, namespace: istio-system}}\nspec:\n  \
+             server: https://ca.example/directory\n  termsOfServiceAgreed: true\n  caBundle: |\n{}",
+            indented(bundle)
+        )
+    };
+
+    assert_eq!(found(&issuer(authority.root_pem()), now()), [""; 0]);
+    let told = found(&issuer(&format!("{}{}", authority.root_pem(), leaf.chain_pem)), now());
+    assert!(told.len() == 1 && told[0].contains("spec.caBundle: CA certificate 2 (CN=a.example.com)"), "{told:?}");
+    let broken = "-----BEGIN CERTIFICATE-----\nMAMCAQA=\n-----END CERTIFICATE-----\n";
+    let told = found(&issuer(broken), now());
+    assert!(told.len() == 1 && told[0].contains("error") && told[0].contains("[bad-certificate]"), "{told:?}");
+}
+
+#[test]
+fn a_self_signed_certificate_that_is_its_own_ca_is_silent() {
+    let authority = Authority::new("edge").unwrap();
+    let (chain, key) = (authority.root_pem(), authority.key_pem());
+    let pairs = [("tls.crt", chain), ("tls.key", &key), ("ca.crt", chain)];
+    assert_eq!(found(&secret(&pairs), now()), [""; 0]);
+}
+
+#[test]
 fn a_revocation_list_that_cannot_be_read_is_found() {
     let authority = Authority::new("edge").unwrap();
     let own = authority.issue_server(&["a.example.com"], Duration::from_secs(30 * DAY)).unwrap();

@@ -11,7 +11,7 @@ use crate::api::destination_rule::{
 
 impl DestinationRule {
     /// Says what is wrong with the object by itself.
-    pub fn check(&self, findings: &mut Findings) {
+    pub fn check(&self, namespace: &str, findings: &mut Findings) {
         if self.host.is_empty() {
             findings.error_at(
                 "host",
@@ -28,9 +28,8 @@ impl DestinationRule {
         findings.each("subsets", &self.subsets, |findings, _, subset| {
             if subset.name.is_empty() {
                 findings.error_at("name", MISSING_FIELD, "a subset needs a name, as `v1`");
-            } else if !names::is_dns_label(&subset.name) {
-                let message =
-                    format!("`{}` is not a subset name; lower-case letters, digits and `-` are wanted", subset.name);
+            } else if !names::is_istio_label(&subset.name) {
+                let message = format!("`{}` is not a subset name; letters, digits and `-` are wanted", subset.name);
                 findings.error_at("name", BAD_VALUE, message);
             } else if !seen.insert(subset.name.as_str()) {
                 findings.error_at(
@@ -44,11 +43,12 @@ impl DestinationRule {
                 findings.within("trafficPolicy", |findings| policy.check(findings));
             }
         });
-        names::export_to(findings, &self.export_to, false);
+        names::export_to(findings, &self.export_to, namespace, false);
         if let Some(selector) = &self.workload_selector {
-            findings
-                .within("workloadSelector", |findings| names::labels(findings, "matchLabels", &selector.match_labels));
-            if !self.export_to.is_empty() && self.export_to != ["."] {
+            findings.within("workloadSelector", |findings| {
+                names::selector(findings, "matchLabels", &selector.match_labels)
+            });
+            if self.export_to.iter().any(|to| to != "." && to != namespace) {
                 findings.error_at(
                     "exportTo",
                     CONFLICT,
@@ -100,7 +100,8 @@ impl PortTrafficPolicy {
             None | Some(0) => findings.error_at("port", MISSING_FIELD, "a port is wanted, as `port: {number: 8080}`"),
             Some(number) => {
                 if !ports.insert(number) {
-                    findings.error_at("port", BAD_VALUE, format!("port {number} has settings twice; keep one"));
+                    // Istio takes the first.
+                    findings.warn_at("port", BAD_VALUE, format!("port {number} has settings twice; keep one"));
                 }
             }
         }
@@ -110,6 +111,10 @@ impl PortTrafficPolicy {
             outlier_detection: self.outlier_detection.as_ref(),
             tls: self.tls.as_ref(),
         };
+        if blocks.are_missing() {
+            let message = "the settings are empty; give loadBalancer, connectionPool, outlierDetection or tls";
+            findings.error(MISSING_FIELD, message);
+        }
         blocks.check(findings);
     }
 }
@@ -123,6 +128,13 @@ struct Blocks<'p> {
 }
 
 impl Blocks<'_> {
+    fn are_missing(&self) -> bool {
+        self.load_balancer.is_none()
+            && self.connection_pool.is_none()
+            && self.outlier_detection.is_none()
+            && self.tls.is_none()
+    }
+
     fn check(&self, findings: &mut Findings) {
         if let Some(block) = self.load_balancer {
             findings.within("loadBalancer", |findings| block.check(findings));
@@ -247,7 +259,9 @@ impl OutlierDetection {
                 "consecutiveErrors is deprecated; use consecutive5xxErrors or consecutiveGatewayErrors",
             );
         }
-        if self.consecutive_local_origin_failures.is_some() && !self.split_external_local_origin_errors {
+        if self.consecutive_local_origin_failures.is_some_and(|failures| failures > 0)
+            && !self.split_external_local_origin_errors
+        {
             findings.error_at(
                 "consecutiveLocalOriginFailures",
                 CONFLICT,
@@ -273,8 +287,9 @@ impl ClientTls {
             ("privateKey", &self.private_key),
             ("caCertificates", &self.ca_certificates),
         ];
-        if self.credential_name.is_some() {
-            for (field, _) in files.iter().filter(|(_, path)| path.is_some()) {
+        let originates = matches!(self.mode, ClientTlsMode::Simple | ClientTlsMode::Mutual);
+        if originates && self.credential_name.is_some() {
+            for (field, _) in files.iter().chain([&("caCrl", &self.ca_crl)]).filter(|(_, path)| path.is_some()) {
                 findings.error_at(field, CONFLICT, "credentialName and file paths exclude each other; keep one");
             }
         } else if self.mode == ClientTlsMode::Mutual {
@@ -302,7 +317,7 @@ impl ClientTls {
                 );
             }
         }
-        if self.insecure_skip_verify == Some(true) {
+        if originates && self.insecure_skip_verify == Some(true) {
             if self.ca_certificates.is_some() || !self.subject_alt_names.is_empty() {
                 findings.error_at(
                     "insecureSkipVerify",

@@ -13,7 +13,7 @@ impl Gateway {
         if self.servers.is_empty() {
             findings.error_at("servers", MISSING_FIELD, "a Gateway needs at least one server with port and hosts");
         }
-        names::labels(findings, "selector", &self.selector);
+        self.check_selector(findings);
         let mut port_names = BTreeSet::new();
         findings.each("servers", &self.servers, |findings, _, server| {
             server.check(findings);
@@ -27,11 +27,20 @@ impl Gateway {
             }
         });
     }
+
+    /// Istio takes any text here, since nobody but a gateway's labels is compared with it.
+    fn check_selector(&self, findings: &mut Findings) {
+        findings.each_key("selector", &self.selector, |findings, key, value| {
+            if let Some(fault) = names::label_fault(key, value) {
+                findings.warn(BAD_VALUE, format!("{fault}; as it is no gateway is selected"));
+            }
+        });
+    }
 }
 
 impl Server {
     fn check(&self, findings: &mut Findings) {
-        let unix = self.bind.as_ref().is_some_and(|bind| bind.starts_with("unix:"));
+        let unix = self.bind.as_ref().is_some_and(|bind| bind.starts_with("unix://"));
         match &self.port {
             Some(port) => findings.within("port", |findings| port.check(unix, findings)),
             None => {
@@ -47,10 +56,16 @@ impl Server {
                 findings.error(BAD_VALUE, fault);
             }
         });
-        if let Some(bind) = self.bind.as_ref().filter(|_| !unix)
-            && bind.parse::<IpAddr>().is_err()
-        {
-            findings.error_at("bind", BAD_VALUE, format!("`{bind}` is neither an IP address nor a `unix:` path"));
+        match &self.bind {
+            Some(bind) if unix => {
+                if let Some(fault) = names::unix_fault(bind) {
+                    findings.error_at("bind", BAD_VALUE, fault);
+                }
+            }
+            Some(bind) if bind.parse::<IpAddr>().is_err() => {
+                findings.error_at("bind", BAD_VALUE, format!("`{bind}` is neither an IP address nor a `unix://` path"));
+            }
+            _ => {}
         }
         self.check_tls(findings);
     }
@@ -67,12 +82,21 @@ impl Server {
         };
         if protocol.is_plain_http() {
             let redirect_only = ServerTls { https_redirect: tls.https_redirect, ..ServerTls::default() };
-            if *tls != redirect_only {
-                let message = format!(
-                    "a port of protocol {protocol} is plaintext, only httpsRedirect may stand here; use protocol HTTPS for TLS"
-                );
+            let message = format!(
+                "a port of protocol {protocol} is plaintext, only httpsRedirect may stand here; use protocol HTTPS for TLS"
+            );
+            let terminates = !matches!(tls.mode, ServerTlsMode::Passthrough | ServerTlsMode::AutoPassthrough);
+            let files = [&tls.server_certificate, &tls.private_key, &tls.ca_certificates];
+            if terminates || files.into_iter().any(Option::is_some) {
                 findings.error_at("tls", CONFLICT, message);
+            } else if *tls != redirect_only {
+                findings.warn_at("tls", NO_EFFECT, message);
             }
+            return;
+        }
+        if !protocol.is_tls() {
+            let message = format!("a port of protocol {protocol} has no TLS; remove tls, or use protocol TLS or HTTPS");
+            findings.error_at("tls", CONFLICT, message);
             return;
         }
         findings.within("tls", |findings| {
@@ -262,6 +286,11 @@ fn server_host_fault(text: &str) -> Option<String> {
     };
     if let Some(fault) = names::wildcard_host_fault(host) {
         return Some(fault);
+    }
+    if names::is_partial_wildcard(host) {
+        return Some(format!(
+            "`{host}` has `*` inside a label; in a Gateway it may only be the whole first label, as `*.example.com`"
+        ));
     }
     let short = host != "*" && !host.contains('.') && host.parse::<IpAddr>().is_err();
     short.then(|| format!("`{host}` is a short name; a Gateway needs the full name, as `{host}.example.com`"))

@@ -26,6 +26,10 @@ impl HttpMatch {
         });
         virtual_service::check_port(findings, self.port);
         names::labels(findings, "sourceLabels", &self.source_labels);
+        if let Some(namespace) = self.source_namespace.as_ref().filter(|namespace| !names::is_dns_label(namespace)) {
+            let message = format!("`{namespace}` is not a namespace; lower-case letters, digits and `-` are wanted");
+            findings.error_at("sourceNamespace", BAD_VALUE, message);
+        }
         virtual_service::check_gateways(findings, &self.gateways);
     }
 }

@@ -215,7 +215,10 @@ impl HttpRewrite {
         }
         findings.within("uriRegexRewrite", |findings| {
             http_match::check_regex(findings, "match", &regex.pattern);
-            if let Err(fault) = Substitution::new(&regex.rewrite) {
+            if regex.rewrite.is_empty() {
+                let message = "what the match becomes is wanted, as `/\\1`";
+                findings.error_at("rewrite", MISSING_FIELD, message);
+            } else if let Err(fault) = Substitution::new(&regex.rewrite) {
                 findings.error_at("rewrite", BAD_VALUE, fault.to_string());
             }
         });

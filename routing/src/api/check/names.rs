@@ -1,5 +1,7 @@
 //! Names, hosts, labels and header names.
 
+use super::punycode::ascii_host;
+
 /// Lower-case letters, digits and `-`, at most 63, beginning and ending with a letter or digit (RFC 1123).
 pub(super) fn is_dns_label(text: &str) -> bool {
     let alphanumeric = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
@@ -37,7 +39,13 @@ pub(crate) fn is_host_name(text: &str) -> bool {
     !text.is_empty() && text.len() <= 253 && text.split('.').all(label)
 }
 
-/// Says what is wrong with a host that may be `*` or `*.suffix`; `None` when it is right. IP addresses are fine.
+/// Letters in any case, digits and `-`, at most 63: what Istio takes for the name of a subset or a port.
+pub(super) fn is_istio_label(text: &str) -> bool {
+    is_dns_label(&text.to_ascii_lowercase())
+}
+
+/// Says what is wrong with a host that may be `*`, `*.suffix` or, as Istio has it, `*suffix` and `*-suffix`; `None` when it
+/// is right. IP addresses are fine.
 pub(super) fn wildcard_host_fault(host: &str) -> Option<String> {
     if host == "*" || host.parse::<std::net::IpAddr>().is_ok() {
         return None;
@@ -45,11 +53,9 @@ pub(super) fn wildcard_host_fault(host: &str) -> Option<String> {
     if host.is_empty() {
         return Some("the host is empty; a DNS name, `*.suffix` or `*` is wanted".to_owned());
     }
-    let suffix = host.strip_prefix("*.").unwrap_or(host);
-    if suffix.contains('*') {
-        return Some(format!(
-            "`{host}` has `*` inside a label; it may only be the whole first label, as `*.example.com`"
-        ));
+    let rest = host.strip_prefix('*').unwrap_or(host);
+    if rest.contains('*') {
+        return Some(format!("`{host}` has `*` further on; it may only be the beginning, as in `*.example.com`"));
     }
     if host.contains("://") || host.contains('/') {
         return Some(format!("`{host}` is a URL or a path; write the host name alone, as `example.com`"));
@@ -59,7 +65,17 @@ pub(super) fn wildcard_host_fault(host: &str) -> Option<String> {
     {
         return Some(format!("`{host}` has a port; hosts match on any port, write `{name}`"));
     }
-    (!is_host_name(suffix)).then(|| format!("`{host}` is not a DNS name; letters, digits, `-` and dots are wanted"))
+    if let Some(ascii) = ascii_host(host).filter(|_| !host.is_ascii()) {
+        return Some(format!("`{host}` is not in the letters of DNS, which clients send; write it as `{ascii}`"));
+    }
+    let suffix = if rest.len() < host.len() { rest.trim_start_matches(['.', '-']) } else { host };
+    // One dot or dash may stand between the `*` and a name.
+    if rest.len() > suffix.len() + 1 || !is_host_name(suffix) {
+        return Some(format!("`{host}` is not a DNS name; letters, digits, `-` and dots are wanted"));
+    }
+    let last = suffix.strip_suffix('.').unwrap_or(suffix).rsplit_once('.').map(|(_, last)| last);
+    last.filter(|last| last.bytes().all(|b| b.is_ascii_digit()))
+        .map(|_| format!("`{host}` is neither an IP address nor a DNS name, whose last part is never a number"))
 }
 
 /// Says what is wrong with a host without wildcard.
@@ -68,6 +84,20 @@ pub(super) fn plain_host_fault(host: &str) -> Option<String> {
         return Some(format!("`{host}` is a wildcard; the full name of one service is wanted"));
     }
     wildcard_host_fault(host)
+}
+
+/// Whether a wildcard takes a part of the first label only.
+pub(super) fn is_partial_wildcard(host: &str) -> bool {
+    host.starts_with('*') && host != "*" && !host.starts_with("*.")
+}
+
+/// Says what is wrong with the address of a unix socket, which begins with `unix://`.
+pub(super) fn unix_fault(address: &str) -> Option<String> {
+    let path = address.strip_prefix("unix://").unwrap_or_default();
+    let good = (path.starts_with('/') && !path.ends_with('/')) || (path.starts_with('@') && path.len() > 1);
+    (!good).then(|| {
+        format!("`{address}` is not a unix socket; write its whole path, as `unix:///run/app.sock`, or `unix://@name`")
+    })
 }
 
 /// Says what is wrong with a header name (RFC 9110 token, or a pseudo-header).
@@ -101,16 +131,17 @@ pub(super) fn label_fault(key: &str, value: &str) -> Option<String> {
         .then(|| format!("`{value}` is not a label value; letters, digits, `-`, `_` and `.` are wanted, at most 63"))
 }
 
-/// Says what is wrong with `exportTo`.
-pub(super) fn export_to(findings: &mut super::Findings, namespaces: &[String], none_allowed: bool) {
+/// Says what is wrong with `exportTo` of an object of a namespace.
+pub(super) fn export_to(findings: &mut super::Findings, namespaces: &[String], own: &str, none_allowed: bool) {
     let mut seen = std::collections::BTreeSet::new();
     findings.each("exportTo", namespaces, |findings, _, namespace| {
         let special = matches!(namespace.as_str(), "." | "*") || (none_allowed && namespace == "~");
         if !special && !is_dns_label(namespace) {
             findings.error(super::BAD_VALUE, format!("`{namespace}` is not a namespace; `.`, `*` or a name is wanted"));
         }
-        if !seen.insert(namespace.as_str()) {
-            findings.error(super::BAD_VALUE, format!("`{namespace}` is listed twice; keep one"));
+        let meant = if namespace == "." { own } else { namespace.as_str() };
+        if !seen.insert(meant) {
+            findings.error(super::BAD_VALUE, format!("`{namespace}` is listed twice (`.` is `{own}`); keep one"));
         }
     });
     if namespaces.len() > 1 && namespaces.iter().any(|namespace| namespace == "*" || namespace == "~") {
@@ -133,6 +164,22 @@ pub(super) fn labels(
     findings.each_key(field, labels, |findings, key, value| {
         if let Some(fault) = label_fault(key, value) {
             findings.error(super::BAD_VALUE, fault);
+        }
+    });
+}
+
+/// Checks a selector. As Istio does, wildcards and empty names are refused; what no label can be only selects nobody.
+pub(super) fn selector(
+    findings: &mut super::Findings,
+    field: &'static str,
+    labels: &std::collections::BTreeMap<String, String>,
+) {
+    findings.each_key(field, labels, |findings, key, value| {
+        let Some(fault) = label_fault(key, value) else { return };
+        if key.is_empty() || key.contains('*') || value.contains('*') {
+            findings.error(super::BAD_VALUE, fault);
+        } else {
+            findings.warn(super::BAD_VALUE, format!("{fault}; as it is nothing is selected"));
         }
     });
 }

@@ -3,16 +3,16 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::{BAD_VALUE, CONFLICT, Findings, MISSING_FIELD, names};
+use super::{BAD_VALUE, CONFLICT, Findings, MISSING_FIELD, NO_EFFECT, names};
 use crate::api::service_entry::Resolution;
 use crate::api::{ObjectMeta, Protocol, ServiceEntry, WorkloadEntry};
 
 impl ServiceEntry {
     /// Says what is wrong with the object by itself.
-    pub fn check(&self, findings: &mut Findings) {
+    pub fn check(&self, namespace: &str, findings: &mut Findings) {
         self.check_hosts(findings);
         self.check_ports(findings);
-        names::export_to(findings, &self.export_to, true);
+        names::export_to(findings, &self.export_to, namespace, true);
         findings.each("addresses", &self.addresses, |findings, _, address| {
             if let Some(fault) = names::subnet_fault(address) {
                 findings.error(BAD_VALUE, fault);
@@ -26,7 +26,7 @@ impl ServiceEntry {
             }
         });
         if let Some(selector) = &self.workload_selector {
-            findings.within("workloadSelector", |findings| names::labels(findings, "labels", &selector.labels));
+            findings.within("workloadSelector", |findings| names::selector(findings, "labels", &selector.labels));
             if !self.endpoints.is_empty() {
                 findings.error_at(
                     "workloadSelector",
@@ -48,6 +48,8 @@ impl ServiceEntry {
                 findings.error(BAD_VALUE, "`*` would take every host; name the hosts, as `*.example.com`");
             } else if let Some(fault) = names::wildcard_host_fault(host) {
                 findings.error(BAD_VALUE, fault);
+            } else if names::is_partial_wildcard(host) && self.resolution != Resolution::DynamicDns {
+                findings.warn(BAD_VALUE, format!("`{host}` has `*` inside a label; `*.example.com` is usual"));
             }
         });
     }
@@ -62,6 +64,8 @@ impl ServiceEntry {
             }
             if port.name.is_empty() {
                 findings.error_at("name", MISSING_FIELD, "a port needs a name, as `https`");
+            } else if !names::is_istio_label(&port.name) {
+                findings.error_at("name", BAD_VALUE, port_name_fault(&port.name));
             } else if !port_names.insert(port.name.as_str()) {
                 findings.error_at(
                     "name",
@@ -83,9 +87,7 @@ impl ServiceEntry {
                 );
             }
             Resolution::Dns | Resolution::DnsRoundRobin
-                if self.endpoints.is_empty()
-                    && self.workload_selector.is_none()
-                    && self.hosts.iter().any(|host| host.contains('*')) =>
+                if self.endpoints.is_empty() && self.hosts.iter().any(|host| host.contains('*')) =>
             {
                 error(findings, "hosts", "a wildcard cannot be looked up; give endpoints, or use resolution NONE");
             }
@@ -94,6 +96,10 @@ impl ServiceEntry {
             }
             Resolution::DynamicDns => self.check_dynamic(findings),
             _ => {}
+        }
+        if self.workload_selector.is_some() && self.resolution != Resolution::Static {
+            let message = "a workloadSelector is meant for resolution STATIC; write that, or name endpoints";
+            findings.warn_at("workloadSelector", NO_EFFECT, message);
         }
         let several = self.hosts.len() > 1 && self.resolution != Resolution::None;
         let opaque = |protocol: Option<Protocol>| {
@@ -138,13 +144,17 @@ impl ServiceEntry {
 
     fn check_endpoint(&self, endpoint: &WorkloadEntry, findings: &mut Findings) {
         endpoint.check(findings);
-        if endpoint.address.starts_with("unix:") {
-            if self.ports.len() != 1 || !endpoint.ports.is_empty() {
+        if endpoint.address.starts_with("unix://") {
+            if self.ports.len() != 1 {
                 findings.error_at(
                     "address",
                     CONFLICT,
-                    "a unix socket serves exactly one port; keep one service port and no endpoint ports",
+                    "a unix socket serves exactly one port; keep one port in this ServiceEntry",
                 );
+            }
+            if matches!(self.resolution, Resolution::Dns | Resolution::DnsRoundRobin) {
+                let message = "a unix socket is no name to look up; use resolution STATIC";
+                findings.error_at("address", CONFLICT, message);
             }
         } else if self.resolution == Resolution::Static
             && !endpoint.address.is_empty()
@@ -160,23 +170,26 @@ impl ServiceEntry {
             );
         }
         findings.each_key("ports", &endpoint.ports, |findings, name, _| {
-            if !self.ports.iter().any(|port| port.name == *name) {
+            if names::is_istio_label(name) && !self.ports.iter().any(|port| port.name == *name) {
                 findings.error(BAD_VALUE, format!("`{name}` is not the name of a port of this ServiceEntry"));
             }
         });
     }
 }
 
+fn port_name_fault(name: &str) -> String {
+    format!("`{name}` is not the name of a port; letters, digits and `-` are wanted, at most 63")
+}
+
 impl WorkloadEntry {
     /// Says what is wrong with the object by itself.
     pub fn check(&self, findings: &mut Findings) {
-        if let Some(path) = self.address.strip_prefix("unix:") {
-            if !path.starts_with('/') && !path.starts_with('@') {
-                findings.error_at(
-                    "address",
-                    BAD_VALUE,
-                    format!("`{}` is not a unix socket; write it as `unix:///run/app.sock`", self.address),
-                );
+        if self.address.starts_with("unix://") {
+            if let Some(fault) = names::unix_fault(&self.address) {
+                findings.error_at("address", BAD_VALUE, fault);
+            }
+            if !self.ports.is_empty() {
+                findings.error_at("ports", CONFLICT, "a unix socket has no ports; remove them");
             }
         } else if self.address.is_empty() {
             if self.network.is_none() {
@@ -189,7 +202,10 @@ impl WorkloadEntry {
         } else if let Some(fault) = names::plain_host_fault(&self.address) {
             findings.error_at("address", BAD_VALUE, fault);
         }
-        findings.each_key("ports", &self.ports, |findings, _, port| {
+        findings.each_key("ports", &self.ports, |findings, name, port| {
+            if !names::is_istio_label(name) {
+                findings.error(BAD_VALUE, port_name_fault(name));
+            }
             if *port == 0 {
                 findings.error(BAD_VALUE, "0 is not a port; 1 to 65535 is wanted");
             }

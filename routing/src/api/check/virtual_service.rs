@@ -1,20 +1,18 @@
 //! Rules for VirtualService as a whole, and for its TLS and TCP routes.
 
-use std::collections::BTreeSet;
-
-use super::{BAD_VALUE, CONFLICT, Findings, MISSING_FIELD, names};
+use super::{BAD_VALUE, CONFLICT, DEPRECATED_FIELD, Findings, MISSING_FIELD, names};
 use crate::api::VirtualService;
 use crate::api::virtual_service::{Destination, RouteDestination, TcpMatch, TcpRoute, TlsMatch, TlsRoute};
 
 impl VirtualService {
     /// Says what is wrong with the object by itself.
-    pub fn check(&self, findings: &mut Findings) {
+    pub fn check(&self, namespace: &str, findings: &mut Findings) {
         if self.hosts.is_empty() {
             self.check_delegate(findings);
         }
         self.check_hosts(findings);
         check_gateways(findings, &self.gateways);
-        names::export_to(findings, &self.export_to, false);
+        names::export_to(findings, &self.export_to, namespace, false);
         if self.http.is_empty() && self.tls.is_empty() && self.tcp.is_empty() {
             findings.error(MISSING_FIELD, "a VirtualService needs at least one route below http, tls or tcp");
         }
@@ -28,6 +26,7 @@ impl VirtualService {
             }
             route.check(findings);
         });
+        self.check_claims(findings);
         findings.each("tls", &self.tls, |findings, _, route| route.check(&self.hosts, findings));
         findings.each("tcp", &self.tcp, |findings, _, route| route.check(findings));
     }
@@ -49,14 +48,22 @@ impl VirtualService {
     }
 
     fn check_hosts(&self, findings: &mut Findings) {
-        let in_mesh = self.gateways.is_empty() || self.gateways.iter().any(|gateway| gateway == "mesh");
-        let mut seen = BTreeSet::new();
-        findings.each("hosts", &self.hosts, |findings, _, host| {
+        let in_mesh = self.is_for_sidecars();
+        findings.each("hosts", &self.hosts, |findings, index, host| {
             if let Some(fault) = names::wildcard_host_fault(host) {
                 findings.error(BAD_VALUE, fault);
             }
-            if !seen.insert(host.to_ascii_lowercase()) {
-                findings.error(BAD_VALUE, format!("`{host}` is listed twice; keep one"));
+            let overlaps = |other: &&String| host_covers(other, host) || host_covers(host, other);
+            match self.hosts[..index].iter().find(overlaps) {
+                Some(same) if same.eq_ignore_ascii_case(host) => {
+                    findings.error(BAD_VALUE, format!("`{host}` is listed twice; keep one"));
+                }
+                Some(other) => {
+                    let message =
+                        format!("`{host}` and `{other}` have hosts in common, which Istio refuses; keep the wider");
+                    findings.error(BAD_VALUE, message);
+                }
+                None => {}
             }
             if host == "*" && in_mesh {
                 findings.error(
@@ -68,13 +75,44 @@ impl VirtualService {
     }
 }
 
+impl VirtualService {
+    fn is_for_sidecars(&self) -> bool {
+        self.gateways.is_empty() || self.gateways.iter().any(|gateway| gateway == "mesh")
+    }
+
+    /// Claims are known where tokens are checked, which Istio does at gateways only.
+    fn check_claims(&self, findings: &mut Findings) {
+        if !self.is_for_sidecars() {
+            return;
+        }
+        let claim = |name: &&String| name.starts_with("@request.auth.claims");
+        findings.each("http", &self.http, |findings, _, route| {
+            findings.each("match", &route.matches, |findings, _, matching| {
+                for (field, headers) in [("headers", &matching.headers), ("withoutHeaders", &matching.without_headers)]
+                {
+                    if let Some(name) = headers.keys().find(claim) {
+                        let message = format!("`{name}` is known at gateways only; name a gateway, and not `mesh`");
+                        findings.error_at(field, CONFLICT, message);
+                    }
+                }
+            });
+        });
+    }
+}
+
 /// `name`, `namespace/name`, `./name` or `mesh`.
 pub(super) fn check_gateways(findings: &mut Findings, gateways: &[String]) {
     findings.each("gateways", gateways, |findings, _, gateway| {
         let (namespace, name) = gateway.split_once('/').unwrap_or((".", gateway));
         let good_namespace = namespace == "." || names::is_dns_label(namespace);
+        let slashed = gateway.contains('/');
+        if !slashed && let Some((name, rest)) = gateway.split_once('.') {
+            let namespace = rest.split('.').next().unwrap_or(rest);
+            let message = format!("`{gateway}` is the old form; write `{namespace}/{name}`");
+            findings.warn(DEPRECATED_FIELD, message);
+        }
         // Istio still accepts the old form with a full name.
-        if !good_namespace || !names::is_host_name(name) {
+        if !good_namespace || !names::is_host_name(name) || (slashed && name.contains('.')) {
             findings.error(
                 BAD_VALUE,
                 format!("`{gateway}` is not a gateway; `name`, `namespace/name` or `mesh` is wanted"),
@@ -91,11 +129,13 @@ impl Destination {
                 MISSING_FIELD,
                 "a destination needs the host of a service, as `reviews` or `reviews.shop.svc.cluster.local`",
             );
-        } else if let Some(fault) = names::plain_host_fault(&self.host) {
+        } else if self.host == "*" {
+            findings.error_at("host", BAD_VALUE, "`*` is every host; the full name of one service is wanted");
+        } else if let Some(fault) = names::wildcard_host_fault(&self.host) {
             findings.error_at("host", BAD_VALUE, fault);
         }
-        if let Some(subset) = self.subset.as_ref().filter(|subset| !names::is_dns_label(subset)) {
-            let message = format!("`{subset}` is not a subset name; lower-case letters, digits and `-` are wanted");
+        if let Some(subset) = self.subset.as_ref().filter(|subset| !names::is_istio_label(subset)) {
+            let message = format!("`{subset}` is not a subset name; letters, digits and `-` are wanted");
             findings.error_at("subset", BAD_VALUE, message);
         }
         if self.port.is_some_and(|port| port.number == 0) {

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::api::check::push_key;
 use crate::problem::Severity;
-use crate::resources::parse_file;
+use crate::resources::{parse_file, parse_object};
 
 /// Words of a structural schema that we use; another one is a mistake until it is listed here.
 const WORDS: [&str; 13] = [
@@ -277,6 +278,50 @@ fn objects_that_are_read_without_an_error_pass_the_schema() {
     }
     assert!(seen > 80, "only {seen} objects were found");
     assert_eq!(found, Vec::<String>::new());
+}
+
+/// Every leaf of a schema as (path, the value of `spec` with nothing but that leaf), the leaf being of another type than the
+/// schema's.
+fn mistyped(schema: &Value, path: &str, wrap: &dyn Fn(Value) -> Value, found: &mut Vec<(String, Value)>) {
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        let mut path = path.to_owned();
+        push_key(&mut path, name);
+        mistyped(property, &path, &|value| wrap(json!({name: value})), found);
+    }
+    if let Some(values) = schema.get("additionalProperties") {
+        // A key that is right as a name and as the number of a port.
+        mistyped(values, &format!("{path}.8080"), &|value| wrap(json!({"8080": value})), found);
+    }
+    if let Some(items) = schema.get("items") {
+        mistyped(items, &format!("{path}[0]"), &|value| wrap(json!([value])), found);
+    }
+    let wrong = match schema["type"].as_str() {
+        Some("integer") => json!("1"),
+        Some("number") => json!("0.5"),
+        Some("boolean") => json!("true"),
+        Some("string") => json!(1),
+        _ => return,
+    };
+    found.push((path.to_owned(), wrap(wrong)));
+}
+
+#[test]
+fn a_value_of_another_type_than_the_api_server_takes_is_an_error_in_every_field() {
+    let mut seen = 0;
+    for definition in DEFINITIONS {
+        let mut fields = Vec::new();
+        mistyped(&(definition.spec)(), "spec", &|value| value, &mut fields);
+        let version = format!("{}/{}", definition.group, definition.versions[0]);
+        for (field, spec) in fields {
+            let object =
+                json!({"apiVersion": version, "kind": definition.kind, "metadata": {"name": "it"}, "spec": spec});
+            let problems = parse_object(&object).problems;
+            let told = problems.iter().any(|it| it.severity == Severity::Error && it.field == field);
+            assert!(told, "{} {field}: {problems:?}", definition.kind);
+            seen += 1;
+        }
+    }
+    assert!(seen > 400, "{seen} fields");
 }
 
 /// As a file of configuration is read: `f` is a name and not false.

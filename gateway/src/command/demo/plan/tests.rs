@@ -127,6 +127,27 @@ fn gateways_with_the_same_selector_share_a_process() {
 }
 
 #[test]
+fn gateways_that_select_the_same_pods_by_other_labels_share_a_process() {
+    let selecting = |name: &str, selector: &str| {
+        let own = EDGE.replace("name: edge", &format!("name: {name}"));
+        format!("{}\n---\n", own.replace("{istio: ingressgateway}", selector))
+    };
+    let usual = ["{istio: ingressgateway}", "{app: istio-ingressgateway}", "{}"];
+    let own = ["{tier: public}", "{tier: public, app: edge}", "{istio: egressgateway}"];
+    let all = usual.iter().chain(&own).enumerate().map(|(index, selector)| selecting(&format!("g{index}"), selector));
+    let plan = plan(&all.collect::<String>());
+    let labels: Vec<String> = plan.gateways.iter().map(|gateway| format!("{:?}", gateway.labels)).collect();
+    assert_eq!(
+        labels,
+        [
+            r#"{"app": "edge", "tier": "public"}"#,
+            r#"{"app": "istio-ingressgateway", "istio": "ingressgateway"}"#,
+            r#"{"istio": "egressgateway"}"#
+        ]
+    );
+}
+
+#[test]
 fn every_replica_is_a_pod_with_the_template_of_its_deployment() {
     let plan = plan(WEB);
     let names: Vec<&str> = plan.pods.iter().map(|pod| pod.name.as_str()).collect();
