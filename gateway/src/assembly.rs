@@ -134,9 +134,7 @@ pub(crate) fn install(settings: &Settings, live: &Live, trust: &mut Trust, gener
         .listeners
         .iter()
         .enumerate()
-        .map(|(index, listener)| {
-            ((listener.bind, listener.port), Front::new(index, listener, trust.listener(listener)))
-        })
+        .map(|(index, listener)| ((listener.bind, listener.port), Front::new(index, trust.listener(listener))))
         .collect();
     let inbound_tls = snapshot.inbound.as_ref().and_then(|inbound| trust.inbound(inbound));
     let direct = |source| {

@@ -26,7 +26,8 @@ use crate::{
     assembly,
     net::{
         holder,
-        listen::{Door, bind},
+        listen::{Door, Standing, bind},
+        standing,
     },
     problem_log, selectors,
     settings::{Settings, SourceSettings},
@@ -53,7 +54,7 @@ const MOST_COMPLAINTS: usize = 50;
 /// A socket in use, on every worker.
 struct Open {
     door: Door,
-    stop: watch::Sender<bool>,
+    standing: watch::Sender<Standing>,
 }
 
 /// See the module.
@@ -345,15 +346,20 @@ impl Control {
 
     /// Opens the sockets that the snapshot asks for and closes the others.
     async fn follow_sockets(&mut self) -> Result<()> {
-        let wanted = assembly::doors(&self.settings, &self.shared.live.pin().snapshot);
+        let installed = self.shared.live.pin();
+        let wanted = assembly::doors(&self.settings, &installed.snapshot);
         self.open.retain(|address, open| {
             let stays = wanted.get(address) == Some(&open.door);
             if !stays {
                 info!(listener = %address, "listener closes");
-                open.stop.send_replace(true);
+                open.standing.send_modify(|standing| standing.closing = true);
             }
             stays
         });
+        for open in self.open.values() {
+            let rules = standing::rules(&installed, open.door);
+            open.standing.send_if_modified(|standing| std::mem::replace(&mut standing.rules, rules) != rules);
+        }
         self.bind_failures.retain(|address, _| wanted.contains_key(address));
         for (address, door) in wanted {
             if !self.open.contains_key(&address) {
@@ -378,22 +384,23 @@ impl Control {
                 return Ok(());
             }
         };
-        let (stop, stopped) = watch::channel(false);
+        let rules = standing::rules(&self.shared.live.pin(), door);
+        let (standing, stands) = watch::channel(Standing { closing: false, rules });
         let open = Arc::new(());
         for (worker, listener) in self.workers.iter().zip(sockets) {
-            let listen = Listen { listener, door, stop: stopped.clone(), open: Arc::clone(&open) };
+            let listen = Listen { listener, address, door, standing: stands.clone(), open: Arc::clone(&open) };
             worker.send(listen).await.ok().context("a worker thread has ended")?;
         }
         info!(listener = %address, ?door, "listening");
         self.bind_failures.remove(&address);
-        self.open.insert(address, Open { door, stop });
+        self.open.insert(address, Open { door, standing });
         Ok(())
     }
 
     /// Closes every socket; what is in flight goes on.
     pub(crate) fn close(&mut self) {
         for open in self.open.values() {
-            open.stop.send_replace(true);
+            open.standing.send_modify(|standing| standing.closing = true);
         }
     }
 }

@@ -2,13 +2,14 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     net::IpAddr,
     sync::Arc,
 };
 
 use arc_swap::ArcSwap;
 use routing::{
-    snapshot::{ClientAuth, Listener, Snapshot},
+    snapshot::{Listener, Snapshot},
     upstream::ClusterId,
 };
 
@@ -23,28 +24,56 @@ use crate::{
 /// A TLS server's configuration, or why its handshakes are refused.
 pub(crate) type Server = Result<tls::server::ServerTls, Arc<str>>;
 
+/// What a server asks of client certificates, as a number: whether any, the CAs, the names, the revocation list, the trust
+/// domains. Equal rules have equal numbers in a process, and no number ever stands for another rule.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub(crate) struct ClientPolicy(pub(crate) u64);
+
+impl ClientPolicy {
+    /// Of a server whose CAs nobody has: no connection ever met it.
+    pub(crate) const UNMET: Self = Self(0);
+}
+
+/// Where TLS ends.
+#[derive(Clone, Debug)]
+pub(crate) struct Termination {
+    /// What shakes hands.
+    pub(crate) tls: Server,
+    /// What a connection that it took has met.
+    pub(crate) policy: ClientPolicy,
+}
+
 /// What a process adds to a listener.
 #[derive(Debug)]
 pub(crate) struct Front {
     /// Index into [`Snapshot::listeners`].
     index: usize,
     /// In the order of `TlsServers::servers`.
-    servers: Vec<Server>,
-    /// Whether any server demands client certificates.
-    demanding: bool,
+    servers: Vec<Termination>,
+    /// What all of them ask, when that is the same: no host has to be looked up.
+    common: Option<ClientPolicy>,
 }
 
 impl Front {
     /// Joins a listener with the configurations of its servers.
-    pub(crate) fn new(index: usize, listener: &Listener, servers: Vec<Server>) -> Self {
-        let all = listener.tls.iter().flat_map(|tls| &tls.servers);
-        let demanding = all.into_iter().any(|server| demands(&server.settings.client));
-        Self { index, servers, demanding }
+    pub(crate) fn new(index: usize, servers: Vec<Termination>) -> Self {
+        let first = servers.first().map(|first| first.policy);
+        let common = first.filter(|first| servers.iter().all(|server| server.policy == *first));
+        Self { index, servers, common }
     }
-}
 
-fn demands(client: &ClientAuth) -> bool {
-    matches!(client, ClientAuth::Required(_) | ClientAuth::Mesh { .. })
+    /// Changes with anything that may change what a connection had to meet to come in.
+    pub(crate) fn digest(&self, listener: &Listener) -> u64 {
+        let mut digest = DefaultHasher::new();
+        listener.tls.is_some().hash(&mut digest);
+        match (&self.common, &listener.tls) {
+            (None, Some(tls)) => tls.by_sni.iter().for_each(|(host, server)| {
+                (host, self.servers.get(*server).map(|server| server.policy)).hash(&mut digest);
+            }),
+            (common, _) => common.hash(&mut digest),
+        }
+        digest.finish()
+    }
 }
 
 /// A snapshot joined with what only this process has: TLS configurations, counters, ways to dial.
@@ -59,7 +88,7 @@ pub(crate) struct Installed {
     /// By bind address and port.
     pub(crate) listeners: HashMap<(Option<IpAddr>, u16), Front>,
     /// A sidecar's own side of mesh TLS.
-    pub(crate) inbound_tls: Option<Server>,
+    pub(crate) inbound_tls: Option<Termination>,
     /// To addresses that no service claims.
     pub(crate) direct: Dials,
     /// To the sidecar's application.
@@ -75,23 +104,35 @@ impl Installed {
         Some((self.snapshot.listeners.get(front.index)?, front))
     }
 
-    /// The TLS server of a listener that an SNI belongs to, and what it demands of clients. A client that sends no SNI is
-    /// served when there is no choice.
-    pub(crate) fn server(&self, bind: Option<IpAddr>, port: u16, sni: &str) -> Option<(&Server, &ClientAuth)> {
+    /// The TLS server of a listener that an SNI belongs to. A client that sends no SNI is served when there is no choice.
+    pub(crate) fn server(&self, bind: Option<IpAddr>, port: u16, sni: &str) -> Option<&Termination> {
         let (listener, front) = self.listener(bind, port)?;
         let tls = listener.tls.as_ref()?;
         let only = (sni.is_empty() && front.servers.len() == 1).then_some(0);
         let chosen = tls.by_sni.get(sni).copied().or(only)?;
-        Some((front.servers.get(chosen)?, &tls.servers.get(chosen)?.settings.client))
+        front.servers.get(chosen)
     }
 
     /// Whether a connection may carry requests for a host. Routes are chosen among all servers of a port, so that a client
-    /// may reuse its connection for every host that the certificate covers; but a host whose server demands a client
-    /// certificate is only reached by connections that met the same demand.
-    pub(crate) fn may_carry(listener: &Listener, front: &Front, host: &str, met: Option<&ClientAuth>) -> bool {
-        let Some(tls) = listener.tls.as_ref().filter(|_| front.demanding) else { return true };
-        let Some(server) = tls.by_sni.get(host).and_then(|index| tls.servers.get(*index)) else { return true };
-        !demands(&server.settings.client) || met == Some(&server.settings.client)
+    /// may reuse its connection for every host that the certificate covers; but only where the server of that host asks of
+    /// client certificates what the connection has met. `met`: `None` on plain text.
+    pub(crate) fn may_carry(listener: &Listener, front: &Front, host: &str, met: Option<ClientPolicy>) -> bool {
+        if met == front.common {
+            // Plain text where it belongs, too.
+            return met.is_some() || listener.tls.is_none();
+        }
+        let (Some(tls), Some(met)) = (&listener.tls, met) else { return false };
+        let server = tls.by_sni.get(host).and_then(|index| front.servers.get(*index));
+        server.is_none_or(|server| server.policy == met)
+    }
+
+    /// Whether a host that this listener does not have is another one's, which asks for other client certificates.
+    pub(crate) fn is_elsewhere(&self, host: &str, met: ClientPolicy) -> bool {
+        self.listeners.values().any(|front| {
+            let listener = self.snapshot.listeners.get(front.index);
+            let found = listener.and_then(|listener| listener.tls.as_ref()?.by_sni.get(host));
+            found.and_then(|index| front.servers.get(*index)).is_some_and(|server| server.policy != met)
+        })
     }
 
     /// A cluster of this snapshot.

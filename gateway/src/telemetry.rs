@@ -7,6 +7,7 @@ pub(crate) mod log;
 pub(crate) mod metrics;
 pub(crate) mod process;
 pub(crate) mod record;
+pub(crate) mod refusals;
 mod series;
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! From what a snapshot says about TLS to configurations that can shake hands. Equal content shares one configuration,
 //! so an unrelated change costs no session resumption and no kept connection.
 
+mod policies;
+
 use std::{
     collections::{BTreeSet, HashMap},
     hash::{DefaultHasher, Hash as _, Hasher as _},
@@ -20,8 +22,9 @@ use tls::{
     workload::WorkloadIdentity,
 };
 
+use self::policies::Policies;
 use crate::{
-    live::Server,
+    live::{ClientPolicy, Server, Termination},
     upstream::dial::{Dial, DialBook, Dials},
 };
 
@@ -37,12 +40,14 @@ pub(crate) struct Trust {
     last_good: HashMap<Arc<str>, Good>,
     /// Self-signed certificates by their hosts: the same one until the first ordered one is there.
     placeholders: HashMap<Vec<String>, CertifiedPem>,
+    policies: Policies,
     round: Round,
 }
 
 /// The last good configuration of a server.
 struct Good {
     client: snapshot::ClientAuth,
+    policy: ClientPolicy,
     server: ServerTls,
     /// Where its certificate came from.
     secret: String,
@@ -113,7 +118,7 @@ impl Trust {
     }
 
     /// The servers of a listener, in order.
-    pub(crate) fn listener(&mut self, listener: &Listener) -> Vec<Server> {
+    pub(crate) fn listener(&mut self, listener: &Listener) -> Vec<Termination> {
         let Some(tls) = &listener.tls else { return Vec::new() };
         let mut hosts = vec![Vec::new(); tls.servers.len()];
         for (host, server) in tls.by_sni.iter() {
@@ -125,35 +130,28 @@ impl Trust {
         servers.map(|(server, hosts)| self.server(&server.name, hosts, &server.settings)).collect()
     }
 
-    fn server(&mut self, name: &Arc<str>, mut hosts: Vec<String>, settings: &snapshot::ServerTls) -> Server {
+    fn server(&mut self, name: &Arc<str>, mut hosts: Vec<String>, settings: &snapshot::ServerTls) -> Termination {
         hosts.sort_unstable();
-        let built = self.server_spec(settings).and_then(|spec| self.build_server(spec));
-        match built {
+        let spec = self.server_spec(settings);
+        let policy = self.policy(settings, &spec);
+        match spec.and_then(|spec| self.build_server(spec)) {
             Ok(server) => {
                 let secret = secret_name(&settings.certificate);
                 self.remark(name, settings, &server);
                 self.serves(name, hosts, (&server, &secret), None);
                 let client = settings.client.clone();
-                self.last_good.insert(Arc::clone(name), Good { client, server: server.clone(), secret });
-                Ok(server)
+                self.last_good.insert(Arc::clone(name), Good { client, policy, server: server.clone(), secret });
+                Termination { tls: Ok(server), policy }
             }
             Err(why) => {
                 let kept = self.last_good.get(name).filter(|good| good.client == settings.client);
-                if let Some((server, secret)) = kept.map(|good| (good.server.clone(), good.secret.clone())) {
+                if let Some(Good { policy, server, secret, .. }) = kept {
+                    let (policy, server, secret) = (*policy, server.clone(), secret.clone());
                     self.serves(name, hosts, (&server, &secret), Some(&why));
                     self.complain(name, &format!("{why}; the last good certificate keeps serving"));
-                    return Ok(server);
+                    return Termination { tls: Ok(server), policy };
                 }
-                let placeholder = self.placeholder(settings).transpose();
-                let Some(server) = placeholder.inspect_err(|error| self.complain(name, error)).ok().flatten() else {
-                    let pending = matches!(settings.certificate, CertificateSource::Pending { .. });
-                    let until = if pending { "there" } else { "right" };
-                    self.complain(name, &format!("{why}; handshakes are refused until it is {until}"));
-                    return Err(why);
-                };
-                self.serves(name, hosts, (&server, PLACEHOLDER), Some(&why));
-                self.complain(name, &format!("{why}; a self-signed placeholder serves, which no client should trust"));
-                Ok(server)
+                Termination { tls: self.meanwhile(name, hosts, settings, why), policy }
             }
         }
     }
@@ -170,6 +168,37 @@ impl Trust {
         };
         for remark in server.remarks().iter().filter(|remark| in_file(remark.part)) {
             self.complain(name, &remark.text);
+        }
+    }
+
+    /// What stands for a server that never had a good certificate.
+    fn meanwhile(
+        &mut self,
+        name: &Arc<str>,
+        hosts: Vec<String>,
+        settings: &snapshot::ServerTls,
+        why: Arc<str>,
+    ) -> Server {
+        let placeholder = self.placeholder(settings).transpose();
+        let Some(server) = placeholder.inspect_err(|error| self.complain(name, error)).ok().flatten() else {
+            let pending = matches!(settings.certificate, CertificateSource::Pending { .. });
+            let until = if pending { "there" } else { "right" };
+            self.complain(name, &format!("{why}; handshakes are refused until it is {until}"));
+            return Err(why);
+        };
+        self.serves(name, hosts, (&server, PLACEHOLDER), Some(&why));
+        self.complain(name, &format!("{why}; a self-signed placeholder serves, which no client should trust"));
+        Ok(server)
+    }
+
+    /// What is asked of clients, also by a server that has no certificate.
+    fn policy(&mut self, settings: &snapshot::ServerTls, spec: &Result<ServerSpec, Arc<str>>) -> ClientPolicy {
+        match spec {
+            Ok(spec) => self.policies.number(&spec.client, self.identity.as_deref()),
+            Err(_) => match self.settings_spec(settings) {
+                Ok(spec) => self.policies.number(&spec.client, self.identity.as_deref()),
+                Err(_) => ClientPolicy::UNMET,
+            },
         }
     }
 
@@ -199,14 +228,15 @@ impl Trust {
     }
 
     /// A sidecar's side of mesh TLS; `None` when the workload has no identity.
-    pub(crate) fn inbound(&mut self, inbound: &Inbound) -> Option<Server> {
+    pub(crate) fn inbound(&mut self, inbound: &Inbound) -> Option<Termination> {
         self.identity.as_ref()?;
         let spec = ServerSpec {
             client: ClientAuth::Mesh { trust_domains: inbound.trust_domains.clone(), sans: Vec::new() },
             alpn: vec![b"h2".to_vec(), b"http/1.1".to_vec()],
             ..ServerSpec::default()
         };
-        Some(self.build_server(spec))
+        let policy = self.policies.number(&spec.client, self.identity.as_deref());
+        Some(Termination { tls: self.build_server(spec), policy })
     }
 
     fn server_spec(&mut self, settings: &snapshot::ServerTls) -> Result<ServerSpec, Arc<str>> {
@@ -266,6 +296,7 @@ impl Trust {
                 Ok(vec![CertifiedPem { chain: self.file(certificate)?, key: self.file(key)?, ocsp: None }])
             }
             CertificateSource::Missing(name) => Err(format!("the certificate of Secret {name} is missing").into()),
+            CertificateSource::Rejected => Err("the server of this host was rejected, as the problems say".into()),
             CertificateSource::Pending { secret, issuer, .. } => {
                 Err(format!("waiting for the first certificate from issuer `{issuer}` (Secret {secret})").into())
             }
@@ -376,6 +407,7 @@ impl Trust {
         self.servers = round.servers;
         self.clients = round.clients;
         self.placeholders = round.placeholders;
+        self.policies.finish(self.last_good.values().map(|good| good.policy));
         let mut certificates = round.certificates;
         if let Some(identity) = &self.identity {
             let workload = || "workload".to_owned();
@@ -406,6 +438,7 @@ fn secret_name(source: &CertificateSource) -> String {
         }
         CertificateSource::Files { certificate, .. } => certificate.clone(),
         CertificateSource::Workload => "workload".to_owned(),
+        CertificateSource::Rejected => "rejected".to_owned(),
         CertificateSource::Missing(name) | CertificateSource::Pending { secret: name, .. } => name.clone(),
     }
 }

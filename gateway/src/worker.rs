@@ -1,6 +1,7 @@
 //! The data threads: one runtime each, with its own listening sockets and its own kept connections. Nothing of a request crosses from one to another.
 
 use std::{
+    cell::Cell,
     net::{IpAddr, SocketAddr},
     rc::Rc,
     sync::Arc,
@@ -16,6 +17,7 @@ use tokio::{
     task::spawn_local,
     time::interval,
 };
+use tracing::info;
 
 use crate::{
     drain::Drain,
@@ -23,11 +25,12 @@ use crate::{
     live::Live,
     net::{
         accept::{Received, Reception},
-        listen::{Door, accept_until},
+        listen::{Door, Standing, accept_until},
+        standing::overdue,
     },
     overload::Overload,
     tcp::relay,
-    telemetry::Telemetry,
+    telemetry::{Telemetry, refusals::Refusals},
 };
 
 /// Between looks at connections to endpoints that wait for requests.
@@ -63,16 +66,20 @@ pub(crate) struct Bounds {
     pub(crate) listener_connections: usize,
     /// They end in order at this age.
     pub(crate) age: Option<Duration>,
+    /// How long what has no end of its own may go on when it has to end.
+    pub(crate) drain: Duration,
 }
 
 /// A socket for a worker to accept from.
 pub(crate) struct Listen {
     /// Bound and listening.
     pub(crate) listener: std::net::TcpListener,
+    /// Where.
+    pub(crate) address: SocketAddr,
     /// What stands behind it.
     pub(crate) door: Door,
-    /// Turns true when the socket has to go.
-    pub(crate) stop: watch::Receiver<bool>,
+    /// Says when the socket has to go, and when those who came through it may have to.
+    pub(crate) standing: watch::Receiver<Standing>,
     /// As many as there are workers, and connections of this listener.
     pub(crate) open: Arc<()>,
 }
@@ -104,8 +111,23 @@ async fn work(shared: Shared, mut listens: mpsc::Receiver<Listen>, started: ones
     let metrics = Arc::clone(shared.telemetry.metrics());
     let (live, telemetry) = (Arc::clone(&shared.live), Arc::clone(&shared.telemetry));
     let (drain, overload) = (Arc::clone(&shared.drain), Arc::clone(&shared.overload));
-    let http = Rc::new(Http::new(live, telemetry, drain, overload, shared.bounds.age));
-    let reception = Reception::new(Arc::clone(&shared.live), metrics, shared.app_address);
+    let refusals = Rc::new(Refusals::default());
+    let http = Rc::new(Http::new(
+        live,
+        telemetry,
+        drain,
+        overload,
+        (shared.bounds.age, shared.bounds.drain),
+        Rc::clone(&refusals),
+    ));
+    let app_address = shared.app_address;
+    let reception = Reception {
+        live: Arc::clone(&shared.live),
+        metrics,
+        app_address,
+        refusals: Rc::clone(&refusals),
+        old_clients: Cell::new(false),
+    };
     let desk = Rc::new(Desk { reception, http: Rc::clone(&http), shared });
     drop(started.send(Ok(())));
     let mut sweep = interval(SWEEP);
@@ -115,7 +137,10 @@ async fn work(shared: Shared, mut listens: mpsc::Receiver<Listen>, started: ones
                 Some(listen) => drop(spawn_local(accept(Rc::clone(&desk), listen))),
                 None => return,
             },
-            _ = sweep.tick() => http.sweep().await,
+            _ = sweep.tick() => {
+                refusals.sweep();
+                http.sweep().await;
+            }
         }
     }
 }
@@ -128,11 +153,11 @@ struct Desk {
 }
 
 async fn accept(desk: Rc<Desk>, listen: Listen) {
-    let Listen { listener, door, stop, open } = listen;
-    let stopped = stop.clone();
-    accept_until(listener, stop, |tcp, remote| {
-        if desk.takes(&open) {
-            let entrance = Entrance { door, stop: stopped.clone(), _open: Arc::clone(&open) };
+    let Listen { listener, address, door, standing, open } = listen;
+    let stands = standing.clone();
+    accept_until(listener, standing, |tcp, remote| {
+        if desk.takes(&open, remote, address) {
+            let entrance = Entrance { door, standing: stands.clone(), _open: Arc::clone(&open) };
             spawn_local(connection(Rc::clone(&desk), tcp, remote, entrance));
         }
     })
@@ -140,8 +165,8 @@ async fn accept(desk: Rc<Desk>, listen: Listen) {
 }
 
 impl Desk {
-    /// Whether another connection can be served; one that cannot is closed, and counted.
-    fn takes(&self, open: &Arc<()>) -> bool {
+    /// Whether another connection can be served; one that cannot is closed, counted, and told of.
+    fn takes(&self, open: &Arc<()>, remote: SocketAddr, listener: SocketAddr) -> bool {
         let Bounds { connections, listener_connections, .. } = self.shared.bounds;
         let shed = match self.shared.overload.sheds_connections() {
             true => Some("memory"),
@@ -154,6 +179,12 @@ impl Desk {
         };
         if let Some(limit) = shed {
             self.shared.telemetry.metrics().shed(limit);
+            let (reason, why) = match limit {
+                "memory" => ("MemoryLimit", "memory is short (--memory-limit)"),
+                "connections" => ("ConnectionLimit", "the process has as many as it may (--connections)"),
+                _ => ("ListenerConnectionLimit", "the listener has as many as it may (--listener-connections)"),
+            };
+            self.http.refusals.tell(reason, remote, listener, format_args!("connection closed unserved: {why}"));
         }
         shed.is_none()
     }
@@ -162,20 +193,33 @@ impl Desk {
 /// What a connection keeps of the socket that it came through.
 struct Entrance {
     door: Door,
-    stop: watch::Receiver<bool>,
+    standing: watch::Receiver<Standing>,
     /// Counts it.
     _open: Arc<()>,
 }
 
 async fn connection(desk: Rc<Desk>, tcp: TcpStream, remote: SocketAddr, entrance: Entrance) {
-    let Entrance { door, stop, _open } = entrance;
+    let Entrance { door, standing, _open } = entrance;
     let _hold = desk.shared.drain.hold();
     let _counted = desk.shared.telemetry.metrics().connection();
     // Boxed apart, so that the handshake's memory is free while the connection lives.
     let Some(received) = Box::pin(desk.reception.receive(tcp, remote, door)).await else { return };
     let source = desk.shared.app_source.filter(|_| matches!(door, Door::Inbound { .. }));
     match received {
-        Received::Http(connection) => serve(&desk.http, *connection, stop).await,
-        Received::Opaque(connection, to) => relay(*connection, to, source).await,
+        Received::Http(connection) => serve(&desk.http, *connection, standing).await,
+        Received::Opaque(connection, to) => {
+            let facts = Rc::clone(&connection.facts);
+            let grace = desk.shared.bounds.drain;
+            let overdue = overdue(Arc::clone(&desk.shared.live), Rc::clone(&facts), standing, grace);
+            // Apart, so that bytes on their way wake nobody who waits for something else.
+            let mut relaying = spawn_local(relay(*connection, to, source));
+            tokio::select! {
+                _ = &mut relaying => {}
+                () = overdue => {
+                    relaying.abort();
+                    info!(remote = %facts.remote, listener = %facts.local, "connection cut: it was opened under another rule");
+                }
+            }
+        }
     }
 }

@@ -41,7 +41,7 @@ pub use workloads::{WorkloadFacts, WorkloadPort, entry_facts, pod_facts, templat
 
 use context::Context;
 
-use crate::{problem::Problem, re2, resources::Resources, snapshot::Snapshot};
+use crate::{problem::Problem, resources::Resources, snapshot::Snapshot};
 
 /// A snapshot, and what was wrong on the way to it.
 #[derive(Debug, Default)]
@@ -72,7 +72,6 @@ pub fn compile(resources: &Resources, proxy: &Proxy) -> Compiled {
     }
     snapshot.names = context.endpoints.names();
     snapshot.clusters = context.clusters.into_all();
-    re2::compiled();
     Compiled { snapshot, problems: context.report.into_problems() }
 }
 

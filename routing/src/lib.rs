@@ -21,7 +21,6 @@ pub mod acme;
 pub mod balance;
 pub mod host;
 pub mod inbound;
-mod memo;
 pub mod path;
 pub mod pattern;
 pub mod re2;

@@ -1,6 +1,6 @@
 //! Regular expressions as Istio's proxies read them: RE2's language, over bytes that are UTF-8 or not.
 
-use std::{cell::RefCell, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use regex_automata::{
     Input,
@@ -13,24 +13,26 @@ use regex_syntax::hir::{Hir, Look};
 pub use self::{class::unicode_groups, fault::Fault, substitution::Substitution};
 use self::{
     fault::Kind,
+    in_use::Reach,
     parse::{Parsed, parse},
     substitution::Piece,
 };
 
-use crate::memo::Memo;
-
 mod class;
 mod fault;
+mod in_use;
 mod parse;
 mod substitution;
 
 /// A compiled expression.
 #[derive(Clone)]
-pub struct Expression {
-    text: Arc<str>,
+pub struct Expression(Arc<Program>);
+
+struct Program {
+    text: Box<str>,
     /// Capturing groups.
     groups: usize,
-    program: Arc<Regex>,
+    regex: Regex,
 }
 
 /// The largest program, in ranges of bytes. Istio's proxies take 32,768 of RE2's instructions, one of which is worth at
@@ -45,12 +47,11 @@ impl Expression {
     /// # Errors
     /// It is no RE2 expression, or too large.
     pub fn whole(text: &str) -> Result<Self, Fault> {
-        let make = || {
+        in_use::or_made(text, Reach::Whole, || {
             let Parsed { hir, groups, .. } = read(text)?;
             let hir = Hir::concat(vec![Hir::look(Look::Start), hir, Hir::look(Look::End)]);
             compile(text, groups, &hir, WhichCaptures::None)
-        };
-        WHOLE.with_borrow_mut(|known| known.get(text, make))
+        })
     }
 
     /// An expression that may match anywhere (Istio's `uriRegexRewrite.match`).
@@ -58,8 +59,10 @@ impl Expression {
     /// # Errors
     /// As [`Self::whole`].
     pub fn part(text: &str) -> Result<Self, Fault> {
-        let Parsed { hir, groups, .. } = read(text)?;
-        compile(text, groups, &hir, WhichCaptures::All)
+        in_use::or_made(text, Reach::Part, || {
+            let Parsed { hir, groups, .. } = read(text)?;
+            compile(text, groups, &hir, WhichCaptures::All)
+        })
     }
 
     /// Whether a text is an expression, and how large a program it takes; much cheaper than to compile it.
@@ -72,27 +75,27 @@ impl Expression {
 
     /// Whether a text fulfils the expression. It need not be UTF-8: bytes that are not are matched by `\C` alone.
     pub fn is_match(&self, text: impl AsRef<[u8]>) -> bool {
-        self.program.is_match(text.as_ref())
+        self.0.regex.is_match(text.as_ref())
     }
 
     /// As it was written.
     pub fn as_str(&self) -> &str {
-        &self.text
+        &self.0.text
     }
 
     /// How many capturing groups it has.
     pub fn groups(&self) -> usize {
-        self.groups
+        self.0.groups
     }
 
     /// The text with every match replaced, as RE2's `GlobalReplace` does it: an empty match does not follow a match, and
     /// nothing is replaced when the substitution names a group that the expression does not have.
     pub fn replace_all(&self, text: &str, substitution: &Substitution) -> String {
         let mut out = Vec::with_capacity(text.len());
-        let mut captures = self.program.create_captures();
+        let mut captures = self.0.regex.create_captures();
         let (mut at, mut last_end) = (0, None);
-        while at <= text.len() && substitution.highest_group() <= self.groups {
-            self.program.search_captures(&Input::new(text).span(at..text.len()), &mut captures);
+        while at <= text.len() && substitution.highest_group() <= self.0.groups {
+            self.0.regex.search_captures(&Input::new(text).span(at..text.len()), &mut captures);
             let Some(found) = captures.get_match() else { break };
             out.extend_from_slice(&text.as_bytes()[at..found.start()]);
             at = found.start();
@@ -112,27 +115,16 @@ impl Expression {
     }
 }
 
-thread_local! {
-    /// The expressions of the configuration that this thread compiled last: they are the dearest part of it, and most are in
-    /// the next one, too.
-    static WHOLE: RefCell<Memo<Expression>> = RefCell::default();
-}
-
-/// A configuration is compiled: expressions that are not in it may be forgotten.
-pub(crate) fn compiled() {
-    WHOLE.with_borrow_mut(Memo::turn);
-}
-
 fn read(text: &str) -> Result<Parsed, Fault> {
     let parsed = parse(text)?;
     if parsed.size > MAX_SIZE { Err(Fault::new(Kind::TooLarge, text)) } else { Ok(parsed) }
 }
 
-fn compile(text: &str, groups: usize, hir: &Hir, captures: WhichCaptures) -> Result<Expression, Fault> {
+fn compile(text: &str, groups: usize, hir: &Hir, captures: WhichCaptures) -> Result<Program, Fault> {
     let config = Config::new().utf8_empty(false).which_captures(captures).onepass(false).hybrid_cache_capacity(CACHE);
-    let program = Regex::builder().configure(config).build_from_hir(hir);
-    let program = program.map_err(|_| Fault::new(Kind::TooLarge, text))?;
-    Ok(Expression { text: text.into(), groups, program: Arc::new(program) })
+    let regex = Regex::builder().configure(config).build_from_hir(hir);
+    let regex = regex.map_err(|_| Fault::new(Kind::TooLarge, text))?;
+    Ok(Program { text: text.into(), groups, regex })
 }
 
 fn write(out: &mut Vec<u8>, text: &str, captures: &Captures, substitution: &Substitution) {
@@ -150,13 +142,13 @@ fn write(out: &mut Vec<u8>, text: &str, captures: &Captures, substitution: &Subs
 impl fmt::Display for Expression {
     /// As it was written.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        f.write_str(&self.0.text)
     }
 }
 
 impl fmt::Debug for Expression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", self.text)
+        write!(f, "{:?}", self.0.text)
     }
 }
 

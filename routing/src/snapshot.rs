@@ -101,6 +101,8 @@ pub enum CertificateSource {
     Workload,
     /// The Secret (named here) does not exist or lacks its keys: handshakes are refused until it does.
     Missing(String),
+    /// The server was rejected, with a problem that says why: its hosts are refused, whatever wildcard there is beside it.
+    Rejected,
     /// An issuer will fill the Secret, which is not there yet: see [`Ordered`].
     Pending {
         /// `namespace/name`.

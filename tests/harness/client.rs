@@ -76,15 +76,7 @@ impl Client {
     /// # Errors
     /// When the connection or a handshake fails.
     pub async fn connect(&self, sni: &str) -> Result<Connection, Failure> {
-        let io = TokioIo::new(self.dial(sni).await?);
-        if self.http2 {
-            let (sender, driver) = http2::handshake(TokioExecutor::new(), io).await?;
-            let driver = tokio::spawn(async move { drop(driver.await) });
-            return Ok(Connection { sender: Sender::Two(sender), driver });
-        }
-        let (sender, driver) = http1::handshake(io).await?;
-        let driver = tokio::spawn(async move { drop(driver.with_upgrades().await) });
-        Ok(Connection { sender: Sender::One(sender), driver })
+        Connection::over(self.dial(sni).await?, self.http2).await
     }
 
     /// Sends one request on a connection of its own and reads the whole answer.
@@ -140,6 +132,22 @@ enum Sender {
 }
 
 impl Connection {
+    /// HTTP over a stream that is open already.
+    ///
+    /// # Errors
+    /// When the peer does not begin as HTTP/2 does.
+    pub async fn over(stream: Box<dyn Stream>, http2: bool) -> Result<Self, Failure> {
+        let io = TokioIo::new(stream);
+        if http2 {
+            let (sender, driver) = http2::handshake(TokioExecutor::new(), io).await?;
+            let driver = tokio::spawn(async move { drop(driver.await) });
+            return Ok(Self { sender: Sender::Two(sender), driver });
+        }
+        let (sender, driver) = http1::handshake(io).await?;
+        let driver = tokio::spawn(async move { drop(driver.with_upgrades().await) });
+        Ok(Self { sender: Sender::One(sender), driver })
+    }
+
     /// Sends a request and reads the whole answer.
     ///
     /// # Errors

@@ -55,10 +55,15 @@ impl TlsClient {
 
     /// Trusts this root for chain and dates but takes any name: what a mesh client does before it reads the SPIFFE id.
     pub fn for_mesh(root_pem: &str, identity: Option<&Issued>) -> Self {
-        let mut this = Self::with(root_pem, identity, rustls::ALL_VERSIONS);
+        Self::with(root_pem, identity, rustls::ALL_VERSIONS).for_any_name(root_pem)
+    }
+
+    /// The same, taking any name in a certificate of this root.
+    #[must_use]
+    pub fn for_any_name(mut self, root_pem: &str) -> Self {
         let verifier = Arc::new(any_name::AnyName::new(root_pem));
-        Arc::make_mut(&mut this.config).dangerous().set_certificate_verifier(verifier);
-        this
+        Arc::make_mut(&mut self.config).dangerous().set_certificate_verifier(verifier);
+        self
     }
 
     /// Trusts whoever holds the key of the certificate that he shows: for certificates that no CA has signed.

@@ -129,6 +129,8 @@ struct Reader {
     /// Where the certificates are.
     folder: TempDir,
     curl: PathBuf,
+    /// Whether `openssl` makes certificates of version 1 here: later ones add extensions by themselves.
+    old: bool,
     _apps: [Workload; 2],
 }
 
@@ -150,7 +152,15 @@ impl Reader {
         }
         mesh.write("httpbin-route.yaml", HTTPBIN);
         let apps = apps.try_into().ok()?;
-        Some(Self { mesh, folder, curl, _apps: apps })
+        let version = format!(
+            "cd {}; openssl x509 -in example_certs1/httpbin.example.com.crt -noout -text",
+            folder.path().display()
+        );
+        let old = shell(&version).await.1.contains("Version: 1 ");
+        if !old {
+            eprintln!("SKIPPED a part of story {story}: this openssl writes no certificates of version 1");
+        }
+        Some(Self { mesh, folder, curl, old, _apps: apps })
     }
 
     fn file(&self, name: &str) -> String {
@@ -204,7 +214,9 @@ async fn single_host(reader: &Reader, gateway: &Proxy) {
     reader.mesh.write("gateway.yaml", GATEWAY);
     reader.teapot("example_certs1", "").await;
     // Version 1 is told, and why one should not have it.
-    gateway.logs("is of X.509 version 1, which has no subjectAltName").await;
+    if reader.old {
+        gateway.logs("is of X.509 version 1, which has no subjectAltName").await;
+    }
 
     reader.mesh.remove("httpbin-credential.yaml");
     reader.create_pair("example_certs2", "httpbin");
@@ -246,7 +258,9 @@ async fn mutual(reader: &Reader, gateway: &Proxy) {
     reader.teapot("example_certs1", CLIENT).await;
     reader.teapot("example_certs1", &format!("{CLIENT} --tls-max 1.2")).await;
 
-    gateway.logs("a client's certificate is of X.509 version 1 and was accepted").await;
+    if reader.old {
+        gateway.logs("a client's certificate is of X.509 version 1 and was accepted").await;
+    }
     let told = reader.curl("httpbin.example.com", "/status/200", "example_certs1", CLIENT).await;
     assert!(told.contains(r#"Subject=\"O=client organization,CN=client.example.com\""#), "{told}");
 
@@ -304,7 +318,7 @@ async fn the_page_works_from_files() {
     let (code, said) =
         shell(&format!("{} check {}", binary::sluice().display(), reader.mesh.config.path().display())).await;
     assert_eq!(code, 0, "{said}");
-    assert!(said.contains("X.509 version 1") && said.contains("[odd-certificate]"), "{said}");
+    assert_eq!(said.contains("X.509 version 1") && said.contains("[odd-certificate]"), reader.old, "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -325,6 +339,9 @@ async fn a_ca_of_version_1_in_a_file_serves_and_is_told() {
     let Some(reader) = Reader::begin(Mesh::new(), "a_ca_of_version_1_in_a_file_serves_and_is_told").await else {
         return;
     };
+    if !reader.old {
+        return;
+    }
     let folder = reader.folder.path().display();
     let (code, said) = shell(&format!("set -e\ncd {folder}\n{OLD_CA}")).await;
     assert_eq!(code, 0, "{said}");

@@ -52,8 +52,9 @@ async fn invalid<IO: AsyncRead + AsyncWrite + Unpin>(stream: Stream<IO>) -> Erro
     }
 }
 
-/// Brings an alert to the client: closing at once, with bytes of its unread, would take it back.
-async fn tell<IO: AsyncRead + AsyncWrite + Unpin>(mut stream: Stream<IO>) {
+/// Brings what was written last, such as an alert, to the client: closing at once, with bytes of its unread, would take it
+/// back.
+pub async fn tell<IO: AsyncRead + AsyncWrite + Unpin>(mut stream: Stream<IO>) {
     let work = async {
         if poll_fn(|cx| stream.poll_close(cx)).await.is_ok() {
             let mut io = stream;

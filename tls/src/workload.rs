@@ -23,6 +23,8 @@ use crate::{Error, identity, pem, provider};
 pub struct WorkloadIdentity {
     /// Hash of the content: equal for equal files, different after a rotation of any of the three.
     pub generation: u64,
+    /// SHA-256 of the roots: equal for equal roots, whatever becomes of certificate and key.
+    pub roots_digest: [u8; 32],
     /// The URI SAN of the certificate, when there is exactly one and it is a SPIFFE id.
     pub spiffe: Option<Arc<str>>,
     /// When the certificate ends, in seconds since 1970. A past time is not an error here: peers will say so.
@@ -57,7 +59,7 @@ impl WorkloadIdentity {
     }
 
     fn assemble(parts: Parts) -> Result<Self, Error> {
-        let generation = parts.hash();
+        let (generation, roots_digest) = (parts.hash(), digest(&parts.roots.certificates));
         let anchors = Arc::new(Anchors::new(parts.roots)?);
         let mut remarks = remarks::own(&parts.chain, Shown::ToServers);
         remarks.extend(anchors.remarks.iter().cloned());
@@ -65,6 +67,7 @@ impl WorkloadIdentity {
         let own = certified.cert.first().ok_or(Error::NoCertificate)?;
         Ok(Self {
             generation,
+            roots_digest,
             spiffe: identity::spiffe_of(own).map(Arc::from),
             not_after: identity::not_after(own)?,
             remarks: remarks.into(),
@@ -138,6 +141,17 @@ impl Parts {
         self.roots.certificates.iter().for_each(|certificate| add(certificate));
         hash.finish().as_ref().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
     }
+}
+
+fn digest(certificates: &[CertificateDer<'_>]) -> [u8; 32] {
+    let mut hash = Context::new(&SHA256);
+    for certificate in certificates {
+        hash.update(&certificate.len().to_be_bytes());
+        hash.update(certificate);
+    }
+    let mut digest = [0; 32];
+    digest.copy_from_slice(hash.finish().as_ref());
+    digest
 }
 
 fn read<T>(folder: &Path, file: &str, parse: fn(&[u8]) -> Result<T, Error>) -> Result<T, Error> {

@@ -104,6 +104,7 @@ fn server_tls(tls: &ServerTls) -> Value {
             CertificateSource::Files { certificate, .. } => json!({"file": certificate}),
             CertificateSource::Workload => json!("workload"),
             CertificateSource::Missing(name) => json!({"missing": name}),
+            CertificateSource::Rejected => json!("rejected"),
             CertificateSource::Pending { secret, issuer, .. } => json!({"pending": secret, "issuer": issuer}),
         },
         "client": match &tls.client {

@@ -20,7 +20,10 @@ use super::{
 use crate::{
     challenges::LiveChallenges,
     live::Installed,
-    net::facts::{Arrival, Facts},
+    net::{
+        facts::{Arrival, Facts},
+        standing::holds,
+    },
     upstream::endpoints::NoEndpoint,
 };
 
@@ -138,14 +141,25 @@ fn route(exchange: &mut Exchange, request: &Head, h2: bool) -> Result<Admitted, 
         Arrival::Gateway { bind, port } => {
             let installed = Arc::clone(&exchange.installed);
             let (listener, front) = installed.listener(bind, port).ok_or(Failure::NoRoute)?;
-            let met = facts.tls.as_ref().and_then(|tls| tls.demanded.as_ref());
-            if !Installed::may_carry(listener, front, bare(request.authority()), met) {
-                return Err(Failure::Misdirected);
+            let (met, host) = (facts.tls.as_ref().map(|tls| tls.policy), bare(request.authority()));
+            if !Installed::may_carry(listener, front, host, met) {
+                return Err(if holds(&installed, &facts) { Failure::Misdirected } else { Failure::Outdated });
             }
-            by_table(exchange, request, &listener.routes, &facts, port)
+            let admitted = by_table(exchange, request, &listener.routes, &facts, port);
+            match (&admitted, met) {
+                (Err(Failure::NoRoute), Some(met))
+                    if listener.routes.host(host).is_none() && installed.is_elsewhere(host, met) =>
+                {
+                    Err(Failure::Misdirected)
+                }
+                _ => admitted,
+            }
         }
         Arrival::Outbound { original } => outbound(exchange, request, &facts, original, h2),
         Arrival::Inbound { port, application } => {
+            if !holds(&exchange.installed, &facts) {
+                return Err(Failure::Outdated);
+            }
             let found = exchange.installed.snapshot.inbound.as_ref().and_then(|inbound| inbound.ports.get(&port));
             let h2 = found.map_or(h2, |port| speaks_h2(port.application, h2));
             let (cluster, port) = (DirectCluster::Inbound(port), found.cloned());

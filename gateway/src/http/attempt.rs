@@ -212,7 +212,9 @@ pub(crate) fn broke(exchange: &mut Exchange, tried: &Tried, broken: &Broken, fai
         (Failure::UpstreamReset, Broken::Reset { unseen: true }) => {
             retries.refused_stream || retries.reset || retries.server_errors
         }
-        (Failure::UpstreamReset | Failure::UpstreamClosed, _) => retries.reset || retries.server_errors,
+        (Failure::UpstreamReset | Failure::UpstreamClosed | Failure::UpstreamSilent, _) => {
+            retries.reset || retries.server_errors
+        }
         _ => false,
     });
     if again {

@@ -1,6 +1,6 @@
 //! What the requests of one worker share.
 
-use std::{sync::Arc, time::Duration};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -9,7 +9,7 @@ use crate::{
     drain::Drain,
     live::Live,
     overload::Overload,
-    telemetry::{Telemetry, metrics::Metrics},
+    telemetry::{Telemetry, metrics::Metrics, refusals::Refusals},
     upstream::pool::{Pool, Shared},
 };
 
@@ -20,6 +20,10 @@ pub(crate) struct Desk {
     drain: Arc<Drain>,
     overload: Arc<Overload>,
     age: Option<Duration>,
+    /// How long what has no end of its own may go on when its connection has to end.
+    pub(crate) drain_time: Duration,
+    /// Who was turned away.
+    pub(crate) refusals: Rc<Refusals>,
     /// HTTP/1.1 connections to endpoints that wait for their next request.
     pub(crate) idle: Pool<Box<Client>>,
     /// HTTP/2 connections to endpoints.
@@ -27,15 +31,27 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    /// One per worker. `age`: of connections from clients, at most.
+    /// One per worker. The times: how old connections from clients get, and a drain's.
+    #[expect(clippy::too_many_arguments, reason = "what the worker shares with it, each thing once")]
     pub(crate) fn new(
         live: Arc<Live>,
         telemetry: Arc<Telemetry>,
         drain: Arc<Drain>,
         overload: Arc<Overload>,
-        age: Option<Duration>,
+        (age, drain_time): (Option<Duration>, Duration),
+        refusals: Rc<Refusals>,
     ) -> Self {
-        Self { live, telemetry, drain, overload, age, idle: Pool::default(), shared: Shared::default() }
+        Self {
+            live,
+            telemetry,
+            drain,
+            overload,
+            age,
+            drain_time,
+            refusals,
+            idle: Pool::default(),
+            shared: Shared::default(),
+        }
     }
 
     /// When a connection that begins now is to end; a tenth earlier or later, so that those which began together do not end

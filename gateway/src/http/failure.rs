@@ -22,6 +22,9 @@ pub(crate) enum Failure {
     ConnectTimeout,
     /// The connection ended before the response head.
     UpstreamClosed,
+    /// A new plain connection ended before a byte of an answer: what servers of TLS do with plain HTTP, most of them without
+    /// an alert.
+    UpstreamSilent,
     /// The endpoint reset the stream.
     UpstreamReset,
     /// The endpoint does not speak HTTP properly; the reason in words.
@@ -52,8 +55,13 @@ pub(crate) enum Failure {
     HeadTimeout,
     /// The body brought nothing for too long.
     BodyTimeout,
-    /// The host demands a client certificate that this connection was not asked for (RFC 9110 section 15.5.20).
+    /// The host's server asks for other client certificates than the one that took this connection (RFC 9110 section
+    /// 15.5.20).
     Misdirected,
+    /// The rule that let this connection in is not in force any more.
+    Outdated,
+    /// A TLS handshake where plain HTTP is spoken.
+    TlsToPlain,
     /// More than 60 KiB or 100 headers.
     HeadTooLarge,
     /// Memory is short.
@@ -79,6 +87,10 @@ pub(crate) struct Answer {
 
 const RESET: &str = "upstream connect error or disconnect/reset before headers. reset reason: ";
 
+/// See [`Failure::UpstreamSilent`].
+pub(crate) const SILENT: &str = "the endpoint closed the new connection without a word: it fails, or it speaks TLS, which a \
+                                 DestinationRule's tls would have to say";
+
 impl Failure {
     /// What the client and the log see. One row per variant: a new one does not compile until its row is here.
     #[expect(clippy::too_many_lines, reason = "a table")]
@@ -93,7 +105,7 @@ impl Failure {
         let reset = |status, flag, reason: &'static str, why: &str| Answer {
             status,
             flag,
-            details: Cow::Owned(format!("upstream_reset_before_response_started{{{}}}", reason.replace(' ', "_"))),
+            details: Cow::Owned(details(reason, why)),
             body: if why.is_empty() {
                 Cow::Owned(format!("{RESET}{reason}"))
             } else {
@@ -118,6 +130,7 @@ impl Failure {
             Self::Connect(why) => reset(503, "UF", "remote connection failure", why),
             Self::ConnectTimeout => reset(503, "UF", "connection timeout", ""),
             Self::UpstreamClosed => reset(503, "UC", "connection termination", ""),
+            Self::UpstreamSilent => reset(503, "UC", "connection termination", SILENT),
             Self::UpstreamReset => reset(503, "UR", "remote reset", ""),
             Self::UpstreamProtocol(why) => reset(502, "UPE", "protocol error", why),
             Self::RouteTimeout => row(504, "UT", "response_timeout", "upstream request timeout", true),
@@ -151,8 +164,22 @@ impl Failure {
                 421,
                 "-",
                 "misdirected_request",
-                "this host demands a client certificate: it needs a connection of its own",
+                "this host asks for other client certificates than this connection has met: it needs one of its own",
                 true,
+            ),
+            Self::Outdated => row(
+                421,
+                "-",
+                "connection_outdated",
+                "what is asked of client certificates has changed since this connection was opened: open another one",
+                false,
+            ),
+            Self::TlsToPlain => row(
+                400,
+                "DPE",
+                "tls_to_plain_http",
+                "this port speaks plain HTTP, and a TLS handshake was sent to it: use http://",
+                false,
             ),
             Self::HeadTooLarge => row(
                 431,
@@ -165,6 +192,52 @@ impl Failure {
             Self::Internal(why) => row(500, "-", "internal_error", why, false),
         }
     }
+}
+
+impl Failure {
+    /// A word for the log when it is the client that is turned away, by what it sent or by what is asked of it; `None` when
+    /// routes or endpoints are the reason, of which the access log tells.
+    pub(crate) fn refusal(&self) -> Option<&'static str> {
+        match self {
+            Self::BadRequest(_) => Some("BadRequest"),
+            Self::BadPath => Some("BadPath"),
+            Self::MissingHost => Some("MissingHost"),
+            Self::LowVersion => Some("LowVersion"),
+            Self::BadVersion => Some("BadVersion"),
+            Self::UnknownCoding => Some("UnknownCoding"),
+            Self::MethodNotServed => Some("MethodNotServed"),
+            Self::TargetTooLong => Some("TargetTooLong"),
+            Self::HeadTimeout => Some("HeadTimeout"),
+            Self::BodyTimeout => Some("BodyTimeout"),
+            Self::Misdirected => Some("Misdirected"),
+            Self::Outdated => Some("Outdated"),
+            Self::TlsToPlain => Some("TlsToPlain"),
+            Self::HeadTooLarge => Some("HeadTooLarge"),
+            Self::Overloaded => Some("Overloaded"),
+            Self::NoRoute
+            | Self::NoCluster
+            | Self::UnknownHost
+            | Self::NoHealthyEndpoint
+            | Self::Overflow
+            | Self::Connect(_)
+            | Self::ConnectTimeout
+            | Self::UpstreamClosed
+            | Self::UpstreamSilent
+            | Self::UpstreamReset
+            | Self::UpstreamProtocol(_)
+            | Self::RouteTimeout
+            | Self::PerTryTimeout
+            | Self::DownstreamClosed
+            | Self::Internal(_) => None,
+        }
+    }
+}
+
+/// Envoy's form: the reason and what the transport says of it, without spaces.
+fn details(reason: &str, why: &str) -> String {
+    let bar = if why.is_empty() { "" } else { "|" };
+    let text = format!("upstream_reset_before_response_started{{{reason}{bar}{why}}}");
+    text.replace(|c: char| c.is_whitespace(), "_")
 }
 
 /// gRPC status of a local reply (Envoy's HTTP to gRPC mapping).
@@ -187,8 +260,10 @@ mod tests {
     fn a_reset_says_its_reason_in_the_body_and_without_spaces_in_the_details() {
         let answer = Failure::Connect("TLS: unknown CA".into()).answer();
         assert_eq!((answer.status, answer.flag), (503, "UF"));
-        assert_eq!(answer.details, "upstream_reset_before_response_started{remote_connection_failure}");
+        assert_eq!(answer.details, "upstream_reset_before_response_started{remote_connection_failure|TLS:_unknown_CA}");
         assert!(answer.body.ends_with("transport failure reason: TLS: unknown CA"));
+        let answer = Failure::UpstreamClosed.answer();
+        assert_eq!(answer.details, "upstream_reset_before_response_started{connection_termination}");
     }
 
     #[test]

@@ -18,6 +18,7 @@ use super::{
     flow::{Broken, Fault, Sink as _, Source as _, Waits},
     head::{Head, Length},
     limits::{BODY, INTERIM, REPLAY, STREAM_IDLE, WRITE},
+    overdue::Overdue,
     record::grpc_status,
     reply,
     side::{Down, Up},
@@ -93,7 +94,11 @@ async fn one_try(
                 idempotent: attempt::is_idempotent(heads.request.method()),
                 replayable: replay.is_whole(),
             };
-            let (broken, failure) = stop.explain();
+            let (broken, mut failure) = stop.explain();
+            let silent = broken == (Broken::Closed { untouched: true }) && !connected.reused;
+            if silent && connected.up.facts().tls.is_none() {
+                failure = Failure::UpstreamSilent;
+            }
             if attempt::broke(exchange, &tried, &broken, &failure) { Ok(None) } else { Err(failure) }
         }
     }
@@ -297,7 +302,7 @@ async fn stream(
     let tunnel = heads.response.upgrade.is_some();
     // What follows a request for a tunnel that was refused may be the tunnel's: it is not taken for a request.
     let refused = heads.request.upgrade.is_some() && !tunnel;
-    let close = close || desk.is_draining() || refused || (!tunnel && !down.is_read());
+    let close = close || desk.is_draining() || down.is_last(&desk.live) || refused || (!tunnel && !down.is_read());
     if tunnel {
         // What the client sends from here on belongs to the tunnel.
         exchange.request.done = false;
@@ -310,7 +315,12 @@ async fn stream(
     if ended.is_ok() {
         let now = exchange.answered.unwrap_or(exchange.started);
         let mut relay = Relay { progress: Progress { moved: u64::MAX, last: now }, tunnel, deaf: false };
-        ended = poll_fn(|cx| relay.poll(exchange, down, &mut connected.up, cx)).await;
+        let mut overdue = Overdue::watch(desk, down, tunnel);
+        ended = poll_fn(|cx| match overdue.poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(Failure::Outdated)),
+            Poll::Pending => relay.poll(exchange, down, &mut connected.up, cx),
+        })
+        .await;
     }
     if let Some(trailers) = connected.up.trailers() {
         exchange.grpc_status = grpc_status(trailers).or(exchange.grpc_status);

@@ -24,6 +24,7 @@ mod head;
 pub(crate) mod limits;
 mod linger;
 mod name;
+mod overdue;
 mod record;
 mod reply;
 mod secure;

@@ -6,7 +6,7 @@ use routing::snapshot::Workload;
 
 use super::{
     exchange::{DirectCluster, Exchange, Heads, Target},
-    failure::Failure,
+    failure::{Failure, SILENT},
     head::{Head, Version},
     name::Name,
 };
@@ -30,6 +30,7 @@ pub(crate) fn finish(telemetry: &Telemetry, exchange: &Exchange, heads: &Heads) 
     };
     let transport_failure = match &exchange.failure {
         Some(Failure::Connect(why) | Failure::UpstreamProtocol(why)) => why.as_str(),
+        Some(Failure::UpstreamSilent) => SILENT,
         _ => "",
     };
     let (facts, upstream) = (&exchange.facts, exchange.upstream.as_deref());

@@ -1,6 +1,6 @@
 //! The life of one HTTP connection: request after request on HTTP/1.1, stream beside stream on HTTP/2.
 
-use std::{future::poll_fn, pin::pin, rc::Rc, task::Poll};
+use std::{future::poll_fn, pin::pin, rc::Rc, sync::Arc, task::Poll};
 
 use tokio::{sync::watch, time::Instant};
 
@@ -8,39 +8,46 @@ use super::{
     admit::{self, Admitted},
     desk::Desk,
     exchange::{Exchange, Lent},
-    failure::Failure,
+    failure::{Answer, Failure},
     forward::forward,
     h1::server::{NoHead, Server},
     h2,
+    head::Head,
     limits::{FIRST_REQUEST, IDLE},
     record, reply,
     side::Down,
 };
-use crate::net::connection::Connection;
+use crate::net::{connection::Connection, facts::Facts, listen::Standing, standing::holds};
 
-/// Serves a connection until it ends, or until `stop` turns true and its last request is answered.
-pub(crate) async fn serve(desk: &Rc<Desk>, connection: Connection, stop: watch::Receiver<bool>) {
+/// Serves a connection until it ends, or until it has to and its last request is answered.
+pub(crate) async fn serve(desk: &Rc<Desk>, connection: Connection, standing: watch::Receiver<Standing>) {
     if connection.h2 {
-        let desk = Rc::clone(desk);
-        let age = desk.age();
+        let (desk, refusals) = (Rc::clone(desk), Rc::clone(&desk.refusals));
+        let (facts, live) = (Rc::clone(&connection.facts), Arc::clone(&desk.live));
+        let terms = h2::server::Terms { live: &live, age: desk.age(), drain: desk.drain_time };
         let start = move |mut stream: h2::server::Stream, heads, refused| {
             let desk = Rc::clone(&desk);
             tokio::task::spawn_local(async move {
                 request(&desk, &mut Down::H2(&mut stream), heads, false, refused).await;
             });
         };
-        Box::pin(h2::server::serve(connection, stop, age, start)).await;
+        let ended = Box::pin(h2::server::serve(connection, standing, terms, start)).await;
+        if let Some(h2::server::Ended { reason, why }) = ended {
+            refusals.tell(reason, facts.remote, facts.local, format_args!("HTTP/2 connection ended: {why}"));
+        }
     } else {
-        http1(desk, connection, stop).await;
+        http1(desk, connection, standing).await;
     }
 }
 
-async fn http1(desk: &Rc<Desk>, connection: Connection, stop: watch::Receiver<bool>) {
-    let mut server = Server::new(connection);
+async fn http1(desk: &Rc<Desk>, connection: Connection, standing: watch::Receiver<Standing>) {
+    let mut watched = standing.clone();
+    let mut server = Server::new(connection, standing);
     let age = desk.age();
-    let mut watched = stop.clone();
+    let facts = Rc::clone(&server.facts);
+    let holds = || holds(&desk.live.pin(), &facts);
     // Registered once, not once a request.
-    let mut stopped = pin!(watched.wait_for(|stop| *stop));
+    let mut stopped = pin!(watched.wait_for(|standing| standing.closing || !holds()));
     let (mut served, mut leaving) = (false, false);
     loop {
         server.deadline.arm(if leaving { FIRST_REQUEST } else { IDLE });
@@ -50,7 +57,8 @@ async fn http1(desk: &Rc<Desk>, connection: Connection, stop: watch::Receiver<bo
             }
             if !leaving && stopped.as_mut().poll(cx).is_ready() {
                 leaving = true;
-                if served {
+                // Whoever came in by a rule that is no more has no first request either.
+                if served || !holds() {
                     return Poll::Ready(false);
                 }
                 server.deadline.arm(FIRST_REQUEST);
@@ -67,7 +75,7 @@ async fn http1(desk: &Rc<Desk>, connection: Connection, stop: watch::Receiver<bo
         let keep = match read {
             Ok(()) => {
                 let aged = age.is_some_and(|age| age <= Instant::now());
-                let close = leaving || aged || heads.request.close || desk.is_draining() || *stop.borrow();
+                let close = leaving || aged || heads.request.close || desk.is_draining() || server.is_closing();
                 request(desk, &mut Down::H1(&mut server), heads, close, None).await
             }
             Err(NoHead::Gone) => return,
@@ -104,10 +112,22 @@ async fn request(desk: &Desk, down: &mut Down<'_>, mut heads: Lent, close: bool,
         (Ok(Admitted::ToHttps), _) => reply::to_https(exchange_, heads_, down, close).await,
         (Ok(Admitted::Answer(rule)), _) => reply::rule(exchange_, heads_, down, &rule, close).await,
         (Err(failure), _) | (Ok(Admitted::Forward), Err(failure)) => {
+            turned_away(desk, &exchange_.facts, &heads_.request, &failure);
             reply::failure(exchange_, heads_, down, failure, close).await
         }
         (Ok(Admitted::Forward), Ok(None)) => Ok(false),
     };
     record::finish(&desk.telemetry, &exchange, &heads);
     replied.unwrap_or(false) && !close && down.is_read()
+}
+
+/// One line in the log for whoever is refused because of what he sent, or of where.
+fn turned_away(desk: &Desk, facts: &Facts, request: &Head, failure: &Failure) {
+    let Some(reason) = failure.refusal() else { return };
+    let Answer { status, body, .. } = failure.answer();
+    let of = match failure {
+        Failure::Misdirected | Failure::Outdated => format!(" for {}", request.authority()),
+        _ => String::new(),
+    };
+    desk.refusals.tell(reason, facts.remote, facts.local, format_args!("request{of} refused with {status}: {body}"));
 }

@@ -10,7 +10,10 @@ use super::{
     h1, h2,
     head::Head,
 };
-use crate::net::{deadline::Deadline, facts::Facts};
+use crate::{
+    live::Live,
+    net::{deadline::Deadline, facts::Facts},
+};
 
 /// Towards the client.
 pub(crate) enum Down<'a> {
@@ -70,6 +73,14 @@ impl Down<'_> {
         match self {
             Self::H1(_) => Poll::Ready(()),
             Self::H2(it) => it.poll_head_room(cx),
+        }
+    }
+
+    /// Whether it has turned out during this request that it is the connection's last one. HTTP/2 says so to the connection.
+    pub(crate) fn is_last(&mut self, live: &Live) -> bool {
+        match self {
+            Self::H1(it) => it.is_last(live),
+            Self::H2(_) => false,
         }
     }
 

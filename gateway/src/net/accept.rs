@@ -1,25 +1,22 @@
 //! From an accepted socket to a connection that can be served: which door, TLS or not, HTTP or not.
 
 use std::{
+    cell::Cell,
+    fmt::Display,
     future::poll_fn,
     net::{IpAddr, SocketAddr},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    rc::Rc,
+    sync::Arc,
     time::Duration,
 };
 
-use pingora_limits::rate::Rate;
-use routing::{
-    inbound::{InboundProtocol, MtlsMode},
-    snapshot::ClientAuth,
-};
+use routing::inbound::{InboundProtocol, MtlsMode};
 use socket2::SockRef;
 use tls::{
     accept::{Refusal, hello},
     stream::Stream,
 };
+use tokio::io::AsyncWriteExt as _;
 use tokio::{net::TcpStream, time::timeout};
 use tracing::{debug, info, warn};
 
@@ -32,19 +29,17 @@ use super::{
 };
 use crate::{
     http::limits::HEAD,
-    live::{Installed, Live},
-    telemetry::metrics::{Handshake, Metrics},
+    live::{ClientPolicy, Installed, Live},
+    telemetry::{
+        metrics::{Handshake, Metrics},
+        refusals::Refusals,
+    },
 };
 
 /// A TLS handshake is complete within this time.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Longest wait for the first byte of a connection.
 const FIRST_BYTE: Duration = Duration::from_secs(3600);
-
-/// Log lines per reason of a failed handshake, worker and [`WINDOW`].
-const LINES: isize = 5;
-/// See [`LINES`].
-const WINDOW: Duration = Duration::from_secs(10);
 
 /// What Istio's proxies offer towards each other, by which PERMISSIVE tells mesh TLS from others.
 const MESH_ALPN: [&[u8]; 5] = [b"istio", b"istio-peer-exchange", b"istio-http/1.0", b"istio-http/1.1", b"istio-h2"];
@@ -67,24 +62,13 @@ pub(crate) struct Reception {
     pub(crate) metrics: Arc<Metrics>,
     /// Sidecar: where the application listens; `None` = where the client meant to go.
     pub(crate) app_address: Option<IpAddr>,
-    /// How often handshakes failed lately, by reason.
-    failures: Rate,
+    /// Who was turned away.
+    pub(crate) refusals: Rc<Refusals>,
     /// Whether a client with a certificate of an old version was told of.
-    old_clients: AtomicBool,
+    pub(crate) old_clients: Cell<bool>,
 }
 
 impl Reception {
-    /// One per worker.
-    pub(crate) fn new(live: Arc<Live>, metrics: Arc<Metrics>, app_address: Option<IpAddr>) -> Self {
-        Self {
-            live,
-            metrics,
-            app_address,
-            failures: Rate::new_with_estimator_config(WINDOW, 2, 64),
-            old_clients: AtomicBool::new(false),
-        }
-    }
-
     /// Brings a fresh connection as far as its first request. `None`: it is over, and whoever had to know knows.
     pub(crate) async fn receive(&self, tcp: TcpStream, remote: SocketAddr, door: Door) -> Option<Received> {
         tcp.set_nodelay(true).ok()?;
@@ -107,27 +91,34 @@ impl Reception {
             if !first_byte(&mut plain).await? {
                 return None;
             }
-            let h2 = timeout(HEAD, sniff(&mut plain)).await.ok()?.ok()? == Sniffed::Http2;
-            return Some(Received::Http(Box::new(Connection::new(plain, facts, h2))));
+            let Ok(sniffed) = timeout(HEAD, sniff(&mut plain)).await else {
+                self.turn_away("HeadTimeout", &facts, "no request began within 10 s of the first byte");
+                return None;
+            };
+            return Some(http(plain, facts, sniffed.ok()? == Sniffed::Http2));
         }
-        let mut demanded = None;
+        let mut policy = ClientPolicy::UNMET;
         let choose = |sni: Option<&str>| {
-            let (server, client) = installed.server(bind, port, sni.unwrap_or_default())?;
-            demanded = Some(client.clone());
-            Some(server)
+            let server = installed.server(bind, port, sni.unwrap_or_default())?;
+            policy = server.policy;
+            Some(&server.tls)
         };
         let stream = self.handshake(plain, &facts, choose).await?;
-        Some(http_over_tls(stream, facts, demanded))
+        Some(http_over_tls(stream, facts, policy))
     }
 
     /// TLS with the server that the SNI chooses.
     async fn handshake<'a>(
         &self,
-        plain: Stream<TcpStream>,
+        mut plain: Stream<TcpStream>,
         facts: &Facts,
         choose: impl FnOnce(Option<&str>) -> Option<&'a Result<tls::server::ServerTls, Arc<str>>>,
     ) -> Option<Stream<TcpStream>> {
         let work = async {
+            if let Ok(first @ (Sniffed::Http1 | Sniffed::Http2)) = sniff(&mut plain).await {
+                self.tell("PlainHttp", facts, "plain HTTP was sent to a port that speaks TLS");
+                return say_https(plain, first == Sniffed::Http2).await.map(|()| Err("PlainHttp"));
+            }
             let hello = hello(plain).await?;
             if hello.is_challenge() {
                 return self.answer_challenge(hello).await.map(|()| Err("Challenge"));
@@ -171,7 +162,7 @@ impl Reception {
     /// One line per worker: a CA that writes such certificates writes many of them.
     fn warn_of_old(&self, stream: &Stream<TcpStream>, facts: &Facts) {
         if let Some(peer) = stream.peer.as_ref().filter(|peer| peer.old)
-            && !self.old_clients.swap(true, Ordering::Relaxed)
+            && !self.old_clients.replace(true)
         {
             warn!(
                 remote = %facts.remote,
@@ -182,11 +173,12 @@ impl Reception {
         }
     }
 
-    /// One line per failed handshake, a few lines per reason in a while: scanners fail thousands of them.
     fn tell(&self, reason: &'static str, facts: &Facts, why: &str) {
-        if self.failures.observe(&reason, 1) <= LINES {
-            info!(remote = %facts.remote, reason, "TLS handshake failed: {why}");
-        }
+        self.turn_away(reason, facts, format_args!("TLS handshake failed: {why}"));
+    }
+
+    fn turn_away(&self, reason: &'static str, facts: &Facts, why: impl Display) {
+        self.refusals.tell(reason, facts.remote, facts.local, why);
     }
 
     /// A CA's check: the certificate of a live challenge, and nothing of what this port serves otherwise.
@@ -218,21 +210,24 @@ impl Reception {
         let application = SocketAddr::new(self.app_address.unwrap_or(meant.ip()), meant.port());
         let arrival = Arrival::Inbound { port: meant.port(), application };
         let facts = Facts::new(remote, local, arrival);
+        let mut plain = Stream::new(tcp);
+        let first = first_bytes(&mut plain).await?;
+        // Not before: what was waited for may have taken an hour.
         let installed = self.live.pin();
         let inbound = installed.snapshot.inbound.as_ref()?;
         let protocol = inbound.ports.get(&meant.port()).map_or(InboundProtocol::Auto, |port| port.protocol);
         let mode = inbound.mtls(meant.port());
-        let mut plain = Stream::new(tcp);
-        match (mode, first_bytes(&mut plain).await?) {
+        match (mode, first) {
             (_, Sniffed::Closed) => None,
             (MtlsMode::Strict, Sniffed::Tls) => self.terminate(plain, facts, protocol, &installed, application).await,
             (MtlsMode::Strict, _) => {
-                info!(%remote, port = meant.port(), "plain text refused: this port is STRICT");
+                let why = format_args!("plain text refused: port {} is STRICT", meant.port());
+                self.turn_away("PlainTextToStrict", &facts, why);
                 let _ = SockRef::from(plain.get_ref()).set_linger(Some(Duration::ZERO));
                 None
             }
             (MtlsMode::Permissive, Sniffed::Tls) => {
-                let hello = timeout(HANDSHAKE, client_hello(&mut plain)).await.ok()?.ok()??;
+                let hello = self.first_hello(&mut plain, &facts).await?;
                 if hello.alpn.iter().any(|offered| MESH_ALPN.contains(&offered.as_slice())) {
                     return self.terminate(plain, facts, protocol, &installed, application).await;
                 }
@@ -241,6 +236,17 @@ impl Reception {
             }
             (_, first) => Some(unencrypted(plain, facts, protocol, first, application)),
         }
+    }
+
+    /// A whole ClientHello; `None`: whoever sent something else, or not all of it, was told of.
+    async fn first_hello(&self, plain: &mut Stream<TcpStream>, facts: &Facts) -> Option<tls::client_hello::Hello> {
+        match timeout(HANDSHAKE, client_hello(plain)).await {
+            Ok(Ok(Some(hello))) => return Some(hello),
+            Ok(Ok(None)) => self.tell("NotTls", facts, "the first record holds no ClientHello"),
+            Ok(Err(error)) => self.tell("Io", facts, &error.to_string()),
+            Err(_) => self.tell("Timeout", facts, "the ClientHello was not complete within 10 s"),
+        }
+        None
     }
 
     /// Mutual TLS of the mesh, then HTTP or bytes, as declared or as ALPN says.
@@ -257,15 +263,17 @@ impl Reception {
             InboundProtocol::Http => true,
             InboundProtocol::Tcp => false,
             InboundProtocol::Auto => {
-                let hello = timeout(HANDSHAKE, client_hello(&mut plain)).await.ok()?.ok()??;
+                let hello = self.first_hello(&mut plain, &facts).await?;
                 hello.alpn.iter().any(|offered| MESH_HTTP_ALPN.contains(&offered.as_slice()))
             }
         };
-        let stream = self.handshake(plain, &facts, |_| installed.inbound_tls.as_ref()).await?;
+        let own = installed.inbound_tls.as_ref();
+        let policy = own.map_or(ClientPolicy::UNMET, |own| own.policy);
+        let stream = self.handshake(plain, &facts, |_| own.map(|own| &own.tls)).await?;
         if http {
-            return Some(http_over_tls(stream, facts, None));
+            return Some(http_over_tls(stream, facts, policy));
         }
-        let facts = server_facts(facts, &stream);
+        let facts = server_facts(facts, &stream, policy);
         Some(opaque(stream, facts, application))
     }
 
@@ -287,7 +295,7 @@ impl Reception {
             (Sniffed::Http2, _) => Some(http(plain, facts, true)),
             (Sniffed::Tls | Sniffed::Opaque, Some(original)) => Some(opaque(plain, facts, original)),
             (Sniffed::Tls | Sniffed::Opaque, None) => {
-                info!(%remote, "refused: not HTTP, and the original destination is unknown");
+                self.turn_away("NotHttp", &facts, "refused: not HTTP, and the original destination is unknown");
                 None
             }
         }
@@ -308,16 +316,36 @@ async fn first_bytes(plain: &mut Stream<TcpStream>) -> Option<Sniffed> {
     timeout(HEAD, sniff(plain)).await.unwrap_or(Ok(Sniffed::Opaque)).ok()
 }
 
+/// What a client hears that speaks HTTP where TLS is expected, in the words that it understands.
+async fn say_https(mut plain: Stream<TcpStream>, h2: bool) -> Result<(), tls::Error> {
+    const SAID: &str = "this port speaks TLS, and plain HTTP was sent to it: use https://";
+    let answer = if h2 {
+        // Empty settings, and a GOAWAY with INADEQUATE_SECURITY (RFC 9113 sections 6.8 and 7) that carries the text.
+        let mut frames = b"\0\0\0\x04\0\0\0\0\0\0\0".to_vec();
+        frames.push(8 + SAID.len() as u8);
+        frames.extend(b"\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0c");
+        frames.extend(SAID.as_bytes());
+        frames
+    } else {
+        let length = SAID.len();
+        format!(
+            "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: {length}\r\n\
+             connection: close\r\n\r\n{SAID}"
+        )
+        .into_bytes()
+    };
+    plain.write_all(&answer).await.map_err(tls::Error::from_io)?;
+    tls::accept::tell(plain).await;
+    Ok(())
+}
+
 fn http(plain: Stream<TcpStream>, facts: Facts, h2: bool) -> Received {
     Received::Http(Box::new(Connection::new(plain, facts, h2)))
 }
 
-fn http_over_tls(stream: Stream<TcpStream>, facts: Facts, demanded: Option<ClientAuth>) -> Received {
+fn http_over_tls(stream: Stream<TcpStream>, facts: Facts, policy: ClientPolicy) -> Received {
     let h2 = stream.alpn() == Some(b"h2".as_slice());
-    let mut facts = server_facts(facts, &stream);
-    if let Some(tls) = &mut facts.tls {
-        tls.demanded = demanded;
-    }
+    let facts = server_facts(facts, &stream, policy);
     Received::Http(Box::new(Connection::new(stream, facts, h2)))
 }
 

@@ -6,6 +6,7 @@ use tls::stream::Stream;
 use tokio::net::TcpStream;
 
 use super::facts::{Arrival, Facts, TlsFacts};
+use crate::live::ClientPolicy;
 
 /// See the module.
 #[derive(Debug)]
@@ -26,8 +27,8 @@ impl Connection {
 }
 
 /// Facts and TLS facts of a server-side handshake.
-pub(crate) fn server_facts(mut facts: Facts, stream: &Stream<TcpStream>) -> Facts {
-    let mut found = TlsFacts { sni: stream.sni().unwrap_or_default().into(), ..TlsFacts::default() };
+pub(crate) fn server_facts(mut facts: Facts, stream: &Stream<TcpStream>, policy: ClientPolicy) -> Facts {
+    let mut found = TlsFacts { sni: stream.sni().unwrap_or_default().into(), policy, ..TlsFacts::default() };
     if let Some(own) = &stream.local {
         found.own = Arc::clone(own);
     }

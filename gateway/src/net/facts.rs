@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use routing::snapshot::ClientAuth;
+use crate::live::ClientPolicy;
 
 /// Facts of one connection, downstream or upstream.
 #[derive(Debug)]
@@ -57,8 +57,8 @@ pub(crate) struct TlsFacts {
     pub(crate) peer: Arc<str>,
     /// Our own SPIFFE id on this connection; empty = none.
     pub(crate) own: Arc<str>,
-    /// What our side demanded of the client, and got.
-    pub(crate) demanded: Option<ClientAuth>,
+    /// What our side asked of the client's certificate, and got.
+    pub(crate) policy: ClientPolicy,
     /// Our element of `x-forwarded-client-cert`; `None` when the client showed no certificate.
     pub(crate) client_certificate: Option<Box<str>>,
 }

@@ -37,6 +37,15 @@ pub(crate) enum Door {
     Outbound,
 }
 
+/// What a listener tells its connections.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Standing {
+    /// It takes no new ones, and these end in order.
+    pub(crate) closing: bool,
+    /// Changes when some of them may not fit any more what is asked of those who come in: `standing.rs` knows which.
+    pub(crate) rules: u64,
+}
+
 /// Binds `count` sockets to one address.
 ///
 /// # Errors
@@ -64,10 +73,10 @@ pub(crate) fn keepalive() -> TcpKeepalive {
     TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10)).with_retries(6)
 }
 
-/// Accepts until `stop` turns true, then takes what already waits and closes the socket.
+/// Accepts until the listener closes, then takes what already waits and closes the socket.
 pub(crate) async fn accept_until(
     listener: std::net::TcpListener,
-    mut stop: watch::Receiver<bool>,
+    mut standing: watch::Receiver<Standing>,
     serve: impl Fn(TcpStream, SocketAddr),
 ) {
     let listener = match TcpListener::from_std(listener) {
@@ -77,7 +86,7 @@ pub(crate) async fn accept_until(
     loop {
         let accepted = tokio::select! {
             biased;
-            _ = stop.wait_for(|stop| *stop) => break,
+            _ = standing.wait_for(|standing| standing.closing) => break,
             accepted = listener.accept() => accepted,
         };
         match accepted {
@@ -115,9 +124,9 @@ mod tests {
         let listener = bind("127.0.0.1:0".parse().unwrap(), 1).unwrap().remove(0);
         let address = listener.local_addr().unwrap();
         let waiting: Vec<_> = (0..3).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
-        let (_stop, stopped) = watch::channel(true);
+        let (_open, closing) = watch::channel(Standing { closing: true, rules: 0 });
         let served = std::cell::RefCell::new(Vec::new());
-        accept_until(listener, stopped, |_, remote| served.borrow_mut().push(remote)).await;
+        accept_until(listener, closing, |_, remote| served.borrow_mut().push(remote)).await;
         assert_eq!(served.into_inner(), waiting.iter().map(|it| it.local_addr().unwrap()).collect::<Vec<_>>());
     }
 

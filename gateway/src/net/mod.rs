@@ -8,3 +8,4 @@ pub(crate) mod holder;
 pub(crate) mod listen;
 pub(crate) mod original_dst;
 pub(crate) mod sniff;
+pub(crate) mod standing;

@@ -57,6 +57,18 @@ pub(crate) fn sni<'a>(dial: &'a Dial, host: &'a str) -> &'a str {
     }
 }
 
+/// Why there is no TLS, in words that lead to the setting.
+fn refused(error: &tls::Error) -> String {
+    match error {
+        tls::Error::NotTls => {
+            "TLS: the endpoint speaks plain text, and TLS was asked of it: a DestinationRule's tls, or \
+                               what is known of its sidecar, says so"
+                .to_owned()
+        }
+        other => format!("TLS: {other}"),
+    }
+}
+
 async fn open(dial: &Dial, address: SocketAddr, host: &str) -> Result<Connection, (Connect, String)> {
     let tcp = crate::tcp::connect(address, dial.source)
         .await
@@ -69,7 +81,7 @@ async fn open(dial: &Dial, address: SocketAddr, host: &str) -> Result<Connection
         Some(Err(why)) => return Err((Connect::TlsFailed, why.to_string())),
     };
     let name = sni(dial, host).to_ascii_lowercase();
-    let stream = tls.connect(&name, tcp).await.map_err(|error| (Connect::TlsFailed, format!("TLS: {error}")))?;
+    let stream = tls.connect(&name, tcp).await.map_err(|error| (Connect::TlsFailed, refused(&error)))?;
     if dial.h2 && stream.alpn() != Some(b"h2".as_slice()) {
         let why = "TLS: the endpoint is declared HTTP/2 but did not agree on h2 (ALPN)";
         return Err((Connect::TlsFailed, why.to_owned()));

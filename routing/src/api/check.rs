@@ -64,6 +64,8 @@ pub const BAD_VALUE: &str = "bad-value";
 pub const MISSING_FIELD: &str = "missing-field";
 /// A field that the kind does not have.
 pub const UNKNOWN_FIELD: &str = "unknown-field";
+/// A field in snake_case.
+pub const FIELD_SPELLING: &str = "field-spelling";
 /// Fields that exclude each other.
 pub const CONFLICT: &str = "conflicting-fields";
 /// A field that Istio replaced by another.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{
     clusters::{self, Member},
     context::Context,
+    destination_rules::MergedRule,
     header_ops,
     report::UNKNOWN_HOST,
     routes::Entry,
@@ -107,21 +108,20 @@ fn resolve(context: &Context<'_>, entry: &Entry<'_, '_>, to: &api::Destination, 
             Resolved { cluster: Some(cluster), name: clusters::name(number, subset, host) }
         }
         None => {
-            let known = match rule {
-                Some(rule) if rule.subsets().is_empty() => {
-                    format!("DestinationRule {}/{} has no subsets", rule.base.namespace(), rule.base.name())
-                }
-                Some(rule) => format!(
-                    "DestinationRule {}/{} has the subsets {}",
-                    rule.base.namespace(),
-                    rule.base.name(),
-                    rule.subsets_in_words()
-                ),
-                None => "there is no DestinationRule for it".to_owned(),
-            };
-            let absence = context.absent_subset(entry.object, UNKNOWN_SUBSET, (subset, &host), &known);
+            let known = subsets_in_words(rule);
+            let absence = context.absent_subset(entry.object, UNKNOWN_SUBSET, (subset, host), &known);
             context.report.absent(entry.object, &format!("{field}.subset"), absence, ", so these requests get 503");
             nowhere()
         }
+    }
+}
+
+/// Which subsets a host has instead of the one that is asked for.
+fn subsets_in_words(rule: Option<&MergedRule<'_>>) -> String {
+    let Some(rule) = rule else { return "there is no DestinationRule for it".to_owned() };
+    let (namespace, name) = (rule.base.namespace(), rule.base.name());
+    match rule.subsets().is_empty() {
+        true => format!("DestinationRule {namespace}/{name} has no subsets"),
+        false => format!("DestinationRule {namespace}/{name} has the subsets {}", rule.subsets_in_words()),
     }
 }

@@ -25,12 +25,17 @@ pub(super) struct ServedPort<'a> {
     /// All of its servers terminate TLS, or none does.
     pub(super) tls: bool,
     pub(super) servers: Vec<Served<'a>>,
+    /// Hosts of TLS servers that are not opened, with the names of those servers: no wildcard of another one stands for them,
+    /// since that would let clients in whom the server that is missing would not have let in.
+    pub(super) shut: Vec<(HostPattern, String)>,
     taken: HashMap<HostPattern, Taken>,
 }
 
 /// The server that has a host.
 struct Taken {
     server: (String, usize),
+    /// Of all servers, the oldest first.
+    order: usize,
     redirects: bool,
 }
 
@@ -75,16 +80,43 @@ pub(super) fn select<'a>(context: &Context<'a>) -> Vec<ServedPort<'a>> {
         context.report.general(Severity::Info, "no-gateway", message);
     }
     let mut ports: Vec<ServedPort<'_>> = Vec::new();
+    let mut rejected = Vec::new();
+    let mut order = 0;
     for gateway in own {
         for (index, server) in gateway.spec.servers.iter().enumerate() {
-            let place = Place { context, gateway, index };
+            order += 1;
+            let place = Place { context, gateway, index, order };
             if let Some((bind, served)) = place.admit(server) {
                 place.add(&mut ports, bind, served);
+            } else {
+                rejected.push((order, gateway, server));
             }
         }
     }
+    for (order, gateway, server) in rejected {
+        shut(&mut ports, order, gateway, server);
+    }
     ports.retain(|port| !port.servers.is_empty());
     ports
+}
+
+/// Keeps what a TLS server that is not opened wanted to have, as far as no older one has exactly that.
+fn shut(ports: &mut [ServedPort<'_>], order: usize, gateway: &Object<Gateway>, server: &Server) {
+    let (Some(named), Ok(bind)) = (&server.port, server.bind.as_deref().map(str::parse::<IpAddr>).transpose()) else {
+        return;
+    };
+    let terminates = matches!(named.protocol, Some(Protocol::Https | Protocol::Tls));
+    let mut same = ports.iter_mut().filter(|port| port.tls && port.bind == bind && port.number == named.number);
+    let Some(port) = same.next().filter(|_| terminates) else { return };
+    let name = format!("{}/{}/{}", gateway.namespace(), gateway.name(), named.name);
+    for host in &server.hosts {
+        let host = host.split_once('/').map_or(host.as_str(), |(_, host)| host);
+        if let Ok(pattern) = host.parse::<HostPattern>()
+            && port.taken.get(&pattern).is_none_or(|taken| taken.order > order)
+        {
+            port.shut.push((pattern, name.clone()));
+        }
+    }
 }
 
 /// One server under way.
@@ -92,6 +124,7 @@ struct Place<'s, 'a> {
     context: &'s Context<'a>,
     gateway: &'a Object<Gateway>,
     index: usize,
+    order: usize,
 }
 
 impl<'a> Place<'_, 'a> {
@@ -162,7 +195,7 @@ impl<'a> Place<'_, 'a> {
         let number = served.server.port.as_ref().map_or(0, |port| port.number);
         let tls = served.tls.is_some();
         let at = ports.iter().position(|port| port.bind == bind && port.number == number).unwrap_or_else(|| {
-            ports.push(ServedPort { bind, number, tls, servers: Vec::new(), taken: HashMap::new() });
+            ports.push(ServedPort { bind, number, tls, servers: Vec::new(), shut: Vec::new(), taken: HashMap::new() });
             ports.len() - 1
         });
         let port = &mut ports[at];
@@ -188,7 +221,7 @@ impl<'a> Place<'_, 'a> {
         let tls = port.tls;
         let mut kept = Vec::with_capacity(served.hosts.len());
         for host in served.hosts.drain(..) {
-            let fresh = || Taken { server: own.clone(), redirects };
+            let fresh = || Taken { server: own.clone(), order: self.order, redirects };
             let taken = port.taken.entry(host.pattern.clone()).or_insert_with(fresh);
             if taken.server == own || (!tls && taken.redirects == redirects) {
                 kept.push(host);

@@ -8,6 +8,7 @@ use super::{
     gateways::{self, ServedPort},
     proxy::is_subset,
     report::REJECTED_REFERENCE,
+    server_tls,
     virtual_hosts::{self, Attached},
     virtual_services::{self, Bound, MESH},
     workloads::{WorkloadFacts, pod_facts},
@@ -71,6 +72,10 @@ fn tls_servers(context: &Context<'_>, port: &ServedPort<'_>, ordered: &[Arc<Orde
         }
         let port_name = served.server.port.as_ref().map_or("", |port| &port.name);
         servers.push(TlsServer { name: format!("{}/{port_name}", served.gateway_name).into(), settings });
+    }
+    for (host, name) in &port.shut {
+        by_sni.insert(host, servers.len());
+        servers.push(TlsServer { name: name.as_str().into(), settings: server_tls::rejected(name) });
     }
     TlsServers { servers, by_sni }
 }

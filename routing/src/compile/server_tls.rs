@@ -34,6 +34,18 @@ pub(super) fn compile(
     })
 }
 
+/// Stands for a server that is not opened: nobody is let in.
+pub(super) fn rejected(name: &str) -> ServerTls {
+    let roots = RootsSource::Missing(name.to_owned());
+    ServerTls {
+        certificate: CertificateSource::Rejected,
+        client: ClientAuth::Required(ClientCa { roots, crl: None, sans: Vec::new() }),
+        min_version: TlsVersion::V1_2,
+        max_version: TlsVersion::V1_3,
+        cipher_suites: Vec::new(),
+    }
+}
+
 struct Server<'s, 'a> {
     context: &'s Context<'a>,
     gateway: &'s Object<Gateway>,

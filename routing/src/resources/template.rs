@@ -224,7 +224,20 @@ pub fn patch_files(kustomization: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_text_has_a_placeholder_in_it_or_none(text in "[${}()A-Za-zü. _-]{0,24}") {
+            for place in [Text::Name, Text::Path] {
+                if let Some(found) = placeholder(&text, place) {
+                    prop_assert!(text.contains(found) && found.len() > 2, "{found}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn placeholders_are_told_from_text_that_only_looks_like_them() {

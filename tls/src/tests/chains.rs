@@ -354,6 +354,9 @@ async fn chains_are_judged_as_openssl_judges_them() {
     let Some(workshop) = Workshop::open() else { return };
     workshop.write("cnf", SECTIONS.as_bytes());
     MAKES.iter().enumerate().for_each(|numbered| make(&workshop, numbered));
+    if !workshop.is_version_1("old.crt") {
+        return;
+    }
     let ca = authority();
     let mut faults = Vec::new();
     for chain in CHAINS {

@@ -34,6 +34,18 @@ impl Workshop {
         assert!(output.status.success(), "openssl {line}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
+    /// Whether a certificate that was made without extensions is of version 1; said loudly when it is not.
+    pub(super) fn is_version_1(&self, file: &str) -> bool {
+        use x509_parser::prelude::{FromDer as _, X509Certificate};
+        let certificates = crate::pem::certificates(&self.read(file)).expect("is a certificate");
+        let (_, parsed) = X509Certificate::from_der(&certificates[0]).expect("is a certificate");
+        let old = parsed.version().0 == 0;
+        if !old {
+            eprintln!("SKIPPED: this `openssl` writes no certificates of version 1");
+        }
+        old
+    }
+
     /// Whether `openssl` is content.
     pub(super) fn agrees(&self, line: &str) -> bool {
         self.output(line).status.success()

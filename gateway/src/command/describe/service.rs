@@ -29,7 +29,22 @@ pub(super) fn describe(resources: &Resources, object: &Object<api::Service>, con
         clients.iter().map(|client| (client, View::new(resources, &client.proxy))).collect();
     let (_, home) = &views[0];
     let own = home.service(&host);
+    let behind = own.as_ref().map(|own| own.host.clone()).filter(|behind| **behind != *host);
+    if let Some(behind) = &behind
+        && let Some(named) = with_host(resources, behind)
+    {
+        let service = describe(resources, named, concerned);
+        let told = Finding::warning(format!(
+            "{namespace}/{name} is another name for this Service, which is what is described"
+        ));
+        return Service { findings: std::iter::once(told).chain(service.findings).collect(), ..service };
+    }
     let mut findings = about_ports(object, own.as_ref());
+    findings.extend(behind.map(|behind| {
+        Finding::warning(format!(
+            "it is another name for `{behind}` of a ServiceEntry, whose ports and endpoints count"
+        ))
+    }));
     findings.extend(about_endpoints(object, own.as_ref(), &backends));
 
     let seen = each(&views, &host, &backends);
@@ -52,6 +67,14 @@ pub(super) fn describe(resources: &Resources, object: &Object<api::Service>, con
     scope.note(object, &clients, &backends);
     let idle = scope.virtual_services(&service);
     Service { findings: service.findings.into_iter().chain(idle).collect(), ..service }
+}
+
+/// The Service that has a host.
+fn with_host<'a>(resources: &'a Resources, host: &str) -> Option<&'a Object<api::Service>> {
+    let (name, rest) = host.split_once('.')?;
+    let object = resources.services.get(rest.split('.').next()?, name)?;
+    let own = format!("{name}.{}.svc.{}", object.namespace(), Proxy::default().cluster_domain);
+    (own == host).then_some(object)
 }
 
 /// What depends on the client.

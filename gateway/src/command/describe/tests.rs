@@ -211,3 +211,21 @@ fn the_certificate_of_the_server_and_a_wildcard_host_are_shown() {
     assert!(text.contains("https://any.example.com:8443/a  (VirtualService shop/web)"), "{text}");
     assert!(text.contains("Problems of these objects") && text.contains("[missing-secret]"), "{text}");
 }
+
+#[test]
+fn another_name_for_a_service_is_described_as_what_it_names() {
+    const NAMES: &str = "\
+{apiVersion: v1, kind: Service, metadata: {name: web, namespace: back}, spec: {selector: {app: web}, ports: [{name: http, port: 8080}]}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: old, namespace: shop}, spec: {type: ExternalName, externalName: web.back.svc.cluster.local., ports: [{port: 80}]}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: api, namespace: shop}, spec: {type: ExternalName, externalName: api.partner.test}}
+---
+{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {name: api, namespace: shop}, spec: {hosts: [api.partner.test], ports: [{number: 80, name: http, protocol: HTTP}], resolution: DNS}}
+";
+    let text = service(NAMES, "shop/old");
+    assert!(text.starts_with("Service back/web\n") && text.contains("port         8080 http"), "{text}");
+    assert!(text.contains("shop/old is another name for this Service, which is what is described"), "{text}");
+    let text = service(NAMES, "shop/api");
+    assert!(text.contains("it is another name for `api.partner.test` of a ServiceEntry"), "{text}");
+}

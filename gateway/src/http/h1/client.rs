@@ -22,6 +22,15 @@ use crate::{
     net::{connection::Connection, facts::Facts},
 };
 
+/// What is said of an endpoint that answers plain HTTP with TLS.
+pub(crate) const SPEAKS_TLS: &str =
+    "the endpoint speaks TLS, and plain HTTP was sent to it: a DestinationRule's tls says so";
+
+/// Whether an endpoint has answered with a record of TLS: an alert, as a rule (RFC 8446 section 5.1).
+pub(crate) fn tls_record(answer: &[u8]) -> bool {
+    matches!(answer, [0x15 | 0x16, 3, ..])
+}
+
 /// One connection, with the request that is on it.
 pub(crate) struct Client {
     stream: Stream<TcpStream>,
@@ -100,7 +109,11 @@ impl Client {
             }
             let input = self.stream.input();
             if !read::may_begin_answer(input) {
-                return Poll::Ready(Err(Broken::Malformed("the response does not begin like one of HTTP/1")));
+                let why = match tls_record(input) {
+                    true => SPEAKS_TLS,
+                    false => "the response does not begin like one of HTTP/1",
+                };
+                return Poll::Ready(Err(Broken::Malformed(why)));
             }
             self.answered |= !input.is_empty();
             match ready!(self.stream.poll_fill(cx)) {

@@ -73,6 +73,8 @@ impl Scan {
 pub(crate) fn begins_request(bytes: &[u8]) -> Result<(), Failure> {
     match bytes.first() {
         Some(b'\r') => Err(Failure::BadRequest("empty lines stand where a request should")),
+        // A record that holds a handshake (RFC 8446 section 5.1).
+        Some(0x16) => Err(Failure::TlsToPlain),
         Some(byte) if !byte.is_ascii_alphanumeric() && !b"!#$%&'*+-.^_`|~".contains(byte) => {
             Err(Failure::BadRequest("the request line is malformed"))
         }

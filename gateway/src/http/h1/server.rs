@@ -3,11 +3,13 @@
 use std::{
     future::poll_fn,
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use tls::stream::Stream;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, sync::watch};
 
 use super::{
     body::{Body, Next},
@@ -22,12 +24,20 @@ use crate::{
         limits::{EMPTY_LINES, HEAD, HIGH},
         linger::Linger,
     },
-    net::{connection::Connection, deadline::Deadline, facts::Facts},
+    live::Live,
+    net::{
+        connection::Connection,
+        deadline::Deadline,
+        facts::Facts,
+        listen::Standing,
+        standing::{holds, overdue},
+    },
 };
 
 /// One connection, with the request that is on it.
 pub(crate) struct Server {
     stream: Stream<TcpStream>,
+    standing: watch::Receiver<Standing>,
     /// What is known of it.
     pub(crate) facts: Rc<Facts>,
     /// Reached by whatever waits on this connection.
@@ -56,9 +66,12 @@ pub(crate) enum NoHead {
 }
 
 impl Server {
-    pub(crate) fn new(connection: Connection) -> Self {
+    pub(crate) fn new(connection: Connection, mut standing: watch::Receiver<Standing>) -> Self {
+        // What was said before it came is not news to it.
+        standing.mark_unchanged();
         Self {
             stream: connection.stream,
+            standing,
             facts: connection.facts,
             deadline: Deadline::default(),
             scan: Scan::default(),
@@ -161,6 +174,24 @@ impl Server {
     /// Bytes that the socket has not taken.
     pub(crate) fn unsent(&self) -> usize {
         self.stream.unsent()
+    }
+
+    /// Whether its listener takes no new connections.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.standing.borrow().closing
+    }
+
+    /// Whether it has turned out during this request that it is the last one.
+    pub(crate) fn is_last(&mut self, live: &Live) -> bool {
+        if !self.standing.has_changed().unwrap_or(false) {
+            return false;
+        }
+        self.standing.borrow_and_update().closing || !holds(&live.pin(), &self.facts)
+    }
+
+    /// Becomes ready when it has gone on for too long under a rule that is no more.
+    pub(crate) fn overdue(&self, live: &Arc<Live>, grace: Duration) -> impl Future<Output = ()> + use<> {
+        overdue(Arc::clone(live), Rc::clone(&self.facts), self.standing.clone(), grace)
     }
 
     /// Whether the request was read to its end.

@@ -17,7 +17,9 @@ use super::{
 };
 use crate::{
     http::{
+        failure::SILENT,
         flow::{Broken, Piece, Sink, Source},
+        h1::client::{SPEAKS_TLS, tls_record},
         head::{Head, Length, Upgrade},
         limits::{CLOSE, PING, PONG, STREAMS},
     },
@@ -53,7 +55,12 @@ impl Connection {
             over => over.map(|()| false),
         });
         if !begun.await {
-            return Err("the endpoint does not begin as HTTP/2 does");
+            return Err(match core.stream.input() {
+                [] if connection.facts.tls.is_none() => SILENT,
+                answer if tls_record(answer) => SPEAKS_TLS,
+                answer if answer.starts_with(b"HTTP/1.") => "the endpoint speaks HTTP/1.1, and HTTP/2 was sent to it",
+                _ => "the endpoint does not begin as HTTP/2 does",
+            });
         }
         let (streams, core) = (Rc::new(()), Rc::new(RefCell::new(core)));
         let driver = Driver { core: Rc::clone(&core), streams: Rc::downgrade(&streams), asked: None };
@@ -125,7 +132,7 @@ impl Driver {
                     (self.asked, ping) = (None, Instant::now() + PING);
                 }
                 if self.streams.strong_count() == 0 && core.stream.unsent() == 0 {
-                    core.fail(Code::NO_ERROR);
+                    core.fail(Code::NO_ERROR, "nobody needs it any more");
                     return Poll::Ready(());
                 }
                 let limit = core.limit();

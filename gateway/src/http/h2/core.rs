@@ -35,8 +35,8 @@ pub(super) struct Core {
     forced: usize,
     /// When the last stream ended.
     pub(super) idle_since: Instant,
-    /// GOAWAY with a reason was written: nothing is read any more.
-    failed: bool,
+    /// GOAWAY with a reason was written, this one: nothing is read any more.
+    pub(super) failed: Option<(Code, &'static str)>,
 }
 
 pub(super) type Shared = Rc<RefCell<Core>>;
@@ -57,7 +57,7 @@ impl Core {
             waits: false,
             forced: 0,
             idle_since: now,
-            failed: false,
+            failed: None,
         }
     }
 
@@ -68,8 +68,10 @@ impl Core {
         }
         loop {
             self.parse();
-            if self.failed || self.state.watch.flooded {
-                self.fail(Code::CALM);
+            if let Some(why) = self.state.watch.flooded {
+                self.fail(Code::CALM, why);
+            }
+            if self.failed.is_some() {
                 let _ = self.flush(cx);
                 return Poll::Ready(());
             }
@@ -90,12 +92,12 @@ impl Core {
     /// Takes every whole frame that has come.
     fn parse(&mut self) {
         let mut taken_some = false;
-        while !self.failed {
+        while self.failed.is_none() {
             let (input, out) = self.stream.both();
             if !self.begun {
                 let have = input.len().min(PREFACE.len());
                 if input[..have] != PREFACE[..have] {
-                    return self.fail(Code::PROTOCOL);
+                    return self.fail(Code::PROTOCOL, "the connection does not begin as HTTP/2 does");
                 }
                 self.begun = have == PREFACE.len();
                 if !self.begun {
@@ -106,20 +108,20 @@ impl Core {
             }
             let Some(frame) = Frame::read(input) else { break };
             if frame.length > LONGEST {
-                return self.fail(Code::FRAME_SIZE);
+                return self.fail(Code::FRAME_SIZE, "a frame is longer than 16 KiB");
             }
             let Some(payload) = input.get(HEAD..HEAD + frame.length) else { break };
             let before = out.len();
             match self.state.take(frame, payload, out) {
                 Ok(()) => {}
                 Err(Wrong::Stream(id, code)) => self.state.refuse(id, code, out),
-                Err(Wrong::Connection(code)) => return self.fail(code),
+                Err(Wrong::Connection(code)) => return self.fail(code, code.fault()),
             }
             self.forced += out.len() - before;
             if self.stream.unsent() < HIGH {
                 self.forced = 0;
             } else if self.forced > HIGH {
-                return self.fail(Code::CALM);
+                return self.fail(Code::CALM, "frames ask for answers that are not taken");
             }
             self.stream.consume(HEAD + frame.length);
             taken_some = true;
@@ -144,9 +146,9 @@ impl Core {
     }
 
     /// Says why the connection ends.
-    pub(super) fn fail(&mut self, code: Code) {
-        if !self.failed {
-            self.failed = true;
+    pub(super) fn fail(&mut self, code: Code, why: &'static str) {
+        if self.failed.is_none() {
+            self.failed = Some((code, why));
             let last = if self.state.server { self.state.beyond.unwrap_or(self.state.last) } else { 0 };
             frame::write_go_away(last, code, self.stream.out());
         }

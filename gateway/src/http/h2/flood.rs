@@ -22,14 +22,14 @@ pub(super) struct Watch {
     resets: u32,
     /// When counting those began.
     resets_since: Instant,
-    /// Too much of it.
-    pub(super) flooded: bool,
+    /// Too much of it: of what.
+    pub(super) flooded: Option<&'static str>,
 }
 
 impl Default for Watch {
     fn default() -> Self {
         let now = Instant::now();
-        Self { fruitless: 0, since: now, streams: 0, resets: 0, resets_since: now, flooded: false }
+        Self { fruitless: 0, since: now, streams: 0, resets: 0, resets_since: now, flooded: None }
     }
 }
 
@@ -46,7 +46,9 @@ impl Watch {
         if self.fruitless > FRUITLESS {
             let now = Instant::now();
             // A quiet stream that is kept alive gets there, too, in hours.
-            self.flooded |= now - self.since < WINDOW;
+            if now - self.since < WINDOW {
+                self.flooded = Some("a flood of frames that bring nothing on");
+            }
             (self.since, self.fruitless) = (now, 0);
         }
     }
@@ -63,7 +65,9 @@ impl Watch {
         if self.resets > RESETS {
             let now = Instant::now();
             let fast = now - self.resets_since < WINDOW;
-            self.flooded |= fast && self.resets > self.streams / 2;
+            if fast && self.resets > self.streams / 2 {
+                self.flooded = Some("a flood of streams that are reset");
+            }
             (self.resets_since, self.streams, self.resets) = (now, 0, 0);
         }
     }
@@ -77,18 +81,18 @@ mod tests {
     async fn a_flood_is_fast() {
         let mut watch = Watch::default();
         (0..=FRUITLESS).for_each(|_| watch.fruitless());
-        assert!(watch.flooded);
+        assert!(watch.flooded.is_some());
         let mut watch = Watch::default();
         for _ in 0..=FRUITLESS {
             tokio::time::advance(Duration::from_millis(100)).await;
             watch.fruitless();
         }
-        assert!(!watch.flooded, "kept alive and nothing else");
+        assert!(watch.flooded.is_none(), "kept alive and nothing else");
         for _ in 0..10 * FRUITLESS {
             watch.fruitless();
             watch.fruit();
         }
-        assert!(!watch.flooded, "a download");
+        assert!(watch.flooded.is_none(), "a download");
     }
 
     #[tokio::test(start_paused = true)]
@@ -100,19 +104,19 @@ mod tests {
                 watch.reset();
             }
         }
-        assert!(!watch.flooded, "a third");
+        assert!(watch.flooded.is_none(), "a third");
         let mut watch = Watch::default();
         for _ in 0..10 * RESETS {
             tokio::time::advance(Duration::from_millis(100)).await;
             watch.opened();
             watch.reset();
         }
-        assert!(!watch.flooded, "a front proxy whose users leave");
+        assert!(watch.flooded.is_none(), "a front proxy whose users leave");
         let mut watch = Watch::default();
         (0..=RESETS).for_each(|_| {
             watch.opened();
             watch.reset();
         });
-        assert!(watch.flooded);
+        assert!(watch.flooded.is_some());
     }
 }

@@ -69,6 +69,18 @@ impl Code {
     pub(crate) const CANCEL: Self = Self(8);
     pub(crate) const COMPRESSION: Self = Self(9);
     pub(crate) const CALM: Self = Self(11);
+
+    /// What a peer has done whose connection ends with this code.
+    pub(super) fn fault(self) -> &'static str {
+        match self {
+            Self::FLOW_CONTROL => "more was sent than the windows let, or a window became too large",
+            Self::STREAM_CLOSED => "a frame came for a stream that had ended",
+            Self::FRAME_SIZE => "a frame has not the length of its kind",
+            Self::COMPRESSION => "a block of fields cannot be read (HPACK)",
+            Self::CALM => "a block of fields has more than 64 frames or 120 KiB",
+            _ => "a frame breaks the rules of HTTP/2",
+        }
+    }
 }
 
 /// What a frame breaks.

@@ -6,6 +6,7 @@ use std::{
     pin::pin,
     rc::Rc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use tokio::{sync::watch, time::Instant};
@@ -26,17 +27,38 @@ use crate::{
         limits::{FIRST_REQUEST, HIGH, IDLE, MALFORMED},
         linger::Linger,
     },
-    net::{connection::Connection, deadline::Deadline, facts::Facts},
+    live::Live,
+    net::{connection::Connection, deadline::Deadline, facts::Facts, listen::Standing, standing::holds},
 };
 
-/// Takes streams from a connection until it ends, or until `stop` turns true or its age comes and its streams are answered.
-/// `start` serves one beside the others; it is told what is wrong with a request that is refused.
+/// How long a connection may go on.
+pub(crate) struct Terms<'a> {
+    /// By what is in force here.
+    pub(crate) live: &'a Live,
+    /// It ends in order then.
+    pub(crate) age: Option<Instant>,
+    /// For so long its streams may go on when it may not.
+    pub(crate) drain: Duration,
+}
+
+/// Why a connection was ended that would have gone on.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// A word to search for.
+    pub(crate) reason: &'static str,
+    /// A sentence.
+    pub(crate) why: &'static str,
+}
+
+/// Takes streams from a connection until it ends, or until it has to or its age comes, and its streams are answered. `start`
+/// serves one beside the others; it is told what is wrong with a request that is refused.
 pub(crate) async fn serve(
     connection: Connection,
-    stop: watch::Receiver<bool>,
-    age: Option<Instant>,
+    mut standing: watch::Receiver<Standing>,
+    terms: Terms<'_>,
     start: impl Fn(Stream, Lent, Option<Failure>),
-) {
+) -> Option<Ended> {
+    let Terms { live, age, drain } = terms;
     let core = Core::begin(connection.stream, true);
     let mut driver = Driver {
         start,
@@ -45,21 +67,35 @@ pub(crate) async fn serve(
         opened: Vec::new(),
         malformed: 0,
         leaving: Leaving::Not,
+        cut: None,
         deadline: Deadline::default(),
         age,
     };
-    let mut watched = stop.clone();
-    let mut stopped = pin!(watched.wait_for(|stop| *stop));
+    let facts = Rc::clone(&driver.facts);
+    let holds = || holds(&live.pin(), &facts);
+    let mut stopped = pin!(standing.wait_for(|standing| standing.closing || !holds()));
     poll_fn(|cx| {
         if driver.leaving == Leaving::Not && stopped.as_mut().poll(cx).is_ready() {
-            driver.leave();
+            if holds() { driver.leave() } else { driver.leave_at_once(drain) }
         }
         driver.poll(cx)
     })
     .await;
-    driver.core.borrow_mut().state.die();
+    let failed = {
+        let core = &mut *driver.core.borrow_mut();
+        core.state.die();
+        core.failed
+    };
     let mut linger = Linger::default();
     poll_fn(|cx| linger.poll(&mut driver.core.borrow_mut().stream, cx)).await;
+    failed.map(|(code, why)| {
+        let reason = match code {
+            Code::CALM => "Http2Calm",
+            Code::NO_ERROR => "Outdated",
+            _ => "Http2Protocol",
+        };
+        Ended { reason, why }
+    })
 }
 
 /// How far the connection is on its way out: GOAWAY goes twice (RFC 9113 section 6.8), so that what the client sends before
@@ -82,6 +118,8 @@ struct Driver<F> {
     /// Malformed requests in a row.
     malformed: u32,
     leaving: Leaving,
+    /// When streams that are left are ended.
+    cut: Option<Instant>,
     deadline: Deadline,
     /// When the connection is to end.
     age: Option<Instant>,
@@ -102,7 +140,7 @@ impl<F: Fn(Stream, Lent, Option<Failure>)> Driver<F> {
             self.opened = opened;
             let core = &mut *self.core.borrow_mut();
             if self.malformed > MALFORMED {
-                core.fail(Code::CALM);
+                core.fail(Code::CALM, "more than 32 malformed requests came in a row");
                 return Poll::Ready(());
             }
             if over.is_ready() {
@@ -113,7 +151,7 @@ impl<F: Fn(Stream, Lent, Option<Failure>)> Driver<F> {
                 Leaving::Told(since) if core.state.pong => (Some(since), Why::Told),
                 Leaving::Told(since) => (Some(since + FIRST_REQUEST), Why::Told),
                 Leaving::Going if core.state.live == 0 && core.stream.unsent() == 0 => return Poll::Ready(()),
-                Leaving::Going => (None, Why::Stalled),
+                Leaving::Going => (self.cut, Why::Cut),
                 Leaving::Not => {
                     let idle = (core.state.live == 0).then(|| core.idle_since + IDLE);
                     (idle.into_iter().chain(self.age).min(), Why::Over)
@@ -127,16 +165,21 @@ impl<F: Fn(Stream, Lent, Option<Failure>)> Driver<F> {
             }
             match why {
                 Why::Stalled => {
-                    core.fail(Code::CALM);
+                    core.fail(
+                        Code::CALM,
+                        "the rest of a frame or of a head did not come in time, or nothing was taken",
+                    );
                     return Poll::Ready(());
                 }
                 Why::Over => tell(core, &mut self.leaving),
-                Why::Told => {
-                    self.leaving = Leaving::Going;
-                    let last = core.state.last;
-                    core.state.beyond = Some(last);
-                    frame::write_go_away(last, Code::NO_ERROR, core.stream.out());
+                Why::Cut => {
+                    core.fail(
+                        Code::NO_ERROR,
+                        "its rule was replaced, and its last requests have had the time of a drain",
+                    );
+                    return Poll::Ready(());
                 }
+                Why::Told => go(core, &mut self.leaving),
             }
         }
     }
@@ -144,6 +187,13 @@ impl<F: Fn(Stream, Lent, Option<Failure>)> Driver<F> {
     /// Takes no new streams, as the client will hear; those in flight finish.
     fn leave(&mut self) {
         tell(&mut self.core.borrow_mut(), &mut self.leaving);
+    }
+
+    /// As [`Self::leave`], but what the client has sent and we have not looked at yet is not served either: it may be sent
+    /// again, on a connection that meets the rule of now.
+    fn leave_at_once(&mut self, drain: Duration) {
+        self.cut = Some(Instant::now() + drain);
+        go(&mut self.core.borrow_mut(), &mut self.leaving);
     }
 
     /// Serves one stream beside the others.
@@ -166,6 +216,8 @@ enum Why {
     /// Idle for too long, or too old.
     Over,
     Told,
+    /// The time of a drain has passed.
+    Cut,
 }
 
 fn tell(core: &mut Core, leaving: &mut Leaving) {
@@ -173,6 +225,13 @@ fn tell(core: &mut Core, leaving: &mut Leaving) {
     core.state.pong = false;
     frame::write_go_away((1 << 31) - 1, Code::NO_ERROR, core.stream.out());
     frame::write(kind::PING, 0, 0, frame::PING, core.stream.out());
+}
+
+fn go(core: &mut Core, leaving: &mut Leaving) {
+    *leaving = Leaving::Going;
+    let last = core.state.last;
+    core.state.beyond = Some(last);
+    frame::write_go_away(last, Code::NO_ERROR, core.stream.out());
 }
 
 /// One stream of a client.

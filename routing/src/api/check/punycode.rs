@@ -95,7 +95,18 @@ fn adapt(delta: u32, points: u32, first: bool) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_text_becomes_a_host_or_nothing(text in "\\PC{0,40}") {
+            if let Some(ascii) = ascii_host(&text) {
+                prop_assert!(ascii.is_ascii() && !ascii.contains(' '), "{ascii}");
+            }
+        }
+    }
 
     #[test]
     fn hosts_become_what_registries_list() {

@@ -5,7 +5,7 @@ use serde::de::{DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqA
 use serde_json::{Map, Value};
 
 use super::{DecodeError, Decoder, Trail, TrailStep, nearest};
-use crate::api::check::{Finding, UNKNOWN_FIELD, push_key};
+use crate::api::check::{FIELD_SPELLING, Finding, UNKNOWN_FIELD, push_key};
 use crate::problem::Severity;
 
 /// Items of a list.
@@ -82,6 +82,25 @@ impl<'v, 't> Fields<'v, 't> {
         known(key).or_else(|| if key.contains('_') { known(&camel_case(key)) } else { None })
     }
 
+    /// What is read in protobuf's own spelling as well, an API server with Istio's definitions does not know.
+    fn report_spelling(&self, key: &str, field: &str) {
+        // Istio's definitions have these.
+        const ALSO_KNOWN: [&str; 2] = ["mirror_percent", "jwks_uri"];
+        if !self.object.reading.strict || key == field || ALSO_KNOWN.contains(&key) {
+            return;
+        }
+        let mut path = self.object.trail.render();
+        push_key(&mut path, field);
+        let message =
+            format!("`{key}` is read here, but an API server with Istio's definitions drops it; write `{field}`");
+        self.object.unknown.borrow_mut().push(Finding {
+            field: path,
+            code: FIELD_SPELLING,
+            severity: Severity::Warning,
+            message,
+        });
+    }
+
     fn report(&self, key: &str) {
         if !self.object.reading.strict {
             return;
@@ -109,6 +128,7 @@ impl<'de> MapAccess<'de> for Fields<'de, '_> {
                 self.report(key);
                 continue;
             };
+            self.report_spelling(key, field);
             // In protobuf's JSON form null means unset.
             if value.is_null() {
                 continue;

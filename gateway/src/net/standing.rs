@@ -1,0 +1,78 @@
+//! Whether a connection may go on: its listener may close, and the rule that let it in may give way to another one.
+
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use routing::inbound::MtlsMode;
+use tokio::{sync::watch, time::sleep};
+
+use super::{
+    facts::{Arrival, Facts},
+    listen::{Door, Standing},
+};
+use crate::live::{Installed, Live};
+
+/// A number for what is asked of those who come in through a door.
+pub(crate) fn rules(installed: &Installed, door: Door) -> u64 {
+    match door {
+        Door::Gateway { bind, port } => {
+            installed.listener(bind, port).map_or(0, |(listener, front)| front.digest(listener))
+        }
+        Door::Inbound { .. } => {
+            let mut digest = DefaultHasher::new();
+            if let Some(inbound) = &installed.snapshot.inbound {
+                let strict = |mode| mode == MtlsMode::Strict;
+                strict(inbound.default_mtls).hash(&mut digest);
+                inbound.ports.iter().for_each(|(port, own)| (port, strict(own.mtls)).hash(&mut digest));
+            }
+            installed.inbound_tls.as_ref().map(|own| own.policy).hash(&mut digest);
+            digest.finish()
+        }
+        Door::Outbound => 0,
+    }
+}
+
+/// Whether the rule that let a connection in is still in force. What is stricter now than it was then ends it; so does
+/// another CA, since nobody has asked for its certificates. A new certificate of our own changes nothing.
+pub(crate) fn holds(installed: &Installed, facts: &Facts) -> bool {
+    match facts.arrival {
+        Arrival::Gateway { bind, port } => {
+            // A listener that is gone closes in its own way, and a host that is gone has no routes.
+            let Some((listener, _)) = installed.listener(bind, port) else { return true };
+            match (&listener.tls, &facts.tls) {
+                (None, None) => true,
+                (Some(_), Some(tls)) => {
+                    installed.server(bind, port, &tls.sni).is_none_or(|server| server.policy == tls.policy)
+                }
+                _ => false,
+            }
+        }
+        Arrival::Inbound { port, .. } => {
+            let Some(inbound) = &installed.snapshot.inbound else { return true };
+            match &facts.tls {
+                Some(tls) => installed.inbound_tls.as_ref().is_some_and(|own| own.policy == tls.policy),
+                None => inbound.mtls(port) != MtlsMode::Strict,
+            }
+        }
+        Arrival::Outbound { .. } | Arrival::Upstream => true,
+    }
+}
+
+/// For what has no request to end with. Ready when it has gone on for `grace` since a rule came into force that its
+/// connection would not have met.
+pub(crate) async fn overdue(
+    live: Arc<Live>,
+    facts: Rc<Facts>,
+    mut standing: watch::Receiver<Standing>,
+    grace: Duration,
+) {
+    match standing.wait_for(|_| !holds(&live.pin(), &facts)).await {
+        Ok(_) => sleep(grace).await,
+        // The listener is gone: nobody tells of rules any more.
+        Err(_) => std::future::pending().await,
+    }
+}
