@@ -200,33 +200,6 @@ fn the_executable_knows_every_flag_that_the_chart_gives_it() {
 }
 
 #[test]
-fn a_job_takes_the_status_back_before_anything_is_deleted() {
-    let Some(_) = helm::executable("a_job_takes_the_status_back_before_anything_is_deleted") else { return };
-    let objects = helm::template(GATEWAY, &["--set", "name=edge"]);
-    let job = one(&objects, "Job");
-    assert_eq!(job["metadata"]["annotations"]["helm.sh/hook"], "pre-delete");
-    let template = &job["spec"]["template"];
-    for selector in
-        [&one(&objects, "Service")["spec"]["selector"], &one(&objects, "Deployment")["spec"]["selector"]["matchLabels"]]
-    {
-        assert!(!selects(selector, &template["metadata"]["labels"]), "no request is for it");
-    }
-    let spec = &template["spec"];
-    assert_eq!(spec["serviceAccountName"], pod(&objects)["spec"]["serviceAccountName"], "its rights are the gateway's");
-    let container = &spec["containers"][0];
-    assert_eq!(container["args"], json!(["status", "withdraw"]));
-    assert_eq!(container["image"], self::container(&objects)["image"]);
-    assert_eq!(container["securityContext"], self::container(&objects)["securityContext"]);
-    let environment = container["env"].as_array().expect("an environment");
-    assert!(environment.contains(&json!({"name": "WORKLOAD_NAME", "value": "edge"})), "{environment:?}");
-    let help = binary::run(&["help", "status", "withdraw"]);
-    assert!(help.status.success(), "the executable knows the command");
-    for switched_off in ["status.withdraw=false", "status.enabled=false"] {
-        assert!(!kinds(&helm::template(GATEWAY, &["--set", switched_off])).contains(&"Job"), "{switched_off}");
-    }
-}
-
-#[test]
 fn the_programs_of_a_config_map_are_mounted_to_be_run() {
     let Some(_) = helm::executable("the_programs_of_a_config_map_are_mounted_to_be_run") else { return };
     let objects = helm::template(GATEWAY, &["--set", "acme.hooks=dns-hooks"]);

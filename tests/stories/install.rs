@@ -4,7 +4,7 @@ use std::{env, fs, path::Path};
 
 use harness::{
     apiserver::{ADMIN, ApiServer},
-    binary::repository,
+    binary::{self, repository},
     eventually::eventually,
     helm, kubectl,
     mesh::{HOST, Mesh},
@@ -118,5 +118,35 @@ async fn a_gateway_needs_every_resource_that_the_chart_lets_it_read() {
             mesh.refusals().iter().any(|refusal| resource.as_str().is_some_and(|name| refusal.contains(name)))
         })
         .await;
+    }
+}
+
+#[test]
+fn a_job_takes_the_status_back_before_anything_is_deleted() {
+    let Some(_) = helm::executable("a_job_takes_the_status_back_before_anything_is_deleted") else { return };
+    let rendered = |args: &[&str]| helm::template("sluice-gateway", args);
+    let of = |objects: &[Value], kind: &str| objects.iter().find(|it| it["kind"] == kind).cloned();
+    let objects = rendered(&["--set", "name=edge"]);
+    let [job, service, gateway] =
+        ["Job", "Service", "Deployment"].map(|kind| of(&objects, kind).unwrap_or_else(|| panic!("a {kind}")));
+    assert_eq!(job["metadata"]["annotations"]["helm.sh/hook"], "pre-delete");
+    let template = &job["spec"]["template"];
+    for selector in [&service["spec"]["selector"], &gateway["spec"]["selector"]["matchLabels"]] {
+        let mut labels = selector.as_object().expect("labels").iter();
+        assert!(
+            labels.any(|(key, value)| template["metadata"]["labels"].get(key) != Some(value)),
+            "no request is for it"
+        );
+    }
+    let (spec, pod) = (&template["spec"], &gateway["spec"]["template"]["spec"]);
+    assert_eq!(spec["serviceAccountName"], pod["serviceAccountName"], "its rights are the gateway's");
+    let (container, own) = (&spec["containers"][0], &pod["containers"][0]);
+    assert_eq!(container["args"], json!(["status", "withdraw"]));
+    assert_eq!((&container["image"], &container["securityContext"]), (&own["image"], &own["securityContext"]));
+    let environment = container["env"].as_array().expect("an environment");
+    assert!(environment.contains(&json!({"name": "WORKLOAD_NAME", "value": "edge"})), "{environment:?}");
+    assert!(binary::run(&["help", "status", "withdraw"]).status.success(), "the executable knows the command");
+    for off in ["status.withdraw=false", "status.enabled=false"] {
+        assert_eq!(of(&rendered(&["--set", off]), "Job"), None, "{off}");
     }
 }
