@@ -10,6 +10,8 @@ use clap::{
 use crate::settings::{self, AccessLogFormat, Settings, SourceSettings};
 
 pub(crate) mod certs;
+mod given;
+mod resolve;
 #[cfg(test)]
 mod tests;
 
@@ -83,12 +85,12 @@ fn check(verb: Verb) -> Result<Command, String> {
     match verb {
         Verb::Gateway(flags) => Settings::gateway(flags).map(|it| Command::Gateway(Box::new(it))),
         Verb::Sidecar(flags) => Settings::sidecar(flags).map(|it| Command::Sidecar(Box::new(it))),
-        Verb::Check(flags) => settings::existing("PATH", &flags.paths).map(|()| Command::Check(flags)),
+        Verb::Check(flags) => given::existing("PATH", &flags.paths).map(|()| Command::Check(flags)),
         Verb::Describe(flags) => SourceSettings::new(flags.source.clone()).map(|it| Command::Describe(flags, it)),
-        Verb::Demo(flags) => settings::existing_folder("DIR", &flags.directory).map(|()| Command::Demo(flags)),
+        Verb::Demo(flags) => given::existing_folder("DIR", &flags.directory).map(|()| Command::Demo(flags)),
         Verb::Crds => Ok(Command::Crds),
         Verb::Status(flags) => {
-            settings::existing("--kubeconfig", flags.kubeconfig.as_slice()).map(|()| Command::Status(flags))
+            given::existing("--kubeconfig", flags.kubeconfig.as_slice()).map(|()| Command::Status(flags))
         }
         Verb::Certs(flags) => flags.check().map(Command::Certs),
         Verb::Echo(flags) => Ok(Command::Echo(flags)),

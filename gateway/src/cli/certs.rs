@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::given;
 use crate::settings::{self, KubernetesSettings};
 
 /// `sluice certs`.
@@ -134,22 +135,22 @@ impl CertsFlags {
 
 impl PlaceFlags {
     fn check(self, admin: Vec<settings::Address>) -> Result<Place, String> {
-        settings::existing("--kubeconfig", self.kubeconfig.as_slice())?;
+        given::existing("--kubeconfig", self.kubeconfig.as_slice())?;
         if self.kubernetes {
             let (kubeconfig, context) = (self.kubeconfig, self.context);
             let settings = KubernetesSettings { kubeconfig, context, ..KubernetesSettings::default() };
             return Ok(Place::Kubernetes(settings, self.namespace));
         }
-        settings::only_with_kubernetes("--kubeconfig", self.kubeconfig.is_some())?;
-        settings::only_with_kubernetes("--context", self.context.is_some())?;
+        given::only_with_kubernetes("--kubeconfig", self.kubeconfig.is_some())?;
+        given::only_with_kubernetes("--context", self.context.is_some())?;
         if let Some(folder) = self.state_dir {
-            settings::existing_folder("--state-dir", &folder)?;
+            given::existing_folder("--state-dir", &folder)?;
             return Ok(Place::Folder(folder, self.namespace));
         }
         if self.config.is_empty() {
             return Ok(Place::Admin(admin));
         }
-        settings::existing("--config", &self.config)?;
+        given::existing("--config", &self.config)?;
         let folder = settings::state::default_folder(&self.namespace, &self.name, &self.config)
             .ok_or("no home folder is known; name the gateway's state folder with --state-dir")?;
         Ok(Place::Folder(folder, self.namespace))
