@@ -226,6 +226,9 @@ impl Control {
         {
             problems.extend(selectors::left_out(&self.resources, &proxy.labels));
         }
+        if proxy.is_gateway() && self.settings.labels.is_none() && proxy.labels != self.compiled.0.labels {
+            info!(labels = %selectors::text(&proxy.labels), "Gateways that select these labels are served; --labels sets others");
+        }
         self.compiled = (proxy, problems);
         if self.digest == Some(digest) && !trust_changed {
             self.shared.telemetry.metrics().reload(Reload::Unchanged);
@@ -334,7 +337,9 @@ impl Control {
 
     fn complain(&mut self, complaints: Vec<Complaint>) {
         let known: HashSet<&Complaint> = self.complaints.iter().collect();
-        let new: Vec<&Complaint> = complaints.iter().filter(|complaint| !known.contains(complaint)).collect();
+        let mut told = HashSet::new();
+        let new: Vec<&Complaint> =
+            complaints.iter().filter(|complaint| !known.contains(complaint) && told.insert(*complaint)).collect();
         for complaint in new.iter().take(MOST_COMPLAINTS) {
             warn!(subject = %complaint.subject, "{}", complaint.message);
         }

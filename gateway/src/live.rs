@@ -108,8 +108,7 @@ impl Installed {
     pub(crate) fn server(&self, bind: Option<IpAddr>, port: u16, sni: &str) -> Option<&Termination> {
         let (listener, front) = self.listener(bind, port)?;
         let tls = listener.tls.as_ref()?;
-        let only = (sni.is_empty() && front.servers.len() == 1).then_some(0);
-        let chosen = tls.by_sni.get(sni).copied().or(only)?;
+        let chosen = tls.by_sni.get(sni).copied().or_else(|| tls.only().filter(|_| sni.is_empty()))?;
         front.servers.get(chosen)
     }
 

@@ -64,7 +64,7 @@ pub(crate) fn left_out(resources: &Resources, labels: &Labels) -> Vec<Problem> {
     told
 }
 
-fn text(labels: &Labels) -> String {
+pub(crate) fn text(labels: &Labels) -> String {
     let pairs: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
     pairs.join(",")
 }

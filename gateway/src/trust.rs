@@ -144,7 +144,9 @@ impl Trust {
                 Termination { tls: Ok(server), policy }
             }
             Err(why) => {
-                let kept = self.last_good.get(name).filter(|good| good.client == settings.client);
+                // Another CA is another rule, wherever it is written; one that cannot be read is not known to be another.
+                let same = |good: &Good| good.policy == policy || policy == ClientPolicy::UNMET;
+                let kept = self.last_good.get(name).filter(|good| good.client == settings.client && same(good));
                 if let Some(Good { policy, server, secret, .. }) = kept {
                     let (policy, server, secret) = (*policy, server.clone(), secret.clone());
                     self.serves(name, hosts, (&server, &secret), Some(&why));
@@ -346,8 +348,7 @@ impl Trust {
                 let client = self.client(settings, h2);
                 match &client {
                     Err(why) => self.complain(&cluster.name, &format!("{why}; requests to it are answered with 503")),
-                    // Secrets are told of in `source/audit.rs`.
-                    Ok((client, _)) if matches!(settings.roots, ClientRoots::Given(RootsSource::File(_))) => {
+                    Ok((client, _)) if in_files(settings) => {
                         client.remarks().iter().for_each(|remark| self.complain(&cluster.name, remark));
                     }
                     Ok(_) => {}
@@ -424,6 +425,12 @@ impl Trust {
     fn complain(&mut self, subject: &str, message: &str) {
         self.round.complaints.push(Complaint { subject: subject.to_owned(), message: message.to_owned() });
     }
+}
+
+/// Whether what is odd about a client's certificates is told here; Secrets are told of in `source/audit.rs`.
+fn in_files(settings: &upstream::ClientTls) -> bool {
+    matches!(settings.roots, ClientRoots::Given(RootsSource::File(_)))
+        || matches!(settings.certificate, ClientCertificate::Given(CertificateSource::Files { .. }))
 }
 
 fn uses_identity(settings: &upstream::ClientTls) -> bool {

@@ -185,10 +185,27 @@ pub struct Rejection {
     pub object: ObjectRef,
     /// Hosts that it would have had, as written.
     pub hosts: Vec<String>,
+    /// Of a Gateway: the TLS servers that it would have had.
+    pub servers: Vec<RejectedServer>,
     /// Where its first error is; `None` when it did not come from a file.
     pub place: Option<Place>,
     /// It is a template or a patch, which is not read, and nothing is wrong with it.
     pub skipped: bool,
+}
+
+/// A TLS server of a Gateway that gave no object, as far as it could be read.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RejectedServer {
+    /// The Gateway's selector; empty selects every proxy.
+    pub selector: BTreeMap<String, String>,
+    /// `bind`.
+    pub bind: Option<String>,
+    /// `port.number`.
+    pub port: u16,
+    /// `port.name`.
+    pub port_name: String,
+    /// `hosts`, as written.
+    pub hosts: Vec<String>,
 }
 
 /// All objects, by kind.
@@ -271,6 +288,15 @@ impl Resources {
             AnyObject::Pod(object) => self.pods.push(object),
             AnyObject::Deployment(object) => self.deployments.push(object),
         }
+    }
+
+    /// With what was rejected: servers that are not there still keep their hosts from others.
+    fn without(mut self, rejected: BTreeMap<ObjectRef, Rejection>) -> Self {
+        let servers = rejected.iter().flat_map(|(object, it)| it.servers.iter().map(move |server| (object, server)));
+        for server in servers {
+            self.digest = self.digest.wrapping_add(digest::of_kubernetes("Gateway", &server));
+        }
+        Self { rejected, ..self }
     }
 
     /// The same for the same content, whatever the files it is spread over and their order.

@@ -61,6 +61,17 @@ pub struct TlsServers {
     pub by_sni: crate::host::HostMap<usize>,
 }
 
+impl TlsServers {
+    /// The server for those who name no host: there is no choice when only one is opened.
+    pub fn only(&self) -> Option<usize> {
+        let mut opened = self.servers.iter().enumerate().filter(|(_, server)| !server.is_rejected());
+        match (opened.next(), opened.next()) {
+            (Some((index, _)), None) => Some(index),
+            _ => None,
+        }
+    }
+}
+
 /// One `Gateway.servers[]` entry that terminates TLS.
 #[derive(Debug)]
 pub struct TlsServer {
@@ -68,6 +79,13 @@ pub struct TlsServer {
     pub name: Arc<str>,
     /// What to present and what to demand.
     pub settings: ServerTls,
+}
+
+impl TlsServer {
+    /// Whether it is not opened: it only keeps its hosts from others.
+    pub fn is_rejected(&self) -> bool {
+        self.settings.certificate == CertificateSource::Rejected
+    }
 }
 
 /// Istio `ServerTLSSettings`, with its Secrets looked up.

@@ -24,10 +24,33 @@ pub(crate) struct Anchors {
     given: Vec<CertificateDer<'static>>,
     /// Those that may issue others, by what is in their subject.
     issuers: HashMap<Box<[u8]>, Vec<usize>>,
-    /// When the first of those ends that somebody has chosen, and whether one of them limits chains or purposes.
-    limits: Option<(UnixTime, bool)>,
+    /// Of those that somebody has chosen.
+    limits: Option<Limits>,
     /// What an operator should know of them, a sentence each.
     pub(crate) remarks: Vec<String>,
+}
+
+/// What of some CAs may forbid what they have issued.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// When the last of them begins.
+    begin: UnixTime,
+    /// When the first of them ends.
+    end: UnixTime,
+    /// One of them limits chains or purposes.
+    limited: bool,
+}
+
+impl Limits {
+    fn of(issuer: &X509Certificate<'_>) -> Self {
+        let (begin, end) = (direct::begin(issuer), direct::end(issuer));
+        Self { begin, end, limited: direct::is_limited(issuer) }
+    }
+
+    fn and(self, other: Self) -> Self {
+        let (begin, end) = (self.begin.max(other.begin), self.end.min(other.end));
+        Self { begin, end, limited: self.limited || other.limited }
+    }
 }
 
 impl Anchors {
@@ -60,8 +83,8 @@ impl Anchors {
                     }
                     let subject = content_of(parsed.subject().as_raw()).unwrap_or_default();
                     issuers.entry(subject.into()).or_default().push(given.len());
-                    let (end, limited) = limits.unwrap_or((direct::end(&parsed), false));
-                    limits = Some((end.min(direct::end(&parsed)), limited || direct::is_limited(&parsed)));
+                    let own = Limits::of(&parsed);
+                    limits = Some(limits.map_or(own, |all: Limits| all.and(own)));
                 }
                 Err(why) => remarks.push(format!("{} {why}; it is trusted itself, and nothing it issued is", named())),
             }
@@ -79,9 +102,9 @@ impl Anchors {
         Ok(Self { limits: None, ..Self::new(bundle)? })
     }
 
-    /// Whether one of them may have ended or limits what it may issue.
+    /// Whether one of them has ended, has not begun, or limits what it may issue.
     pub(crate) fn are_limited(&self, now: UnixTime) -> bool {
-        self.limits.is_some_and(|(end, limited)| limited || now > end)
+        self.limits.is_some_and(|all| all.limited || now < all.begin || now > all.end)
     }
 
     /// Whether this very certificate is trusted.
@@ -95,14 +118,19 @@ impl Anchors {
         found.filter_map(|index| X509Certificate::from_der(self.given.get(*index)?).ok().map(|(_, parsed)| parsed))
     }
 
-    /// The subjects of all, which help a client with several certificates to choose.
-    pub(crate) fn subjects(&self) -> Vec<DistinguishedName> {
+    /// The subjects of all, which help a client with several certificates to choose; none when they are too long for the
+    /// 64 KiB that a CertificateRequest has for them (RFC 8446 section 4.2.4).
+    pub(crate) fn hints(&self) -> Vec<DistinguishedName> {
         let parsed = self.given.iter().filter_map(|given| X509Certificate::from_der(given).ok());
         let subjects = parsed.filter_map(|(_, parsed)| content_of(parsed.subject().as_raw()).map(<[u8]>::to_vec));
-        subjects.map(|subject| DistinguishedName::in_sequence(&subject)).collect()
+        let hints: Vec<_> = subjects.map(|subject| DistinguishedName::in_sequence(&subject)).collect();
+        let bytes: usize = hints.iter().map(|hint| hint.as_ref().len() + 2).sum();
+        if bytes > LONGEST_HINTS { Vec::new() } else { hints }
     }
 }
 
+/// Bytes of names in a CertificateRequest; more than a full record would make every handshake slow.
+const LONGEST_HINTS: usize = 16 * 1024;
 const UNREADABLE: &str = "is of a form that cannot issue";
 const VERSION_1: &str = "is of X.509 version 1: it cannot say that it is a CA, for what its certificates may be used, nor how \
                          long a chain may be; make one of version 3 (`openssl req -x509` does)";

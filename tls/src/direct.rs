@@ -246,6 +246,11 @@ pub(crate) fn is_limited(issuer: &X509Certificate<'_>) -> bool {
     length || !matches!(issuer.extended_key_usage(), Ok(None))
 }
 
+/// When a certificate begins.
+pub(crate) fn begin(parsed: &X509Certificate<'_>) -> UnixTime {
+    at(parsed.validity().not_before.timestamp())
+}
+
 /// When a certificate ends.
 pub(crate) fn end(parsed: &X509Certificate<'_>) -> UnixTime {
     at(parsed.validity().not_after.timestamp())

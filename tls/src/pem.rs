@@ -153,11 +153,21 @@ fn is_key(label: &str) -> bool {
 /// All certificate revocation lists of a file.
 pub(crate) fn revocation_lists(text: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, Error> {
     if let Some(parts) = block::der(text) {
+        if !parts.rest.is_empty() {
+            return Err(Error::BadPem("behind the certificate revocation list there are bytes that are none".into()));
+        }
         return Ok(parts.values.iter().map(|der| CertificateRevocationListDer::from(der.to_vec())).collect());
     }
     let blocks = block::blocks(text).map_err(Error::BadPem)?;
-    let lists = blocks.iter().filter(|block| block.label == "X509 CRL");
-    let lists: Vec<_> = lists
+    // A list that is passed over would let those pass whom it revokes.
+    if let Some(other) = blocks.iter().find(|block| block.label != "X509 CRL") {
+        let what = other.describe();
+        return Err(Error::BadPem(
+            format!("{what} stands where certificate revocation lists are expected (X509 CRL)").into(),
+        ));
+    }
+    let lists: Vec<_> = blocks
+        .iter()
         .map(|block| block.der.clone().map(CertificateRevocationListDer::from).map_err(|why| Error::BadPem(why.into())))
         .collect::<Result<_, _>>()?;
     if lists.is_empty() {

@@ -316,7 +316,12 @@ fn client_verifier(
     let anchors = Arc::new(Anchors::new(pem::bundle(roots_pem)?)?);
     remarks.extend(anchors.remarks.iter().map(|text| Remark { part: Part::Roots, text: text.clone() }));
     let lists = crl.as_deref().map(pem::revocation_lists).transpose()?.unwrap_or_default();
-    let hints = anchors.subjects();
+    let hints = anchors.hints();
+    if hints.is_empty() {
+        let text = "the CA certificates have more names than a handshake should carry, so clients are told none of them: one \
+                    with several certificates has to know which to show";
+        remarks.push(Remark { part: Part::Roots, text: text.to_owned() });
+    }
     let clients = Clients { trust_domains: None, sans: sans.clone() };
     Ok(Arc::new(ClientVerifier { mandatory, hints, ..verifier(anchors, lists, clients)? }))
 }

@@ -2,7 +2,10 @@
 
 use std::borrow::Cow;
 
-use routing::host::{bare, strip_port};
+use routing::{
+    host::{bare, strip_port},
+    snapshot::{TlsServer, TlsServers},
+};
 
 use crate::{live::Installed, net::facts::Arrival};
 
@@ -17,7 +20,10 @@ pub(super) fn authority<'a>(installed: &Installed, arrival: Arrival, sent: &'a s
     if named != Some(seen(port)) {
         return sent.into();
     }
-    let serves = |tls: &routing::snapshot::TlsServers| tls.by_sni.get(bare(sent)).is_some();
+    let serves = |tls: &TlsServers| {
+        let server = tls.by_sni.get(bare(sent));
+        server.is_some_and(|index| !tls.servers.get(*index).is_some_and(TlsServer::is_rejected))
+    };
     let of_bind = installed.snapshot.listeners.iter().filter(|it| it.bind == bind);
     let secure = of_bind.filter(|it| it.tls.as_ref().is_some_and(serves)).map(|it| it.port);
     match secure.min_by_key(|port| (*port != 443, *port)).map(seen) {

@@ -130,10 +130,12 @@ pub(super) async fn read_wanted(client: &Client, namespace: &str, wanted: BTreeS
     let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource(Kind::Secret, 0));
     // All of them together, since whatever else has changed waits for it.
     let end = Instant::now() + READ;
+    // Pages may take half of it, so that every round gets on also where they are slow.
+    let end_of_pages = Instant::now() + READ / 2;
     let mut unread: BTreeMap<String, String> = unread.into_iter().collect();
     for of_type in TYPES {
         if unread.len() >= MANY && unread.len() * MOSTLY >= objects.secrets().versions.len() {
-            changed |= read_pages(&api, of_type, &mut unread, objects, end).await;
+            changed |= read_pages(&api, of_type, &mut unread, objects, end_of_pages).await;
         }
     }
     let mut answers = stream::iter(unread)

@@ -127,7 +127,8 @@ impl FileSource {
 
     /// One file, parsed only when its content is not the known one. There is `room` for so many bytes.
     fn read(&mut self, path: &Path, known: Option<Known>, room: &mut u64) -> io::Result<Parsed> {
-        if std::fs::metadata(path)?.len() > *room {
+        let size = std::fs::metadata(path)?.len();
+        if size <= LARGEST && size > *room {
             return Err(io::Error::other("the files before it hold 256 MiB together, and more is not read"));
         }
         let bytes = bounded::read(path, LARGEST)?;
@@ -162,7 +163,11 @@ fn leave_patches_out(files: &mut [(String, Parsed)]) {
     };
     let mut patches = BTreeMap::new();
     for (file, _) in files.iter().filter(|(file, _)| is_kustomization(file)) {
-        let Ok(text) = std::fs::read_to_string(file) else { continue };
+        let Ok(text) =
+            bounded::read(Path::new(file), LARGEST).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        else {
+            continue;
+        };
         let folder = Path::new(file).parent().unwrap_or(Path::new(""));
         patches.extend(patch_files(&text).into_iter().map(|patch| (beside(folder, &patch), file.clone())));
     }

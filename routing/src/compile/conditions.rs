@@ -20,6 +20,8 @@ pub(super) struct Refused {
     pub(super) field: String,
     pub(super) code: &'static str,
     pub(super) message: String,
+    /// Nothing behind it may be followed either: what it was meant to keep from there is not known.
+    pub(super) closes: bool,
 }
 
 /// The conditions of one match entry that look at requests.
@@ -63,7 +65,7 @@ fn header(known: &Expressions, name: &str, given: &StringMatch, inverted: bool) 
     let place = || format!("{}[{name}]", if inverted { "withoutHeaders" } else { "headers" });
     if name.starts_with("@request.auth.") {
         let message = "matching on JWT claims is not supported yet; no request fulfils this match entry";
-        return Err(Refused { field: place(), code: UNSUPPORTED, message: message.to_owned() });
+        return Err(Refused { field: place(), code: UNSUPPORTED, message: message.to_owned(), closes: false });
     }
     let field = match name {
         ":method" => HeaderField::Method,
@@ -75,6 +77,7 @@ fn header(known: &Expressions, name: &str, given: &StringMatch, inverted: bool) 
             field: place(),
             code: BAD_VALUE,
             message: format!("`{name}` is no header name; no request fulfils this match entry"),
+            closes: false,
         })?),
     };
     Ok(HeaderCondition { field, pattern: pattern(known, given, &place())?, inverted })
@@ -94,6 +97,7 @@ fn regex(known: &Expressions, expression: &str, field: &str) -> Result<Expressio
     known.whole(expression).map_err(|fault| Refused {
         field: format!("{field}.regex"),
         code: BAD_VALUE,
-        message: format!("{fault}; no request fulfils this match entry"),
+        message: format!("{fault}; requests that would come to this match entry or behind it get 503"),
+        closes: true,
     })
 }

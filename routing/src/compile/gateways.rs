@@ -13,7 +13,7 @@ use crate::{
         gateway::{Server, ServerTlsMode},
     },
     host::HostPattern,
-    problem::Severity,
+    problem::{ObjectRef, Severity},
     resources::Object,
     snapshot::ServerTls,
 };
@@ -94,27 +94,48 @@ pub(super) fn select<'a>(context: &Context<'a>) -> Vec<ServedPort<'a>> {
         }
     }
     for (order, gateway, server) in rejected {
-        shut(&mut ports, order, gateway, server);
+        let Some(named) = &server.port else { continue };
+        if matches!(named.protocol, Some(Protocol::Https | Protocol::Tls)) {
+            let name = format!("{}/{}/{}", gateway.namespace(), gateway.name(), named.name);
+            shut(
+                &mut ports,
+                &Shut { order, name, bind: server.bind.as_deref(), port: named.number, hosts: &server.hosts },
+            );
+        }
+    }
+    for rejection in context.resources.rejected().values() {
+        let ObjectRef { namespace, name, .. } = &rejection.object;
+        for server in rejection.servers.iter().filter(|server| context.proxy.selected_by(&server.selector)) {
+            let name = format!("{namespace}/{name}/{}", server.port_name);
+            // Nobody knows how old it is, so what another server has by its name stays with that one.
+            let (order, bind) = (usize::MAX, server.bind.as_deref());
+            shut(&mut ports, &Shut { order, name, bind, port: server.port, hosts: &server.hosts });
+        }
     }
     ports.retain(|port| !port.servers.is_empty());
     ports
 }
 
+/// A TLS server that is not opened.
+struct Shut<'s> {
+    order: usize,
+    name: String,
+    bind: Option<&'s str>,
+    port: u16,
+    hosts: &'s [String],
+}
+
 /// Keeps what a TLS server that is not opened wanted to have, as far as no older one has exactly that.
-fn shut(ports: &mut [ServedPort<'_>], order: usize, gateway: &Object<Gateway>, server: &Server) {
-    let (Some(named), Ok(bind)) = (&server.port, server.bind.as_deref().map(str::parse::<IpAddr>).transpose()) else {
-        return;
-    };
-    let terminates = matches!(named.protocol, Some(Protocol::Https | Protocol::Tls));
-    let mut same = ports.iter_mut().filter(|port| port.tls && port.bind == bind && port.number == named.number);
-    let Some(port) = same.next().filter(|_| terminates) else { return };
-    let name = format!("{}/{}/{}", gateway.namespace(), gateway.name(), named.name);
-    for host in &server.hosts {
+fn shut(ports: &mut [ServedPort<'_>], server: &Shut<'_>) {
+    let Ok(bind) = server.bind.map(str::parse::<IpAddr>).transpose() else { return };
+    let mut same = ports.iter_mut().filter(|port| port.tls && port.bind == bind && port.number == server.port);
+    let Some(port) = same.next() else { return };
+    for host in server.hosts {
         let host = host.split_once('/').map_or(host.as_str(), |(_, host)| host);
         if let Ok(pattern) = host.parse::<HostPattern>()
-            && port.taken.get(&pattern).is_none_or(|taken| taken.order > order)
+            && port.taken.get(&pattern).is_none_or(|taken| taken.order > server.order)
         {
-            port.shut.push((pattern, name.clone()));
+            port.shut.push((pattern, server.name.clone()));
         }
     }
 }

@@ -64,7 +64,14 @@ pub(super) fn compile<'a>(context: &Context<'a>, bound: &Bound<'a>, binding: &Bi
                         return routes;
                     }
                 }
-                Err(refused) => refuse(context, &entry, number, refused),
+                Err(refused) => {
+                    let closes = refused.closes;
+                    refuse(context, &entry, number, refused);
+                    if closes {
+                        routes.push(Route { when: RouteMatch::default(), rule: closed(&source) });
+                        return routes;
+                    }
+                }
             }
         }
     }
@@ -102,6 +109,21 @@ fn rule(context: &Context<'_>, entry: &Entry<'_, '_>, when: Option<&HttpMatch>, 
         rewrite: route.rewrite.as_ref().and_then(|rewrite| compile_rewrite(context, entry, rewrite, when)),
         request_headers: ops(headers.and_then(|headers| headers.request.as_ref()), "request"),
         response_headers: ops(headers.and_then(|headers| headers.response.as_ref()), "response"),
+    })
+}
+
+/// In place of a match that cannot be looked at and of all that follows it: what it should have kept from there is not known.
+fn closed(source: &Arc<str>) -> Arc<Rule> {
+    let body = "the regular expressions of this configuration are too large, and one that decides here is not read\n";
+    Arc::new(Rule {
+        name: "closed".into(),
+        source: source.clone(),
+        action: Action::Direct(DirectResponse { status: 503, body: body.as_bytes().into() }),
+        timeout: None,
+        retries: Retries::default(),
+        rewrite: None,
+        request_headers: HeaderOps::default(),
+        response_headers: HeaderOps::default(),
     })
 }
 

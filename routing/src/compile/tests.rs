@@ -161,3 +161,40 @@ fn a_certificate_is_ordered_with_keys_that_nobody_prints() {
     let text = format!("{:?}", compiled.snapshot.ordered);
     assert!(!text.contains("[1, 2, 3]") && !text.contains("[4, 5, 6]"), "{text}");
 }
+
+/// Of a Gateway that is not there at all: who writes `newField` must not find the hosts of its servers served by the wildcard
+/// of another one, which asks for no client certificate.
+#[test]
+fn a_rejected_gateway_keeps_its_hosts_from_wildcards_but_not_from_who_names_them() {
+    let gateway = |name: &str, selector: &str, server: &str| {
+        format!(
+            "---\napiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: {name}, namespace: istio-system}}\n\
+             spec: {{selector: {{istio: {selector}}}, servers: [{server}]}}\n"
+        )
+    };
+    let port = "port: {number: 443, name: https, protocol: HTTPS}";
+    let wide = gateway(
+        "wide",
+        "ingressgateway",
+        &format!("{{{port}, hosts: ['*.example.com', both.example.com], tls: {{mode: SIMPLE, credentialName: a}}}}"),
+    );
+    let hosts = "hosts: [admin.example.com, both.example.com]";
+    let admin = |field: &str| {
+        let server = format!("{{{port}, {hosts}, tls: {{mode: MUTUAL, credentialName: a}}{field}}}");
+        gateway("admin", "ingressgateway", &server)
+    };
+    let others = gateway("others", "egressgateway", &format!("{{{port}, hosts: [other.example.com], newField: 1}}"));
+    let secret = "---\n{apiVersion: v1, kind: Secret, metadata: {name: a, namespace: istio-system}, \
+                  stringData: {cert: chain, key: key, cacert: ca}}\n";
+
+    let broken = read(&[wide.as_str(), &admin(", newField: 1"), &others, secret].concat());
+    let alone = read(&[wide.as_str(), &others, secret].concat());
+    assert_ne!(broken.digest(), alone.digest(), "it is another configuration");
+    let compiled = compile(&broken, &Proxy::default());
+    let tls = compiled.snapshot.listeners[0].tls.as_ref().unwrap();
+    let server = |host: &str| &tls.servers[*tls.by_sni.get(host).unwrap()];
+    assert!(server("admin.example.com").is_rejected());
+    assert!(!server("both.example.com").is_rejected(), "another Gateway names it");
+    assert!(!server("other.example.com").is_rejected(), "for other proxies");
+    assert_eq!(tls.only(), tls.by_sni.get("any.example.com").copied());
+}

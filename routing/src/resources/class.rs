@@ -120,7 +120,8 @@ impl Class {
         if let Some(known) = foreign::find(group, kind) {
             return Self::Foreign(known);
         }
-        if let Some(item) = kind.strip_suffix("List") {
+        // A list of lists is none.
+        if let Some(item) = kind.strip_suffix("List").filter(|item| !item.ends_with("List")) {
             match Self::of(api_version, item) {
                 Self::Foreign(other) if other.is_unknown() => {}
                 Self::Misspelt(item) if item.field == "kind" => return Self::List(Some(item.kind.to_owned())),
@@ -194,4 +195,18 @@ fn is_anothers(group: &str, kind: &str) -> bool {
     let ours = ["istio", "sluice"].iter().any(|part| lower.contains(part));
     let kubernetes = !lower.contains('.') || lower.ends_with(".k8s.io");
     !ISTIO_ONLY.contains(&kind) && !ours && !kubernetes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_lists_of_lists_is_no_kind() {
+        assert!(
+            matches!(Class::of("networking.istio.io/v1", "GatewayList"), Class::List(Some(item)) if item == "Gateway")
+        );
+        let deep = format!("Gateway{}", "List".repeat(100_000));
+        assert!(!matches!(Class::of("networking.istio.io/v1", &deep), Class::List(_) | Class::Ours(_)));
+    }
 }

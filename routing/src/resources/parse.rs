@@ -1,6 +1,6 @@
 //! One file: its documents, its objects, and everything that is wrong with them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hash;
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::foreign::Foreign;
 use super::source::forget_places;
 use super::template::{self, Skip};
 use super::yaml::{self, Fault};
-use super::{AnyObject, Object, Rejection, Source, digest, position};
+use super::{AnyObject, Object, RejectedServer, Rejection, Source, digest, position};
 use crate::api::check::{BAD_VALUE, Finding, Findings, MISSING_FIELD, UNKNOWN_FIELD};
 use crate::api::decode::{Reading, decode};
 use crate::api::{
@@ -153,7 +153,7 @@ impl Reader {
             place: place.clone(),
             message,
         });
-        self.lose(Rejection { object, hosts: Vec::new(), place, skipped: false });
+        self.lose(Rejection { object, hosts: Vec::new(), servers: Vec::new(), place, skipped: false });
     }
 
     fn object(&mut self, object: &Value, source: &Source) {
@@ -255,10 +255,13 @@ impl Reader {
     fn skip_at(&mut self, object: ObjectRef, place: Option<Place>, skip: Skip) {
         let Skip { field, message } = skip;
         let object = if template::is_plain(&object) { object } else { ObjectRef::default() };
-        let (code, severity) = (SKIPPED, Severity::Info);
+        // Without one of these, more may be open than was meant.
+        let closes = ["Gateway", "PeerAuthentication", "AuthorizationPolicy", "RequestAuthentication"];
+        let severity = if closes.contains(&object.kind.as_str()) { Severity::Warning } else { Severity::Info };
+        let code = SKIPPED;
         let problem = Problem { code, severity, object: object.clone(), field, place: place.clone(), message };
         self.parsed.problems.push(problem);
-        self.lose(Rejection { object, hosts: Vec::new(), place, skipped: true });
+        self.lose(Rejection { object, hosts: Vec::new(), servers: Vec::new(), place, skipped: true });
     }
 
     fn ours(&mut self, kind: Kind, identity: ObjectRef, object: &Value, source: &Source) {
@@ -276,14 +279,26 @@ impl Reader {
         }
         match typed {
             Some(typed) if !rejected => self.parsed.objects.push(typed),
-            _ => self.lose(Rejection { object: identity, hosts: hosts(object), place, skipped: false }),
+            _ => self.lose(Rejection {
+                object: identity,
+                hosts: hosts(object),
+                servers: servers(object),
+                place,
+                skipped: false,
+            }),
         }
     }
 
     fn broken(&mut self, identity: ObjectRef, object: &Value, source: &Source, finding: Finding) {
         let place = source.place(&finding.field);
         self.tell(identity.clone(), source, finding);
-        self.lose(Rejection { object: identity, hosts: hosts(object), place, skipped: false });
+        self.lose(Rejection {
+            object: identity,
+            hosts: hosts(object),
+            servers: servers(object),
+            place,
+            skipped: false,
+        });
     }
 
     fn tell(&mut self, object: ObjectRef, source: &Source, finding: Finding) {
@@ -327,6 +342,34 @@ fn hosts(object: &Value) -> Vec<String> {
     let Some(spec) = object.get("spec") else { return Vec::new() };
     let several = spec.get("hosts").and_then(Value::as_array).into_iter().flatten();
     several.chain(spec.get("host")).filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+/// The TLS servers that a broken Gateway would have had, as far as they are there.
+fn servers(object: &Value) -> Vec<RejectedServer> {
+    let Some(spec) = object.get("spec").filter(|_| object.get("kind").is_some_and(|kind| kind == "Gateway")) else {
+        return Vec::new();
+    };
+    let selector = spec.get("selector").and_then(Value::as_object).into_iter().flatten();
+    let selector: BTreeMap<String, String> =
+        selector.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect();
+    let server = |server: &Value| {
+        let port = server.get("port")?;
+        let protocol = port.get("protocol")?.as_str()?;
+        if !["HTTPS", "TLS"].iter().any(|tls| protocol.eq_ignore_ascii_case(tls)) {
+            return None;
+        }
+        let number = port.get("number")?;
+        let number = number.as_u64().or_else(|| number.as_str()?.parse().ok())?;
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        Some(RejectedServer {
+            selector: selector.clone(),
+            bind: server.get("bind").and_then(text),
+            port: u16::try_from(number).ok()?,
+            port_name: port.get("name").and_then(text).unwrap_or_default(),
+            hosts: server.get("hosts").and_then(Value::as_array).into_iter().flatten().filter_map(text).collect(),
+        })
+    };
+    spec.get("servers").and_then(Value::as_array).into_iter().flatten().filter_map(server).collect()
 }
 
 fn metadata(kind: Kind, object: &Value, findings: &mut Findings) -> Option<ObjectMeta> {

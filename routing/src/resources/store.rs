@@ -33,7 +33,7 @@ impl Store {
         self.good.clone_from(&next.objects);
         next.rejected.retain(|reference, _| !next.objects.contains_key(reference));
         let (kept, rejected) = (next.kept, next.rejected);
-        let resources = Resources { kept, rejected, ..Resources::collect(next.objects.into_values()) };
+        let resources = Resources { kept, ..Resources::collect(next.objects.into_values()).without(rejected) };
         (resources, next.problems)
     }
 

@@ -61,7 +61,7 @@ pub(super) fn of_list(items: &[Value]) -> Option<Skip> {
 /// The line of a text which is no YAML because a template engine is to work on it first, from 1.
 pub(super) fn line_of_template(text: &str) -> Option<u32> {
     let shows = |line: &str| {
-        let line = line.trim_start();
+        let line = unquoted(line.trim_start());
         let bare = |opening: &str| {
             line.starts_with(opening)
                 || [": ", "- ", ":", "-"].iter().any(|before| line.contains(&format!("{before}{opening}")))
@@ -70,6 +70,23 @@ pub(super) fn line_of_template(text: &str) -> Option<u32> {
     };
     let at = text.lines().position(shows)?;
     u32::try_from(at + 1).ok()
+}
+
+/// A line without what stands in quotes, where everything is text.
+fn unquoted(line: &str) -> String {
+    let mut quote = None;
+    let outside = |letter: &char| match (quote, *letter) {
+        (None, '"' | '\'') => {
+            quote = Some(*letter);
+            false
+        }
+        (None, _) => true,
+        (Some(open), letter) => {
+            quote = quote.filter(|_| open != letter);
+            false
+        }
+    };
+    line.chars().filter(outside).collect()
 }
 
 /// The first value that another program is to fill in, or the first mark of a patch.
@@ -105,7 +122,7 @@ enum Text {
 }
 
 /// Where any text is right.
-const FREE: [&str; 22] = [
+const FREE: [&str; 24] = [
     "add",
     "annotations",
     "args",
@@ -119,6 +136,7 @@ const FREE: [&str; 22] = [
     "initContainers",
     "lifecycle",
     "livenessProbe",
+    "queryParams",
     "readinessProbe",
     "regex",
     "rewrite",
@@ -126,6 +144,7 @@ const FREE: [&str; 22] = [
     "startupProbe",
     "status",
     "stringData",
+    "uriRegexRewrite",
     "volumeMounts",
     "volumes",
 ];
@@ -172,7 +191,10 @@ fn find<'v>(value: &'v Value, path: &mut String, text: Text) -> Option<Found<'v>
 /// `{{ .Values.host }}`, `${HOST}`, `$(HOST)` or `$HOST`, as a part of a text.
 fn placeholder(text: &str, place: Text) -> Option<&str> {
     if let Some((begin, end)) = between(text, "{{", "}}") {
-        return Some(&text[begin..end]);
+        // A path may have braces of its own; values of a chart begin with a dot.
+        if place == Text::Name || text[begin + 2..].trim_start_matches(['-', ' ']).starts_with('.') {
+            return Some(&text[begin..end]);
+        }
     }
     for (opening, closing) in [("${", "}"), ("$(", ")")] {
         let found = between(text, opening, closing).filter(|(begin, _)| text[begin + 2..].starts_with(begins_a_name));
@@ -252,6 +274,8 @@ mod tests {
         }
         assert_eq!(placeholder("/odata/$COUNT", Text::Path), None);
         assert_eq!(placeholder("/v1/${API}", Text::Path), Some("${API}"));
+        assert_eq!(placeholder("/orders/{{id}}", Text::Path), None);
+        assert_eq!(placeholder("/{{ .Values.path }}", Text::Path), Some("{{ .Values.path }}"));
     }
 
     #[test]
@@ -260,6 +284,7 @@ mod tests {
         assert_eq!(line_of_template("host: {{ .Values.host }}"), Some(1));
         assert_eq!(line_of_template("- {{ . }}"), Some(1));
         assert_eq!(line_of_template("{% if on %}"), Some(1));
+        assert_eq!(line_of_template("text: \"a: {{ b }}\"\nit: 'x: {{ y }}'"), None);
         assert_eq!(line_of_template("# {{ note }}\nbody: 'a {{ b }}'\nspec: ["), None);
     }
 

@@ -53,6 +53,22 @@ async fn a_simple_server_is_verified_by_its_host_name() {
     assert!(served.peer.is_none() && served.local.is_none() && !served.resumed());
 }
 
+/// 64 KiB of names fit into a handshake at most (RFC 8446 section 4.2.4).
+#[tokio::test]
+async fn a_bundle_of_very_many_cas_is_not_named_in_the_handshake() {
+    let (ca, clients) = (authority(), authority());
+    let own = clients.issue_client("port,captain", &["a.example"]).expect("issues");
+    let others =
+        (0..400).map(|number| Authority::new(&format!("{number} {}", "n".repeat(200))).expect("a CA can be made"));
+    let roots: String =
+        others.map(|other| other.root_pem().to_owned()).chain([clients.root_pem().to_owned()]).collect();
+    let auth = ClientAuth::Required { roots_pem: roots.into_bytes(), crl: None, sans: Vec::new() };
+    let server = server(&ServerSpec { client: auth, ..server_spec(&ca) });
+    assert!(server.remarks().iter().any(|remark| remark.text.contains("more names")), "{:?}", server.remarks());
+    let (served, _) = agree(&server, &client(&with_certificate(client_spec(&ca), &own)), "cargo.example").await;
+    assert!(served.peer.is_some());
+}
+
 #[tokio::test]
 async fn a_required_client_certificate_becomes_the_peer_identity() {
     let (ca, clients) = (authority(), authority());

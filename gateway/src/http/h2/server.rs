@@ -1,8 +1,8 @@
 //! A client that speaks HTTP/2: its connection, and each stream on it.
 
 use std::{
-    cell::RefCell,
-    future::poll_fn,
+    cell::{Cell, RefCell},
+    future::{pending, poll_fn},
     pin::pin,
     rc::Rc,
     task::{Context, Poll},
@@ -73,10 +73,22 @@ pub(crate) async fn serve(
     };
     let facts = Rc::clone(&driver.facts);
     let holds = || holds(&live.pin(), &facts);
-    let mut stopped = pin!(standing.wait_for(|standing| standing.closing || !holds()));
+    let closing = Cell::new(false);
+    let mut outdated = pin!(async {
+        drop(standing.wait_for(|standing| standing.closing || !holds()).await);
+        if holds() {
+            closing.set(true);
+            // Its rule may still give way while its last streams go on.
+            if standing.wait_for(|_| !holds()).await.is_err() {
+                pending().await
+            }
+        }
+    });
     poll_fn(|cx| {
-        if driver.leaving == Leaving::Not && stopped.as_mut().poll(cx).is_ready() {
-            if holds() { driver.leave() } else { driver.leave_at_once(drain) }
+        if driver.cut.is_none() && outdated.as_mut().poll(cx).is_ready() {
+            driver.leave_at_once(drain);
+        } else if closing.get() && driver.leaving == Leaving::Not {
+            driver.leave();
         }
         driver.poll(cx)
     })

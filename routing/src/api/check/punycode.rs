@@ -13,6 +13,10 @@ fn ascii_label(label: &str) -> Option<String> {
     if label.is_ascii() {
         return Some(label.to_owned());
     }
+    // No label is longer (RFC 1035 section 2.3.4), and what follows takes its time with each letter.
+    if label.chars().count() > 63 {
+        return None;
+    }
     let lower: String = label.chars().flat_map(char::to_lowercase).collect();
     if !lower.chars().all(|letter| letter.is_alphanumeric() || letter == '-') {
         return None;
@@ -98,6 +102,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_label_that_is_too_long_for_dns_is_not_looked_at() {
+        assert!(ascii_host(&"ü".repeat(50)).is_some());
+        assert_eq!(ascii_host(&"ü".repeat(1 << 20)), None);
+    }
 
     proptest! {
         #[test]

@@ -1,5 +1,7 @@
 //! Rules for VirtualService as a whole, and for its TLS and TCP routes.
 
+use std::collections::{BTreeMap, HashMap};
+
 use super::{BAD_VALUE, CONFLICT, DEPRECATED_FIELD, Findings, MISSING_FIELD, names};
 use crate::api::VirtualService;
 use crate::api::virtual_service::{Destination, RouteDestination, TcpMatch, TcpRoute, TlsMatch, TlsRoute};
@@ -49,12 +51,12 @@ impl VirtualService {
 
     fn check_hosts(&self, findings: &mut Findings) {
         let in_mesh = self.is_for_sidecars();
+        let mut earlier = Overlaps::default();
         findings.each("hosts", &self.hosts, |findings, index, host| {
             if let Some(fault) = names::wildcard_host_fault(host) {
                 findings.error(BAD_VALUE, fault);
             }
-            let overlaps = |other: &&String| host_covers(other, host) || host_covers(host, other);
-            match self.hosts[..index].iter().find(overlaps) {
+            match earlier.add(host, index).map(|other| &self.hosts[other]) {
                 Some(same) if same.eq_ignore_ascii_case(host) => {
                     findings.error(BAD_VALUE, format!("`{host}` is listed twice; keep one"));
                 }
@@ -234,6 +236,43 @@ fn host_covers(wide: &str, narrow: &str) -> bool {
     }
 }
 
+/// Bytes of a name of DNS, with a dot at the end.
+const LONGEST_HOST: usize = 254;
+
+/// Hosts that were listed so far, found by the names that they have in common with another one at a cost that does not grow
+/// with their number.
+#[derive(Default)]
+struct Overlaps {
+    /// By their letters from the end, without `*`.
+    all: BTreeMap<String, usize>,
+    wildcards: HashMap<String, usize>,
+}
+
+impl Overlaps {
+    /// An earlier host that has names in common with this one, and adds it.
+    fn add(&mut self, host: &str, index: usize) -> Option<usize> {
+        // Longer than any name of DNS, which is said elsewhere.
+        if host.len() > LONGEST_HOST {
+            return None;
+        }
+        let suffix = host.strip_prefix('*');
+        let reversed: String = suffix.unwrap_or(host).chars().rev().collect::<String>().to_ascii_lowercase();
+        let ends = reversed.char_indices().map(|(at, _)| at).chain([reversed.len()]);
+        let wider = ends.map(|end| &reversed[..end]).find_map(|end| self.wildcards.get(end).copied());
+        let same = || self.all.get(&reversed).copied().filter(|_| suffix.is_none());
+        let narrower = || {
+            let (first, index) = self.all.range(reversed.clone()..).next().filter(|_| suffix.is_some())?;
+            first.starts_with(&reversed).then_some(*index)
+        };
+        let found = wider.or_else(same).or_else(narrower);
+        self.all.entry(reversed.clone()).or_insert(index);
+        if suffix.is_some() {
+            self.wildcards.entry(reversed).or_insert(index);
+        }
+        found
+    }
+}
+
 impl TcpRoute {
     fn check(&self, findings: &mut Findings) {
         findings.each("match", &self.matches, |findings, _, matching| matching.check(findings));
@@ -257,5 +296,25 @@ impl TcpMatch {
 pub(super) fn check_port(findings: &mut Findings, port: Option<u16>) {
     if port == Some(0) {
         findings.error_at("port", BAD_VALUE, "0 is not a port; 1 to 65535 is wanted, or leave it out for every port");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn an_overlap_is_found_where_one_is(hosts in prop::collection::vec("\\*?[.]?([abA][.]?){0,4}", 0..12)) {
+            let mut earlier = Overlaps::default();
+            for (index, host) in hosts.iter().enumerate() {
+                let overlaps = |other: &String| host_covers(other, host) || host_covers(host, other);
+                let found = earlier.add(host, index);
+                prop_assert_eq!(found.is_some(), hosts[..index].iter().any(overlaps), "{}", host);
+                prop_assert!(found.is_none_or(|other| other < index && overlaps(&hosts[other])), "{}", host);
+            }
+        }
     }
 }
