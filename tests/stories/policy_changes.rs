@@ -207,6 +207,27 @@ async fn a_stream_of_http_2_that_goes_on_is_cut_after_the_time_of_a_drain() {
     gateway.logs("its last requests have had the time of a drain").await;
 }
 
+/// The same where its connection was on its way out already: it takes no further stream, but has one that goes on.
+#[tokio::test]
+async fn a_stream_of_a_connection_that_has_its_age_is_cut_as_well() {
+    let mesh = Mesh::with_edge();
+    let app = Slow::start(mesh.workload("reviews").declare()).await;
+    mesh.route_all_to("reviews");
+    let gateway = mesh.gateway_with(&["--drain-time", "1s", "--connection-age", "1s"]).await;
+    let connection = mesh.browser().h2().connect(HOST).await.expect("HTTPS works");
+    let stream = begin(connection.share(), format!("{SHOP}/drip"));
+    eventually("it is on its way", async || app.count("/drip") == 1).await;
+    let another = async || connection.share().send(get(&format!("{SHOP}/another"))).await;
+    eventually("its connection takes no other", async || another().await.is_err()).await;
+
+    mesh.write("ca.yaml", &ca_secret(&authority("CA of clients")));
+    mesh.write("edge.yaml", &mutual_gateway());
+
+    let (_, reply) = stream.await.expect("it does not panic");
+    assert!(reply.is_err(), "half of an answer is none");
+    gateway.logs("its last requests have had the time of a drain").await;
+}
+
 /// A change of the configuration.
 type Change<'a> = (&'a str, Box<dyn Fn(&Mesh) + 'a>);
 

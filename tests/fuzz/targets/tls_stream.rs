@@ -127,7 +127,10 @@ async fn serve(server: &ServerTls, wire: Wire) -> Heard {
         }
     }
     heard.whole = stream.ended_properly();
-    let _ = poll_fn(|cx| stream.poll_close(cx)).await;
+    // Who heard a part echoes a part, and must not say then that it was all: the other side could not tell.
+    if heard.whole {
+        let _ = poll_fn(|cx| stream.poll_close(cx)).await;
+    }
     heard
 }
 
