@@ -10,10 +10,10 @@ use regex_automata::{
 };
 use regex_syntax::hir::{Hir, Look};
 
+pub(crate) use self::in_use::Reach;
 pub use self::{class::unicode_groups, fault::Fault, substitution::Substitution};
 use self::{
     fault::Kind,
-    in_use::Reach,
     parse::{Parsed, parse},
     substitution::Piece,
 };

@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
 };
 
-use crate::re2::{Expression, Fault};
+use crate::re2::{Expression, Fault, Reach};
 
 /// What all programs may take together, in ranges of bytes: some 200 MiB, and two seconds to compile. Ten thousand expressions
 /// of the usual kind take an eighth.
@@ -15,13 +15,6 @@ const ROOM: u64 = 4 << 20;
 pub(super) struct Expressions {
     known: RefCell<HashMap<(String, Reach), Expression>>,
     left: Cell<u64>,
-}
-
-/// How much of a text an expression has to match.
-#[derive(Clone, Copy, Eq, Hash, PartialEq)]
-enum Reach {
-    Whole,
-    Part,
 }
 
 impl Default for Expressions {

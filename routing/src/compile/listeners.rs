@@ -1,6 +1,9 @@
 //! The sockets of a gateway, with the certificates and the routes behind them.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use super::{
     certificates,
@@ -73,9 +76,13 @@ fn tls_servers(context: &Context<'_>, port: &ServedPort<'_>, ordered: &[Arc<Orde
         let port_name = served.server.port.as_ref().map_or("", |port| &port.name);
         servers.push(TlsServer { name: format!("{}/{port_name}", served.gateway_name).into(), settings });
     }
+    let mut shut: HashMap<&str, usize> = HashMap::new();
     for (host, name) in &port.shut {
-        by_sni.insert(host, servers.len());
-        servers.push(TlsServer { name: name.as_str().into(), settings: server_tls::rejected(name) });
+        let index = *shut.entry(name).or_insert_with(|| {
+            servers.push(TlsServer { name: name.as_str().into(), settings: server_tls::rejected(name) });
+            servers.len() - 1
+        });
+        by_sni.insert(host, index);
     }
     TlsServers { servers, by_sni }
 }

@@ -10,8 +10,10 @@ use super::{Expression, Fault, Program};
 
 /// How much of a text an expression has to match.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub(super) enum Reach {
+pub(crate) enum Reach {
+    /// The whole of it.
     Whole,
+    /// Any part.
     Part,
 }
 

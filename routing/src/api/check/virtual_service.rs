@@ -75,9 +75,7 @@ impl VirtualService {
             }
         });
     }
-}
 
-impl VirtualService {
     fn is_for_sidecars(&self) -> bool {
         self.gateways.is_empty() || self.gateways.iter().any(|gateway| gateway == "mesh")
     }
