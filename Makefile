@@ -51,12 +51,16 @@ bench: ## Route lookup with 1, 100 and 10,000 hosts and prefixes
 
 FUZZ_TARGETS := heads chunks hpack frames tls_stream
 
+# rustls 0.23 asserts in debug builds that no alert follows a close_notify, and sends one when a record is damaged then; a
+# release sends it and goes on. So TLS is looked at as released.
 fuzz: ## Arbitrary bytes for the codecs and for TLS (TIME=... seconds for each target; needs nightly and cargo-fuzz)
 	@cargo fuzz --version >/dev/null 2>&1 || { echo 'cargo-fuzz is missing: cargo install cargo-fuzz' >&2; exit 1; }
 	@cargo +nightly --version >/dev/null 2>&1 || \
 	 { echo 'nightly Rust is missing: rustup toolchain install nightly' >&2; exit 1; }
 	@cd tests/fuzz && for target in $(FUZZ_TARGETS); do \
-	 (set -x; cargo +nightly fuzz run $$target -- -max_total_time=$(or $(TIME),60) -timeout=10 -rss_limit_mb=1024) || exit 1; \
+	 flags=; [ "$$target" != tls_stream ] || flags=-O; \
+	 (set -x; cargo +nightly fuzz run $$flags $$target -- -max_total_time=$(or $(TIME),60) -timeout=10 -rss_limit_mb=1024) \
+	 || exit 1; \
 	 done
 
 crds: ## Write charts/sluice-base/crds anew, after a change in routing/src/api
