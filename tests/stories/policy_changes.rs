@@ -159,7 +159,9 @@ async fn a_request_behind_one_that_is_on_its_way_is_not_served() {
     app.release.send_replace(true);
 
     let heard = waits.hear(Duration::from_secs(10)).await;
-    assert!(heard.statuses() == [200] && heard.text.contains("connection: close") && heard.closed, "{heard:?}");
+    // Listeners hear of a rule a moment after it is in force; what is looked at in between is refused.
+    assert!([vec![200], vec![200, 421]].contains(&heard.statuses()), "{heard:?}");
+    assert!(heard.text.contains("connection: close") && heard.closed, "{heard:?}");
     let heard = drips.hear(Duration::from_secs(10)).await;
     assert!(heard.text.starts_with("done") && heard.closed, "{heard:?}");
     // Whether the connection ends before it has looked at what comes behind, or refuses that, is a matter of moments.
