@@ -33,6 +33,20 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// A rule that does nothing but `action`, as a route without any other field.
+    pub fn new(name: impl Into<Arc<str>>, source: Arc<str>, action: Action) -> Self {
+        Self {
+            name: name.into(),
+            source,
+            action,
+            timeout: None,
+            retries: Retries::default(),
+            rewrite: None,
+            request_headers: HeaderOps::default(),
+            response_headers: HeaderOps::default(),
+        }
+    }
+
     /// Apply the request header operations of the rule and of the destination chosen (`None` unless forwarding).
     pub fn edit_request(&self, destination: Option<&Destination>, headers: &mut impl EditHeaders) {
         let own = &self.request_headers;
@@ -84,6 +98,11 @@ pub struct Destinations {
 }
 
 impl Destinations {
+    /// The only destination there is.
+    pub fn one(destination: Destination) -> Self {
+        Self { all: vec![destination], total: 1 }
+    }
+
     /// One destination; `random` is any uniformly distributed number.
     pub fn pick(&self, random: u32) -> &Destination {
         let mut left = random % self.total.max(1);
@@ -110,6 +129,19 @@ pub struct Destination {
     pub request_headers: HeaderOps,
     /// `headers.response` of the destination.
     pub response_headers: HeaderOps,
+}
+
+impl Destination {
+    /// A destination that changes no header.
+    pub fn new(cluster: Option<ClusterId>, cluster_name: Arc<str>) -> Self {
+        Self {
+            cluster,
+            cluster_name,
+            weight: 1,
+            request_headers: HeaderOps::default(),
+            response_headers: HeaderOps::default(),
+        }
+    }
 }
 
 /// Header operations in Istio's order: `remove`, then `set`, then `add`.

@@ -37,6 +37,33 @@ pub struct Cluster {
     pub endpoints: Vec<Endpoint>,
 }
 
+impl Cluster {
+    /// Istio's default of `connectionPool.tcp.connectTimeout`.
+    pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+    /// Istio's default of `connectionPool.http.idleTimeout`.
+    pub const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+}
+
+impl Default for Cluster {
+    /// What holds where no DestinationRule says anything; it has no endpoints yet.
+    fn default() -> Self {
+        Self {
+            name: Arc::default(),
+            host: Arc::default(),
+            service_name: Arc::default(),
+            service_namespace: Arc::default(),
+            port: 0,
+            protocol: UpstreamProtocol::default(),
+            tls: None,
+            balance: Balance::default(),
+            connect_timeout: Self::CONNECT_TIMEOUT,
+            idle_timeout: Self::IDLE_TIMEOUT,
+            limits: Limits::default(),
+            endpoints: Vec::new(),
+        }
+    }
+}
+
 /// Istio `connectionPool` circuit breakers; `None` = unlimited.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Limits {
@@ -70,6 +97,13 @@ pub struct Endpoint {
     pub tls: bool,
     /// For metrics.
     pub workload: Arc<Workload>,
+}
+
+impl Endpoint {
+    /// A plain endpoint of weight 1 that nothing is known of.
+    pub fn new(address: SocketAddr) -> Self {
+        Self { address, weight: 1, tls: false, workload: Arc::default() }
+    }
 }
 
 /// TLS towards an upstream (Istio `ClientTLSSettings`). Equal values may share one client configuration.

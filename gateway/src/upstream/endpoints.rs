@@ -142,32 +142,17 @@ fn reuse<K: Eq + std::hash::Hash, V: Default>(all: &Mutex<HashMap<K, Weak<V>>>, 
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use routing::upstream::{Balance, Endpoint, Limits, UpstreamProtocol};
+    use routing::upstream::{Balance, Endpoint, Limits};
 
     use super::*;
 
     fn cluster(addresses: &[&str], limits: Limits) -> Arc<Cluster> {
-        let endpoint = |address: &&str| Endpoint {
-            address: address.parse().unwrap(),
-            weight: 1,
-            tls: false,
-            workload: Arc::default(),
-        };
         Arc::new(Cluster {
             name: "outbound|80||a".into(),
-            host: "a".into(),
-            service_name: "a".into(),
-            service_namespace: "default".into(),
-            port: 80,
-            protocol: UpstreamProtocol::Http1,
-            tls: None,
             balance: Balance::RoundRobin,
-            connect_timeout: Duration::from_secs(1),
-            idle_timeout: Duration::from_secs(1),
             limits,
-            endpoints: addresses.iter().map(endpoint).collect(),
+            endpoints: addresses.iter().map(|address| Endpoint::new(address.parse().unwrap())).collect(),
+            ..Cluster::default()
         })
     }
 

@@ -4,10 +4,7 @@ use super::*;
 
 fn endpoints(weights: &[u32]) -> Vec<Endpoint> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 80));
-    weights
-        .iter()
-        .map(|&weight| Endpoint { address, weight, tls: false, workload: std::sync::Arc::default() })
-        .collect()
+    weights.iter().map(|&weight| Endpoint { weight, ..Endpoint::new(address) }).collect()
 }
 
 /// Marsaglia's xorshift with a fixed seed: the same numbers in every run.

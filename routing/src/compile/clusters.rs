@@ -74,10 +74,10 @@ fn build<'a>(context: &Context<'a>, member: &Member<'_, 'a>, subset: &str) -> Cl
     let peer = Peer { service, port: port.number, subset, instances: &instances };
     let tls = upstream_tls::compile(context, &peer, policy.tls.as_ref());
     let endpoints = instances.iter().filter(|instance| belongs(instance, member.subset)).map(|instance| Endpoint {
-        address: instance.address,
         weight: instance.weight,
         tls: tls.applies(context, instance),
         workload: instance.owner.workload.clone(),
+        ..Endpoint::new(instance.address)
     });
     let endpoints = endpoints.collect();
     let http = policy.connection_pool.and_then(|pool| pool.http.as_ref());
@@ -91,16 +91,11 @@ fn build<'a>(context: &Context<'a>, member: &Member<'_, 'a>, subset: &str) -> Cl
         tls: tls.tls,
         balance: balance(&policy),
         connect_timeout: connect_timeout(&policy),
-        idle_timeout: http.and_then(|http| http.idle_timeout).map_or(IDLE_TIMEOUT, Duration::from),
+        idle_timeout: http.and_then(|http| http.idle_timeout).map_or(Cluster::IDLE_TIMEOUT, Duration::from),
         limits: limits(&policy),
         endpoints,
     }
 }
-
-/// Istio's default of `connectionPool.tcp.connectTimeout`.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Istio's default of `connectionPool.http.idleTimeout`.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 
 fn belongs(instance: &Instance, subset: Option<&NamedSubset<'_>>) -> bool {
     subset.is_none_or(|named| is_subset(&named.subset.labels, &instance.owner.labels))
@@ -131,7 +126,7 @@ fn balance(policy: &Policy<'_>) -> Balance {
 
 fn connect_timeout(policy: &Policy<'_>) -> Duration {
     let tcp = policy.connection_pool.and_then(|pool| pool.tcp.as_ref());
-    tcp.and_then(|tcp| tcp.connect_timeout).map_or(CONNECT_TIMEOUT, Duration::from)
+    tcp.and_then(|tcp| tcp.connect_timeout).map_or(Cluster::CONNECT_TIMEOUT, Duration::from)
 }
 
 fn limits(policy: &Policy<'_>) -> Limits {

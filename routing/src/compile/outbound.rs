@@ -17,7 +17,7 @@ use crate::{
     api::service_entry::Resolution,
     host::{HostMap, HostPattern},
     pattern::RouteMatch,
-    rule::{Action, Destination, Destinations, HeaderOps, Retries, Rule},
+    rule::{Action, Destination, Destinations, Rule},
     snapshot::Outbound,
     table::{Route, RouteList, RouteTable, VirtualHost},
 };
@@ -135,23 +135,8 @@ impl<'a> Build<'_, 'a> {
 
     fn straight(&self, service: &Service<'a>, port: &ServicePort<'a>) -> Arc<RouteList> {
         let cluster = clusters::cluster(self.context, &Member { service, port, subset: None });
-        let destination = Destination {
-            cluster: Some(cluster),
-            cluster_name: clusters::name(port.number, "", &service.host),
-            weight: 1,
-            request_headers: HeaderOps::default(),
-            response_headers: HeaderOps::default(),
-        };
-        let rule = Rule {
-            name: "default".into(),
-            source: Arc::default(),
-            action: Action::Route(Destinations { all: vec![destination], total: 1 }),
-            timeout: None,
-            retries: Retries::default(),
-            rewrite: None,
-            request_headers: HeaderOps::default(),
-            response_headers: HeaderOps::default(),
-        };
+        let destination = Destination::new(Some(cluster), clusters::name(port.number, "", &service.host));
+        let rule = Rule::new("default", Arc::default(), Action::Route(Destinations::one(destination)));
         Arc::new(RouteList::new(vec![Route { when: RouteMatch::default(), rule: Arc::new(rule) }]))
     }
 }

@@ -115,16 +115,8 @@ fn rule(context: &Context<'_>, entry: &Entry<'_, '_>, when: Option<&HttpMatch>, 
 /// In place of a match that cannot be looked at and of all that follows it: what it should have kept from there is not known.
 fn closed(source: &Arc<str>) -> Arc<Rule> {
     let body = "the regular expressions of this configuration are too large, and one that decides here is not read\n";
-    Arc::new(Rule {
-        name: "closed".into(),
-        source: source.clone(),
-        action: Action::Direct(DirectResponse { status: 503, body: body.as_bytes().into() }),
-        timeout: None,
-        retries: Retries::default(),
-        rewrite: None,
-        request_headers: HeaderOps::default(),
-        response_headers: HeaderOps::default(),
-    })
+    let action = Action::Direct(DirectResponse { status: 503, body: body.as_bytes().into() });
+    Arc::new(Rule::new("closed", source.clone(), action))
 }
 
 /// Istio's route name: the route's own, with the match's behind a dot.

@@ -39,24 +39,15 @@ fn ops(
 
 fn rule(destinations: usize, own: HeaderOps, theirs: &HeaderOps) -> Rule {
     let destination = || Destination {
-        cluster: None,
-        cluster_name: "x".into(),
-        weight: 1,
         request_headers: theirs.clone(),
         response_headers: theirs.clone(),
+        ..Destination::new(None, "x".into())
     };
+    let all = Destinations { all: (0..destinations).map(|_| destination()).collect(), total: destinations as u32 };
     Rule {
-        name: "r".into(),
-        source: "default/v".into(),
-        action: Action::Route(Destinations {
-            all: (0..destinations).map(|_| destination()).collect(),
-            total: destinations as u32,
-        }),
-        timeout: None,
-        retries: Retries::default(),
-        rewrite: None,
         request_headers: own.clone(),
         response_headers: own,
+        ..Rule::new("r", "default/v".into(), Action::Route(all))
     }
 }
 

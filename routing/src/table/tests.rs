@@ -6,21 +6,13 @@ use super::*;
 use crate::{
     pattern::{Conditions, PathKind, PathPattern, StringPattern},
     re2::Expression,
-    rule::{Action, DirectResponse, HeaderOps, Retries},
+    rule::{Action, DirectResponse},
 };
 
 /// A rule that can be told apart by its name.
 fn rule(number: usize) -> Arc<Rule> {
-    Arc::new(Rule {
-        name: number.to_string().into(),
-        source: "default/test".into(),
-        action: Action::Direct(DirectResponse { status: 200, body: Arc::default() }),
-        timeout: None,
-        retries: Retries::default(),
-        rewrite: None,
-        request_headers: HeaderOps::default(),
-        response_headers: HeaderOps::default(),
-    })
+    let action = Action::Direct(DirectResponse { status: 200, body: Arc::default() });
+    Arc::new(Rule::new(number.to_string(), "default/test".into(), action))
 }
 
 fn host_of(matches: Vec<RouteMatch>) -> VirtualHost {
