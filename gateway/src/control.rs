@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use routing::{
-    compile::{Proxy, compile},
+    compile::{Compiler, Proxy},
     problem::{Problem, Severity},
     resources::Resources,
 };
@@ -67,6 +67,7 @@ pub(crate) struct Control {
     audit: Audit,
     identity_watch: FileWatch,
     trust: Trust,
+    compiler: Compiler,
     resources: Resources,
     source_problems: Vec<Problem>,
     resolver: Resolver,
@@ -107,6 +108,7 @@ impl Control {
             audit: Audit::default(),
             identity_watch,
             trust: Trust::default(),
+            compiler: Compiler::default(),
             resources: Resources::default(),
             source_problems: Vec::new(),
             resolver: Resolver::start(),
@@ -216,7 +218,7 @@ impl Control {
     async fn apply(&mut self, trust_changed: bool) -> Result<()> {
         let started = Instant::now();
         let proxy = assembly::proxy(&self.settings, &self.resources, Arc::clone(&self.resolved));
-        let compiled = compile(&self.resources, &proxy);
+        let compiled = self.compiler.compile(&self.resources, &proxy);
         let identity = self.trust.identity().map_or(0, |identity| identity.generation);
         let digest = (compiled.snapshot.digest, self.resources.order(), identity);
         let mut problems = self.source_problems.clone();

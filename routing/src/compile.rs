@@ -14,6 +14,7 @@ mod header_ops;
 mod inbound;
 mod issuers;
 mod listeners;
+mod memory;
 mod outbound;
 mod peer_authentication;
 mod proxy;
@@ -40,6 +41,7 @@ pub use view::{GatewayPort, GatewayServer, LeadingPort, View, ViewedPort, Viewed
 pub use workloads::{WorkloadFacts, WorkloadPort, entry_facts, pod_facts, template_facts, workload};
 
 use context::Context;
+use memory::Memory;
 
 use crate::{problem::Problem, resources::Resources, snapshot::Snapshot};
 
@@ -52,9 +54,35 @@ pub struct Compiled {
     pub problems: Vec<Problem>,
 }
 
+/// Compiles again and again, and makes anew only what a change touches (see the module `memory`). The result is that of
+/// [`compile`], except that the numbers of clusters stay what they were, so that there may be vacant ones among them.
+#[derive(Default)]
+pub struct Compiler {
+    memory: Memory,
+}
+
+impl Compiler {
+    /// Compile what one proxy needs.
+    pub fn compile(&mut self, resources: &Resources, proxy: &Proxy) -> Compiled {
+        let context = Context::after(std::mem::take(&mut self.memory), resources, proxy);
+        let (compiled, memory) = run(context);
+        self.memory = memory;
+        compiled
+    }
+
+    /// How many lists of routes the last compilation took from the one before.
+    pub fn reused(&self) -> usize {
+        self.memory.reused()
+    }
+}
+
 /// Compile what one proxy needs.
 pub fn compile(resources: &Resources, proxy: &Proxy) -> Compiled {
-    let context = Context::new(resources, proxy);
+    run(Context::new(resources, proxy)).0
+}
+
+fn run(context: Context<'_>) -> (Compiled, Memory) {
+    let (resources, proxy) = (context.resources, context.proxy);
     review::all(&context);
 
     let mut snapshot = Snapshot { digest: proxy.digest(resources), ..Snapshot::default() };
@@ -71,8 +99,9 @@ pub fn compile(resources: &Resources, proxy: &Proxy) -> Compiled {
         }
     }
     snapshot.names = context.endpoints.names();
-    snapshot.clusters = context.clusters.into_all();
-    Compiled { snapshot, problems: context.report.into_problems() }
+    let (clusters, places) = context.clusters.into_all();
+    snapshot.clusters = clusters;
+    (Compiled { snapshot, problems: context.report.into_problems() }, context.memory.end(places))
 }
 
 #[cfg(test)]

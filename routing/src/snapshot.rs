@@ -16,7 +16,8 @@ pub struct Snapshot {
     pub digest: u64,
     /// Gateway role: one per (bind address, port).
     pub listeners: Vec<Listener>,
-    /// Every cluster that a route can name; [`ClusterId`] indexes it.
+    /// Every cluster that a route can name; [`ClusterId`] indexes it. Some may be vacant, see [`Cluster::is_vacant`] and
+    /// [`Self::named_clusters`].
     pub clusters: Vec<Arc<Cluster>>,
     /// Sidecar role: what this workload accepts.
     pub inbound: Option<Inbound>,
@@ -31,6 +32,11 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// The clusters that are not vacant.
+    pub fn named_clusters(&self) -> impl Iterator<Item = &Arc<Cluster>> {
+        self.clusters.iter().filter(|cluster| !cluster.is_vacant())
+    }
+
     /// The cluster a route names. Ids come from the same compilation, so the index always exists.
     pub fn cluster(&self, id: ClusterId) -> &Arc<Cluster> {
         &self.clusters[id.0 as usize]

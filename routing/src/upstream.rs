@@ -44,6 +44,13 @@ impl Cluster {
     pub const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 }
 
+impl Cluster {
+    /// Whether it only keeps a number free that clusters of before had: nothing leads to it.
+    pub fn is_vacant(&self) -> bool {
+        self.name.is_empty()
+    }
+}
+
 impl Default for Cluster {
     /// What holds where no DestinationRule says anything; it has no endpoints yet.
     fn default() -> Self {

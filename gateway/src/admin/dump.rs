@@ -27,7 +27,7 @@ pub(crate) fn snapshot_json(snapshot: &Snapshot, generation: u64, problems: &[Pr
             ports.sort_unstable_by_key(|(port, _)| **port);
             ports.into_iter().map(|(port, table)| json!({"port": port, "hosts": hosts(table, snapshot)})).collect::<Vec<_>>()
         }),
-        "clusters": snapshot.clusters.iter().map(|it| cluster(it)).collect::<Vec<_>>(),
+        "clusters": snapshot.named_clusters().map(|it| cluster(it)).collect::<Vec<_>>(),
         "names_to_resolve": snapshot.names,
         "problems": problems,
     })
@@ -36,7 +36,7 @@ pub(crate) fn snapshot_json(snapshot: &Snapshot, generation: u64, problems: &[Pr
 /// The page `/clusters`: one line per endpoint, `cluster address weight tls workload`.
 pub(crate) fn clusters_text(snapshot: &Snapshot) -> String {
     let mut text = String::new();
-    for cluster in &snapshot.clusters {
+    for cluster in snapshot.named_clusters() {
         if cluster.endpoints.is_empty() {
             push_line(&mut text, format_args!("{} has no endpoints", cluster.name));
         }

@@ -19,11 +19,35 @@ use crate::{
     upstream::{Balance, Cluster, Endpoint, Limits, UpstreamProtocol},
 };
 
-/// The clusters of a snapshot so far.
+/// Where the clusters of the last compilation stood, so that routes which were made then find them there.
 #[derive(Default)]
+pub(super) struct Places {
+    taken: HashMap<(Arc<str>, u16, String), ClusterId>,
+    free: Vec<ClusterId>,
+    count: u32,
+}
+
+impl Places {
+    pub(super) fn are_mostly_vacant(&self) -> bool {
+        self.free.len() > 64 && self.free.len() > self.taken.len()
+    }
+
+    fn of(&mut self, host: &Arc<str>, port: u16, subset: &str) -> ClusterId {
+        let (free, count) = (&mut self.free, &mut self.count);
+        *self.taken.entry((host.clone(), port, subset.to_owned())).or_insert_with(|| {
+            free.pop().unwrap_or_else(|| {
+                *count += 1;
+                ClusterId(*count - 1)
+            })
+        })
+    }
+}
+
+/// The clusters of a snapshot so far.
 pub(super) struct Clusters {
-    all: RefCell<Vec<Arc<Cluster>>>,
+    all: RefCell<Vec<Option<Arc<Cluster>>>>,
     known: RefCell<HashMap<(usize, u16, String), ClusterId>>,
+    places: RefCell<Places>,
 }
 
 /// `outbound|8080|v1|reviews.default.svc.cluster.local`, as Istio names it.
@@ -32,13 +56,22 @@ pub(super) fn name(port: u16, subset: &str, host: &str) -> Arc<str> {
 }
 
 impl Clusters {
-    /// One that was made.
-    pub(super) fn get(&self, id: ClusterId) -> Arc<Cluster> {
-        self.all.borrow()[id.0 as usize].clone()
+    pub(super) fn new(places: Places) -> Self {
+        Self { all: RefCell::default(), known: RefCell::default(), places: RefCell::new(places) }
     }
 
-    pub(super) fn into_all(self) -> Vec<Arc<Cluster>> {
-        self.all.into_inner()
+    /// One that was made.
+    pub(super) fn get(&self, id: ClusterId) -> Arc<Cluster> {
+        self.all.borrow()[id.0 as usize].clone().expect("whoever has the id has made the cluster")
+    }
+
+    /// All of them, and their places; a place whose cluster is no more is vacant.
+    pub(super) fn into_all(self) -> (Vec<Arc<Cluster>>, Places) {
+        let vacant: Arc<Cluster> = Arc::default();
+        let (made, mut places) = (self.all.into_inner(), self.places.into_inner());
+        let gone = |id: &ClusterId| made.get(id.0 as usize).is_none_or(Option::is_none);
+        places.free.extend(places.taken.extract_if(|_, id| gone(id)).map(|(_, id)| id));
+        (made.into_iter().map(|made| made.unwrap_or_else(|| vacant.clone())).collect(), places)
     }
 }
 
@@ -58,10 +91,13 @@ pub(super) fn cluster<'a>(context: &Context<'a>, member: &Member<'_, 'a>) -> Clu
         return known;
     }
     let made = Arc::new(build(context, member, subset));
+    let id = context.clusters.places.borrow_mut().of(&member.service.host, member.port.number, subset);
     let mut all = context.clusters.all.borrow_mut();
-    let id =
-        ClusterId(u32::try_from(all.len()).expect("a configuration of 4 billion clusters does not fit into memory"));
-    all.push(made);
+    let at = id.0 as usize;
+    if all.len() <= at {
+        all.resize(at + 1, None);
+    }
+    all[at] = Some(made);
     context.clusters.known.borrow_mut().insert(key, id);
     id
 }

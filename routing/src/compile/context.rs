@@ -2,7 +2,7 @@
 
 use super::{
     absent::RejectedHosts, clusters::Clusters, destination_rules::DestinationRules, endpoints::Endpoints,
-    expressions::Expressions, peer_authentication::PeerAuthentications, proxy::Proxy, report::Report,
+    expressions::Expressions, memory::Memory, peer_authentication::PeerAuthentications, proxy::Proxy, report::Report,
     services::Services,
 };
 use crate::resources::Resources;
@@ -19,10 +19,17 @@ pub(super) struct Context<'a> {
     pub(super) clusters: Clusters,
     pub(super) rejected_hosts: RejectedHosts<'a>,
     pub(super) expressions: Expressions,
+    pub(super) memory: Memory,
 }
 
 impl<'a> Context<'a> {
     pub(super) fn new(resources: &'a Resources, proxy: &'a Proxy) -> Self {
+        Self::after(Memory::default(), resources, proxy)
+    }
+
+    /// With what the last compilation left.
+    pub(super) fn after(memory: Memory, resources: &'a Resources, proxy: &'a Proxy) -> Self {
+        let mut memory = memory.begin(proxy);
         Self {
             resources,
             proxy,
@@ -31,9 +38,10 @@ impl<'a> Context<'a> {
             destination_rules: DestinationRules::new(resources, proxy),
             peer_authentications: PeerAuthentications::new(resources, &proxy.root_namespace),
             endpoints: Endpoints::new(resources),
-            clusters: Clusters::default(),
+            clusters: Clusters::new(memory.places()),
             rejected_hosts: RejectedHosts::new(resources, &proxy.cluster_domain),
             expressions: Expressions::default(),
+            memory,
         }
     }
 

@@ -9,6 +9,7 @@ use super::{
     header_ops,
     report::UNKNOWN_HOST,
     routes::Entry,
+    services::Service,
 };
 use crate::{
     api::virtual_service as api,
@@ -58,60 +59,101 @@ struct Resolved {
     name: Arc<str>,
 }
 
-fn resolve(context: &Context<'_>, entry: &Entry<'_, '_>, to: &api::Destination, field: &str) -> Resolved {
-    let host = context.full_host(&to.host, entry.object.namespace());
-    let subset = to.subset.as_deref().unwrap_or_default();
-    let asked = to.port.map(|port| port.number).filter(|&number| number != 0);
-    let nowhere =
-        || Resolved { cluster: None, name: clusters::name(asked.unwrap_or(entry.binding.port), subset, &host) };
-    let unknown = |code, field: &str, message: String| {
-        context.report.error(entry.object, code, field, message);
-        nowhere()
-    };
+/// A destination as it is asked for.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub(super) struct Lookup {
+    /// In full.
+    pub(super) host: String,
+    /// `None`: the service's only one, else the listener's.
+    pub(super) port: Option<u16>,
+    pub(super) subset: Option<String>,
+    /// Port of the Gateway server or of the service.
+    pub(super) listener: u16,
+}
 
-    let Some(service) = context.services.find(&host) else {
-        let hint = context.services.similar(&host).map(|near| format!("; `{near}` exists")).unwrap_or_default();
-        let absence = context.absent_host(entry.object, UNKNOWN_HOST, &host);
-        let rest = format!(", so these requests get 503{hint}");
-        context.report.absent(entry.object, &format!("{field}.host"), absence, &rest);
-        return nowhere();
-    };
-    // For an alias, the name of what it leads to.
-    let host = &service.host;
-    let number = match (asked, service.ports.as_slice()) {
+/// What a destination lacks.
+pub(super) enum Missing<'c, 'a> {
+    Host,
+    Port(&'c Service<'a>),
+    Subset(&'c Service<'a>),
+}
+
+/// Where a destination leads; its cluster is made if need be.
+pub(super) fn find<'c, 'a>(context: &'c Context<'a>, lookup: &Lookup) -> Result<ClusterId, Missing<'c, 'a>> {
+    let service = context.services.find(&lookup.host).ok_or(Missing::Host)?;
+    let number = match (lookup.port, service.ports.as_slice()) {
         (Some(number), _) => number,
         (None, [only]) => only.number,
-        (None, _) => entry.binding.port,
+        (None, _) => lookup.listener,
     };
-    let Some(port) = service.port(number) else {
-        let ports = service.ports_in_words();
-        return if asked.is_some() {
-            let message = format!("`{host}` has no port {number}, so these requests get 503; its ports are {ports}");
-            unknown(UNKNOWN_PORT, &format!("{field}.port.number"), message)
-        } else if service.ports.is_empty() {
-            let message = format!("`{host}` has no ports, so these requests get 503; name those that it serves");
-            unknown(UNKNOWN_PORT, field, message)
-        } else {
-            let message =
-                format!("`{host}` has several ports, so one must be named, or these requests get 503: {ports}");
-            unknown(PORT_REQUIRED, field, message)
-        };
-    };
-    if to.subset.is_none() {
-        let cluster = clusters::cluster(context, &Member { service, port, subset: None });
-        return Resolved { cluster: Some(cluster), name: clusters::name(number, "", host) };
-    }
-    let rule = context.destination_rules.of(&service.host, &service.namespace);
-    match rule.and_then(|rule| rule.subset(subset)) {
-        Some(named) => {
-            let cluster = clusters::cluster(context, &Member { service, port, subset: Some(named) });
-            Resolved { cluster: Some(cluster), name: clusters::name(number, subset, host) }
+    let port = service.port(number).ok_or(Missing::Port(service))?;
+    let subset = match &lookup.subset {
+        None => None,
+        Some(name) => {
+            let rule = context.destination_rules.of(&service.host, &service.namespace);
+            Some(rule.and_then(|rule| rule.subset(name)).ok_or(Missing::Subset(service))?)
         }
-        None => {
-            let known = subsets_in_words(rule);
-            let absence = context.absent_subset(entry.object, UNKNOWN_SUBSET, (subset, host), &known);
+    };
+    Ok(clusters::cluster(context, &Member { service, port, subset }))
+}
+
+fn resolve(context: &Context<'_>, entry: &Entry<'_, '_>, to: &api::Destination, field: &str) -> Resolved {
+    let lookup = Lookup {
+        host: context.full_host(&to.host, entry.object.namespace()),
+        port: to.port.map(|port| port.number).filter(|&number| number != 0),
+        subset: to.subset.clone(),
+        listener: entry.binding.port,
+    };
+    match find(context, &lookup) {
+        Ok(cluster) => {
+            context.memory.looked_up(lookup, cluster);
+            Resolved { cluster: Some(cluster), name: context.clusters.get(cluster).name.clone() }
+        }
+        Err(missing) => {
+            tell(context, entry, &lookup, &missing, field);
+            let subset = lookup.subset.as_deref().unwrap_or_default();
+            let name = clusters::name(lookup.port.unwrap_or(lookup.listener), subset, &lookup.host);
+            Resolved { cluster: None, name }
+        }
+    }
+}
+
+/// Says what a destination lacks.
+fn tell(context: &Context<'_>, entry: &Entry<'_, '_>, lookup: &Lookup, missing: &Missing<'_, '_>, field: &str) {
+    let error = |code, field: &str, message: String| context.report.error(entry.object, code, field, message);
+    match missing {
+        Missing::Host => {
+            let host = &lookup.host;
+            let hint = context.services.similar(host).map(|near| format!("; `{near}` exists")).unwrap_or_default();
+            let absence = context.absent_host(entry.object, UNKNOWN_HOST, host);
+            let rest = format!(", so these requests get 503{hint}");
+            context.report.absent(entry.object, &format!("{field}.host"), absence, &rest);
+        }
+        Missing::Port(service) => {
+            let (host, ports) = (&service.host, service.ports_in_words());
+            match lookup.port {
+                Some(number) => error(
+                    UNKNOWN_PORT,
+                    &format!("{field}.port.number"),
+                    format!("`{host}` has no port {number}, so these requests get 503; its ports are {ports}"),
+                ),
+                None if service.ports.is_empty() => error(
+                    UNKNOWN_PORT,
+                    field,
+                    format!("`{host}` has no ports, so these requests get 503; name those that it serves"),
+                ),
+                None => error(
+                    PORT_REQUIRED,
+                    field,
+                    format!("`{host}` has several ports, so one must be named, or these requests get 503: {ports}"),
+                ),
+            }
+        }
+        Missing::Subset(service) => {
+            let known = subsets_in_words(context.destination_rules.of(&service.host, &service.namespace));
+            let subset = lookup.subset.as_deref().unwrap_or_default();
+            let absence = context.absent_subset(entry.object, UNKNOWN_SUBSET, (subset, &service.host), &known);
             context.report.absent(entry.object, &format!("{field}.subset"), absence, ", so these requests get 503");
-            nowhere()
         }
     }
 }

@@ -13,13 +13,22 @@ const ROOM: u64 = 4 << 20;
 
 /// The expressions so far.
 pub(super) struct Expressions {
-    known: RefCell<HashMap<(String, Reach), Expression>>,
+    known: RefCell<HashMap<(String, Reach), (Expression, u64)>>,
     left: Cell<u64>,
+    watched: RefCell<Vec<Used>>,
+}
+
+/// An expression that something was made with, and the room that it takes.
+#[derive(Clone)]
+pub(super) struct Used {
+    key: (String, Reach),
+    made: Expression,
+    size: u64,
 }
 
 impl Default for Expressions {
     fn default() -> Self {
-        Self { known: RefCell::default(), left: Cell::new(ROOM) }
+        Self { known: RefCell::default(), left: Cell::new(ROOM), watched: RefCell::default() }
     }
 }
 
@@ -36,17 +45,44 @@ impl Expressions {
 
     fn get(&self, text: &str, reach: Reach) -> Result<Expression, Fault> {
         let key = (text.to_owned(), reach);
-        if let Some(known) = self.known.borrow().get(&key) {
-            return Ok(known.clone());
+        if let Some((made, size)) = self.known.borrow().get(&key) {
+            self.watched.borrow_mut().push(Used { key, made: made.clone(), size: *size });
+            return Ok(made.clone());
         }
-        let left = self.left.get().checked_sub(Expression::size(text)?).ok_or_else(|| Fault::too_much(text))?;
+        let size = Expression::size(text)?;
+        let left = self.left.get().checked_sub(size).ok_or_else(|| Fault::too_much(text))?;
         let made = match reach {
             Reach::Whole => Expression::whole(text),
             Reach::Part => Expression::part(text),
         }?;
         self.left.set(left);
-        self.known.borrow_mut().insert(key, made.clone());
+        self.known.borrow_mut().insert(key.clone(), (made.clone(), size));
+        self.watched.borrow_mut().push(Used { key, made: made.clone(), size });
         Ok(made)
+    }
+
+    /// From here on it is noted what is used.
+    pub(super) fn watch(&self) {
+        self.watched.borrow_mut().clear();
+    }
+
+    /// What was used since [`Self::watch`].
+    pub(super) fn watched(&self) -> Vec<Used> {
+        let mut watched = self.watched.take();
+        watched.shrink_to_fit();
+        watched
+    }
+
+    /// Makes room for one of an earlier compilation; `false`: there is none.
+    pub(super) fn take_again(&self, used: &Used) -> bool {
+        let mut known = self.known.borrow_mut();
+        if known.contains_key(&used.key) {
+            return true;
+        }
+        let Some(left) = self.left.get().checked_sub(used.size) else { return false };
+        self.left.set(left);
+        known.insert(used.key.clone(), (used.made.clone(), used.size));
+        true
     }
 }
 

@@ -9,6 +9,7 @@ use super::{
     clusters::{self, Member},
     context::Context,
     listeners::report_unknown_gateways,
+    memory::{self, Recipe},
     routes::{self, Binding},
     services::{Origin, Service, ServicePort},
     virtual_services::{self, Bound, MESH},
@@ -127,8 +128,9 @@ impl<'a> Build<'_, 'a> {
     fn of_virtual_service(&mut self, number: usize, port: u16) -> Arc<RouteList> {
         let (context, bound, mesh) = (self.context, &self.bound[number], &self.mesh);
         let make = || {
-            let binding = Binding { gateways: mesh, port };
-            Arc::new(RouteList::new(routes::compile(context, bound, &binding)))
+            let mut recipe = Recipe::new(port);
+            recipe.add(bound.object, mesh);
+            memory::list(context, recipe, || routes::compile(context, bound, &Binding { gateways: mesh, port }))
         };
         self.shared.entry((number, port)).or_insert_with(make).clone()
     }

@@ -1,7 +1,7 @@
 //! Problems as the compiler finds them: each told once, and no more of a kind per object than a person reads.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::{HashMap, HashSet},
 };
 
@@ -27,6 +27,7 @@ pub(super) const BAD_VALUE: &str = "bad-value";
 pub(super) struct Report {
     general: RefCell<Problems>,
     objects: RefCell<HashMap<ObjectRef, Told>>,
+    told: Cell<usize>,
 }
 
 /// What was told about one object. Places are looked up at the end, since that reads the object's document again.
@@ -73,6 +74,11 @@ impl Report {
         self.general.borrow_mut().push(Problem { code, severity, object, field: String::new(), place: None, message });
     }
 
+    /// How often something was told about an object, in these words before or not.
+    pub(super) fn told(&self) -> usize {
+        self.told.get()
+    }
+
     /// Whatever it is.
     pub(super) fn add<T>(
         &self,
@@ -81,6 +87,7 @@ impl Report {
         field: &str,
         message: String,
     ) {
+        self.told.set(self.told.get() + 1);
         let object = at.reference();
         let mut objects = self.objects.borrow_mut();
         let told = objects.entry(object.clone()).or_insert_with(|| Told::new(&at.source));

@@ -3,6 +3,7 @@
 //! Comments at the head of an input say for whom it is compiled: `# proxy: gateway` (also the default) or
 //! `# proxy: sidecar shop/cart-v1`; `# resolved: name address` is what DNS says.
 
+mod memory;
 mod render;
 
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc};

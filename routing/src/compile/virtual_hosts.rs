@@ -8,6 +8,7 @@ use std::{
 use super::{
     context::Context,
     gateways::{ServedPort, ServerHost},
+    memory::{self, Recipe},
     routes::{self, Binding},
     virtual_services::Bound,
 };
@@ -154,14 +155,18 @@ impl RouteLists<'_, '_> {
         if let Some(known) = self.shared.get(&services) {
             return known.clone();
         }
-        let mut routes: Vec<Route> = Vec::new();
-        for number in &services {
-            let gateways = self.bindings.get(number).map(Vec::as_slice).unwrap_or_default();
-            let binding = Binding { gateways, port: self.port };
-            routes.extend(routes::compile(self.context, &self.bound[*number], &binding));
-        }
-        routes.sort_by_key(|route| route.when.is_catch_all());
-        let list = Arc::new(RouteList::new(routes));
+        let gateways = |number| self.bindings.get(number).map(Vec::as_slice).unwrap_or_default();
+        let mut recipe = Recipe::new(self.port);
+        services.iter().for_each(|number| recipe.add(self.bound[*number].object, gateways(number)));
+        let list = memory::list(self.context, recipe, || {
+            let mut routes: Vec<Route> = Vec::new();
+            for number in &services {
+                let binding = Binding { gateways: gateways(number), port: self.port };
+                routes.extend(routes::compile(self.context, &self.bound[*number], &binding));
+            }
+            routes.sort_by_key(|route| route.when.is_catch_all());
+            routes
+        });
         self.shared.insert(services, list.clone());
         list
     }

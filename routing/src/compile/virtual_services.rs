@@ -1,5 +1,7 @@
 //! VirtualServices as a proxy sees them: visible ones in Istio's order, with their hosts and gateways in full.
 
+use std::sync::Arc;
+
 use super::context::Context;
 use crate::{api::VirtualService, host::HostPattern, resources::Object};
 
@@ -8,7 +10,7 @@ pub(super) const MESH: &str = "mesh";
 
 /// A VirtualService with http routes.
 pub(super) struct Bound<'a> {
-    pub(super) object: &'a Object<VirtualService>,
+    pub(super) object: &'a Arc<Object<VirtualService>>,
     /// Hosts in full, each with its index in `spec.hosts`.
     pub(super) hosts: Vec<(HostPattern, usize)>,
     /// `namespace/name`, or `mesh`.
@@ -24,7 +26,7 @@ impl Bound<'_> {
 
 /// The visible ones: exported to their own namespace only, exported to the proxy's by name, public; each class oldest first.
 pub(super) fn visible<'a>(context: &Context<'a>) -> Vec<Bound<'a>> {
-    let all = context.resources.virtual_services.iter().map(|object| &**object);
+    let all = context.resources.virtual_services.iter();
     let mut seen: Vec<_> =
         all.filter(|object| context.proxy.sees(&object.spec.export_to, object.namespace())).collect();
     seen.sort_by_key(|object| {
@@ -38,7 +40,7 @@ pub(super) fn visible<'a>(context: &Context<'a>) -> Vec<Bound<'a>> {
     seen.into_iter().filter(|object| !object.spec.http.is_empty()).map(|object| bind(context, object)).collect()
 }
 
-fn bind<'a>(context: &Context<'_>, object: &'a Object<VirtualService>) -> Bound<'a> {
+fn bind<'a>(context: &Context<'_>, object: &'a Arc<Object<VirtualService>>) -> Bound<'a> {
     let hosts = object.spec.hosts.iter().enumerate().filter_map(|(index, host)| {
         // A host that is no host was refused when the object was read.
         let pattern = context.full_host(host, object.namespace()).parse().ok()?;

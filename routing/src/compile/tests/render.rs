@@ -31,7 +31,7 @@ pub(super) fn compiled(compiled: &Compiled) -> String {
             render_table(&mut out, table);
         }
     }
-    for cluster in &snapshot.clusters {
+    for cluster in snapshot.named_clusters() {
         render_cluster(&mut out, cluster);
     }
     for ordered in &snapshot.ordered {

@@ -1,0 +1,125 @@
+//! A compiler that remembers gives what one gives that does not.
+
+use std::{fs, path::Path};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    resources::{Parsed, Store, parse_file},
+    rule::Action,
+    table::RouteTable,
+};
+
+/// The documents of a golden case, each as it is and with other names in it.
+fn documents(text: &str) -> Vec<[(String, Parsed); 2]> {
+    let versions = |(index, document): (usize, &str)| {
+        let file = format!("{index}.yaml");
+        let other = document.replace("v1", "v2").replace("8080", "8081");
+        // The API versions are no names.
+        let other =
+            other.replace("istio.io/v2", "istio.io/v1").replace("k8s.io/v2", "k8s.io/v1").replace("dev/v2", "dev/v1");
+        let other = other.replace("apiVersion: v2", "apiVersion: v1").replace("apps/v2", "apps/v1");
+        [document, &other].map(|text| (file.clone(), parse_file(&file, text)))
+    };
+    text.split("\n---\n").enumerate().map(versions).collect()
+}
+
+/// Everything of a snapshot as text, clusters by name.
+fn text(mut compiled: Compiled) -> String {
+    let snapshot = &mut compiled.snapshot;
+    let tables = snapshot.listeners.iter().map(|listener| &listener.routes);
+    let outbound = snapshot.outbound.iter().flat_map(|outbound| outbound.by_port.values());
+    for table in tables.chain(outbound) {
+        numbers_are_right(snapshot, table);
+    }
+    snapshot.clusters.sort_by(|a, b| a.name.cmp(&b.name));
+    render::compiled(&compiled)
+}
+
+fn numbers_are_right(snapshot: &Snapshot, table: &RouteTable) {
+    for route in table.hosts.iter().flat_map(|(_, host)| host.routes.routes()) {
+        let Action::Route(to) = &route.rule.action else { continue };
+        for to in &to.all {
+            assert!(to.cluster.is_none_or(|id| snapshot.cluster(id).name == to.cluster_name), "{}", to.cluster_name);
+        }
+    }
+}
+
+fn cases() -> Vec<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/compile");
+    let mut inputs: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    inputs.retain(|path| path.to_string_lossy().ends_with(".in.yaml"));
+    inputs.sort();
+    inputs.iter().map(|input| fs::read_to_string(input).unwrap()).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn a_change_leads_to_what_a_fresh_compilation_gives(
+        // Of each document in each step: away, as it is, or its other version; mostly as it is.
+        steps in prop::collection::vec(prop::collection::vec(prop_oneof![1 => Just(None), 6 => Just(Some(0)), 2 => Just(Some(1))], 40), 3..6),
+    ) {
+        for case in cases() {
+            let documents = documents(&case);
+            let proxy = proxy(&case);
+            let mut compiler = Compiler::default();
+            for step in &steps {
+                let chosen = documents.iter().zip(step.iter().cycle());
+                let files = chosen.filter_map(|(versions, chosen): (_, &Option<usize>)| Some(versions[(*chosen)?].clone()));
+                let (resources, _) = Store::default().replace(files.collect());
+                prop_assert_eq!(text(compiler.compile(&resources, &proxy)), text(compile(&resources, &proxy)));
+            }
+        }
+    }
+}
+
+#[test]
+fn only_what_a_change_touches_is_made_anew() {
+    let gateway = "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: edge, namespace: istio-system}\n\
+                   spec: {selector: {istio: ingressgateway}, servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}]}\n";
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\nspec: {ports: [{name: http, port: 80}], selector: {app: web}}\n";
+    let slice = |address: &str| {
+        format!(
+            "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: web-1, namespace: shop, labels: {{kubernetes.io/service-name: web}}}}\n\
+             addressType: IPv4\nports: [{{name: http, port: 8080}}]\nendpoints: [{{addresses: ['{address}']}}]\n"
+        )
+    };
+    let routes = |name: &str, prefix: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: {name}, namespace: shop}}\n\
+             spec: {{hosts: [{name}.example.com], gateways: [istio-system/edge], http: [{{match: [{{uri: {{prefix: {prefix}}}}}], \
+             route: [{{destination: {{host: web}}}}]}}]}}\n"
+        )
+    };
+    let mut texts: BTreeMap<&str, String> = BTreeMap::from([
+        ("gateway", gateway.to_owned()),
+        ("service", service.to_owned()),
+        ("slice", slice("10.0.0.1")),
+        ("a", routes("a", "/a")),
+        ("b", routes("b", "/b")),
+    ]);
+    let mut known: BTreeMap<&str, (String, Parsed)> = BTreeMap::new();
+    let mut compiler = Compiler::default();
+    let mut reused = |texts: &BTreeMap<&'static str, String>| {
+        for (file, text) in texts {
+            if known.get(file).is_none_or(|(known, _)| known != text) {
+                known.insert(file, (text.clone(), parse_file(file, text)));
+            }
+        }
+        let files = texts.keys().map(|file| ((*file).to_owned(), known[file].1.clone()));
+        let (resources, problems) = Store::default().replace(files.collect());
+        assert!(problems.is_empty(), "{problems:?}");
+        compiler.compile(&resources, &Proxy::default());
+        compiler.reused()
+    };
+    assert_eq!(reused(&texts), 0);
+    assert_eq!(reused(&texts), 2, "nothing has changed");
+    texts.insert("slice", slice("10.0.0.2"));
+    assert_eq!(reused(&texts), 2, "an endpoint is no part of a route");
+    texts.insert("a", routes("a", "/other"));
+    assert_eq!(reused(&texts), 1, "the routes of the other one stay");
+    texts.insert("service", service.replace("port: 80", "port: 81"));
+    assert_eq!(reused(&texts), 0, "both lead to another cluster");
+}
