@@ -22,6 +22,7 @@ pub mod client;
 pub mod cluster;
 pub mod cluster_config;
 pub mod config_dir;
+pub mod conformance;
 pub mod endpoint;
 pub mod envoy;
 pub mod envtest;

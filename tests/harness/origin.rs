@@ -126,7 +126,8 @@ async fn serve(tcp: TcpStream, tls: Option<Arc<ServerConfig>>, log: Arc<Log>) {
     auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await.ok();
 }
 
-fn handshake(stream: &TlsStream<TcpStream>, offered: Vec<String>) -> Handshake {
+/// What a finished handshake told.
+pub(crate) fn handshake(stream: &TlsStream<TcpStream>, offered: Vec<String>) -> Handshake {
     let (_, session) = stream.get_ref();
     let uri = |certificate: &CertificateDer<'_>| {
         PeerIdentity::from_der(certificate).ok()?.uri_sans.first().map(ToString::to_string)

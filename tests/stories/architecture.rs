@@ -113,7 +113,13 @@ fn outside_libraries_have_one_door_each() {
     assert_eq!(outside(&["kube", "k8s_openapi"], &["gateway/src/kubernetes"]), NOBODY);
     assert_eq!(outside(&["prometheus"], &["gateway/src/telemetry/"]), NOBODY);
     assert_eq!(outside(&["notify"], &["gateway/src/source"]), NOBODY);
-    let yaml = ["routing/src/resources", "routing/src/api", "tests/harness/apiserver", "tests/harness/helm"];
+    let yaml = [
+        "routing/src/resources",
+        "routing/src/api",
+        "tests/harness/apiserver",
+        "tests/harness/helm",
+        "tests/harness/conformance",
+    ];
     assert_eq!(outside(&["serde_saphyr"], &yaml), NOBODY);
     assert_eq!(outside(&["schemars"], &["routing/src/api"]), NOBODY);
     assert_eq!(outside(&["instant_acme"], &["tls/src/acme"]), NOBODY);

@@ -23,6 +23,7 @@ mod check;
 mod client_policies;
 mod clients;
 mod cluster_example;
+mod conformance;
 mod cut;
 mod demo;
 mod describe;

@@ -1,0 +1,24 @@
+//! The cases of `tests/conformance`: YAML in, requests, expected answers. Adding a case is adding a file there.
+
+use harness::conformance::{play, topics};
+
+/// A test for every topic, so that a failure names it; the failure itself names the file and the step.
+macro_rules! topics {
+    ($($topic:ident),* $(,)?) => {
+        $(
+            #[test]
+            fn $topic() {
+                play(stringify!($topic));
+            }
+        )*
+
+        #[test]
+        fn every_topic_is_played() {
+            assert_eq!(topics(), [$(stringify!($topic)),*], "a folder of tests/conformance is a line here, in order");
+        }
+    };
+}
+
+topics! {
+    matching,
+}
