@@ -42,8 +42,11 @@ pub(crate) fn itself(settings: &Settings) -> Proxy {
         namespace: settings.namespace.clone(),
         labels: settings.labels.clone().unwrap_or_else(|| usual_labels(&settings.role)),
         service_account: settings.service_account.clone(),
-        trust_domain: settings.trust_domain.clone(),
-        ..Proxy::default()
+        trust_domain_given: settings.trust_domain.is_some(),
+        ..settings
+            .trust_domain
+            .clone()
+            .map_or_else(Proxy::default, |trust_domain| Proxy { trust_domain, ..Proxy::default() })
     }
 }
 
@@ -74,7 +77,7 @@ pub(crate) fn proxy(settings: &Settings, resources: &Resources, resolved: Arc<BT
             proxy.service_account = facts.service_account;
         }
     }
-    proxy
+    proxy.within(resources)
 }
 
 /// Where a sidecar's application listens, when it is not where clients go.

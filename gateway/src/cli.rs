@@ -197,9 +197,9 @@ pub(crate) struct CommonFlags {
     /// Service account of this proxy [gateway: istio-ingressgateway]
     #[arg(long, value_name = "SA", value_parser = settings::parse_name)]
     pub(crate) service_account: Option<String>,
-    /// Trust domain of the mesh
-    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local", value_parser = settings::parse_trust_domain)]
-    pub(crate) trust_domain: String,
+    /// Trust domain of the mesh [the mesh configuration's, else cluster.local]
+    #[arg(long, value_name = "DOMAIN", value_parser = settings::parse_trust_domain)]
+    pub(crate) trust_domain: Option<String>,
     /// Folder with cert-chain.pem, key.pem and root-cert.pem, watched: the proxy's mesh identity
     #[arg(long, value_name = "DIR")]
     pub(crate) identity_dir: Option<PathBuf>,
@@ -221,15 +221,16 @@ pub(crate) struct CommonFlags {
     /// Data threads [one per core]
     #[arg(long, value_name = "N", value_parser = settings::parse_workers)]
     pub(crate) workers: Option<usize>,
-    /// What to write on stdout for each request
-    #[arg(long, value_name = "FORMAT", default_value = "text", value_enum)]
-    pub(crate) access_log: AccessLogFormat,
-    /// How long SIGTERM waits for requests and streams to finish, at most
-    #[arg(long, value_name = "TIME", default_value = "45s", value_parser = settings::parse_duration)]
-    pub(crate) drain_time: std::time::Duration,
-    /// How long after SIGTERM connections are still accepted, so that balancers can hear of it
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = settings::parse_duration)]
-    pub(crate) drain_delay: std::time::Duration,
+    /// What to write on stdout for each request [the mesh configuration's, else text]
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    pub(crate) access_log: Option<AccessLogFormat>,
+    /// How long SIGTERM waits for requests and streams to finish, at most [the mesh configuration's, else 45s]
+    #[arg(long, value_name = "TIME", value_parser = settings::parse_duration)]
+    pub(crate) drain_time: Option<std::time::Duration>,
+    /// How long after SIGTERM connections are still accepted, so that balancers can hear of it [the mesh configuration's,
+    /// else 5s]
+    #[arg(long, value_name = "TIME", value_parser = settings::parse_duration)]
+    pub(crate) drain_delay: Option<std::time::Duration>,
     /// Memory that may be used before requests are answered with 503, then connections closed [the control group's limit]
     #[arg(long, value_name = "SIZE", value_parser = settings::parse_size)]
     pub(crate) memory_limit: Option<u64>,

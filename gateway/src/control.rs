@@ -11,6 +11,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use routing::{
     compile::{Compiler, Proxy},
+    mesh::AccessLog,
     problem::{Problem, Severity},
     resources::Resources,
 };
@@ -30,7 +31,7 @@ use crate::{
         standing,
     },
     problem_log, selectors,
-    settings::{Settings, SourceSettings},
+    settings::{AccessLogFormat, Settings, SourceSettings},
     source::{Source, audit::Audit, identity::FileWatch},
     status::Status,
     telemetry::{
@@ -299,6 +300,11 @@ impl Control {
     fn tell_metrics(&self, workload: &routing::snapshot::Workload, certificates: &[Served], digest: u64) {
         let telemetry: &Telemetry = &self.shared.telemetry;
         telemetry.installed(workload);
+        telemetry.set_access_log(self.shared.live.pin().snapshot.mesh.access_log().map(|form| match form {
+            AccessLog::Off => AccessLogFormat::Off,
+            AccessLog::Text => AccessLogFormat::Text,
+            AccessLog::Json => AccessLogFormat::Json,
+        }));
         let metrics = telemetry.metrics();
         metrics.reload(Reload::Installed);
         metrics.set_snapshot(self.generation, digest);

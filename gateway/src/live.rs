@@ -5,6 +5,7 @@ use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
     net::IpAddr,
     sync::Arc,
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -152,7 +153,24 @@ pub(crate) struct Live {
     pub(crate) challenges: LiveChallenges,
 }
 
+/// Istio's default of `drainDuration`.
+const DRAIN: Duration = Duration::from_secs(45);
+/// Istio's default of `terminationDrainDuration`.
+const DRAIN_DELAY: Duration = Duration::from_secs(5);
+
 impl Live {
+    /// How long a drain takes at most: as given, else as the mesh says.
+    pub(crate) fn drain_time(&self, given: Option<Duration>) -> Duration {
+        let mesh = || self.pin().snapshot.mesh.proxy.drain_duration.map(Duration::from);
+        given.or_else(mesh).unwrap_or(DRAIN)
+    }
+
+    /// How long connections are still accepted before a drain: as given, else as the mesh says.
+    pub(crate) fn drain_delay(&self, given: Option<Duration>) -> Duration {
+        let mesh = || self.pin().snapshot.mesh.proxy.termination_drain_duration.map(Duration::from);
+        given.or_else(mesh).unwrap_or(DRAIN_DELAY)
+    }
+
     /// The configuration one request uses from its first byte to its log line.
     pub(crate) fn pin(&self) -> Arc<Installed> {
         self.current.load_full()

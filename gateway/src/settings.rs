@@ -33,8 +33,8 @@ pub(crate) struct Settings {
     /// Gateway default: `istio-ingressgateway`; sidecar default: empty, which means the service account
     /// of the workload in the configuration.
     pub(crate) service_account: String,
-    /// Default `cluster.local`.
-    pub(crate) trust_domain: String,
+    /// `None`: what the mesh configuration says, else `cluster.local`.
+    pub(crate) trust_domain: Option<String>,
     /// Folder of the mesh identity (`cert-chain.pem`, `key.pem`, `root-cert.pem`); exists when given.
     pub(crate) identity_dir: Option<PathBuf>,
     /// Address for listeners without an own one. Default 0.0.0.0.
@@ -49,12 +49,12 @@ pub(crate) struct Settings {
     pub(crate) stats: SocketAddr,
     /// Data threads, at least 1. Default: one per core.
     pub(crate) workers: usize,
-    /// Default text.
-    pub(crate) access_log: AccessLogFormat,
-    /// Longest drain after SIGTERM. Default 45 s.
-    pub(crate) drain_time: Duration,
-    /// Time after SIGTERM in which connections are still accepted. Default 5 s (Istio `terminationDrainDuration`).
-    pub(crate) drain_delay: Duration,
+    /// `None`: what the mesh configuration says, else text.
+    pub(crate) access_log: Option<AccessLogFormat>,
+    /// Longest drain after SIGTERM. `None`: what the mesh configuration says, else 45 s.
+    pub(crate) drain_time: Option<Duration>,
+    /// Time after SIGTERM in which connections are still accepted. `None`: what the mesh configuration says, else 5 s.
+    pub(crate) drain_delay: Option<Duration>,
     /// Bytes of memory before load is shed. Default: what the control group grants; `None` = never.
     pub(crate) memory_limit: Option<u64>,
     /// Connections from clients at once, of the process. Default 50,000 (Envoy's recommendation for an edge proxy).

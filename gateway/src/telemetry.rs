@@ -32,6 +32,8 @@ use crate::settings::AccessLogFormat;
 pub(crate) struct Telemetry {
     metrics: Arc<Metrics>,
     access_log: Option<AccessLog>,
+    /// Whether the form of the access log was given by hand.
+    given: bool,
     /// The workload this proxy speaks for.
     own: ArcSwap<Workload>,
     /// Which [`series`] cache entries are valid: changes whenever label values may have changed.
@@ -50,7 +52,7 @@ impl Telemetry {
     ///
     /// # Errors
     /// The thread that writes the log could not be started.
-    pub(crate) fn start(format: AccessLogFormat) -> std::io::Result<Self> {
+    pub(crate) fn start(format: Option<AccessLogFormat>) -> std::io::Result<Self> {
         Self::new(format, Box::new(std::io::stdout()))
     }
 
@@ -58,10 +60,20 @@ impl Telemetry {
     ///
     /// # Errors
     /// The thread that writes the log could not be started.
-    pub(crate) fn new(format: AccessLogFormat, out: Box<dyn std::io::Write + Send>) -> std::io::Result<Self> {
+    pub(crate) fn new(given: Option<AccessLogFormat>, out: Box<dyn std::io::Write + Send>) -> std::io::Result<Self> {
         let metrics = Arc::new(Metrics::new());
-        let access_log = AccessLog::start(format, out, metrics.access_log_dropped())?;
-        Ok(Self { metrics, access_log, own: ArcSwap::default(), epoch: AtomicU64::new(next_epoch()) })
+        let access_log = match given {
+            // It stays so, whatever the mesh configuration says.
+            Some(AccessLogFormat::Off) => None,
+            given => Some(AccessLog::start(given.unwrap_or_default(), out, metrics.access_log_dropped())?),
+        };
+        Ok(Self {
+            given: given.is_some(),
+            metrics,
+            access_log,
+            own: ArcSwap::default(),
+            epoch: AtomicU64::new(next_epoch()),
+        })
     }
 
     /// Counts and logs one finished request. Called on the data path: in the usual case it allocates nothing.
@@ -80,6 +92,13 @@ impl Telemetry {
         }
         self.epoch.store(next_epoch(), Ordering::Relaxed);
         self.metrics.retire_idle_series();
+    }
+
+    /// What the mesh configuration says about the access log; `None`: nothing.
+    pub(crate) fn set_access_log(&self, format: Option<AccessLogFormat>) {
+        if let Some(access_log) = self.access_log.as_ref().filter(|_| !self.given) {
+            access_log.set(format.unwrap_or_default());
+        }
     }
 
     /// The metrics, to count what is not a request.

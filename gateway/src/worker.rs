@@ -66,8 +66,8 @@ pub(crate) struct Bounds {
     pub(crate) listener_connections: usize,
     /// They end in order at this age.
     pub(crate) age: Option<Duration>,
-    /// How long what has no end of its own may go on when it has to end.
-    pub(crate) drain: Duration,
+    /// How long what has no end of its own may go on when it has to end; `None`: as the mesh says.
+    pub(crate) drain: Option<Duration>,
 }
 
 /// A socket for a worker to accept from.
@@ -209,7 +209,7 @@ async fn connection(desk: Rc<Desk>, tcp: TcpStream, remote: SocketAddr, entrance
         Received::Http(connection) => serve(&desk.http, *connection, standing).await,
         Received::Opaque(connection, to) => {
             let facts = Rc::clone(&connection.facts);
-            let grace = desk.shared.bounds.drain;
+            let grace = desk.shared.live.drain_time(desk.shared.bounds.drain);
             let overdue = overdue(Arc::clone(&desk.shared.live), Rc::clone(&facts), standing, grace);
             // Apart, so that bytes on their way wake nobody who waits for something else.
             let mut relaying = spawn_local(relay(*connection, to, source));

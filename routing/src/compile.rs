@@ -43,6 +43,8 @@ pub use workloads::{WorkloadFacts, WorkloadPort, entry_facts, pod_facts, templat
 use context::Context;
 use memory::Memory;
 
+use std::sync::Arc;
+
 use crate::{problem::Problem, resources::Resources, snapshot::Snapshot};
 
 /// A snapshot, and what was wrong on the way to it.
@@ -64,7 +66,8 @@ pub struct Compiler {
 impl Compiler {
     /// Compile what one proxy needs.
     pub fn compile(&mut self, resources: &Resources, proxy: &Proxy) -> Compiled {
-        let context = Context::after(std::mem::take(&mut self.memory), resources, proxy);
+        let proxy = proxy.within(resources);
+        let context = Context::after(std::mem::take(&mut self.memory), resources, &proxy);
         let (compiled, memory) = run(context);
         self.memory = memory;
         compiled
@@ -78,14 +81,16 @@ impl Compiler {
 
 /// Compile what one proxy needs.
 pub fn compile(resources: &Resources, proxy: &Proxy) -> Compiled {
-    run(Context::new(resources, proxy)).0
+    let proxy = proxy.within(resources);
+    run(Context::new(resources, &proxy)).0
 }
 
 fn run(context: Context<'_>) -> (Compiled, Memory) {
     let (resources, proxy) = (context.resources, context.proxy);
     review::all(&context);
 
-    let mut snapshot = Snapshot { digest: proxy.digest(resources), ..Snapshot::default() };
+    let digest = proxy.digest(resources);
+    let mut snapshot = Snapshot { digest, mesh: Arc::clone(&proxy.mesh), ..Snapshot::default() };
     match &proxy.role {
         Role::Gateway => {
             (snapshot.listeners, snapshot.ordered) = listeners::compile(&context);

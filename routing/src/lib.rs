@@ -21,6 +21,7 @@ pub mod acme;
 pub mod balance;
 pub mod host;
 pub mod inbound;
+pub mod mesh;
 pub mod path;
 pub mod pattern;
 pub mod re2;

@@ -2,6 +2,33 @@
 
 use std::borrow::Cow;
 
+use crate::api::mesh_config::Normalization;
+
+/// Istio `pathNormalization.normalization`.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub enum Form {
+    /// `NONE`: only a fragment is cut off.
+    AsIs,
+    /// `BASE`: RFC 3986.
+    #[default]
+    Base,
+    /// `MERGE_SLASHES`: then one slash stands for several.
+    MergedSlashes,
+    /// `DECODE_AND_MERGE_SLASHES`: first `%2F` and `%5C` become slashes.
+    DecodedSlashes,
+}
+
+impl From<Normalization> for Form {
+    fn from(written: Normalization) -> Self {
+        match written {
+            Normalization::None => Self::AsIs,
+            Normalization::Default | Normalization::Base => Self::Base,
+            Normalization::MergeSlashes => Self::MergedSlashes,
+            Normalization::DecodeAndMergeSlashes => Self::DecodedSlashes,
+        }
+    }
+}
+
 /// Why a path cannot be normalised; the request is answered with 400.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum BadPath {
@@ -16,15 +43,15 @@ pub enum BadPath {
     Control,
 }
 
-/// Normalise a path (without query) as Istio's `BASE` does: dot segments are resolved (also percent-encoded ones), `\`
-/// becomes `/`, percent-encoded unreserved characters are decoded, a fragment is cut off. `%2F`, `%5C` and duplicate
-/// slashes stay. The empty path of `http://host` is `/`; `*` stays for OPTIONS.
+/// Bring a path (without query) into a form. [`Form::Base`] resolves dot segments (also percent-encoded ones), makes `\` to `/`,
+/// decodes percent-encoded unreserved characters and cuts a fragment off; `%2F`, `%5C` and duplicate slashes stay. The empty path
+/// of `http://host` is `/`; `*` stays for OPTIONS.
 ///
-/// Borrowed when nothing changes. Source: Istio `pathNormalization.normalization: BASE`, RFC 3986 sections 5.2.4, 6.2.2.
+/// Borrowed when nothing changes. Source: Istio `pathNormalization.normalization`, RFC 3986 sections 5.2.4, 6.2.2.
 ///
 /// # Errors
 /// [`BadPath`] when the path cannot be brought into this form.
-pub fn normalise(raw: &str) -> Result<Cow<'_, str>, BadPath> {
+pub fn normalise(raw: &str, form: Form) -> Result<Cow<'_, str>, BadPath> {
     if !raw.starts_with(['/', '\\']) {
         return match raw {
             "" => Ok("/".into()),
@@ -33,18 +60,25 @@ pub fn normalise(raw: &str) -> Result<Cow<'_, str>, BadPath> {
             _ => Err(BadPath::Relative),
         };
     }
-    if is_normal(raw.as_bytes()) {
+    if is_normal(raw.as_bytes(), form) {
         return Ok(Cow::Borrowed(raw));
     }
-    let changed = remove_dot_segments(&decode(raw)?);
+    let changed = match form {
+        Form::AsIs => return as_is(raw),
+        Form::Base => remove_dot_segments(&decode(raw)?),
+        Form::MergedSlashes => merge_slashes(&remove_dot_segments(&decode(raw)?)),
+        Form::DecodedSlashes => merge_slashes(&remove_dot_segments(&decode(&decode_slashes(raw))?)),
+    };
     Ok(if changed == raw { Cow::Borrowed(raw) } else { Cow::Owned(changed) })
 }
 
 /// Whether one look at each byte shows that there is nothing to do. `false` means: look closer.
-fn is_normal(path: &[u8]) -> bool {
+fn is_normal(path: &[u8], form: Form) -> bool {
+    let merges = matches!(form, Form::MergedSlashes | Form::DecodedSlashes);
     let mut after_slash = false;
     for &byte in path {
         match byte {
+            b'/' if after_slash && merges => return false,
             b'/' => after_slash = true,
             b'.' if after_slash => return false,
             b'%' | b'\\' | b'#' | 0..=b' ' | 0x7f => return false,
@@ -52,6 +86,32 @@ fn is_normal(path: &[u8]) -> bool {
         }
     }
     true
+}
+
+/// [`Form::AsIs`]: escapes and dot segments are whatever they are.
+fn as_is(raw: &str) -> Result<Cow<'_, str>, BadPath> {
+    if !raw.starts_with('/') {
+        return Err(BadPath::Relative);
+    }
+    let path = raw.split('#').next().unwrap_or(raw);
+    if path.contains(|letter: char| letter <= ' ' || letter == '\x7f') {
+        return Err(BadPath::Control);
+    }
+    Ok(Cow::Borrowed(path))
+}
+
+fn decode_slashes(raw: &str) -> String {
+    raw.replace("%2F", "/").replace("%2f", "/").replace("%5C", "/").replace("%5c", "/")
+}
+
+fn merge_slashes(path: &str) -> String {
+    let mut merged = String::with_capacity(path.len());
+    for letter in path.chars() {
+        if letter != '/' || !merged.ends_with('/') {
+            merged.push(letter);
+        }
+    }
+    merged
 }
 
 /// Cut the fragment, turn backslashes, decode unreserved characters, refuse what may not be in a path.
@@ -126,13 +186,13 @@ mod tests {
     use super::*;
 
     fn normal(raw: &str) -> String {
-        normalise(raw).unwrap().into_owned()
+        normalise(raw, Form::Base).unwrap().into_owned()
     }
 
     #[test]
     fn an_ordinary_path_is_borrowed() {
         for path in ["/", "/a/b.c", "/.well-known/acme", "/a%2Fb", "/a//b", "/%7B", "/...", "/a/..b"] {
-            assert!(matches!(normalise(path), Ok(Cow::Borrowed(same)) if same == path), "{path}");
+            assert!(matches!(normalise(path, Form::Base), Ok(Cow::Borrowed(same)) if same == path), "{path}");
         }
     }
 
@@ -179,18 +239,49 @@ mod tests {
 
     #[test]
     fn what_is_no_path_is_refused() {
-        assert_eq!(normalise("a"), Err(BadPath::Relative));
-        assert_eq!(normalise("/%"), Err(BadPath::Escape));
-        assert_eq!(normalise("/%6"), Err(BadPath::Escape));
-        assert_eq!(normalise("/%+1"), Err(BadPath::Escape));
-        assert_eq!(normalise("/%é"), Err(BadPath::Escape));
-        assert_eq!(normalise("/%00"), Err(BadPath::Escape));
-        assert_eq!(normalise("/a\0"), Err(BadPath::Control));
-        assert_eq!(normalise("/a b"), Err(BadPath::Control));
-        assert_eq!(normalise("/a\u{7f}"), Err(BadPath::Control));
+        assert_eq!(normalise("a", Form::Base), Err(BadPath::Relative));
+        assert_eq!(normalise("/%", Form::Base), Err(BadPath::Escape));
+        assert_eq!(normalise("/%6", Form::Base), Err(BadPath::Escape));
+        assert_eq!(normalise("/%+1", Form::Base), Err(BadPath::Escape));
+        assert_eq!(normalise("/%é", Form::Base), Err(BadPath::Escape));
+        assert_eq!(normalise("/%00", Form::Base), Err(BadPath::Escape));
+        assert_eq!(normalise("/a\0", Form::Base), Err(BadPath::Control));
+        assert_eq!(normalise("/a b", Form::Base), Err(BadPath::Control));
+        assert_eq!(normalise("/a\u{7f}", Form::Base), Err(BadPath::Control));
+    }
+
+    #[test]
+    fn the_other_forms_are_istio_s() {
+        let form = |raw: &str, form: Form| normalise(raw, form).map(Cow::into_owned);
+        for (raw, as_is, merged, decoded) in [
+            ("/a//b///c", "/a//b///c", "/a/b/c", "/a/b/c"),
+            ("/a/../b", "/a/../b", "/b", "/b"),
+            ("/a%2Fb%5Cc", "/a%2Fb%5Cc", "/a%2Fb%5Cc", "/a/b/c"),
+            ("/a%2f%2e%2E%2fb", "/a%2f%2e%2E%2fb", "/a%2f..%2fb", "/b"),
+            ("/a%2f/b", "/a%2f/b", "/a%2f/b", "/a/b"),
+            ("//", "//", "/", "/"),
+            ("/%61#x", "/%61", "/a", "/a"),
+            ("/100%", "/100%", "", ""),
+        ] {
+            assert_eq!(form(raw, Form::AsIs).unwrap(), as_is, "{raw}");
+            assert_eq!(form(raw, Form::MergedSlashes).unwrap_or_default(), merged, "{raw}");
+            assert_eq!(form(raw, Form::DecodedSlashes).unwrap_or_default(), decoded, "{raw}");
+        }
+        assert_eq!(form("\\a", Form::AsIs), Err(BadPath::Relative));
+        assert_eq!(form("/a b", Form::AsIs), Err(BadPath::Control));
+        assert_eq!(form("a", Form::AsIs), Err(BadPath::Relative));
     }
 
     proptest! {
+        #[test]
+        fn every_form_is_reached_at_once(raw in r"/([ab/.\\#]|%2e|%2F|%5c|%61){0,12}") {
+            for form in [Form::AsIs, Form::MergedSlashes, Form::DecodedSlashes] {
+                let Ok(once) = normalise(&raw, form) else { continue };
+                prop_assert_eq!(normalise(&once, form).unwrap(), once.clone());
+                prop_assert!(form == Form::AsIs || !once.contains("//"));
+            }
+        }
+
         #[test]
         fn normalising_twice_changes_nothing(raw in r"/([ab/.\\#é]|%2e|%2F|%5c|%25|%61){0,12}") {
             let once = normal(&raw);
@@ -206,7 +297,7 @@ mod tests {
 
         #[test]
         fn any_text_gives_an_answer(raw in any::<String>()) {
-            let _ = normalise(&raw);
+            let _ = normalise(&raw, Form::Base);
         }
     }
 }

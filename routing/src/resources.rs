@@ -10,6 +10,7 @@ mod class;
 mod digest;
 mod document;
 mod foreign;
+mod mesh;
 mod parse;
 mod position;
 mod source;
@@ -27,8 +28,8 @@ use std::{
 };
 
 use crate::api::{
-    Deployment, DestinationRule, EndpointSlice, Gateway, Issuer, ObjectMeta, PeerAuthentication, Pod, Secret, Service,
-    ServiceEntry, VirtualService, WorkloadEntry,
+    Deployment, DestinationRule, EndpointSlice, Gateway, Issuer, MeshDocument, ObjectMeta, PeerAuthentication, Pod,
+    Secret, Service, ServiceEntry, VirtualService, WorkloadEntry,
 };
 use crate::problem::{ObjectRef, Place, Problem, Problems, Severity};
 
@@ -39,6 +40,14 @@ pub(crate) use source::forget_places;
 pub use store::Store;
 pub use table::Table;
 pub use template::patch_files;
+
+/// Reads YAML that stands in a text; the reason why it cannot be read names the line.
+pub(crate) fn read_yaml(text: &str) -> Result<serde_json::Value, String> {
+    yaml::parse(text).map_err(|fault| match fault.at {
+        Some((line, column)) => format!("{} (line {line}, column {column} of the text)", fault.message),
+        None => fault.message,
+    })
+}
 
 /// One object: what it says about itself, what it asks for, and where it was written.
 #[derive(Clone, Debug)]
@@ -118,6 +127,8 @@ pub enum AnyObject {
     Pod(Arc<Object<Pod>>),
     /// Kubernetes Deployment, StatefulSet or DaemonSet.
     Deployment(Arc<Object<Deployment>>),
+    /// Istio's mesh configuration.
+    Mesh(Arc<Object<MeshDocument>>),
 }
 
 impl AnyObject {
@@ -164,6 +175,7 @@ impl AnyObject {
             Self::EndpointSlice(object) => of(object),
             Self::Pod(object) => of(object),
             Self::Deployment(object) => of(object),
+            Self::Mesh(object) => of(object),
         }
     }
 }
@@ -235,6 +247,8 @@ pub struct Resources {
     pub pods: Table<Pod>,
     /// Kubernetes Deployments, StatefulSets and DaemonSets; kinds may share a name.
     pub deployments: Table<Deployment>,
+    /// Mesh configurations, of which one is a proxy's.
+    pub meshes: Table<MeshDocument>,
     digest: u64,
     order: u64,
     kept: BTreeSet<ObjectRef>,
@@ -263,6 +277,7 @@ impl Resources {
         all.endpoint_slices.sort();
         all.pods.sort();
         all.deployments.sort();
+        all.meshes.sort();
         all.order = digest::of_order([
             all.gateways.age_order(),
             all.virtual_services.age_order(),
@@ -287,6 +302,7 @@ impl Resources {
             AnyObject::EndpointSlice(object) => self.endpoint_slices.push(object),
             AnyObject::Pod(object) => self.pods.push(object),
             AnyObject::Deployment(object) => self.deployments.push(object),
+            AnyObject::Mesh(object) => self.meshes.push(object),
         }
     }
 

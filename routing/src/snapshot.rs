@@ -5,6 +5,7 @@ use std::{collections::HashMap, net::IpAddr, sync::Arc};
 use crate::{
     acme::Ordered,
     inbound::Inbound,
+    mesh::Mesh,
     table::RouteTable,
     upstream::{Cluster, ClusterId},
 };
@@ -29,6 +30,8 @@ pub struct Snapshot {
     pub ordered: Vec<Arc<Ordered>>,
     /// How this proxy describes itself in metrics.
     pub workload: Workload,
+    /// What holds for the whole mesh.
+    pub mesh: Arc<Mesh>,
 }
 
 impl Snapshot {
@@ -214,6 +217,18 @@ pub enum TlsVersion {
 pub struct Outbound {
     /// Route table by service port, as a captured connection's original destination or the Host header names it.
     pub by_port: HashMap<u16, Arc<RouteTable>>,
+    /// What becomes of hosts and connections that no service claims.
+    pub unclaimed: Unclaimed,
+}
+
+/// Istio `outboundTrafficPolicy`.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Unclaimed {
+    /// ALLOW_ANY: they go where the application meant them to go (`PassthroughCluster`).
+    #[default]
+    Pass,
+    /// REGISTRY_ONLY: requests get 502 (`block_all`), connections are reset (`BlackHoleCluster`).
+    Refuse,
 }
 
 /// How a proxy or an endpoint describes its workload in metrics (istio-proxy labels, Istio standard metrics).

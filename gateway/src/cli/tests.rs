@@ -45,12 +45,11 @@ fn a_gateway_has_istios_defaults() {
     assert_eq!(settings.name, "istio-ingressgateway");
     assert_eq!(settings.namespace, "istio-system");
     assert_eq!(settings.labels, None);
-    assert_eq!(settings.trust_domain, "cluster.local");
+    assert_eq!(settings.trust_domain, None);
     assert_eq!(settings.admin.to_string(), "127.0.0.1:15000");
     assert_eq!(settings.status.to_string(), "0.0.0.0:15021");
     assert_eq!(settings.stats.to_string(), "0.0.0.0:15090");
-    assert_eq!(settings.access_log, AccessLogFormat::Text);
-    assert_eq!((settings.drain_time.as_secs(), settings.drain_delay.as_secs()), (45, 5));
+    assert_eq!((settings.access_log, settings.drain_time, settings.drain_delay), (None, None, None));
     assert!(settings.workers >= 1);
 }
 
@@ -67,7 +66,7 @@ fn flags_override_the_defaults() {
     assert_eq!(settings.admin.to_string(), "127.0.0.1:1");
     assert_eq!(settings.status.to_string(), "0.0.0.0:2");
     assert_eq!(settings.stats.to_string(), "127.0.0.3:3");
-    assert_eq!((settings.workers, settings.access_log), (3, AccessLogFormat::Json));
+    assert_eq!((settings.workers, settings.access_log), (3, Some(AccessLogFormat::Json)));
     assert_eq!(settings.bind.to_string(), "127.0.0.9");
 }
 

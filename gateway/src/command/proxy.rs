@@ -51,7 +51,7 @@ async fn serve(settings: Settings, log: LogLevel) -> Result<ExitCode> {
     let (stop_admin, admin_stops) = watch::channel(false);
     tokio::spawn(servers.serve(admin, admin_stops));
 
-    let shared = share(&settings, live, Arc::clone(&telemetry), Arc::clone(&drain));
+    let shared = share(&settings, Arc::clone(&live), Arc::clone(&telemetry), Arc::clone(&drain));
     let mut workers = Vec::new();
     for index in 0..settings.workers {
         workers.push(worker::start(index, shared.clone()).await?);
@@ -65,10 +65,11 @@ async fn serve(settings: Settings, log: LogLevel) -> Result<ExitCode> {
         () = orders(&settings, &acme) => {}
         hurry = ends.first(&status, &drain) => in_a_hurry = hurry,
     }
-    let limit = Instant::now() + settings.drain_time;
+    let drain_time = live.drain_time(settings.drain_time);
+    let limit = Instant::now() + drain_time;
     if !in_a_hurry {
         // Balancers go on sending until they have heard that this one is not ready any more.
-        let delay = settings.drain_delay.min(settings.drain_time);
+        let delay = live.drain_delay(settings.drain_delay).min(drain_time);
         info!(delay_s = delay.as_secs(), "not ready any more; connections are still accepted");
         tokio::select! {
             failed = control.run() => failed?,

@@ -4,9 +4,10 @@ use std::{net::Ipv6Addr, rc::Rc, sync::Arc};
 
 use routing::{
     host::{bare, strip_port},
-    path::normalise,
+    path::{Form, normalise},
     request::RequestView,
     rule::{Action, Rule},
+    snapshot::Unclaimed,
     table::RouteTable,
     upstream::UpstreamProtocol,
 };
@@ -69,7 +70,7 @@ pub(crate) fn admit(
     h2: bool,
 ) -> Result<Admitted, Failure> {
     check_host(request.authority())?;
-    normalise_path(request)?;
+    normalise_path(request, exchange.installed.snapshot.mesh.path_form())?;
     match challenge(exchange, request, live) {
         Some(answer) => Ok(Admitted::Challenge(answer)),
         None => route(exchange, request, h2),
@@ -110,10 +111,11 @@ fn is_name(mut host: &[u8]) -> bool {
     some
 }
 
-fn normalise_path(request: &mut Head) -> Result<(), Failure> {
-    let changed = match normalise(request.path()).map_err(|_| Failure::BadPath)? {
-        std::borrow::Cow::Borrowed(_) => return Ok(()),
-        std::borrow::Cow::Owned(path) => path,
+fn normalise_path(request: &mut Head, form: Form) -> Result<(), Failure> {
+    let changed = match normalise(request.path(), form).map_err(|_| Failure::BadPath)? {
+        std::borrow::Cow::Borrowed(path) if path.len() == request.path().len() => return Ok(()),
+        // A fragment may have been cut off.
+        changed => changed.into_owned(),
     };
     let target = match request.query() {
         Some(query) => format!("{changed}?{query}"),
@@ -195,7 +197,10 @@ fn outbound(
     {
         return by_table(exchange, request, table, facts, port);
     }
-    // Istio's ALLOW_ANY: what no service claims goes where the application meant it to go.
+    let unclaimed = installed.snapshot.outbound.as_ref().map(|outbound| outbound.unclaimed).unwrap_or_default();
+    if unclaimed == Unclaimed::Refuse {
+        return Err(Failure::Blocked);
+    }
     let address = original.ok_or(Failure::UnknownHost)?;
     exchange.target = Some(Target::Direct { address, h2, cluster: DirectCluster::Passthrough, port: None });
     Ok(Admitted::Forward)

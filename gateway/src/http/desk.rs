@@ -20,8 +20,7 @@ pub(crate) struct Desk {
     drain: Arc<Drain>,
     overload: Arc<Overload>,
     age: Option<Duration>,
-    /// How long what has no end of its own may go on when its connection has to end.
-    pub(crate) drain_time: Duration,
+    drain_time: Option<Duration>,
     /// Who was turned away.
     pub(crate) refusals: Rc<Refusals>,
     /// HTTP/1.1 connections to endpoints that wait for their next request.
@@ -38,7 +37,7 @@ impl Desk {
         telemetry: Arc<Telemetry>,
         drain: Arc<Drain>,
         overload: Arc<Overload>,
-        (age, drain_time): (Option<Duration>, Duration),
+        (age, drain_time): (Option<Duration>, Option<Duration>),
         refusals: Rc<Refusals>,
     ) -> Self {
         Self {
@@ -58,6 +57,11 @@ impl Desk {
     /// together.
     pub(crate) fn age(&self) -> Option<Instant> {
         self.age.map(|age| Instant::now() + age.mul_f64(0.9 + 0.2 * fastrand::f64()))
+    }
+
+    /// How long what has no end of its own may go on when its connection has to end.
+    pub(crate) fn drain_time(&self) -> Duration {
+        self.live.drain_time(self.drain_time)
     }
 
     /// The counters.

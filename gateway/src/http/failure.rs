@@ -12,6 +12,8 @@ pub(crate) enum Failure {
     NoCluster,
     /// No service has this host, and nothing says where the client meant to go.
     UnknownHost,
+    /// No service has this host, and the mesh allows no others (Istio's `block_all`).
+    Blocked,
     /// The cluster has no endpoint that may be used.
     NoHealthyEndpoint,
     /// A circuit breaker is open (`connectionPool`).
@@ -125,6 +127,13 @@ impl Failure {
             Self::UnknownHost => {
                 row(502, "-", "direct_response", "no service in the mesh has this host and port", true)
             }
+            Self::Blocked => row(
+                502,
+                "-",
+                "direct_response",
+                "no service in the mesh has this host and port, and no others are allowed (outboundTrafficPolicy: REGISTRY_ONLY)",
+                true,
+            ),
             Self::NoHealthyEndpoint => row(503, "UH", "no_healthy_upstream", "no healthy upstream", true),
             Self::Overflow => reset(503, "UO", "overflow", ""),
             Self::Connect(why) => reset(503, "UF", "remote connection failure", why),
@@ -217,6 +226,7 @@ impl Failure {
             Self::NoRoute
             | Self::NoCluster
             | Self::UnknownHost
+            | Self::Blocked
             | Self::NoHealthyEndpoint
             | Self::Overflow
             | Self::Connect(_)

@@ -18,7 +18,7 @@ impl Overdue {
     pub(crate) fn watch(desk: &Desk, down: &Down<'_>, tunnel: bool) -> Self {
         match down {
             // A task of its own, so that bytes on their way ask nobody.
-            Down::H1(server) if tunnel => Self(Some(spawn_local(server.overdue(&desk.live, desk.drain_time)))),
+            Down::H1(server) if tunnel => Self(Some(spawn_local(server.overdue(&desk.live, desk.drain_time())))),
             _ => Self(None),
         }
     }

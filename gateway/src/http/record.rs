@@ -58,7 +58,11 @@ pub(crate) fn finish(telemetry: &Telemetry, exchange: &Exchange, heads: &Heads) 
         downstream_local: Some(facts.local),
         downstream_remote: Some(facts.remote),
         sni: facts.sni(),
-        route: exchange.rule.as_ref().map_or("", |rule| &rule.name),
+        route: match &exchange.rule {
+            Some(rule) => &rule.name,
+            None if is_blocked(exchange) => "block_all",
+            None => "",
+        },
         labels: labels(exchange),
     });
 }
@@ -79,11 +83,18 @@ fn cluster<'a>(exchange: &'a Exchange, name: &'a mut String) -> &'a str {
             name
         }
         Some(Target::Direct { cluster: DirectCluster::Passthrough, .. }) => PASSTHROUGH,
+        None if is_blocked(exchange) => BLACK_HOLE,
         None => "",
     }
 }
 
 const PASSTHROUGH: &str = "PassthroughCluster";
+const BLACK_HOLE: &str = "BlackHoleCluster";
+
+/// Istio's virtual host for what no service claims, where that is refused.
+fn is_blocked(exchange: &Exchange) -> bool {
+    matches!(exchange.failure, Some(Failure::Blocked))
+}
 
 fn labels(exchange: &Exchange) -> Labels<'_> {
     let facts = &exchange.facts;
@@ -101,6 +112,7 @@ fn labels(exchange: &Exchange) -> Labels<'_> {
             (host, name, namespace) = (&port.service_host, &port.service_name, &port.service_namespace);
         }
         Some(Target::Direct { .. }) => name = if inbound { "InboundPassthroughCluster" } else { PASSTHROUGH },
+        None if is_blocked(exchange) => name = BLACK_HOLE,
         None => {}
     }
     Labels {

@@ -24,7 +24,7 @@ pub(crate) async fn serve(desk: &Rc<Desk>, connection: Connection, standing: wat
     if connection.h2 {
         let (desk, refusals) = (Rc::clone(desk), Rc::clone(&desk.refusals));
         let (facts, live) = (Rc::clone(&connection.facts), Arc::clone(&desk.live));
-        let terms = h2::server::Terms { live: &live, age: desk.age(), drain: desk.drain_time };
+        let terms = h2::server::Terms { live: &live, age: desk.age(), drain: desk.drain_time() };
         let start = move |mut stream: h2::server::Stream, heads, refused| {
             let desk = Rc::clone(&desk);
             tokio::task::spawn_local(async move {

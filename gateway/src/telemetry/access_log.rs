@@ -14,7 +14,7 @@ use std::{
     io::{self, Write},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     thread::{self, Thread},
     time::Duration,
@@ -42,7 +42,8 @@ pub(crate) struct AccessLog {
 /// What the data threads and the writer share.
 #[derive(Debug)]
 struct Sink {
-    json: bool,
+    /// Of an [`AccessLogFormat`].
+    format: AtomicU8,
     dropped: Counter,
     lanes: Mutex<Vec<Arc<Lane>>>,
     /// The writer has nothing to do and must be woken.
@@ -67,20 +68,13 @@ thread_local! {
 }
 
 impl AccessLog {
-    /// Starts the thread that writes to `out`; `None` when the log is off.
+    /// Starts the thread that writes to `out`.
     ///
     /// # Errors
     /// The thread could not be started.
-    pub(crate) fn start(
-        format: AccessLogFormat,
-        out: Box<dyn Write + Send>,
-        dropped: Counter,
-    ) -> io::Result<Option<Self>> {
-        if format == AccessLogFormat::Off {
-            return Ok(None);
-        }
+    pub(crate) fn start(format: AccessLogFormat, out: Box<dyn Write + Send>, dropped: Counter) -> io::Result<Self> {
         let sink = Arc::new(Sink {
-            json: format == AccessLogFormat::Json,
+            format: AtomicU8::new(format as u8),
             dropped,
             lanes: Mutex::default(),
             idle: AtomicBool::new(false),
@@ -94,11 +88,19 @@ impl AccessLog {
         let writer = Arc::clone(&sink);
         let thread = thread::Builder::new().name("access-log".to_owned()).spawn(move || writer.run(out))?;
         *lock(&sink.writer) = Some(thread.thread().clone());
-        Ok(Some(Self { sink }))
+        Ok(Self { sink })
+    }
+
+    /// From now on lines have this form.
+    pub(crate) fn set(&self, format: AccessLogFormat) {
+        self.sink.format.store(format as u8, Ordering::Relaxed);
     }
 
     /// Appends the line of one request, or drops it when the reader of the log is too slow. Never waits.
     pub(crate) fn write(&self, record: &Record<'_>) {
+        if self.sink.format.load(Ordering::Relaxed) == AccessLogFormat::Off as u8 {
+            return;
+        }
         let written = LANE.try_with(|lane| {
             let mut lane = lane.borrow_mut();
             let (_, lane) = match &mut *lane {
@@ -143,7 +145,7 @@ impl Sink {
             self.dropped.inc();
             return;
         }
-        if self.json {
+        if self.format.load(Ordering::Relaxed) == AccessLogFormat::Json as u8 {
             line.json(record)
         } else {
             line.text(record)

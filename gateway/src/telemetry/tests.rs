@@ -6,7 +6,7 @@ use super::{
 };
 
 fn telemetry() -> Telemetry {
-    Telemetry::new(AccessLogFormat::Off, Box::new(std::io::sink())).unwrap()
+    Telemetry::new(Some(AccessLogFormat::Off), Box::new(std::io::sink())).unwrap()
 }
 
 fn workload(name: &str) -> Arc<Workload> {

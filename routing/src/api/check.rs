@@ -10,6 +10,7 @@ mod http_match;
 mod http_route;
 mod issuer;
 mod load_balancer;
+pub mod mesh_config;
 mod names;
 mod peer_authentication;
 mod punycode;
@@ -77,6 +78,14 @@ impl Findings {
     /// Looks at a field of a struct.
     pub fn within(&mut self, field: &'static str, look: impl FnOnce(&mut Self)) {
         self.step(Step::Field(field), look);
+    }
+
+    /// Looks at what stands below a path of plain names, as `data.mesh`; empty: below the root.
+    fn at_path(&mut self, path: &str, look: impl FnOnce(&mut Self)) {
+        let before = self.path.len();
+        self.path.extend(path.split('.').filter(|key| !key.is_empty()).map(|key| Step::Key(key.to_owned())));
+        look(self);
+        self.path.truncate(before);
     }
 
     /// Looks at every item of a list.

@@ -126,7 +126,7 @@ fn build<'a>(context: &Context<'a>, member: &Member<'_, 'a>, subset: &str) -> Cl
         protocol: protocol(context, port.protocol, http),
         tls: tls.tls,
         balance: balance(&policy),
-        connect_timeout: connect_timeout(&policy),
+        connect_timeout: connect_timeout(context, &policy),
         idle_timeout: http.and_then(|http| http.idle_timeout).map_or(Cluster::IDLE_TIMEOUT, Duration::from),
         limits: limits(&policy),
         endpoints,
@@ -141,7 +141,11 @@ fn protocol(context: &Context<'_>, declared: Option<Protocol>, http: Option<&Htt
     if http.is_some_and(|http| http.use_client_protocol) {
         return UpstreamProtocol::Downstream;
     }
-    let upgrade = http.is_some_and(|http| http.h2_upgrade_policy == H2UpgradePolicy::Upgrade);
+    let upgrade = match http.map(|http| http.h2_upgrade_policy).unwrap_or_default() {
+        H2UpgradePolicy::Upgrade => true,
+        H2UpgradePolicy::DoNotUpgrade => false,
+        H2UpgradePolicy::Default => context.proxy.mesh.upgrades_h2(),
+    };
     match declared {
         Some(protocol) if protocol.is_http2() || (upgrade && protocol.is_plain_http()) => UpstreamProtocol::Http2,
         None if upgrade => UpstreamProtocol::Http2,
@@ -160,9 +164,10 @@ fn balance(policy: &Policy<'_>) -> Balance {
     }
 }
 
-fn connect_timeout(policy: &Policy<'_>) -> Duration {
+fn connect_timeout(context: &Context<'_>, policy: &Policy<'_>) -> Duration {
     let tcp = policy.connection_pool.and_then(|pool| pool.tcp.as_ref());
-    tcp.and_then(|tcp| tcp.connect_timeout).map_or(Cluster::CONNECT_TIMEOUT, Duration::from)
+    let own = tcp.and_then(|tcp| tcp.connect_timeout).map(Duration::from);
+    own.unwrap_or_else(|| context.proxy.mesh.connect_timeout())
 }
 
 fn limits(policy: &Policy<'_>) -> Limits {

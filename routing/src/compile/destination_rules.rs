@@ -88,7 +88,7 @@ impl<'a> DestinationRules<'a> {
                     merge(&mut rules.selecting, &host, object);
                 }
                 Some(_) => {}
-                None if own || proxy.sees(&object.spec.export_to, object.namespace()) => {
+                None if own || proxy.sees_destination_rule(&object.spec.export_to, object.namespace()) => {
                     merge(rules.by_namespace.entry(object.namespace()).or_default(), &host, object);
                 }
                 None => {}

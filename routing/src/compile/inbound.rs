@@ -33,7 +33,7 @@ pub(super) fn compile(context: &Context<'_>, workload: &WorkloadFacts) -> Inboun
         addresses: workload.addresses.clone(),
         ports,
         default_mtls: mtls.default,
-        trust_domains: vec![context.proxy.trust_domain.replace('@', ".")],
+        trust_domains: context.proxy.mesh.trust_domains(&context.proxy.trust_domain),
     }
 }
 

@@ -10,16 +10,17 @@ use super::{
     context::Context,
     listeners::report_unknown_gateways,
     memory::{self, Recipe},
+    retries::retries,
     routes::{self, Binding},
     services::{Origin, Service, ServicePort},
     virtual_services::{self, Bound, MESH},
 };
 use crate::{
-    api::service_entry::Resolution,
+    api::{mesh_config::OutboundMode, service_entry::Resolution},
     host::{HostMap, HostPattern},
     pattern::RouteMatch,
     rule::{Action, Destination, Destinations, Rule},
-    snapshot::Outbound,
+    snapshot::{Outbound, Unclaimed},
     table::{Route, RouteList, RouteTable, VirtualHost},
 };
 
@@ -51,7 +52,12 @@ pub(super) fn compile(context: &Context<'_>) -> Outbound {
         let routes = build.of_virtual_service(number, UNOWNED_PORT);
         table.hosts.get_or_insert_with(host, || virtual_host(host, &routes));
     }
-    Outbound { by_port: tables.into_iter().map(|(port, table)| (port, Arc::new(table))).collect() }
+    let by_port = tables.into_iter().map(|(port, table)| (port, Arc::new(table))).collect();
+    let unclaimed = match context.proxy.mesh.outbound() {
+        OutboundMode::RegistryOnly => Unclaimed::Refuse,
+        OutboundMode::AllowAny | OutboundMode::AllowAnyDynamicDns => Unclaimed::Pass,
+    };
+    Outbound { by_port, unclaimed }
 }
 
 fn virtual_host(domain: &HostPattern, routes: &Arc<RouteList>) -> VirtualHost {
@@ -138,7 +144,10 @@ impl<'a> Build<'_, 'a> {
     fn straight(&self, service: &Service<'a>, port: &ServicePort<'a>) -> Arc<RouteList> {
         let cluster = clusters::cluster(self.context, &Member { service, port, subset: None });
         let destination = Destination::new(Some(cluster), clusters::name(port.number, "", &service.host));
-        let rule = Rule::new("default", Arc::default(), Action::Route(Destinations::one(destination)));
+        let mut rule = Rule::new("default", Arc::default(), Action::Route(Destinations::one(destination)));
+        if let Some(mesh) = self.context.proxy.mesh.retries() {
+            rule.retries = retries(mesh);
+        }
         Arc::new(RouteList::new(vec![Route { when: RouteMatch::default(), rule: Arc::new(rule) }]))
     }
 }

@@ -9,6 +9,7 @@ use std::{
 
 use crate::{
     api::Secret,
+    mesh::Mesh,
     resources::{Object, Resources},
 };
 
@@ -27,8 +28,12 @@ pub struct Proxy {
     pub service_account: String,
     /// Trust domain of its identity, as `cluster.local`.
     pub trust_domain: String,
+    /// Whether that was given by hand, so that the mesh configuration does not count.
+    pub trust_domain_given: bool,
     /// Istio's root namespace, `istio-system` by default: where mesh-wide policies are.
     pub root_namespace: String,
+    /// The mesh configuration, as far as [`Self::within`] has looked.
+    pub mesh: Arc<Mesh>,
     /// Domain of the cluster's services, `cluster.local` by default.
     pub cluster_domain: String,
     /// Addresses of the names in [`crate::snapshot::Snapshot::names`], as far as they are resolved by now.
@@ -59,7 +64,9 @@ impl Default for Proxy {
             labels: BTreeMap::from([("istio".to_owned(), "ingressgateway".to_owned())]),
             service_account: "istio-ingressgateway".to_owned(),
             trust_domain: "cluster.local".to_owned(),
+            trust_domain_given: false,
             root_namespace: "istio-system".to_owned(),
+            mesh: Arc::default(),
             cluster_domain: "cluster.local".to_owned(),
             resolved: Arc::default(),
         }
@@ -72,6 +79,21 @@ impl Proxy {
         self.role == Role::Gateway
     }
 
+    /// The same proxy with what the mesh configuration says, except where the command line says it.
+    #[must_use]
+    pub fn within(&self, resources: &Resources) -> Self {
+        let mesh = Mesh::of(resources, self);
+        let mut own = self.clone();
+        if let Some(domain) = mesh.config.trust_domain.as_ref().filter(|_| !self.trust_domain_given) {
+            own.trust_domain.clone_from(domain);
+        }
+        if let Some(namespace) = &mesh.config.root_namespace {
+            own.root_namespace.clone_from(namespace);
+        }
+        own.mesh = Arc::new(mesh);
+        own
+    }
+
     /// The SPIFFE id of a service account in this proxy's trust domain (Istio replaces `@` there by `.`).
     pub(super) fn spiffe_id(&self, namespace: &str, service_account: &str) -> String {
         spiffe_id(&self.trust_domain, namespace, service_account)
@@ -82,8 +104,24 @@ impl Proxy {
         is_subset(selector, &self.labels)
     }
 
-    /// Whether an object of `namespace` with this `exportTo` is visible to this proxy; an empty list means everywhere.
-    pub(super) fn sees(&self, export_to: &[String], namespace: &str) -> bool {
+    /// Whether a Service or ServiceEntry of `namespace` with this `exportTo` is visible to this proxy.
+    pub(super) fn sees_service(&self, export_to: &[String], namespace: &str) -> bool {
+        self.sees(export_to, &self.mesh.config.default_service_export_to, namespace)
+    }
+
+    /// As [`Self::sees_service`], of a VirtualService.
+    pub(super) fn sees_virtual_service(&self, export_to: &[String], namespace: &str) -> bool {
+        self.sees(export_to, &self.mesh.config.default_virtual_service_export_to, namespace)
+    }
+
+    /// As [`Self::sees_service`], of a DestinationRule.
+    pub(super) fn sees_destination_rule(&self, export_to: &[String], namespace: &str) -> bool {
+        self.sees(export_to, &self.mesh.config.default_destination_rule_export_to, namespace)
+    }
+
+    /// An empty `exportTo` is the mesh's default, and without that everywhere.
+    fn sees(&self, export_to: &[String], default: &[String], namespace: &str) -> bool {
+        let export_to = if export_to.is_empty() { default } else { export_to };
         export_to.is_empty()
             || export_to.iter().any(|to| match to.as_str() {
                 "*" => true,

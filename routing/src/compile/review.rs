@@ -4,6 +4,7 @@
 
 mod destination_rule;
 mod finding;
+mod mesh;
 mod services;
 mod virtual_service;
 
@@ -24,6 +25,7 @@ pub(super) fn all(context: &Context<'_>) {
         destination_rule::review(context, object);
         destination_host(context, object);
     }
+    mesh::review(context);
     gateways(context);
     entries(context);
     services::review(context);
@@ -46,7 +48,7 @@ fn destination_host(context: &Context<'_>, object: &crate::resources::Object<cra
         Ok(pattern) => context.services.any_matches(&pattern),
         Err(_) => false,
     };
-    if !known && context.proxy.sees(&object.spec.export_to, object.namespace()) {
+    if !known && context.proxy.sees_destination_rule(&object.spec.export_to, object.namespace()) {
         let hint = context.services.similar(&host).map(|near| format!("; `{near}` exists")).unwrap_or_default();
         // Rules for hosts that nobody has yet are usual, also in a cluster.
         let absence = Absence { severity: Severity::Warning, ..context.absent_host(object, UNKNOWN_HOST, &host) };

@@ -25,7 +25,7 @@ pub fn named_secrets(resources: &Resources, proxy: &Proxy) -> BTreeSet<String> {
     // A sidecar may use only what a rule with a selector gives it, see `upstream_tls`.
     let rules = resources.destination_rules.iter().filter(|rule| match &rule.spec.workload_selector {
         Some(selector) => rule.namespace() == proxy.namespace && proxy.selected_by(&selector.match_labels),
-        None => proxy.is_gateway() && proxy.sees(&rule.spec.export_to, rule.namespace()),
+        None => proxy.is_gateway() && proxy.sees_destination_rule(&rule.spec.export_to, rule.namespace()),
     });
     let policies = rules.flat_map(|rule| {
         let subsets = rule.spec.subsets.iter().filter_map(|subset| subset.traffic_policy.as_ref());

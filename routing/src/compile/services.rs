@@ -146,12 +146,14 @@ impl<'a> Service<'a> {
 impl<'a> Services<'a> {
     pub(super) fn new(resources: &'a Resources, proxy: &Proxy) -> Self {
         let mut services = Self { all: Vec::new(), by_host: HashMap::new(), passed_over: Vec::new() };
-        for object in resources.services.iter().filter(|object| proxy.sees(&exported_to(object), object.namespace())) {
+        for object in
+            resources.services.iter().filter(|object| proxy.sees_service(&exported_to(object), object.namespace()))
+        {
             services.add(of_kubernetes(object, proxy));
         }
         let entries = resources.service_entries.iter();
         let mut visible: Vec<_> =
-            entries.filter(|object| proxy.sees(&object.spec.export_to, object.namespace())).collect();
+            entries.filter(|object| proxy.sees_service(&object.spec.export_to, object.namespace())).collect();
         // Of ServiceEntries with the same host, the proxy's own namespace is preferred, then the oldest.
         visible.sort_by_key(|object| object.namespace() != proxy.namespace);
         for object in visible {

@@ -51,7 +51,8 @@ pub(super) fn compile(context: &Context<'_>, peer: &Peer<'_, '_>, policy: Option
 }
 
 fn automatic(context: &Context<'_>, peer: &Peer<'_, '_>) -> UpstreamTls {
-    let any = !peer.service.external && peer.instances.iter().any(|instance| takes_mesh_tls(context, instance));
+    let wanted = context.proxy.mesh.auto_mtls() && !peer.service.external;
+    let any = wanted && peer.instances.iter().any(|instance| takes_mesh_tls(context, instance));
     UpstreamTls { tls: any.then(|| Arc::new(mesh(context, peer, None))), always: false }
 }
 
@@ -69,7 +70,8 @@ fn mesh(context: &Context<'_>, peer: &Peer<'_, '_>, policy: Option<&TlsPolicy<'_
     let sni = policy.and_then(|policy| policy.tls.sni.clone());
     let sni = sni.unwrap_or_else(|| format!("outbound_.{}_.{}_.{}", peer.port, peer.subset, peer.service.host));
     let given = policy.map(|policy| policy.tls.subject_alt_names.as_slice()).unwrap_or_default();
-    let names: BTreeSet<String> = if given.is_empty() { accounts(peer) } else { given.iter().cloned().collect() };
+    let names: BTreeSet<String> =
+        if given.is_empty() { accounts(context, peer) } else { given.iter().cloned().collect() };
     let unread = policy.filter(|policy| revocation_list(context, policy));
     ClientTls {
         roots: unread.map_or(ClientRoots::Mesh, no_roots),
@@ -80,10 +82,21 @@ fn mesh(context: &Context<'_>, peer: &Peer<'_, '_>, policy: Option<&TlsPolicy<'_
     }
 }
 
-/// The identities that may answer for a service.
-fn accounts(peer: &Peer<'_, '_>) -> BTreeSet<String> {
-    let owners = peer.instances.iter().filter_map(|instance| instance.owner.principal.clone());
-    owners.chain(peer.service.subject_alt_names.iter().cloned()).chain(peer.service.accounts.iter().cloned()).collect()
+/// The identities that may answer for a service, of any trust domain that is as good as the proxy's own.
+fn accounts(context: &Context<'_>, peer: &Peer<'_, '_>) -> BTreeSet<String> {
+    let owners = peer.instances.iter().filter_map(|instance| instance.owner.principal.as_deref());
+    let named = peer.service.subject_alt_names.iter().chain(&peer.service.accounts).map(String::as_str);
+    let domains = context.proxy.mesh.trust_domains(&context.proxy.trust_domain);
+    owners.chain(named).flat_map(|account| in_domains(account, &domains)).collect()
+}
+
+/// An identity of one of these trust domains, in all of them; another one as it is.
+fn in_domains(account: &str, domains: &[String]) -> Vec<String> {
+    let parts = account.strip_prefix("spiffe://").and_then(|rest| rest.split_once('/'));
+    match parts.filter(|(domain, _)| domains.iter().any(|own| own == domain)) {
+        Some((_, path)) => domains.iter().map(|domain| format!("spiffe://{domain}/{path}")).collect(),
+        None => vec![account.to_owned()],
+    }
 }
 
 /// `SIMPLE` and `MUTUAL`.

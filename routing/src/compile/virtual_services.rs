@@ -28,9 +28,10 @@ impl Bound<'_> {
 pub(super) fn visible<'a>(context: &Context<'a>) -> Vec<Bound<'a>> {
     let all = context.resources.virtual_services.iter();
     let mut seen: Vec<_> =
-        all.filter(|object| context.proxy.sees(&object.spec.export_to, object.namespace())).collect();
+        all.filter(|object| context.proxy.sees_virtual_service(&object.spec.export_to, object.namespace())).collect();
     seen.sort_by_key(|object| {
-        let to = &object.spec.export_to;
+        let default = &context.proxy.mesh.config.default_virtual_service_export_to;
+        let to = if object.spec.export_to.is_empty() { default } else { &object.spec.export_to };
         match () {
             () if to.iter().any(|to| to == ".") => 0,
             () if to.is_empty() || to.iter().any(|to| to == "*") => 2,

@@ -34,11 +34,13 @@ pub enum Kind {
     StatefulSet,
     /// Kubernetes DaemonSet.
     DaemonSet,
+    /// Kubernetes ConfigMap, of which the one with the mesh configuration is read.
+    ConfigMap,
 }
 
 impl Kind {
     /// Group, versions and name of every kind; the first version is the one to recommend.
-    const ALL: [(Self, &'static str, &'static [&'static str], &'static str); 14] = [
+    const ALL: [(Self, &'static str, &'static [&'static str], &'static str); 15] = [
         (Self::Gateway, NETWORKING, ISTIO_VERSIONS, "Gateway"),
         (Self::VirtualService, NETWORKING, ISTIO_VERSIONS, "VirtualService"),
         (Self::DestinationRule, NETWORKING, ISTIO_VERSIONS, "DestinationRule"),
@@ -53,6 +55,7 @@ impl Kind {
         (Self::Deployment, "apps", &["v1"], "Deployment"),
         (Self::StatefulSet, "apps", &["v1"], "StatefulSet"),
         (Self::DaemonSet, "apps", &["v1"], "DaemonSet"),
+        (Self::ConfigMap, "", &["v1"], "ConfigMap"),
     ];
 
     /// As in `kind:`.
@@ -83,7 +86,7 @@ const ISTIO_VERSIONS: &[&str] = &["v1", "v1beta1", "v1alpha3"];
 pub(super) enum Class {
     /// One of ours.
     Ours(Kind),
-    /// Harmless and not worth a word: ConfigMap, Namespace, ServiceAccount.
+    /// Harmless and not worth a word: Namespace, ServiceAccount.
     Quiet,
     /// A list whose items are objects, of this kind where the list's own kind tells it.
     List(Option<String>),
@@ -112,7 +115,7 @@ impl Class {
         match (exact, group, kind) {
             (Some((ours, _, versions, _)), ..) if versions.contains(&version) => return Self::Ours(*ours),
             (Some((ours, ..)), ..) => return Self::Misspelt(ours.wrong_version(api_version)),
-            (None, "", "ConfigMap" | "Namespace" | "ServiceAccount") => return Self::Quiet,
+            (None, "", "Namespace" | "ServiceAccount") => return Self::Quiet,
             // `kubectl get -o yaml` writes `List`, the API server `SecretList` and the like.
             (None, _, "List") => return Self::List(None),
             _ => {}

@@ -14,6 +14,14 @@ pub(super) fn of_spec(kind: &str, object: &Value) -> u64 {
     hash.0
 }
 
+/// Hash of a document of which every field is read.
+pub(super) fn of_value(kind: &str, value: &Value) -> u64 {
+    let mut hash = Fnv::default();
+    hash.text(kind);
+    hash_value(&mut hash, value);
+    hash.0
+}
+
 /// Hash of one of Kubernetes' objects: what is read of it, since an API server fills in the rest by itself.
 pub(super) fn of_kubernetes(kind: &str, read: &impl Hash) -> u64 {
     let mut hash = Fnv::default();

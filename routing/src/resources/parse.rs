@@ -14,7 +14,7 @@ use super::source::forget_places;
 use super::template::{self, Skip};
 use super::yaml::{self, Fault};
 use super::{AnyObject, Object, RejectedServer, Rejection, Source, digest, position};
-use crate::api::check::{BAD_VALUE, Finding, Findings, MISSING_FIELD, UNKNOWN_FIELD};
+use crate::api::check::{BAD_VALUE, Finding, Findings, MISSING_FIELD, UNKNOWN_FIELD, mesh_config};
 use crate::api::decode::{Reading, decode};
 use crate::api::{
     Deployment, DestinationRule, Gateway, Issuer, ObjectMeta, PeerAuthentication, ServiceEntry, VirtualService,
@@ -104,9 +104,9 @@ pub fn parse_object(object: &Value) -> Parsed {
     reader.parsed
 }
 
-struct Reader {
+pub(super) struct Reader {
     file: Arc<str>,
-    parsed: Parsed,
+    pub(super) parsed: Parsed,
     /// Foreign kinds that were already named.
     ignored: BTreeSet<String>,
 }
@@ -174,6 +174,11 @@ impl Reader {
         match Class::of(api_version, &identity.kind) {
             Class::Quiet => {}
             Class::List(kind) => self.list(object, kind.as_deref(), source),
+            Class::Ours(Kind::ConfigMap) => {
+                if super::mesh::is_one(&identity, object) {
+                    self.mesh_config_map(identity, object, source);
+                }
+            }
             // What an API server holds was made already, and comes by the thousand.
             Class::Ours(kind) if self.file.is_empty() => self.ours(kind, identity, object, source),
             Class::Ours(kind) => match template::of_object(object) {
@@ -191,6 +196,9 @@ impl Reader {
 
     fn without_kind(&mut self, identity: ObjectRef, object: &Value, source: &Source) {
         if ["apiVersion", "metadata", "spec"].iter().all(|key| object.get(key).is_none()) {
+            if object.as_object().is_some_and(mesh_config::is_one) {
+                return self.mesh_file(object, source);
+            }
             let message = "this is no Kubernetes object, without apiVersion, kind and metadata, so it is not read";
             let field = String::new();
             self.parsed.unreadable = true;
@@ -301,14 +309,14 @@ impl Reader {
         });
     }
 
-    fn tell(&mut self, object: ObjectRef, source: &Source, finding: Finding) {
+    pub(super) fn tell(&mut self, object: ObjectRef, source: &Source, finding: Finding) {
         let Finding { field, code, severity, message } = finding;
         // Nobody will read those behind the first thousand, and a place costs as much as a document.
         let place = source.place(if self.parsed.problems.len() < MOST { &field } else { "" });
         self.parsed.problems.push(Problem { code, severity, object, field, place, message });
     }
 
-    fn lose(&mut self, rejection: Rejection) {
+    pub(super) fn lose(&mut self, rejection: Rejection) {
         if rejection.object.is_complete() {
             self.parsed.rejected.push(rejection);
         } else {
@@ -372,7 +380,7 @@ fn servers(object: &Value) -> Vec<RejectedServer> {
     spec.get("servers").and_then(Value::as_array).into_iter().flatten().filter_map(server).collect()
 }
 
-fn metadata(kind: Kind, object: &Value, findings: &mut Findings) -> Option<ObjectMeta> {
+pub(super) fn metadata(kind: Kind, object: &Value, findings: &mut Findings) -> Option<ObjectMeta> {
     let empty = Value::Object(Map::new());
     let metadata = object.get("metadata").unwrap_or(&empty);
     let reading = Reading { strict: false, quote_values: kind != Kind::Secret };
@@ -448,6 +456,8 @@ impl Input<'_> {
             Kind::Service => AnyObject::Service(self.kubernetes(meta, findings)?),
             Kind::EndpointSlice => AnyObject::EndpointSlice(self.kubernetes(meta, findings)?),
             Kind::Pod => AnyObject::Pod(self.kubernetes(meta, findings)?),
+            // Read apart: see `super::mesh`.
+            Kind::ConfigMap => return None,
             Kind::Deployment | Kind::StatefulSet | Kind::DaemonSet => {
                 AnyObject::Deployment(self.kubernetes::<Deployment>(meta, findings)?)
             }

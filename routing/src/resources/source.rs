@@ -18,6 +18,18 @@ pub struct Source {
     first_line: u32,
     /// Index in the `items` of a List document.
     item: Option<usize>,
+    /// A document inside of this one, and where it stands.
+    within: Option<Arc<Within>>,
+}
+
+/// YAML in a text of a document, as the mesh configuration in a ConfigMap.
+struct Within {
+    /// Path of the text, as `data.mesh`.
+    root: &'static str,
+    text: Arc<str>,
+    /// Lines of the document above it, and columns before it.
+    above: u32,
+    before: u32,
 }
 
 /// Without the text, which may be a Secret's.
@@ -29,7 +41,7 @@ impl fmt::Debug for Source {
 
 impl Source {
     pub(super) fn new(file: Arc<str>, text: Arc<str>, first_line: u32) -> Self {
-        Self { file, text, first_line, item: None }
+        Self { file, text, first_line, item: None, within: None }
     }
 
     pub(super) fn item(&self, index: usize) -> Self {
@@ -38,7 +50,38 @@ impl Source {
 
     /// Of an object that an API server gave: it has no place in a file.
     pub(super) fn unplaced() -> Self {
-        Self { file: Arc::default(), text: Arc::default(), first_line: 0, item: None }
+        Self { file: Arc::default(), text: Arc::default(), first_line: 0, item: None, within: None }
+    }
+
+    /// With the document that the text at a path is, so that its fields have places of their own. Only a literal block (`|`) has
+    /// lines of its own; elsewhere the text is one place.
+    pub(super) fn with_inner(&self, root: &'static str, text: &str) -> Self {
+        let Some(key) = self.place(root).filter(|_| !self.file.is_empty()) else { return self.clone() };
+        let line = key.line.saturating_sub(self.first_line) as usize;
+        let mut lines = self.text.lines().skip(line);
+        let opens = |line: &str| {
+            let value = line.rsplit_once(": ").map_or("", |(_, value)| value);
+            value.trim_start().starts_with('|')
+        };
+        if !lines.next().is_some_and(opens) {
+            return self.clone();
+        }
+        let indent = lines.find(|line| !line.trim().is_empty()).map_or(0, |line| line.len() - line.trim_start().len());
+        let (above, before) = (u32::try_from(line + 1).unwrap_or(0), u32::try_from(indent).unwrap_or(0));
+        Self { within: Some(Arc::new(Within { root, text: text.into(), above, before })), ..self.clone() }
+    }
+
+    /// A position in the inner document as a place in the file.
+    pub(super) fn inner_at(&self, (line, column): (u32, u32)) -> Option<Place> {
+        self.within.as_ref().map(|within| self.at(within.above + line, within.before + column))
+    }
+
+    /// Where a field of the inner document is.
+    fn inner_place(&self, field: &str) -> Option<Place> {
+        let within = self.within.as_ref()?;
+        let rest = field.strip_prefix(within.root).filter(|rest| rest.starts_with(['.', '[']))?;
+        let tree = positions(&within.text)?;
+        self.inner_at(position::find(&tree, &position::steps(rest))?)
     }
 
     /// The file as it was named; empty when the object came from an API server.
@@ -70,6 +113,9 @@ impl Source {
         }
         let tree = LazyCell::new(|| positions(&self.text));
         let place = |field: &str| {
+            if let Some(place) = self.inner_place(field) {
+                return Some(place);
+            }
             let mut steps = Vec::new();
             if let Some(index) = self.item {
                 steps.push(Step::Key("items".to_owned()));

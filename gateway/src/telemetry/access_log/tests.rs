@@ -183,7 +183,7 @@ impl Write for Stuck {
 
 fn start(out: Box<dyn Write + Send>) -> (AccessLog, Counter) {
     let dropped = Metrics::new().access_log_dropped();
-    (AccessLog::start(AccessLogFormat::Text, out, dropped.clone()).unwrap().unwrap(), dropped)
+    (AccessLog::start(AccessLogFormat::Text, out, dropped.clone()).unwrap(), dropped)
 }
 
 #[test]
@@ -234,7 +234,15 @@ fn a_closed_stdout_costs_lines_and_no_error() {
 }
 
 #[test]
-fn an_access_log_that_is_off_does_not_exist() {
-    let log = AccessLog::start(AccessLogFormat::Off, Box::new(io::sink()), Metrics::new().access_log_dropped());
-    assert!(log.unwrap().is_none());
+fn the_form_changes_while_it_is_written() {
+    let (send, written) = mpsc::channel();
+    let (log, _) = start(Box::new(Pipe(send)));
+    for format in [AccessLogFormat::Off, AccessLogFormat::Json, AccessLogFormat::Off, AccessLogFormat::Text] {
+        log.set(format);
+        log.write(&record("/"));
+    }
+    log.flush(Duration::from_secs(20));
+    let written = String::from_utf8(written.try_iter().flatten().collect()).unwrap();
+    let first: Vec<Option<char>> = written.lines().map(|line| line.chars().next()).collect();
+    assert_eq!(first, [Some('{'), Some('[')], "{written}");
 }

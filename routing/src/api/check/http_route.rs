@@ -246,7 +246,7 @@ const RETRY_CONDITIONS: [&str; 16] = [
 ];
 
 impl HttpRetry {
-    fn check(&self, findings: &mut Findings) {
+    pub(super) fn check(&self, findings: &mut Findings) {
         if self.attempts < 0 {
             findings.error_at(
                 "attempts",

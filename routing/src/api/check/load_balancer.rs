@@ -105,7 +105,7 @@ fn is_prime(number: u64) -> bool {
 }
 
 impl LocalityLb {
-    fn check(&self, findings: &mut Findings) {
+    pub(super) fn check(&self, findings: &mut Findings) {
         if !self.distribute.is_empty() && !self.failover.is_empty() {
             findings.error_at("failover", CONFLICT, "distribute and failover exclude each other; keep one");
         }

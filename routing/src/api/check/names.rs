@@ -133,8 +133,18 @@ pub(super) fn label_fault(key: &str, value: &str) -> Option<String> {
 
 /// Says what is wrong with `exportTo` of an object of a namespace.
 pub(super) fn export_to(findings: &mut super::Findings, namespaces: &[String], own: &str, none_allowed: bool) {
+    export_list(findings, "exportTo", (namespaces, own), none_allowed);
+}
+
+/// As [`export_to`], for a list of another name.
+pub(super) fn export_list(
+    findings: &mut super::Findings,
+    field: &'static str,
+    (namespaces, own): (&[String], &str),
+    none_allowed: bool,
+) {
     let mut seen = std::collections::BTreeSet::new();
-    findings.each("exportTo", namespaces, |findings, _, namespace| {
+    findings.each(field, namespaces, |findings, _, namespace| {
         let special = matches!(namespace.as_str(), "." | "*") || (none_allowed && namespace == "~");
         if !special && !is_dns_label(namespace) {
             findings.error(super::BAD_VALUE, format!("`{namespace}` is not a namespace; `.`, `*` or a name is wanted"));
@@ -145,7 +155,7 @@ pub(super) fn export_to(findings: &mut super::Findings, namespaces: &[String], o
         }
     });
     if namespaces.len() > 1 && namespaces.iter().any(|namespace| namespace == "*" || namespace == "~") {
-        findings.error_at("exportTo", super::CONFLICT, "`*` and `~` stand alone; remove the other entries");
+        findings.error_at(field, super::CONFLICT, "`*` and `~` stand alone; remove the other entries");
     }
 }
 

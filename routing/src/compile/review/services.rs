@@ -105,7 +105,7 @@ fn rules(context: &Context<'_>) {
         let host = context.full_host(&rule.spec.host, rule.namespace());
         let Some(named) = services.named(&host) else { continue };
         let behind = &services.behind(named).host;
-        if *behind != named.host && context.proxy.sees(&rule.spec.export_to, rule.namespace()) {
+        if *behind != named.host && context.proxy.sees_destination_rule(&rule.spec.export_to, rule.namespace()) {
             let message =
                 format!("`{host}` is another name for `{behind}`, whose DestinationRules hold; write it for that");
             context.report.warning(rule, "no-effect", "spec.host", message);

@@ -1,0 +1,328 @@
+//! Rules for the mesh configuration, and what of it has no effect here, each with its reason.
+
+use serde_json::{Map, Value};
+
+use super::{BAD_VALUE, Finding, Findings, NO_EFFECT, UNKNOWN_FIELD, names, push_key};
+use crate::api::decode::{Reading, camel_case, decode};
+use crate::api::mesh_config::{InboundMode, OutboundMode};
+use crate::api::{MeshConfig, MeshProxyConfig};
+use crate::problem::Severity;
+
+use Severity::{Info, Warning};
+
+/// A field that is passed over: its name, how much it matters, and why.
+type Row = (&'static str, Severity, &'static str);
+
+const INGRESS: &str = "Ingress objects are not read; write a Gateway and a VirtualService";
+const CONTROL_PLANE: &str = "it is a setting of Istio's control plane, which has no part here";
+const ENVOY: &str = "it is a setting of Envoy, which does not run here";
+const NO_TRACES: &str = "requests are not traced";
+const AT_START: &str = "it is read by whoever makes the pod, and not by the proxy";
+
+const MESH: &[Row] = &[
+    ("proxyListenPort", Warning, "the port is said at start: --outbound"),
+    ("proxyInboundListenPort", Warning, "the port is said at start: --inbound"),
+    ("proxyHttpPort", Warning, "there is no port for clients that ask for a proxy"),
+    ("ingressClass", Info, INGRESS),
+    ("ingressService", Info, INGRESS),
+    ("ingressControllerMode", Info, INGRESS),
+    ("ingressSelector", Info, INGRESS),
+    ("enableTracing", Info, NO_TRACES),
+    ("enableEnvoyAccessLogService", Warning, "the access log goes to stdout alone"),
+    ("disableEnvoyListenerLog", Info, ENVOY),
+    ("configSources", Info, CONTROL_PLANE),
+    ("certificates", Info, CONTROL_PLANE),
+    ("ca", Info, CONTROL_PLANE),
+    ("caCertificates", Warning, "the mesh's roots are those in --identity-dir; add the certificates to root-cert.pem"),
+    ("inboundClusterStatName", Info, ENVOY),
+    ("outboundClusterStatName", Info, ENVOY),
+    ("enablePrometheusMerge", Info, "metrics of the application are not merged with the proxy's; scrape both"),
+    ("verifyCertificateAtClient", Info, "servers are always verified, as the DestinationRule says"),
+    ("defaultProviders", Warning, "Telemetry is not read; choose the access log with accessLogFile or --access-log"),
+    (
+        "discoverySelectors",
+        Warning,
+        "objects of all namespaces are read; limit what is seen with exportTo or Sidecar objects",
+    ),
+    ("serviceScopeConfigs", Info, "ambient mode is not supported"),
+    ("thriftConfig", Info, ENVOY),
+    (
+        "defaultInboundHttpRetryPolicy",
+        Warning,
+        "requests to the own application are sent again by the proxy's own rule",
+    ),
+];
+
+const PROXY: &[Row] = &[
+    ("configPath", Info, ENVOY),
+    ("binaryPath", Info, ENVOY),
+    ("serviceCluster", Info, ENVOY),
+    ("customConfigFile", Info, ENVOY),
+    ("proxyBootstrapTemplatePath", Info, ENVOY),
+    ("statNameLength", Info, ENVOY),
+    ("statsdUdpAddress", Warning, "metrics are fetched from /stats/prometheus, and sent nowhere"),
+    ("envoyAccessLogService", Warning, "the access log goes to stdout alone"),
+    ("envoyMetricsService", Warning, "metrics are fetched from /stats/prometheus, and sent nowhere"),
+    ("runtimeValues", Info, ENVOY),
+    ("extraStatTags", Warning, "metrics have Istio's labels and no others"),
+    ("proxyStatsMatcher", Info, ENVOY),
+    ("statsCompression", Info, ENVOY),
+    ("fileFlushInterval", Info, "the access log is written ten times a second"),
+    ("fileFlushMinSizeKb", Info, "the access log is written ten times a second"),
+    ("privateKeyProvider", Warning, "keys are used in software"),
+    ("zipkinAddress", Warning, NO_TRACES),
+    ("tracing", Warning, NO_TRACES),
+    ("tracingServiceName", Info, NO_TRACES),
+    ("availabilityZone", Info, "the locality is the node's or the workload's"),
+    ("discoveryAddress", Info, "the configuration is read from --config or the API server"),
+    ("discoveryRefreshDelay", Info, CONTROL_PLANE),
+    ("controlPlaneAuthPolicy", Info, CONTROL_PLANE),
+    ("parentShutdownDuration", Info, ENVOY),
+    ("proxyAdminPort", Info, "the port is said at start: --admin"),
+    ("statusPort", Info, "the port is said at start: --status"),
+    ("interceptionMode", Info, AT_START),
+    ("proxyMetadata", Info, AT_START),
+    ("image", Info, AT_START),
+    ("holdApplicationUntilProxyStarts", Info, AT_START),
+    ("meshId", Info, "metrics do not name the mesh"),
+    ("readinessProbe", Warning, "the application is not probed; give the container a readinessProbe"),
+    ("caCertificatesPem", Warning, "the mesh's roots are those in --identity-dir"),
+    ("concurrency", Info, "the number of threads is said at start: --workers"),
+];
+
+/// What a document of mesh configuration says, which stands at `root`; on failure `findings` say why.
+pub fn read(value: &Value, root: &str, findings: &mut Findings) -> Option<MeshConfig> {
+    let mut value = value.clone();
+    let fields = value.as_object_mut()?;
+    let mut proxy_root = root.to_owned();
+    push_key(&mut proxy_root, "defaultConfig");
+    let proxy = fields.iter_mut().find(|(name, _)| camel_case(name) == "defaultConfig");
+    if let Some(proxy) = proxy.and_then(|(_, proxy)| proxy.as_object_mut()) {
+        pass_over(proxy, PROXY, &proxy_root, findings);
+    }
+    pass_over(fields, MESH, root, findings);
+    let mesh: MeshConfig = leniently(&value, root, findings)?;
+    findings.at_path(root, |findings| mesh.check(findings));
+    Some(mesh)
+}
+
+/// What the annotation `proxy.istio.io/config` of a pod says; findings name the fields inside of it.
+pub fn read_annotation(value: &Value, findings: &mut Findings) -> Option<MeshProxyConfig> {
+    let mut value = value.clone();
+    if let Some(fields) = value.as_object_mut() {
+        pass_over(fields, PROXY, "", findings);
+    }
+    let proxy: MeshProxyConfig = leniently(&value, "", findings)?;
+    proxy.check(findings);
+    Some(proxy)
+}
+
+/// Whether a mapping without kind and metadata is a mesh configuration: most of its fields are.
+pub fn is_one(fields: &Map<String, Value>) -> bool {
+    let ours = |name: &&String| {
+        let name = camel_case(name);
+        FIELDS.contains(&name.as_str()) || MESH.iter().any(|(row, ..)| *row == name)
+    };
+    let known = fields.keys().filter(ours).count();
+    known > 0 && known * 2 >= fields.len()
+}
+
+/// The fields of [`MeshConfig`] by which a file of it is known.
+const FIELDS: [&str; 23] = [
+    "trustDomain",
+    "trustDomainAliases",
+    "rootNamespace",
+    "outboundTrafficPolicy",
+    "inboundTrafficPolicy",
+    "pathNormalization",
+    "defaultHttpRetryPolicy",
+    "defaultConfig",
+    "accessLogFile",
+    "accessLogFormat",
+    "accessLogEncoding",
+    "localityLbSetting",
+    "enableAutoMtls",
+    "defaultServiceExportTo",
+    "defaultVirtualServiceExportTo",
+    "defaultDestinationRuleExportTo",
+    "h2UpgradePolicy",
+    "protocolDetectionTimeout",
+    "tlsDefaults",
+    "meshMTLS",
+    "dnsRefreshRate",
+    "serviceSettings",
+    "extensionProviders",
+];
+
+/// Takes the fields of a table out, and tells of them.
+fn pass_over(fields: &mut Map<String, Value>, table: &[Row], root: &str, findings: &mut Findings) {
+    let passed: Vec<(String, &Row)> = fields
+        .keys()
+        .filter_map(|name| Some((name.clone(), table.iter().find(|(row, ..)| *row == camel_case(name))?)))
+        .collect();
+    for (name, (_, severity, why)) in passed {
+        let empty = fields.remove(&name).is_none_or(|value| value.is_null());
+        let mut field = root.to_owned();
+        push_key(&mut field, &name);
+        if !empty {
+            let message = format!("`{name}` has no effect: {why}");
+            findings.add(Finding { field, code: NO_EFFECT, severity: *severity, message });
+        }
+    }
+}
+
+/// A field that nobody knows may be a newer Istio's; without the others nothing would be as the mesh is meant to be.
+fn leniently<T: serde::de::DeserializeOwned>(value: &Value, root: &str, findings: &mut Findings) -> Option<T> {
+    let mut found = Findings::default();
+    let decoded = decode(value, root, Reading { strict: true, quote_values: true }, &mut found);
+    for mut finding in found.into_vec() {
+        if finding.code == UNKNOWN_FIELD {
+            finding.severity = Warning;
+            finding.message.push_str("; it is passed over");
+        }
+        findings.add(finding);
+    }
+    decoded
+}
+
+impl MeshConfig {
+    /// Says what is wrong by itself.
+    fn check(&self, findings: &mut Findings) {
+        if let Some(fault) = self.trust_domain.as_deref().and_then(trust_domain_fault) {
+            findings.error_at("trustDomain", BAD_VALUE, fault);
+        }
+        findings.each("trustDomainAliases", &self.trust_domain_aliases, |findings, _, alias| {
+            if let Some(fault) = trust_domain_fault(alias) {
+                findings.error(BAD_VALUE, fault);
+            }
+        });
+        if let Some(namespace) = self.root_namespace.as_deref().filter(|name| !names::is_dns_label(name)) {
+            findings.error_at("rootNamespace", BAD_VALUE, format!("`{namespace}` is not the name of a namespace"));
+        }
+        let exports = [
+            ("defaultServiceExportTo", &self.default_service_export_to, true),
+            ("defaultVirtualServiceExportTo", &self.default_virtual_service_export_to, false),
+            ("defaultDestinationRuleExportTo", &self.default_destination_rule_export_to, false),
+        ];
+        for (field, list, none) in exports {
+            names::export_list(findings, field, (list, ""), none);
+        }
+        findings.positive("connectTimeout", self.connect_timeout, "leave it out for the default of 10s");
+        findings.positive("dnsRefreshRate", self.dns_refresh_rate, "leave it out for the default of 60s");
+        if let Some(retries) = &self.default_http_retry_policy {
+            findings.within("defaultHttpRetryPolicy", |findings| retries.check(findings));
+        }
+        if let Some(locality) = &self.locality_lb_setting {
+            findings.within("localityLbSetting", |findings| locality.check(findings));
+        }
+        if let Some(proxy) = &self.default_config {
+            findings.within("defaultConfig", |findings| proxy.check(findings));
+        }
+        self.warn_of_what_is_not_there(findings);
+    }
+
+    fn warn_of_what_is_not_there(&self, findings: &mut Findings) {
+        let dynamic =
+            |policy: &crate::api::mesh_config::OutboundTrafficPolicy| policy.mode == OutboundMode::AllowAnyDynamicDns;
+        if self.outbound_traffic_policy.as_ref().is_some_and(dynamic) {
+            let message = "names are not looked up here for hosts that no service has, so this is ALLOW_ANY: requests go to the \
+                           address that the application connected to";
+            findings.warn_at("outboundTrafficPolicy", NO_EFFECT, message);
+        }
+        let log = self.access_log_file.as_deref().unwrap_or("/dev/stdout");
+        if !matches!(log, "" | "/dev/stdout") {
+            let message = format!("the access log is written to stdout and not to `{log}`; write /dev/stdout");
+            findings.warn_at("accessLogFile", NO_EFFECT, message);
+        }
+        if self.inbound_traffic_policy.as_ref().is_some_and(|policy| policy.mode == InboundMode::Localhost) {
+            let message =
+                "ports without a service are reached at the address that was connected to; --app-address sets another";
+            findings.warn_at("inboundTrafficPolicy", NO_EFFECT, message);
+        }
+        let local = |entry: &crate::api::mesh_config::ServiceSettings| {
+            entry.settings.as_ref().is_some_and(|settings| settings.cluster_local)
+        };
+        if self.service_settings.iter().any(local) {
+            let message = "endpoints of one cluster are known only, so every service is local to it";
+            findings.warn_at("serviceSettings", NO_EFFECT, message);
+        }
+    }
+}
+
+impl MeshProxyConfig {
+    fn check(&self, findings: &mut Findings) {
+        findings.positive("drainDuration", self.drain_duration, "leave it out for the default of 45s");
+    }
+}
+
+/// SPIFFE section 2.1; Istio also takes `@`, which it turns into `.`.
+fn trust_domain_fault(domain: &str) -> Option<String> {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-._@".contains(&byte);
+    let good = !domain.is_empty() && domain.len() <= 255 && domain.bytes().all(allowed);
+    (!good).then(|| {
+        format!("`{domain}` is not a trust domain; a-z, 0-9, `.`, `-` and `_` are wanted, as in cluster.local")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn findings(value: &Value) -> (Option<MeshConfig>, Vec<(String, Severity)>) {
+        let mut findings = Findings::default();
+        let mesh = read(value, "data.mesh", &mut findings);
+        (mesh, findings.into_vec().into_iter().map(|it| (it.field, it.severity)).collect())
+    }
+
+    #[test]
+    fn what_has_no_effect_is_told_and_hides_nothing() {
+        let (mesh, found) = findings(&json!({
+            "trustDomain": "td",
+            "enableTracing": true,
+            "defaultConfig": {"discoveryAddress": "istiod:15012", "tracing": {}, "gatewayTopology": {"numTrustedProxies": 2}},
+            "somethingNew": 1,
+        }));
+        let mesh = mesh.unwrap();
+        assert_eq!(mesh.trust_domain.as_deref(), Some("td"));
+        assert_eq!(mesh.default_config.unwrap().gateway_topology.unwrap().num_trusted_proxies, 2);
+        let field = |name: &str| format!("data.mesh.{name}");
+        let mut wanted = vec![
+            (field("defaultConfig.discoveryAddress"), Info),
+            (field("defaultConfig.tracing"), Warning),
+            (field("enableTracing"), Info),
+            (field("somethingNew"), Warning),
+        ];
+        let mut found = found;
+        found.sort();
+        wanted.sort();
+        assert_eq!(found, wanted);
+    }
+
+    #[test]
+    fn wrong_values_are_errors_at_their_fields() {
+        for (value, field) in [
+            (json!({"trustDomain": "Not A Domain"}), "data.mesh.trustDomain"),
+            (json!({"trustDomainAliases": ["ok", "b!"]}), "data.mesh.trustDomainAliases[1]"),
+            (json!({"outboundTrafficPolicy": {"mode": "ALLOW"}}), "data.mesh.outboundTrafficPolicy.mode"),
+            (
+                json!({"defaultHttpRetryPolicy": {"retryOn": "6xx", "attempts": 1}}),
+                "data.mesh.defaultHttpRetryPolicy.retryOn",
+            ),
+            (json!({"connectTimeout": "fast"}), "data.mesh.connectTimeout"),
+            (json!({"defaultServiceExportTo": ["*", "a"]}), "data.mesh.defaultServiceExportTo"),
+        ] {
+            let (_, found) = findings(&value);
+            assert_eq!(found, [(field.to_owned(), Severity::Error)], "{value}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_it_is_known_by_its_fields() {
+        let one = |value: Value| is_one(value.as_object().unwrap());
+        assert!(one(json!({"trustDomain": "x", "rootNamespace": "y", "typo": 1})));
+        assert!(!one(json!({"replicas": 2, "image": "x"})));
+        assert!(!one(json!({"ca": 1, "foo": 2, "bar": 3})));
+    }
+}

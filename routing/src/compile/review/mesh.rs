@@ -1,0 +1,90 @@
+//! The mesh configuration: which document counts, what of it is not honoured yet, and the settings that a pod carries.
+
+use crate::{
+    api::{MeshDocument, MeshProxyConfig, check::Finding},
+    compile::{
+        context::Context,
+        report::{BAD_VALUE, UNSUPPORTED},
+    },
+    mesh::{self, ANNOTATION, Annotated},
+    problem::Severity,
+    resources::Object,
+};
+
+pub(super) fn review(context: &Context<'_>) {
+    let own = mesh::document(context.resources, context.proxy);
+    for object in &context.resources.meshes {
+        match own {
+            Some(own) if std::ptr::eq(own, &**object) => document(context, object),
+            Some(own) => {
+                let message = format!("it is not this proxy's mesh configuration, which is {}", own.reference());
+                context.report.info(object, "no-effect", "", message);
+            }
+            None => {
+                let root = &context.proxy.root_namespace;
+                let message = format!("the mesh configuration is `istio` in `{root}`, and nothing here holds");
+                context.report.warning(object, "no-effect", "metadata.name", message);
+            }
+        }
+    }
+    if let Some((carrier, text)) = mesh::annotation(context.resources, context.proxy) {
+        for finding in mesh::read_annotation(&text).1 {
+            match &carrier {
+                Annotated::Pod(pod) => annotated(context, pod, "metadata", finding),
+                Annotated::Template(owner) => annotated(context, owner, "spec.template.metadata", finding),
+            }
+        }
+    }
+}
+
+fn document(context: &Context<'_>, object: &Object<MeshDocument>) {
+    let (mesh, proxy) = (&object.spec.mesh, &context.proxy.mesh.proxy);
+    let note = |used: bool, field: &str, message: &str| {
+        if used {
+            context.report.warning(object, UNSUPPORTED, &object.spec.field(field), message);
+        }
+    };
+    let format = "accessLogFormat is not supported yet; lines have Istio's own form";
+    note(mesh.access_log_format.is_some(), "accessLogFormat", format);
+    let keepalive = "tcpKeepalive is not supported yet; the proxy's own keep-alive holds";
+    note(mesh.tcp_keepalive.is_some(), "tcpKeepalive", keepalive);
+    let locality = "localityLbSetting is not supported yet; endpoints of all localities share the requests";
+    note(mesh.locality_lb_setting.is_some(), "localityLbSetting", locality);
+    let defaults = "tlsDefaults is not supported yet; TLS 1.2 and the proxy's own algorithms hold";
+    note(mesh.tls_defaults.is_some(), "tlsDefaults", defaults);
+    let own = "meshMTLS is not supported yet; TLS 1.2 and the proxy's own algorithms hold";
+    note(mesh.mesh_mtls.is_some(), "meshMTLS", own);
+    let dns = "dnsRefreshRate is not supported yet; names are asked for every 5 s";
+    note(mesh.dns_refresh_rate.is_some(), "dnsRefreshRate", dns);
+    let providers = "nothing is given to extensionProviders yet";
+    note(!mesh.extension_providers.is_empty(), "extensionProviders", providers);
+    settings(proxy, &mut |used, field, message| note(used, &format!("defaultConfig.{field}"), message));
+}
+
+/// Settings of a proxy that are not honoured yet.
+fn settings(proxy: &MeshProxyConfig, note: &mut dyn FnMut(bool, &str, &str)) {
+    let topology = proxy.gateway_topology.is_some();
+    note(
+        topology,
+        "gatewayTopology",
+        "gatewayTopology is not supported yet; nothing that clients say of themselves is believed",
+    );
+    let headers = proxy.proxy_headers.is_some();
+    note(headers, "proxyHeaders", "proxyHeaders is not supported yet; the proxy's own headers are added");
+}
+
+fn annotated<T>(context: &Context<'_>, object: &Object<T>, metadata: &str, finding: Finding) {
+    let field = format!("{metadata}.annotations[{ANNOTATION:?}]");
+    let Finding { severity, field: inner, message, .. } = finding;
+    let message = match inner.as_str() {
+        "" => message,
+        inner => format!("{inner}: {message}"),
+    };
+    match severity {
+        Severity::Error => {
+            let message = format!("{message}; the annotation is passed over");
+            context.report.error(object, BAD_VALUE, &field, message);
+        }
+        severity => context.report.add(object, (severity, "no-effect"), &field, message),
+    }
+}

@@ -1,0 +1,123 @@
+//! The mesh configuration: YAML in an entry of a ConfigMap, or a file of its own.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::class::Kind;
+use super::parse::{Reader, metadata};
+use super::yaml;
+use super::{AnyObject, Object, Rejection, Source, digest};
+use crate::api::check::{BAD_VALUE, Finding, Findings, NO_EFFECT, mesh_config};
+use crate::api::{MeshDocument, ObjectMeta};
+use crate::problem::{ObjectRef, Severity};
+
+/// Where the ConfigMap holds it.
+const ROOT: &str = "data.mesh";
+/// What a file of its own is called: as Istio's ConfigMap is.
+const NAME: [&str; 2] = ["istio-system", "istio"];
+
+/// Whether a ConfigMap holds a mesh configuration: `istio`, or `istio-` and a revision.
+pub(super) fn is_one(identity: &ObjectRef, object: &Value) -> bool {
+    (identity.name == "istio" || identity.name.starts_with("istio-"))
+        && object.get("data").and_then(|data| data.get("mesh")).is_some()
+}
+
+impl Reader {
+    /// The `mesh` entry of a ConfigMap.
+    pub(super) fn mesh_config_map(&mut self, identity: ObjectRef, object: &Value, source: &Source) {
+        let mut findings = Findings::default();
+        let Some(meta) = metadata(Kind::ConfigMap, object, &mut findings) else {
+            return self.mesh_is_broken(identity, findings, source);
+        };
+        let Some(text) = object["data"]["mesh"].as_str() else {
+            findings.add(Finding::error(ROOT, BAD_VALUE, "a text is wanted here: YAML in a block, `mesh: |-`"));
+            return self.mesh_is_broken(identity, findings, source);
+        };
+        let source = source.with_inner(ROOT, text);
+        match yaml::parse(text) {
+            Ok(value) => {
+                networks(object, &mut findings);
+                self.mesh((identity, meta), &value, ROOT, (&source, findings));
+            }
+            Err(fault) => {
+                let place = fault.at.and_then(|at| source.inner_at(at)).or_else(|| source.place(ROOT));
+                let message = format!("the mesh configuration is not YAML: {}", fault.message);
+                self.tell(identity.clone(), &source, Finding::error(ROOT, fault.code, message));
+                if let Some(told) = self.parsed.problems.last_mut() {
+                    told.place.clone_from(&place);
+                }
+                self.lose(rejection(identity, place));
+            }
+        }
+    }
+
+    /// A document that is nothing but a mesh configuration.
+    pub(super) fn mesh_file(&mut self, object: &Value, source: &Source) {
+        let [namespace, name] = NAME.map(str::to_owned);
+        let identity = ObjectRef::new(Kind::ConfigMap.name(), &namespace, &name);
+        let meta = ObjectMeta { namespace, name, ..ObjectMeta::default() };
+        self.mesh((identity, meta), object, "", (source, Findings::default()));
+    }
+
+    fn mesh(
+        &mut self,
+        (identity, meta): (ObjectRef, ObjectMeta),
+        value: &Value,
+        root: &'static str,
+        (source, mut findings): (&Source, Findings),
+    ) {
+        let nothing = Value::Object(serde_json::Map::new());
+        let value = if value.is_null() { &nothing } else { value };
+        if !value.is_object() {
+            findings.add(Finding::error(root, BAD_VALUE, "a mapping is wanted here, as `trustDomain: cluster.local`"));
+            return self.mesh_is_broken(identity, findings, source);
+        }
+        let Some(mesh) = mesh_config::read(value, root, &mut findings).filter(|_| !findings.has_errors()) else {
+            return self.mesh_is_broken(identity, findings, source);
+        };
+        for finding in findings.into_vec() {
+            self.tell(identity.clone(), source, finding);
+        }
+        let digest = digest::with_meta(&bare(&meta), digest::of_value("MeshConfig", value));
+        let spec = MeshDocument { mesh, root };
+        let object = Object { kind: Kind::ConfigMap, meta, spec, source: source.clone(), digest };
+        self.parsed.objects.push(AnyObject::Mesh(Arc::new(object)));
+    }
+
+    fn mesh_is_broken(&mut self, identity: ObjectRef, findings: Findings, source: &Source) {
+        let findings = findings.into_vec();
+        let place = findings.iter().find(|finding| finding.severity == Severity::Error);
+        let place = place.and_then(|finding| source.place(&finding.field));
+        for finding in findings {
+            self.tell(identity.clone(), source, finding);
+        }
+        self.lose(rejection(identity, place));
+    }
+}
+
+fn rejection(object: ObjectRef, place: Option<crate::problem::Place>) -> Rejection {
+    Rejection { object, hosts: Vec::new(), servers: Vec::new(), place, skipped: false }
+}
+
+/// Without labels and annotations, which tools write there: nothing reads them.
+fn bare(meta: &ObjectMeta) -> ObjectMeta {
+    ObjectMeta { namespace: meta.namespace.clone(), name: meta.name.clone(), ..ObjectMeta::default() }
+}
+
+/// Networks that are apart need gateways between them, which are not looked for.
+fn networks(object: &Value, findings: &mut Findings) {
+    let text = object["data"].get("meshNetworks").and_then(Value::as_str).unwrap_or_default();
+    let named = yaml::parse(text).is_ok_and(|value| {
+        value.get("networks").and_then(Value::as_object).is_some_and(|networks| !networks.is_empty())
+    });
+    if named {
+        let message = "networks are not looked at: every endpoint is connected to at its own address";
+        findings.add(Finding {
+            field: "data.meshNetworks".to_owned(),
+            code: NO_EFFECT,
+            severity: Severity::Warning,
+            message: message.to_owned(),
+        });
+    }
+}
