@@ -19,6 +19,8 @@ pub mod snapshot;
 
 pub mod acme;
 pub mod balance;
+pub mod cors;
+pub mod fault;
 pub mod host;
 pub mod inbound;
 pub mod mesh;

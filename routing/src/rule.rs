@@ -5,6 +5,8 @@ use std::{fmt::Write as _, sync::Arc, time::Duration};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::{
+    cors::Cors,
+    fault::Fault,
     host::strip_port,
     re2::{Expression, Substitution},
     request::RequestView,
@@ -26,6 +28,10 @@ pub struct Rule {
     pub retries: Retries,
     /// `rewrite`.
     pub rewrite: Option<Rewrite>,
+    /// `fault`.
+    pub fault: Option<Box<Fault>>,
+    /// `corsPolicy` of a route that forwards; routes with the same one share it.
+    pub cors: Option<Arc<Cors>>,
     /// `headers.request` of the route.
     pub request_headers: HeaderOps,
     /// `headers.response` of the route.
@@ -42,9 +48,16 @@ impl Rule {
             timeout: None,
             retries: Retries::default(),
             rewrite: None,
+            fault: None,
+            cors: None,
             request_headers: HeaderOps::default(),
             response_headers: HeaderOps::default(),
         }
+    }
+
+    /// Whether something comes before the destination is chosen: a fault, or the answer to a preflight.
+    pub fn intercepts(&self) -> bool {
+        self.fault.is_some() || self.cors.is_some()
     }
 
     /// Apply the request header operations of the rule and of the destination chosen (`None` unless forwarding).

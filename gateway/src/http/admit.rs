@@ -38,6 +38,10 @@ pub(crate) enum Admitted {
     ToHttps,
     /// The rule answers it: a redirect or a direct response.
     Answer(Arc<Rule>),
+    /// The rule has something that comes before all that: see [`super::intercept`].
+    Intercept(Arc<Rule>),
+    /// It asks on behalf of a page whether that may ask (`corsPolicy`); `true`: it may.
+    Preflight(Arc<Rule>, bool),
 }
 
 /// `https` or `http`, by the connection.
@@ -219,6 +223,14 @@ fn by_table(
     }
     let rule = host.route(&view(request, scheme(facts), port)).ok_or(Failure::NoRoute)?;
     exchange.rule = Some(Arc::clone(rule));
+    if rule.intercepts() { Ok(Admitted::Intercept(Arc::clone(rule))) } else { follow(exchange, rule) }
+}
+
+/// Does what a rule says with a request: chooses its destination and an endpoint there, if it goes anywhere.
+///
+/// # Errors
+/// [`Failure`] when there is none.
+pub(super) fn follow(exchange: &mut Exchange, rule: &Arc<Rule>) -> Result<Admitted, Failure> {
     let Action::Route(destinations) = &rule.action else { return Ok(Admitted::Answer(Arc::clone(rule))) };
     let chosen = destinations.pick(fastrand::u32(..));
     let destination = destinations.all.iter().position(|one| std::ptr::eq(one, chosen)).unwrap_or_default();

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use super::{
     admit::scheme,
-    exchange::{Exchange, Target},
+    exchange::{Exchange, Heads, Target},
     head::Head,
     name::Name,
 };
@@ -189,8 +189,19 @@ fn rewrite_path(head: &mut Head, path: &str) {
     head.set(Name::XEnvoyOriginalPath, original.as_bytes());
 }
 
-/// Turns the endpoint's head into the one that goes to the client.
-pub(crate) fn response(exchange: &Exchange, head: &mut Head) {
+/// Turns the endpoint's head, or the beginning of an answer of our own, into the one that goes to the client.
+pub(crate) fn response(exchange: &Exchange, heads: &mut Heads) {
+    let head = &mut heads.response;
+    own_response(exchange, head);
+    let Some(rule) = &exchange.rule else { return };
+    rule.edit_response(exchange.destination(), head);
+    if let Some(cors) = rule.cors.as_ref().filter(|_| exchange.cross_origin) {
+        cors.mark(&heads.request, head);
+    }
+}
+
+/// What the proxy says in every answer.
+pub(crate) fn own_response(exchange: &Exchange, head: &mut Head) {
     for name in [Name::XEnvoyPeerMetadata, Name::XEnvoyPeerMetadataId, Name::XEnvoyDecorator] {
         head.remove(name);
     }
@@ -204,9 +215,6 @@ pub(crate) fn response(exchange: &Exchange, head: &mut Head) {
     }
     if !head.has(Name::Date) {
         set_date(exchange.start, head);
-    }
-    if let Some(rule) = &exchange.rule {
-        rule.edit_response(exchange.destination(), head);
     }
 }
 

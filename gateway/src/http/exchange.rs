@@ -62,6 +62,10 @@ pub(crate) struct Exchange {
     pub(crate) local: Option<&'static str>,
     /// gRPC status seen in headers or trailers.
     pub(crate) grpc_status: Option<u16>,
+    /// It was held back on purpose (`intercept`).
+    pub(crate) delayed: bool,
+    /// A page asks that may read the answer (`intercept`).
+    pub(crate) cross_origin: bool,
     /// The request's body (`forward`).
     pub(crate) request: Flow,
     /// The response's body (`forward`, `reply`).
@@ -124,6 +128,8 @@ impl Exchange {
             failure: None,
             local: None,
             grpc_status: None,
+            delayed: false,
+            cross_origin: false,
             request: Flow::default(),
             response: Flow::default(),
         }

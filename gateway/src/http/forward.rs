@@ -43,7 +43,7 @@ pub(crate) async fn forward(
         }
     };
     drop(replay);
-    edit::response(exchange, &mut heads.response);
+    edit::response(exchange, heads);
     exchange.status = heads.response.status;
     Ok(stream(desk, exchange, heads, down, connected, close).await)
 }
@@ -105,7 +105,7 @@ async fn one_try(
 }
 
 /// Waits for something that serves the client alone, as long as it is there.
-async fn unless_gone<T>(down: &mut Down<'_>, work: impl Future<Output = T>) -> Result<T, Failure> {
+pub(super) async fn unless_gone<T>(down: &mut Down<'_>, work: impl Future<Output = T>) -> Result<T, Failure> {
     let mut work = pin!(work);
     poll_fn(|cx| match work.as_mut().poll(cx) {
         Poll::Ready(done) => Poll::Ready(Ok(done)),

@@ -4,6 +4,8 @@
 //!  serve --> admit --> forward --------------------------------> record
 //!  (loop of   (limits,   |  ^ attempt (which endpoint, again?)
 //!  requests)   route)    |  | edit (heads)
+//!              intercept |  |
+//!   (faults, preflights) |  |
 //!                        v  |
 //!                  side: Down <-- flow --> Up        h1, h2: codecs     head: the form of a message
 //! ```
@@ -21,6 +23,7 @@ pub(crate) mod fuzzing;
 pub(crate) mod h1;
 pub(crate) mod h2;
 mod head;
+mod intercept;
 pub(crate) mod limits;
 mod linger;
 mod name;

@@ -6,7 +6,7 @@ use routing::snapshot::Workload;
 
 use super::{
     exchange::{DirectCluster, Exchange, Heads, Target},
-    failure::{Failure, SILENT},
+    failure::{Failure, SILENT, with_delay},
     head::{Head, Version},
     name::Name,
 };
@@ -22,7 +22,7 @@ use crate::{
 pub(crate) fn finish(telemetry: &Telemetry, exchange: &Exchange, heads: &Heads) {
     let (request, sent) = (&heads.request, &heads.sent);
     let answer = exchange.failure.as_ref().map(Failure::answer);
-    let flags = answer.as_ref().map_or("-", |answer| answer.flag);
+    let flags = flags(exchange);
     let details = match (&answer, exchange.local) {
         (Some(answer), _) => answer.details.as_ref(),
         (None, Some(local)) => local,
@@ -65,6 +65,12 @@ pub(crate) fn finish(telemetry: &Telemetry, exchange: &Exchange, heads: &Heads) 
         },
         labels: labels(exchange),
     });
+}
+
+/// Envoy's response flags so far; `-` = none.
+pub(crate) fn flags(exchange: &Exchange) -> &'static str {
+    let flag = exchange.failure.as_ref().map_or("-", |failure| failure.answer().flag);
+    if exchange.delayed { with_delay(flag) } else { flag }
 }
 
 fn protocol(version: Version) -> &'static str {

@@ -4,6 +4,8 @@ use std::{future::poll_fn, sync::Arc, task::Poll};
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use routing::{
+    cors::Cors,
+    fault::AbortError,
     request::RequestView,
     rule::{Action, Rule},
 };
@@ -14,7 +16,7 @@ use super::{
     exchange::{Exchange, Heads},
     failure::{Answer, Failure, grpc_status},
     flow::{Broken, Piece, Sink as _, Source as _},
-    head::{Head, Length},
+    head::Length,
     limits::{HIGH, WRITE},
     name::Name,
     secure,
@@ -35,6 +37,10 @@ struct Reply<'a> {
     overloaded: bool,
     /// The client may try again in a second.
     retry: bool,
+    /// For gRPC, when it is not the one that the status means.
+    grpc: Option<u16>,
+    /// It answers a preflight: what a page may do, or nothing for one that may not ask.
+    preflight: Option<Option<&'a Cors>>,
 }
 
 /// Answers with a failure. `true`: the connection can go on.
@@ -51,12 +57,16 @@ pub(crate) async fn failure(
     let Answer { status, body, keep, .. } = failure.answer();
     let overloaded = matches!(failure, Failure::Overflow | Failure::Overloaded);
     let retry = failure == Failure::Overloaded;
+    let grpc = match failure {
+        Failure::Abort(AbortError::Grpc(status)) => Some(u16::from(status)),
+        _ => None,
+    };
     exchange.failure = Some(failure);
     if status == 0 || exchange.status != 0 {
         return Ok(false);
     }
     let content_type = if body.is_empty() { "" } else { "text/plain" };
-    let reply = Reply { status, body: body.as_bytes(), content_type, overloaded, retry, ..Reply::default() };
+    let reply = Reply { status, body: body.as_bytes(), content_type, overloaded, retry, grpc, ..Reply::default() };
     send(exchange, heads, down, &reply, close || !keep).await?;
     Ok(keep)
 }
@@ -90,6 +100,22 @@ pub(crate) async fn challenge(
     exchange.local = Some("acme_challenge");
     let content_type = "application/octet-stream";
     let reply = Reply { status: 200, body: answer.as_bytes(), content_type, ..Reply::default() };
+    send(exchange, heads, down, &reply, close).await.map(|()| true)
+}
+
+/// Answers a preflight: with what a page may do, or with nothing for one that may not ask.
+///
+/// # Errors
+/// When the client is gone.
+pub(crate) async fn preflight(
+    exchange: &mut Exchange,
+    heads: &mut Heads,
+    down: &mut Down<'_>,
+    allowed: Option<&Cors>,
+    close: bool,
+) -> Result<bool, Broken> {
+    exchange.local = Some("cors_response");
+    let reply = Reply { status: 200, preflight: Some(allowed), ..Reply::default() };
     send(exchange, heads, down, &reply, close).await.map(|()| true)
 }
 
@@ -154,8 +180,8 @@ async fn send(
 ) -> Result<(), Broken> {
     heads.sent.copy(&heads.request);
     edit::name_request(exchange, &mut heads.sent);
-    let head = &mut heads.response;
-    compose(exchange, head, reply);
+    compose(exchange, heads, reply);
+    let head = &heads.response;
     let body = if exchange.grpc || heads.request.method() == "HEAD" || head.length == Length::Empty {
         &[]
     } else {
@@ -177,7 +203,8 @@ async fn send(
 }
 
 /// The head. A gRPC client reads status and message from the head of a 200 ("trailers-only").
-fn compose(exchange: &mut Exchange, head: &mut Head, reply: &Reply<'_>) {
+fn compose(exchange: &mut Exchange, heads: &mut Heads, reply: &Reply<'_>) {
+    let head = &mut heads.response;
     head.clear();
     head.status = reply.status;
     if reply.overloaded {
@@ -192,7 +219,14 @@ fn compose(exchange: &mut Exchange, head: &mut Head, reply: &Reply<'_>) {
     if !reply.location.is_empty() {
         head.append(Name::Location, reply.location.as_bytes());
     }
-    edit::response(exchange, head);
+    match reply.preflight {
+        Some(allowed) => {
+            edit::own_response(exchange, head);
+            allowed.into_iter().for_each(|cors| cors.answer(&heads.request, head));
+        }
+        None => edit::response(exchange, heads),
+    }
+    let head = &mut heads.response;
     if !exchange.grpc {
         let none = matches!(reply.status, 204 | 304);
         head.length = if none { Length::Empty } else { Length::Exact(reply.body.len() as u64) };
@@ -201,7 +235,7 @@ fn compose(exchange: &mut Exchange, head: &mut Head, reply: &Reply<'_>) {
         }
         return;
     }
-    let status = grpc_status(reply.status);
+    let status = reply.grpc.unwrap_or_else(|| grpc_status(reply.status));
     exchange.grpc_status = Some(status);
     let message = String::from_utf8_lossy(reply.body);
     let message = utf8_percent_encode(&message, GRPC_MESSAGE).to_string();

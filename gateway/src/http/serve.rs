@@ -13,6 +13,7 @@ use super::{
     h1::server::{NoHead, Server},
     h2,
     head::Head,
+    intercept::intercept,
     limits::{FIRST_REQUEST, IDLE},
     record, reply,
     side::Down,
@@ -102,6 +103,11 @@ async fn request(desk: &Desk, down: &mut Down<'_>, mut heads: Lent, close: bool,
         }
         None => admit::admit(exchange_, &mut heads_.request, &desk.live.challenges, down.is_h2()),
     };
+    let admitted = match admitted {
+        // Apart: what few requests need takes no room in every request's future.
+        Ok(Admitted::Intercept(rule)) => Box::pin(intercept(exchange_, &heads_.request, down, &rule)).await,
+        admitted => admitted,
+    };
     let forwarded = match &admitted {
         Ok(Admitted::Forward) => forward(desk, exchange_, heads_, down, close).await.map(Some),
         _ => Ok(None),
@@ -111,11 +117,14 @@ async fn request(desk: &Desk, down: &mut Down<'_>, mut heads: Lent, close: bool,
         (Ok(Admitted::Challenge(answer)), _) => reply::challenge(exchange_, heads_, down, &answer, close).await,
         (Ok(Admitted::ToHttps), _) => reply::to_https(exchange_, heads_, down, close).await,
         (Ok(Admitted::Answer(rule)), _) => reply::rule(exchange_, heads_, down, &rule, close).await,
-        (Err(failure), _) | (Ok(Admitted::Forward), Err(failure)) => {
+        (Ok(Admitted::Preflight(rule, allowed)), _) => {
+            reply::preflight(exchange_, heads_, down, rule.cors.as_deref().filter(|_| allowed), close).await
+        }
+        (Err(failure), _) | (Ok(Admitted::Forward | Admitted::Intercept(_)), Err(failure)) => {
             turned_away(desk, &exchange_.facts, &heads_.request, &failure);
             reply::failure(exchange_, heads_, down, failure, close).await
         }
-        (Ok(Admitted::Forward), Ok(None)) => Ok(false),
+        (Ok(Admitted::Forward | Admitted::Intercept(_)), Ok(None)) => Ok(false),
     };
     record::finish(&desk.telemetry, &exchange, &heads);
     replied.unwrap_or(false) && !close && down.is_read()

@@ -270,7 +270,7 @@ pub struct FaultDelay {
     pub exponential_delay: Option<ProtoDuration>,
     /// Deprecated form of `percentage`.
     pub percent: Option<i32>,
-    /// How many requests; all when unset.
+    /// How many requests; none when unset.
     pub percentage: Option<Percent>,
 }
 
@@ -286,7 +286,7 @@ pub struct FaultAbort {
     /// Reserved by Istio, always refused.
     #[serde(deserialize_with = "non_empty")]
     pub http2_error: Option<String>,
-    /// How many requests; all when unset.
+    /// How many requests; none when unset.
     pub percentage: Option<Percent>,
 }
 

@@ -1,9 +1,9 @@
 //! What every part of the compiler looks things up in.
 
 use super::{
-    absent::RejectedHosts, clusters::Clusters, destination_rules::DestinationRules, endpoints::Endpoints,
-    expressions::Expressions, memory::Memory, peer_authentication::PeerAuthentications, proxy::Proxy, report::Report,
-    services::Services,
+    absent::RejectedHosts, clusters::Clusters, cors::Policies, destination_rules::DestinationRules,
+    endpoints::Endpoints, expressions::Expressions, memory::Memory, peer_authentication::PeerAuthentications,
+    proxy::Proxy, report::Report, routes::Bodies, services::Services,
 };
 use crate::resources::Resources;
 
@@ -20,6 +20,8 @@ pub(super) struct Context<'a> {
     pub(super) rejected_hosts: RejectedHosts<'a>,
     pub(super) expressions: Expressions,
     pub(super) memory: Memory,
+    pub(super) cors: Policies,
+    pub(super) bodies: Bodies,
 }
 
 impl<'a> Context<'a> {
@@ -42,6 +44,8 @@ impl<'a> Context<'a> {
             rejected_hosts: RejectedHosts::new(resources, &proxy.cluster_domain),
             expressions: Expressions::default(),
             memory,
+            cors: Policies::default(),
+            bodies: Bodies::default(),
         }
     }
 

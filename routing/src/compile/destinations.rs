@@ -6,9 +6,9 @@ use super::{
     clusters::{self, Member},
     context::Context,
     destination_rules::MergedRule,
+    entry::Entry,
     header_ops,
     report::UNKNOWN_HOST,
-    routes::Entry,
     services::Service,
 };
 use crate::{

@@ -142,7 +142,6 @@ impl Memory {
     }
 
     /// A VirtualService that is read for the list that is being made, besides those of its recipe.
-    #[expect(dead_code, reason = "delegates are read so")]
     pub(super) fn read(&self, object: &Arc<Object<VirtualService>>) {
         if let Some(notes) = &mut *self.notes.borrow_mut() {
             notes.read.push(Same(Arc::clone(object)));

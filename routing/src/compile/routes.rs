@@ -1,22 +1,23 @@
 //! One VirtualService to routes: a rule for each match entry, in order.
 
-use std::{sync::Arc, time::Duration};
+use std::{cell::RefCell, collections::HashSet, sync::Arc, time::Duration};
 
 use super::{
     conditions::{self, Refused},
     context::Context,
-    destinations, header_ops, report,
+    cors, delegates, destinations,
+    entry::Entry,
+    faults, header_ops, report,
     retries::retries,
     virtual_services::{Bound, full_gateway},
 };
 use crate::{
     api::{
-        StringMatch, VirtualService,
+        StringMatch,
         virtual_service::{self as api, HttpMatch, HttpRoute},
     },
     pattern::RouteMatch,
     re2::{Fault, Substitution},
-    resources::Object,
     rule::{
         Action, Destination, Destinations, DirectResponse, HeaderOps, PathRewrite, Redirect, RedirectPath,
         RedirectPort, Retries, Rewrite, Rule,
@@ -32,50 +33,59 @@ pub(super) struct Binding<'a> {
     pub(super) port: u16,
 }
 
-/// One `HTTPRoute` under way.
-pub(super) struct Entry<'s, 'a> {
-    pub(super) object: &'a Object<VirtualService>,
-    pub(super) route: &'a HttpRoute,
-    /// `spec.http[3]`.
-    pub(super) field: String,
-    pub(super) binding: &'s Binding<'s>,
-}
-
 /// The routes of a VirtualService, up to the first that every request follows.
 pub(super) fn compile<'a>(context: &Context<'a>, bound: &Bound<'a>, binding: &Binding<'_>) -> Vec<Route> {
-    let source: Arc<str> = format!("{}/{}", bound.object.namespace(), bound.object.name()).into();
+    let object = bound.object;
+    let source: Arc<str> = format!("{}/{}", object.namespace(), object.name()).into();
     let mut routes = Vec::new();
-    for (index, route) in bound.object.spec.http.iter().enumerate() {
-        let entry = Entry { object: bound.object, route, field: format!("spec.http[{index}]"), binding };
-        if route.matches.is_empty() {
-            routes.push(Route { when: RouteMatch::default(), rule: rule(context, &entry, None, &source) });
+    for (index, route) in object.spec.http.iter().enumerate() {
+        let ended = match &route.delegate {
+            Some(delegate) => {
+                let joined = delegates::expand(context, object, index, delegate);
+                joined.iter().any(|joined| add(context, &joined.entry(binding), &source, &mut routes))
+            }
+            None => {
+                let entry = Entry { object, route, field: format!("spec.http[{index}]"), binding, root: None };
+                add(context, &entry, &source, &mut routes)
+            }
+        };
+        // As Istio: what comes behind is not emitted, and does not come to life when VirtualServices are merged.
+        if ended {
             break;
         }
-        for (number, when) in route.matches.iter().enumerate() {
-            if !applies(context, &entry, when) {
-                continue;
-            }
-            match conditions::compile(&context.expressions, when) {
-                Ok(compiled) => {
-                    let ends = compiled.is_catch_all();
-                    routes.push(Route { when: compiled, rule: rule(context, &entry, Some(when), &source) });
-                    // As Istio: what comes behind is not emitted, and does not come to life when VirtualServices are merged.
-                    if ends {
-                        return routes;
-                    }
+    }
+    routes
+}
+
+/// Adds the routes of one entry. `true`: every request follows the last of them.
+fn add(context: &Context<'_>, entry: &Entry<'_, '_>, source: &Arc<str>, routes: &mut Vec<Route>) -> bool {
+    if entry.route.matches.is_empty() {
+        routes.push(Route { when: RouteMatch::default(), rule: rule(context, entry, None, source) });
+        return true;
+    }
+    for (number, when) in entry.route.matches.iter().enumerate() {
+        if !applies(context, entry, when) {
+            continue;
+        }
+        match conditions::compile(&context.expressions, when) {
+            Ok(compiled) => {
+                let ends = compiled.is_catch_all();
+                routes.push(Route { when: compiled, rule: rule(context, entry, Some(when), source) });
+                if ends {
+                    return true;
                 }
-                Err(refused) => {
-                    let closes = refused.closes;
-                    refuse(context, &entry, number, refused);
-                    if closes {
-                        routes.push(Route { when: RouteMatch::default(), rule: closed(&source) });
-                        return routes;
-                    }
+            }
+            Err(refused) => {
+                let closes = refused.closes;
+                refuse(context, entry, number, refused);
+                if closes {
+                    routes.push(Route { when: RouteMatch::default(), rule: closed(source) });
+                    return true;
                 }
             }
         }
     }
-    routes
+    false
 }
 
 /// Whether the parts of a match that do not look at requests hold: `gateways`, else `sourceLabels` and `sourceNamespace`.
@@ -89,24 +99,29 @@ fn applies(context: &Context<'_>, entry: &Entry<'_, '_>, when: &HttpMatch) -> bo
 }
 
 fn refuse(context: &Context<'_>, entry: &Entry<'_, '_>, number: usize, refused: Refused) {
-    let field = format!("{}.match[{number}].{}", entry.field, refused.field);
-    context.report.error(entry.object, refused.code, &field, refused.message);
+    let (object, field) = entry.match_place(number);
+    context.report.error(object, refused.code, &format!("{field}.{}", refused.field), refused.message);
 }
 
 fn rule(context: &Context<'_>, entry: &Entry<'_, '_>, when: Option<&HttpMatch>, source: &Arc<str>) -> Arc<Rule> {
     let route = entry.route;
     let headers = route.headers.as_ref();
     let ops = |ops: Option<&api::HeaderOperations>, which: &str| {
-        let field = format!("{}.headers.{which}", entry.field);
-        ops.map(|ops| header_ops::compile(context, entry.object, ops, &field)).unwrap_or_default()
+        let Some(ops) = ops else { return HeaderOps::default() };
+        let (object, field) = entry.place(|route| route.headers.is_some());
+        header_ops::compile(context, object, ops, &format!("{field}.headers.{which}"))
     };
+    let action = action(context, entry, when);
+    let cors = route.cors_policy.as_ref().filter(|_| matches!(action, Action::Route(_)));
     Arc::new(Rule {
         name: name(route, when),
         source: source.clone(),
-        action: action(context, entry, when),
+        action,
         timeout: route.timeout.map(Duration::from).filter(|timeout| !timeout.is_zero()),
         retries: route.retries.as_ref().or(context.proxy.mesh.retries()).map_or_else(Retries::default, retries),
         rewrite: route.rewrite.as_ref().and_then(|rewrite| compile_rewrite(context, entry, rewrite, when)),
+        fault: route.fault.as_ref().and_then(faults::fault),
+        cors: cors.map(|policy| cors::compile(context, entry, policy)),
         request_headers: ops(headers.and_then(|headers| headers.request.as_ref()), "request"),
         response_headers: ops(headers.and_then(|headers| headers.response.as_ref()), "response"),
     })
@@ -146,10 +161,8 @@ fn action(context: &Context<'_>, entry: &Entry<'_, '_>, when: Option<&HttpMatch>
         };
     }
     if let Some(direct) = &route.direct_response {
-        return Action::Direct(DirectResponse { status: direct.status, body: body(direct.body.as_ref()) });
-    }
-    if route.delegate.is_some() {
-        return Action::Route(nowhere("delegate"));
+        let body = context.bodies.share(body(direct.body.as_ref()));
+        return Action::Direct(DirectResponse { status: direct.status, body });
     }
     let all = destinations::compile(context, entry);
     if all.is_empty() {
@@ -196,10 +209,25 @@ fn compile_redirect(redirect: &api::HttpRedirect, code: u16, when: Option<&HttpM
     Redirect { code, path, authority: redirect.authority.clone(), scheme: redirect.scheme.clone(), port }
 }
 
-fn body(body: Option<&api::HttpBody>) -> Arc<[u8]> {
+fn body(body: Option<&api::HttpBody>) -> &[u8] {
     let text = body.and_then(|body| body.string.as_ref()).map(|text| text.as_bytes());
     let bytes = body.and_then(|body| body.bytes.as_ref()).map(|bytes| bytes.0.as_slice());
-    text.or(bytes).unwrap_or_default().into()
+    text.or(bytes).unwrap_or_default()
+}
+
+/// The bodies of direct responses: a delegate's are served for each of its roots, a match's for each of its route.
+#[derive(Default)]
+pub(super) struct Bodies(RefCell<HashSet<Arc<[u8]>>>);
+
+impl Bodies {
+    fn share(&self, body: &[u8]) -> Arc<[u8]> {
+        if let Some(known) = self.0.borrow().get(body) {
+            return known.clone();
+        }
+        let body: Arc<[u8]> = body.into();
+        self.0.borrow_mut().insert(body.clone());
+        body
+    }
 }
 
 /// The length of the prefix that the match names; `None` when it names no prefix.
@@ -227,9 +255,9 @@ fn compile_rewrite(
     let authority = rewrite.authority.as_ref().and_then(|name| {
         let value = http::HeaderValue::from_str(name);
         if value.is_err() {
-            let field = format!("{}.rewrite.authority", entry.field);
+            let (object, field) = entry.place(|route| route.rewrite.is_some());
             let message = format!("`{name}` cannot be sent as Host; write a host name, with a port if need be");
-            context.report.error(entry.object, report::BAD_VALUE, &field, message);
+            context.report.error(object, report::BAD_VALUE, &format!("{field}.rewrite.authority"), message);
         }
         value.ok()
     });
@@ -238,14 +266,11 @@ fn compile_rewrite(
 
 /// A substitution for a group that the expression does not have leaves every path as it is, in Istio too.
 fn regex_rewrite(context: &Context<'_>, entry: &Entry<'_, '_>, regex: &api::RegexRewrite) -> Option<PathRewrite> {
-    let field = |name: &str| format!("{}.rewrite.uriRegexRewrite.{name}", entry.field);
+    let (object, route) = entry.place(|route| route.rewrite.is_some());
+    let field = |name: &str| format!("{route}.rewrite.uriRegexRewrite.{name}");
     let refuse = |name: &str, fault: Fault| {
-        context.report.error(
-            entry.object,
-            report::BAD_VALUE,
-            &field(name),
-            format!("{fault}; the path stays as it is"),
-        );
+        let message = format!("{fault}; the path stays as it is");
+        context.report.error(object, report::BAD_VALUE, &field(name), message);
     };
     let pattern = context.expressions.part(&regex.pattern).map_err(|fault| refuse("match", fault)).ok()?;
     let with = Substitution::new(&regex.rewrite).map_err(|fault| refuse("rewrite", fault)).ok()?;
@@ -253,7 +278,7 @@ fn regex_rewrite(context: &Context<'_>, entry: &Entry<'_, '_>, regex: &api::Rege
     if asked > there {
         let message =
             format!("`\\{asked}` stands for a group, and the expression has {there}; the path stays as it is");
-        context.report.warning(entry.object, report::BAD_VALUE, &field("rewrite"), message);
+        context.report.warning(object, report::BAD_VALUE, &field("rewrite"), message);
     }
     Some(PathRewrite::Regex { pattern, with })
 }

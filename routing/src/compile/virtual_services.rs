@@ -38,7 +38,9 @@ pub(super) fn visible<'a>(context: &Context<'a>) -> Vec<Bound<'a>> {
             () => 1,
         }
     });
-    seen.into_iter().filter(|object| !object.spec.http.is_empty()).map(|object| bind(context, object)).collect()
+    // Without hosts it is a delegate, which is served below the hosts of its roots.
+    seen.retain(|object| !object.spec.http.is_empty() && !object.spec.hosts.is_empty());
+    seen.into_iter().map(|object| bind(context, object)).collect()
 }
 
 fn bind<'a>(context: &Context<'_>, object: &'a Arc<Object<VirtualService>>) -> Bound<'a> {

@@ -3,27 +3,7 @@
 use super::http_route::check_whole_percent;
 use super::{BAD_VALUE, CONFLICT, DEPRECATED_FIELD, Findings, MISSING_FIELD};
 use crate::api::virtual_service::{FaultAbort, FaultDelay, HttpFaultInjection};
-
-/// Names of the gRPC status codes.
-const GRPC_CODES: [&str; 17] = [
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-];
+use crate::fault::GRPC_CODES;
 
 impl HttpFaultInjection {
     pub(super) fn check(&self, findings: &mut Findings) {
@@ -55,6 +35,12 @@ impl FaultDelay {
         if let Some(percent) = self.percent {
             findings.warn_at("percent", DEPRECATED_FIELD, "percent is deprecated; write `percentage: {value: 10}`");
             check_whole_percent(findings, "percent", i64::from(percent));
+        } else if self.percentage.is_none() {
+            findings.warn_at(
+                "percentage",
+                MISSING_FIELD,
+                "without percentage nothing is delayed; write `{value: 100}` for all",
+            );
         }
     }
 }
@@ -62,6 +48,13 @@ impl FaultDelay {
 impl FaultAbort {
     fn check(&self, findings: &mut Findings) {
         findings.percent("percentage", self.percentage);
+        if self.percentage.is_none() {
+            findings.warn_at(
+                "percentage",
+                MISSING_FIELD,
+                "without percentage nothing is aborted; write `{value: 100}` for all",
+            );
+        }
         if self.http2_error.is_some() {
             findings.error_at(
                 "http2Error",

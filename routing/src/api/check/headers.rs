@@ -1,7 +1,7 @@
 //! Rules for cross-origin policies and header operations.
 
 use super::http_match::{self, EmptyPrefix};
-use super::{BAD_VALUE, DEPRECATED_FIELD, Findings, names};
+use super::{BAD_VALUE, CONFLICT, DEPRECATED_FIELD, Findings, names};
 use crate::api::StringMatch;
 use crate::api::virtual_service::{CorsPolicy, HeaderOperations, Headers};
 
@@ -22,6 +22,13 @@ impl CorsPolicy {
                 "allowOrigin",
                 DEPRECATED_FIELD,
                 "allowOrigin is deprecated; write `allowOrigins: [{exact: ...}]`",
+            );
+        }
+        if !self.allow_origin.is_empty() && !self.allow_origins.is_empty() {
+            findings.warn_at(
+                "allowOrigin",
+                CONFLICT,
+                "allowOrigins is given, so allowOrigin is not looked at; remove it",
             );
         }
         findings.each("allowMethods", &self.allow_methods, |findings, _, method| {

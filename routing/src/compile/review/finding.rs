@@ -1,7 +1,7 @@
 //! Unsupported fields of one object, each told once however often it is used.
 
 use crate::compile::{context::Context, report::UNSUPPORTED};
-use crate::{problem::Severity, resources::Object};
+use crate::resources::Object;
 
 /// What was found in one object, in the order it was found.
 #[derive(Default)]
@@ -9,7 +9,6 @@ pub(super) struct Findings(Vec<Finding>);
 
 struct Finding {
     message: &'static str,
-    severity: Severity,
     first: String,
     count: usize,
 }
@@ -17,21 +16,12 @@ struct Finding {
 impl Findings {
     /// A field that is left out without harm, if it is `used`.
     pub(super) fn note(&mut self, used: bool, message: &'static str, field: impl FnOnce() -> String) {
-        self.add(used, Severity::Warning, message, field);
-    }
-
-    /// A field without which something does not work, if it is `used`.
-    pub(super) fn fail(&mut self, used: bool, message: &'static str, field: impl FnOnce() -> String) {
-        self.add(used, Severity::Error, message, field);
-    }
-
-    fn add(&mut self, used: bool, severity: Severity, message: &'static str, field: impl FnOnce() -> String) {
         if !used {
             return;
         }
         match self.0.iter_mut().find(|known| known.message == message) {
             Some(known) => known.count += 1,
-            None => self.0.push(Finding { message, severity, first: field(), count: 1 }),
+            None => self.0.push(Finding { message, first: field(), count: 1 }),
         }
     }
 
@@ -42,12 +32,7 @@ impl Findings {
                 1 => finding.message.to_owned(),
                 count => format!("{} (used {count} times in this object)", finding.message),
             };
-            match finding.severity {
-                Severity::Error => context.report.error(object, UNSUPPORTED, &finding.first, message),
-                Severity::Warning | Severity::Info => {
-                    context.report.warning(object, UNSUPPORTED, &finding.first, message);
-                }
-            }
+            context.report.warning(object, UNSUPPORTED, &finding.first, message);
         }
     }
 }

@@ -28,15 +28,13 @@ pub(super) fn review(context: &Context<'_>, object: &Object<VirtualService>) {
 
 fn route_fields(findings: &mut Findings, route: &HttpRoute, index: usize) {
     let at = |field: &str| format!("spec.http[{index}].{field}");
-    let delegate = "delegates are not supported yet, so these requests get 503; write the delegate's routes here";
-    findings.fail(route.delegate.is_some(), delegate, || at("delegate"));
-    let fault = "fault injection is not supported yet; requests are forwarded without it";
-    findings.note(route.fault.is_some(), fault, || at("fault"));
     let mirror = "mirroring is not supported yet; nothing is copied";
     findings.note(route.mirror.is_some(), mirror, || at("mirror"));
     findings.note(!route.mirrors.is_empty(), mirror, || at("mirrors"));
-    let cors = "corsPolicy is not supported yet; requests and preflights are forwarded without it";
-    findings.note(route.cors_policy.is_some(), cors, || at("corsPolicy"));
+    let answers = route.redirect.is_some() || route.direct_response.is_some();
+    let cors =
+        "corsPolicy holds for routes that forward only, as in Istio; browsers do not show these answers to pages";
+    findings.note(answers && route.cors_policy.is_some(), cors, || at("corsPolicy"));
     for (number, when) in route.matches.iter().enumerate() {
         findings.note(
             when.stat_prefix.is_some(),
@@ -78,7 +76,8 @@ fn unreachable_routes(context: &Context<'_>, object: &Object<VirtualService>) {
 }
 
 fn takes_everything(route: &HttpRoute) -> bool {
-    route.matches.is_empty() || route.matches.iter().any(is_empty)
+    // What a delegate leaves open, the next route takes.
+    route.delegate.is_none() && (route.matches.is_empty() || route.matches.iter().any(is_empty))
 }
 
 /// Whether a match entry holds for every request of every client.

@@ -175,6 +175,12 @@ fn render_rule(out: &mut String, rule: &Rule) {
     if let Some(rewrite) = &rule.rewrite {
         line(out, 3, &format!("{rewrite:?}"));
     }
+    if let Some(fault) = &rule.fault {
+        line(out, 3, &format!("{fault:?}"));
+    }
+    if let Some(cors) = &rule.cors {
+        line(out, 3, &format!("{cors:?}"));
+    }
     render_ops(out, 3, "request", &rule.request_headers);
     render_ops(out, 3, "response", &rule.response_headers);
 }

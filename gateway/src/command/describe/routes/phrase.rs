@@ -2,6 +2,8 @@
 
 use routing::{
     compile::{GatewayPort, GatewayServer},
+    cors::Cors,
+    fault::{AbortError, Fault, GRPC_CODES},
     host::HostPattern,
     pattern::{HeaderField, PathKind, PathPattern, RouteMatch, StringPattern},
     rule::{Action, Destinations, PathRewrite, Redirect, RedirectPath, Rewrite},
@@ -68,6 +70,8 @@ pub(super) fn route((position, route): (usize, &table::Route), address: Option<A
     let rule = &route.rule;
     let mut rewrite = rule.rewrite.as_ref().map(rewrite).unwrap_or_default();
     rewrite.extend(rule.timeout.map(|timeout| format!("timeout {timeout:?}")));
+    rewrite.extend(rule.fault.as_deref().into_iter().flat_map(fault));
+    rewrite.extend(rule.cors.as_deref().map(cors));
     let (destinations, answer) = match &rule.action {
         Action::Route(to) => (destinations(to), None),
         Action::Redirect(redirect) => (Vec::new(), Some(redirection(redirect))),
@@ -154,6 +158,28 @@ fn rewrite(rewrite: &Rewrite) -> Vec<String> {
     let authority =
         rewrite.authority.as_ref().map(|it| format!("Host becomes {}", String::from_utf8_lossy(it.as_bytes())));
     path.into_iter().chain(authority).collect()
+}
+
+fn fault(fault: &Fault) -> Vec<String> {
+    let delay = fault.delay.map(|delay| format!("{}% wait {:?}", delay.share.percent(), delay.time));
+    let abort = fault.abort.map(|abort| {
+        let error = match abort.error {
+            AbortError::Http(status) => status.to_string(),
+            AbortError::Grpc(code) => {
+                format!("gRPC {}", GRPC_CODES.get(usize::from(code)).copied().unwrap_or_default())
+            }
+        };
+        format!("{}% get {error}", abort.share.percent())
+    });
+    delay.into_iter().chain(abort).collect()
+}
+
+fn cors(cors: &Cors) -> String {
+    let origins: Vec<String> = cors.origins.iter().map(pattern).collect();
+    match origins.as_slice() {
+        [] => "pages of no origin may ask".to_owned(),
+        origins => format!("pages may ask whose origin {}", origins.join(" or ")),
+    }
 }
 
 fn redirection(redirect: &Redirect) -> String {
