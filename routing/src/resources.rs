@@ -13,6 +13,7 @@ mod foreign;
 mod mesh;
 mod parse;
 mod position;
+mod shares;
 mod source;
 mod store;
 mod table;
@@ -34,7 +35,7 @@ use crate::api::{
 use crate::problem::{ObjectRef, Place, Problem, Problems, Severity};
 
 pub use class::Kind;
-pub use parse::{Parsed, parse_file, parse_object};
+pub use parse::{Parsed, parse_file, parse_files, parse_object};
 pub use source::Source;
 pub(crate) use source::forget_places;
 pub use store::Store;

@@ -1,15 +1,18 @@
 //! Configuration from files and folders.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
+    fs::Metadata,
     hash::{DefaultHasher, Hash as _, Hasher as _},
     io,
+    os::unix::fs::MetadataExt as _,
     path::{Component, Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use routing::{
     problem::{ObjectRef, Place, Problem, Severity},
-    resources::{Extent, Parsed, Resources, Store, parse_file, patch_files},
+    resources::{Extent, Parsed, Resources, Store, parse_files, patch_files},
 };
 
 use super::{bounded, watch::Watch};
@@ -21,6 +24,10 @@ mod tests;
 const LARGEST: u64 = 64 << 20;
 /// The same of all files together.
 const LARGEST_FOLDER: u64 = 256 << 20;
+/// So much text is read before it is parsed, by threads that share it.
+const BATCH: usize = 16 << 20;
+/// A file that changed so many seconds ago may change again without its times telling.
+const FRESH: i64 = 2;
 
 /// Files and folders (recursive; `.yaml`, `.yml`, `.json`) as one set of resources. One reader:
 /// [`FileSource::load`], then [`FileSource::changed`], and again.
@@ -29,7 +36,7 @@ pub(crate) struct FileSource {
     watch: Watch,
     store: Store,
     /// What each file held when it was last read, so that only changed files are parsed again.
-    known: BTreeMap<PathBuf, Known>,
+    known: HashMap<PathBuf, Known>,
     /// Objects when they were last read.
     objects: usize,
     /// A folder that need not be there.
@@ -38,8 +45,42 @@ pub(crate) struct FileSource {
 
 #[derive(Clone, Debug)]
 struct Known {
+    stamp: Option<Stamp>,
     hash: u64,
     parsed: Parsed,
+}
+
+/// What a file cannot keep when its content changes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    /// `None`: the file changed just now, or in what its clock takes for the future.
+    fn of(file: &Metadata) -> Option<Self> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs();
+        let is_old = file.ctime().checked_add(FRESH)? < i64::try_from(now).ok()?;
+        is_old.then(|| Self {
+            device: file.dev(),
+            inode: file.ino(),
+            size: file.size(),
+            modified: (file.mtime(), file.mtime_nsec()),
+            changed: (file.ctime(), file.ctime_nsec()),
+        })
+    }
+}
+
+/// A file as it was found.
+enum Found {
+    /// As it was.
+    Known(Known),
+    /// With other text, and the hash of it.
+    New(Option<Stamp>, u64, String),
 }
 
 /// The paths given hold nothing that can be read.
@@ -77,7 +118,7 @@ impl FileSource {
         for path in &paths {
             std::fs::metadata(path).map_err(|source| Unreachable { path: path.clone(), source })?;
         }
-        Ok(Self { watch: watch(paths), store: Store::default(), known: BTreeMap::new(), objects: 0, optional: None })
+        Ok(Self { watch: watch(paths), store: Store::default(), known: HashMap::new(), objects: 0, optional: None })
     }
 
     /// Reads what is there now. Whatever is broken or cannot be read is a problem, and its last good version stays among
@@ -86,15 +127,24 @@ impl FileSource {
         let survey = self.watch.survey();
         let mut before = std::mem::take(&mut self.known);
         let mut files = Vec::with_capacity(survey.files.len());
-        let mut room = LARGEST_FOLDER;
+        let (mut room, mut batch) = (LARGEST_FOLDER, Batch::default());
         for path in survey.files {
-            let known = before.remove(&path);
-            match self.read(&path, known, &mut room) {
-                Ok(parsed) => files.push((path.display().to_string(), parsed)),
+            match find(&path, before.remove(&path), &mut room) {
+                Ok(Found::Known(known)) => {
+                    files.push((path.display().to_string(), known.parsed.clone()));
+                    self.known.insert(path, known);
+                }
+                Ok(Found::New(stamp, hash, text)) => {
+                    batch.add(path, (stamp, hash), text);
+                    if batch.bytes > BATCH {
+                        self.parse(std::mem::take(&mut batch), &mut files);
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {} // deleted since it was listed
                 Err(error) => files.push((path.display().to_string(), unreadable(&path, &error))),
             }
         }
+        self.parse(batch, &mut files);
         leave_patches_out(&mut files);
         let mut problems = Vec::new();
         let is_missing = |path: &PathBuf, error: &io::Error| {
@@ -125,27 +175,54 @@ impl FileSource {
         self.objects
     }
 
-    /// One file, parsed only when its content is not the known one. There is `room` for so many bytes.
-    fn read(&mut self, path: &Path, known: Option<Known>, room: &mut u64) -> io::Result<Parsed> {
-        let size = std::fs::metadata(path)?.len();
-        if size <= LARGEST && size > *room {
-            return Err(io::Error::other("the files before it hold 256 MiB together, and more is not read"));
+    fn parse(&mut self, batch: Batch, files: &mut Vec<(String, Parsed)>) {
+        let parsed = parse_files(&batch.texts);
+        for (((file, _), parsed), (path, stamp, hash)) in batch.texts.into_iter().zip(parsed).zip(batch.files) {
+            files.push((file, parsed.clone()));
+            self.known.insert(path, Known { stamp, hash, parsed });
         }
-        let bytes = bounded::read(path, LARGEST)?;
-        *room = room.saturating_sub(bytes.len() as u64);
-        let mut hasher = DefaultHasher::new();
-        bytes.hash(&mut hasher);
-        let hash = hasher.finish();
-        let parsed = match known {
-            Some(known) if known.hash == hash => known.parsed,
-            _ => {
-                let text = String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8 text"))?;
-                parse_file(&path.display().to_string(), &text)
-            }
-        };
-        self.known.insert(path.to_path_buf(), Known { hash, parsed: parsed.clone() });
-        Ok(parsed)
     }
+}
+
+/// Files that are to be parsed together.
+#[derive(Default)]
+struct Batch {
+    texts: Vec<(String, String)>,
+    files: Vec<(PathBuf, Option<Stamp>, u64)>,
+    bytes: usize,
+}
+
+impl Batch {
+    fn add(&mut self, path: PathBuf, (stamp, hash): (Option<Stamp>, u64), text: String) {
+        self.bytes += text.len();
+        self.texts.push((path.display().to_string(), text));
+        self.files.push((path, stamp, hash));
+    }
+}
+
+/// One file, read only when it may be another one than the known one. There is `room` for so many bytes.
+fn find(path: &Path, known: Option<Known>, room: &mut u64) -> io::Result<Found> {
+    let facts = std::fs::metadata(path)?;
+    let (size, stamp) = (facts.len(), Stamp::of(&facts));
+    if size <= LARGEST && size > *room {
+        return Err(io::Error::other("the files before it hold 256 MiB together, and more is not read"));
+    }
+    if stamp.is_some()
+        && let Some(known) = known.as_ref().filter(|known| known.stamp == stamp)
+    {
+        *room = room.saturating_sub(size);
+        return Ok(Found::Known(known.clone()));
+    }
+    let bytes = bounded::read(path, LARGEST)?;
+    *room = room.saturating_sub(bytes.len() as u64);
+    let mut hasher = DefaultHasher::new();
+    bytes.hash(&mut hasher);
+    let hash = hasher.finish();
+    if let Some(known) = known.filter(|known| known.hash == hash) {
+        return Ok(Found::Known(Known { stamp, ..known }));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8 text"))?;
+    Ok(Found::New(stamp, hash, text))
 }
 
 /// Broken ones included; what is a template is not yet one.

@@ -6,6 +6,7 @@
 use std::{
     collections::{HashMap, HashSet},
     ffi::{OsStr, OsString},
+    fs::DirEntry,
     io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -183,13 +184,21 @@ impl Walk<'_> {
             return;
         }
         self.cover(&canonical, None);
+        let kind = |entry: &DirEntry| entry.file_type().is_ok_and(|kind| kind.is_file());
         let listed = std::fs::read_dir(path).and_then(|entries| {
-            entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<Vec<OsString>>>()
+            entries.map(|entry| entry.map(|it| (it.file_name(), kind(&it)))).collect::<io::Result<Vec<_>>>()
         });
         match listed {
             Ok(mut names) => {
                 names.sort_unstable();
-                names.iter().filter(|name| !is_hidden(name)).for_each(|name| self.entry(&path.join(name)));
+                for (name, is_file) in names.iter().filter(|(name, _)| !is_hidden(name)) {
+                    match is_file {
+                        // Without a link on the way from its folder: its name there is all that has to be known of it.
+                        true if (self.wanted)(Path::new(name)) => self.list(path.join(name), canonical.join(name)),
+                        true => {}
+                        false => self.entry(&path.join(name)),
+                    }
+                }
             }
             Err(error) => self.survey.failures.push((path.to_path_buf(), error)),
         }
@@ -209,8 +218,12 @@ impl Walk<'_> {
 
     fn file(&mut self, path: &Path) {
         let canonical = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+        self.list(path.to_path_buf(), canonical);
+    }
+
+    fn list(&mut self, path: PathBuf, canonical: PathBuf) {
         if self.met.insert(canonical) {
-            self.survey.files.push(path.to_path_buf());
+            self.survey.files.push(path);
         }
     }
 

@@ -11,7 +11,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     hash::{Hash, Hasher},
     sync::Arc,
 };
@@ -97,6 +97,9 @@ pub(super) struct Memory {
     lookups: RefCell<Lookups>,
     notes: RefCell<Option<Notes>>,
     places: Places,
+    /// VirtualServices that have nothing wrong by themselves: of the last compilation, and of this one.
+    clean_before: HashSet<Same>,
+    clean: RefCell<HashSet<Same>>,
     reused: Cell<usize>,
 }
 
@@ -116,7 +119,7 @@ impl Memory {
         }
         self.lookups.get_mut().all.iter_mut().for_each(|(_, now)| *now = Now::Unknown);
         self.reused.set(0);
-        Self { before: RefCell::new(self.lists.take()), ..self }
+        Self { before: RefCell::new(self.lists.take()), clean_before: self.clean.take(), ..self }
     }
 
     /// Where the clusters were.
@@ -127,6 +130,7 @@ impl Memory {
     /// Ends it: what was not taken again is forgotten.
     pub(super) fn end(mut self, places: Places) -> Self {
         self.before.take();
+        self.clean_before = HashSet::new();
         // Many vacant ones would be carried along for ever.
         if places.are_mostly_vacant() {
             return Self { proxy: self.proxy, ..Self::default() };
@@ -168,6 +172,19 @@ impl Memory {
     pub(super) fn reused(&self) -> usize {
         self.reused.get()
     }
+}
+
+/// Looks at an object by itself, unless that told nothing the last time.
+pub(super) fn unless_clean(context: &Context<'_>, object: &Arc<Object<VirtualService>>, look: impl FnOnce()) {
+    let (memory, object) = (&context.memory, Same(Arc::clone(object)));
+    if !memory.clean_before.contains(&object) {
+        let told = context.report.told();
+        look();
+        if context.report.told() != told {
+            return;
+        }
+    }
+    memory.clean.borrow_mut().insert(object);
 }
 
 /// The list of a recipe: the one of before where nothing has changed, else as `make` says.

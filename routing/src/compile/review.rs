@@ -10,7 +10,7 @@ mod virtual_service;
 
 use finding::Findings;
 
-use super::{absent::Absence, context::Context, report::UNKNOWN_HOST};
+use super::{absent::Absence, context::Context, memory, report::UNKNOWN_HOST};
 use crate::{
     api::{Protocol, gateway::Server},
     host::HostPattern,
@@ -19,7 +19,8 @@ use crate::{
 
 pub(super) fn all(context: &Context<'_>) {
     for object in &context.resources.virtual_services {
-        virtual_service::review(context, object);
+        // It shows by itself, so what showed nothing shows nothing.
+        memory::unless_clean(context, object, || virtual_service::review(context, object));
     }
     for object in &context.resources.destination_rules {
         destination_rule::review(context, object);

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use super::class::{Class, Kind};
 use super::document::{self, Document};
 use super::foreign::Foreign;
+use super::shares;
 use super::source::forget_places;
 use super::template::{self, Skip};
 use super::yaml::{self, Fault};
@@ -69,6 +70,15 @@ impl Parsed {
 const MOST: usize = 1000;
 
 impl Parsed {
+    /// With what was read behind it.
+    fn append(&mut self, behind: Self) {
+        self.objects.extend(behind.objects);
+        // Each part names the foreign kinds that it meets; the store tells each once.
+        self.problems.extend(behind.problems);
+        self.rejected.extend(behind.rejected);
+        self.unreadable |= behind.unreadable;
+    }
+
     /// Keeps no more problems than somebody could ever read, and counts the rest. Nothing of what serves depends on them.
     fn limit(&mut self, file: &str) {
         self.problems.iter_mut().for_each(Problem::clip);
@@ -85,15 +95,28 @@ impl Parsed {
     }
 }
 
-/// Reads every document of a YAML or JSON file. A broken one is reported and hides no other.
+/// Reads every document of a YAML or JSON file. A broken one is reported and hides no other. Threads share what is large.
 pub fn parse_file(file: &str, text: &str) -> Parsed {
-    let mut reader = Reader { file: file.into(), parsed: Parsed::default(), ignored: BTreeSet::new() };
-    for document in document::split(text) {
-        reader.document(&document);
-    }
-    reader.parsed.limit(file);
-    forget_places();
-    reader.parsed
+    let name: Arc<str> = file.into();
+    let read = |documents: &[Document<'_>]| {
+        let mut reader = Reader { file: Arc::clone(&name), parsed: Parsed::default(), ignored: BTreeSet::new() };
+        documents.iter().for_each(|document| reader.document(document));
+        forget_places();
+        reader.parsed
+    };
+    let mut parts = shares::work(&document::split(text), |document| document.text.len(), read).into_iter();
+    let mut parsed = parts.next().unwrap_or_default();
+    parts.for_each(|part| parsed.append(part));
+    parsed.limit(file);
+    parsed
+}
+
+/// As [`parse_file`] for several of them, as (name, text). Threads share what is much.
+pub fn parse_files(files: &[(String, String)]) -> Vec<Parsed> {
+    let read = |files: &[(String, String)]| -> Vec<Parsed> {
+        files.iter().map(|(file, text)| parse_file(file, text)).collect()
+    };
+    shares::work(files, |(_, text)| text.len(), read).concat()
 }
 
 /// Reads one object as an API server gives it. Its problems have no place.

@@ -30,10 +30,10 @@ impl Store {
             }
             next.tell(parsed.problems, &kept);
         }
-        self.good.clone_from(&next.objects);
         next.rejected.retain(|reference, _| !next.objects.contains_key(reference));
         let (kept, rejected) = (next.kept, next.rejected);
-        let resources = Resources { kept, ..Resources::collect(next.objects.into_values()).without(rejected) };
+        let resources = Resources { kept, ..Resources::collect(next.objects.values().cloned()).without(rejected) };
+        self.good = next.objects;
         (resources, next.problems)
     }
 
