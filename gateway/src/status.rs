@@ -114,7 +114,8 @@ impl View for Status {
     }
 
     fn clusters(&self) -> String {
-        clusters_text(&self.live.pin().snapshot)
+        let installed = self.live.pin();
+        clusters_text(&installed.snapshot, &installed.upstreams)
     }
 
     fn certificates(&self) -> serde_json::Value {

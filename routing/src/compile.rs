@@ -1,6 +1,7 @@
 //! Resources to snapshot: one pure function that collects every problem and never stops at one.
 
 mod absent;
+mod balancing;
 mod certificates;
 mod clusters;
 mod conditions;

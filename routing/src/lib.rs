@@ -24,6 +24,7 @@ pub mod fault;
 pub mod host;
 pub mod inbound;
 pub mod mesh;
+pub mod outlier;
 pub mod path;
 pub mod pattern;
 pub mod re2;

@@ -2,14 +2,18 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use crate::snapshot::{RootsSource, Workload};
+use crate::{
+    balance::{ConsistentHash, Warmup},
+    outlier::Outliers,
+    snapshot::{RootsSource, Workload},
+};
 
 /// Index into [`crate::snapshot::Snapshot::clusters`].
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct ClusterId(pub u32);
 
 /// One subset of one port of one service (Envoy's word; Istio names it `outbound|port|subset|host`).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Cluster {
     /// `outbound|8080|v1|reviews.default.svc.cluster.local`. Stable over reloads: pools and counters are keyed by it.
     pub name: Arc<str>,
@@ -27,6 +31,12 @@ pub struct Cluster {
     pub tls: Option<Arc<ClientTls>>,
     /// How an endpoint is chosen.
     pub balance: Balance,
+    /// Istio `warmup`; `None` = a new endpoint takes its full share at once.
+    pub warmup: Option<Box<Warmup>>,
+    /// Istio `outlierDetection`; `None` = no endpoint is ejected.
+    pub outliers: Option<Box<Outliers>>,
+    /// The localities of the endpoints, where they share by locality; else empty. [`Endpoint::group`] indexes it.
+    pub groups: Vec<Group>,
     /// Istio `connectionPool.tcp.connectTimeout`, default 10 s.
     pub connect_timeout: Duration,
     /// Istio `connectionPool.http.idleTimeout`, default 1 h.
@@ -63,6 +73,9 @@ impl Default for Cluster {
             protocol: UpstreamProtocol::default(),
             tls: None,
             balance: Balance::default(),
+            warmup: None,
+            outliers: None,
+            groups: Vec::new(),
             connect_timeout: Self::CONNECT_TIMEOUT,
             idle_timeout: Self::IDLE_TIMEOUT,
             limits: Limits::default(),
@@ -102,14 +115,27 @@ pub struct Endpoint {
     /// Whether [`Cluster::tls`] applies here: always when a DestinationRule says so, else (auto mTLS) when the endpoint
     /// has a sidecar (`security.istio.io/tlsMode: istio`).
     pub tls: bool,
+    /// 0 = is used first; others as far as those before them fail.
+    pub priority: u8,
+    /// Index into [`Cluster::groups`].
+    pub group: u16,
     /// For metrics.
     pub workload: Arc<Workload>,
+}
+
+/// The endpoints of one locality.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Group {
+    /// `region/zone/subzone`.
+    pub locality: Arc<str>,
+    /// Its share beside the others (Istio `distribute`); `None` = as much as its endpoints weigh.
+    pub share: Option<u32>,
 }
 
 impl Endpoint {
     /// A plain endpoint of weight 1 that nothing is known of.
     pub fn new(address: SocketAddr) -> Self {
-        Self { address, weight: 1, tls: false, workload: Arc::default() }
+        Self { address, weight: 1, tls: false, priority: 0, group: 0, workload: Arc::default() }
     }
 }
 
@@ -182,4 +208,6 @@ pub enum Balance {
     RoundRobin,
     /// At random.
     Random,
+    /// The same endpoint for the same key.
+    Hash(Box<ConsistentHash>),
 }

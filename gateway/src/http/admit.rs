@@ -13,6 +13,7 @@ use routing::{
 };
 
 use super::{
+    affinity,
     exchange::{DirectCluster, Exchange, Target},
     failure::Failure,
     head::Head,
@@ -223,20 +224,21 @@ fn by_table(
     }
     let rule = host.route(&view(request, scheme(facts), port)).ok_or(Failure::NoRoute)?;
     exchange.rule = Some(Arc::clone(rule));
-    if rule.intercepts() { Ok(Admitted::Intercept(Arc::clone(rule))) } else { follow(exchange, rule) }
+    if rule.intercepts() { Ok(Admitted::Intercept(Arc::clone(rule))) } else { follow(exchange, request, rule) }
 }
 
 /// Does what a rule says with a request: chooses its destination and an endpoint there, if it goes anywhere.
 ///
 /// # Errors
 /// [`Failure`] when there is none.
-pub(super) fn follow(exchange: &mut Exchange, rule: &Arc<Rule>) -> Result<Admitted, Failure> {
+pub(super) fn follow(exchange: &mut Exchange, request: &Head, rule: &Arc<Rule>) -> Result<Admitted, Failure> {
     let Action::Route(destinations) = &rule.action else { return Ok(Admitted::Answer(Arc::clone(rule))) };
     let chosen = destinations.pick(fastrand::u32(..));
     let destination = destinations.all.iter().position(|one| std::ptr::eq(one, chosen)).unwrap_or_default();
     let cluster = chosen.cluster.ok_or(Failure::NoCluster)?;
     let upstream = Arc::clone(exchange.installed.upstream(cluster));
-    let picked = upstream.pick(&[], || fastrand::u32(..)).map_err(|none| match none {
+    let key = affinity::find(exchange, request, &upstream);
+    let picked = upstream.pick_by(key, &[], || fastrand::u32(..)).map_err(|none| match none {
         NoEndpoint::Unhealthy => Failure::NoHealthyEndpoint,
         NoEndpoint::Overflow => Failure::Overflow,
     });

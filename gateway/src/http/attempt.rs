@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use routing::rule::Retries;
+use routing::{outlier::Outcome, rule::Retries};
 use tokio::time::Instant;
 
 use super::{
@@ -155,10 +155,12 @@ fn endpoint(exchange: &mut Exchange, downstream_h2: bool) -> Result<(Arc<Dial>, 
         }
         Target::Cluster { upstream, picked, .. } => {
             if picked.is_none() {
-                let fresh = upstream.pick(&exchange.tried, || fastrand::u32(..)).map_err(|none| match none {
-                    NoEndpoint::Unhealthy => Failure::NoHealthyEndpoint,
-                    NoEndpoint::Overflow => Failure::Overflow,
-                })?;
+                let key = exchange.affinity.as_ref().and_then(|affinity| affinity.key);
+                let fresh =
+                    upstream.pick_by(key, &exchange.tried, || fastrand::u32(..)).map_err(|none| match none {
+                        NoEndpoint::Unhealthy => Failure::NoHealthyEndpoint,
+                        NoEndpoint::Overflow => Failure::Overflow,
+                    })?;
                 *picked = Some(fresh);
             }
             let index = picked.as_ref().map_or(0, |picked| picked.endpoint);
@@ -244,6 +246,42 @@ fn may_retry(exchange: &Exchange, condition: impl FnOnce(&Retries) -> bool) -> b
     match &exchange.rule {
         Some(rule) => exchange.attempts <= rule.retries.attempts && condition(&rule.retries),
         None => exchange.attempts <= 2 && condition(&Retries::default()),
+    }
+}
+
+/// Tells the cluster what came of the current try.
+pub(crate) fn record(desk: &Desk, exchange: &Exchange, outcome: Outcome) {
+    if let Some(Target::Cluster { upstream, picked: Some(picked), .. }) = &exchange.target {
+        upstream.record(picked.endpoint, outcome, desk.metrics());
+    }
+}
+
+/// Tells the cluster what a response head says. An answer of gRPC says it here or in its trailers.
+pub(crate) fn record_head(desk: &Desk, exchange: &Exchange, status: u16) {
+    match exchange.grpc_status {
+        Some(grpc) if exchange.grpc && status == 200 => record(desk, exchange, Outcome::Grpc(grpc)),
+        None if exchange.grpc && status == 200 => {}
+        _ => record(desk, exchange, Outcome::Status(status)),
+    }
+}
+
+/// As [`record_head`], of trailers.
+pub(crate) fn record_trailers(desk: &Desk, exchange: &Exchange) {
+    if let Some(status) = exchange.grpc_status.filter(|_| exchange.grpc && exchange.status == 200) {
+        record(desk, exchange, Outcome::Grpc(status));
+    }
+}
+
+/// What a failure is for the endpoint of the current try; `None` when it is not the endpoint's.
+pub(crate) fn outcome(failure: &Failure) -> Option<Outcome> {
+    match failure {
+        Failure::ConnectTimeout | Failure::RouteTimeout | Failure::PerTryTimeout => Some(Outcome::TimedOut),
+        Failure::Connect(_)
+        | Failure::UpstreamClosed
+        | Failure::UpstreamSilent
+        | Failure::UpstreamReset
+        | Failure::UpstreamProtocol(_) => Some(Outcome::Failed),
+        _ => None,
     }
 }
 

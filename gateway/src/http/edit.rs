@@ -193,6 +193,11 @@ fn rewrite_path(head: &mut Head, path: &str) {
 pub(crate) fn response(exchange: &Exchange, heads: &mut Heads) {
     let head = &mut heads.response;
     own_response(exchange, head);
+    if let Some(affinity) = &exchange.affinity
+        && let Some(cookie) = affinity.set_cookie.as_ref().filter(|_| exchange.answered.is_some())
+    {
+        head.push(b"set-cookie", cookie.as_bytes());
+    }
     let Some(rule) = &exchange.rule else { return };
     rule.edit_response(exchange.destination(), head);
     if let Some(cors) = rule.cors.as_ref().filter(|_| exchange.cross_origin) {

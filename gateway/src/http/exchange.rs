@@ -15,7 +15,7 @@ use routing::{
 };
 use tokio::time::Instant;
 
-use super::{failure::Failure, flow::Flow, head::Head, name::Name};
+use super::{affinity::Affinity, failure::Failure, flow::Flow, head::Head, name::Name};
 use crate::{
     live::Installed,
     net::facts::{Arrival, Facts},
@@ -38,6 +38,8 @@ pub(crate) struct Exchange {
     pub(crate) rule: Option<Arc<Rule>>,
     /// Where it goes (`admit`).
     pub(crate) target: Option<Target>,
+    /// What keeps it with its endpoint, for clusters with keys (`admit`).
+    pub(crate) affinity: Option<Box<Affinity>>,
     /// When [`Rule::timeout`] passes; set once the request body is complete (`forward`).
     pub(crate) deadline: Option<Instant>,
     /// Tries so far (`attempt`).
@@ -116,6 +118,7 @@ impl Exchange {
             grpc: false,
             rule: None,
             target: None,
+            affinity: None,
             deadline: None,
             attempts: 0,
             refreshed: false,

@@ -60,6 +60,9 @@ async fn one_try(
     let mut connected = match unless_gone(down, attempt::next(desk, exchange, &heads.request, h2)).await? {
         Ok(connected) => connected,
         Err(mut failure) => {
+            if let Some(outcome) = attempt::outcome(&failure) {
+                attempt::record(desk, exchange, outcome);
+            }
             return if attempt::connect_failed(exchange, &mut failure) { Ok(None) } else { Err(failure) };
         }
     };
@@ -84,6 +87,7 @@ async fn one_try(
             exchange.service_time = exchange.sent.map(|sent| now - sent);
             exchange.grpc_status = grpc_status(&heads.response).or(exchange.grpc_status);
             let status = heads.response.status;
+            attempt::record_head(desk, exchange, status);
             let again = replay.is_whole() && attempt::wants_other_answer(exchange, status, exchange.grpc_status);
             Ok((!again).then_some(connected))
         }
@@ -95,13 +99,21 @@ async fn one_try(
                 replayable: replay.is_whole(),
             };
             let (broken, mut failure) = stop.explain();
-            let silent = broken == (Broken::Closed { untouched: true }) && !connected.reused;
+            let silent = silent_end(&broken) && !connected.reused;
             if silent && connected.up.facts().tls.is_none() {
                 failure = Failure::UpstreamSilent;
+            }
+            // A kept connection that had ended meanwhile says nothing of its endpoint.
+            if let Some(outcome) = attempt::outcome(&failure).filter(|_| !(tried.reused && silent_end(&broken))) {
+                attempt::record(desk, exchange, outcome);
             }
             if attempt::broke(exchange, &tried, &broken, &failure) { Ok(None) } else { Err(failure) }
         }
     }
+}
+
+fn silent_end(broken: &Broken) -> bool {
+    *broken == Broken::Closed { untouched: true }
 }
 
 /// Waits for something that serves the client alone, as long as it is there.
@@ -324,6 +336,10 @@ async fn stream(
     }
     if let Some(trailers) = connected.up.trailers() {
         exchange.grpc_status = grpc_status(trailers).or(exchange.grpc_status);
+        attempt::record_trailers(desk, exchange);
+    }
+    if let Some(outcome) = ended.as_ref().err().and_then(attempt::outcome) {
+        attempt::record(desk, exchange, outcome);
     }
     match ended {
         Ok(()) => {

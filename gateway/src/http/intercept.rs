@@ -49,7 +49,7 @@ pub(crate) async fn intercept(
             }
         }
     }
-    admit::follow(exchange, rule)
+    admit::follow(exchange, request, rule)
 }
 
 /// As long as the client is there.

@@ -11,6 +11,7 @@
 //! ```
 
 pub(crate) mod admit;
+pub(crate) mod affinity;
 pub(crate) mod attempt;
 pub(crate) mod desk;
 mod edit;

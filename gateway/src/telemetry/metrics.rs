@@ -17,8 +17,11 @@ use super::{
     process::Usage,
 };
 
+mod ejections;
 #[cfg(test)]
 mod tests;
+
+use ejections::Ejections;
 
 /// One row of the table.
 #[derive(Clone, Copy, Debug)]
@@ -90,6 +93,24 @@ const FAILING: Definition =
     row("sluice_acme_failing_certificates", "gauge", &[], "Certificates to order or renew whose last try failed.");
 const UPSTREAMS: Definition =
     row("sluice_upstream_connections_total", "counter", &["result"], "Connections opened to endpoints.");
+const EJECTED: Definition = row(
+    "envoy_cluster_outlier_detection_ejections_active",
+    "gauge",
+    &["cluster_name"],
+    "Endpoints that are ejected now (outlierDetection).",
+);
+const EJECTIONS: Definition = row(
+    "envoy_cluster_outlier_detection_ejections_enforced_total",
+    "counter",
+    &["cluster_name"],
+    "Times that an endpoint was ejected.",
+);
+const SPARED: Definition = row(
+    "envoy_cluster_outlier_detection_ejections_overflow",
+    "counter",
+    &["cluster_name"],
+    "Times that an endpoint failed and stayed, because of maxEjectionPercent.",
+);
 const DROPPED: Definition =
     row("sluice_access_log_dropped_total", "counter", &[], "Access log lines lost because nobody read stdout in time.");
 const CPU: Definition = row("process_cpu_seconds_total", "counter", &[], "User and system time.");
@@ -99,7 +120,7 @@ const FILES: Definition = row("process_open_fds", "gauge", &[], "Open file descr
 const THREADS: Definition = row("process_threads", "gauge", &[], "Threads.");
 
 /// Every metric, in the order of the documentation.
-pub(crate) const TABLE: [Definition; 22] = [
+pub(crate) const TABLE: [Definition; 25] = [
     REQUESTS,
     DURATION,
     BUILD,
@@ -116,6 +137,9 @@ pub(crate) const TABLE: [Definition; 22] = [
     ORDERS,
     FAILING,
     UPSTREAMS,
+    EJECTED,
+    EJECTIONS,
+    SPARED,
     DROPPED,
     CPU,
     MEMORY,
@@ -229,6 +253,7 @@ pub(crate) struct Metrics {
     failing: IntGauge,
     /// Indexed by [`Connect`].
     upstreams: [IntCounter; 4],
+    ejections: Ejections,
     dropped: IntCounter,
     cpu: Seconds,
     memory: IntGauge,
@@ -296,6 +321,7 @@ impl Metrics {
             orders: ["issued", "failed"].map(|it| orders.with_label_values(&[it])),
             failing: register(&registry, IntGauge::with_opts(options(&FAILING))),
             upstreams: ["ok", "failed", "timeout", "tls_failed"].map(|it| upstreams.with_label_values(&[it])),
+            ejections: Ejections::new(&registry),
             dropped: register(&registry, IntCounter::with_opts(options(&DROPPED))),
             cpu: register(&registry, Seconds::with_opts(options(&CPU))),
             memory: register(&registry, IntGauge::with_opts(options(&MEMORY))),

@@ -1,17 +1,29 @@
-//! What must survive a reload: counts of requests in flight, keyed by cluster and address, never inside a snapshot.
+//! What must survive a reload: counts of requests in flight, who is ejected, who is new; keyed by cluster and address, never
+//! inside a snapshot.
 
 use std::{
     collections::HashMap,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicU32, AtomicUsize, Ordering},
     },
+    time::Instant,
 };
 
-use routing::{balance, upstream::Cluster};
+use routing::{
+    balance::{Asked, Standing, Table},
+    outlier::Outcome,
+    upstream::{Balance, Cluster},
+};
+use tokio::sync::Notify;
 
-use super::dial::{Dial, Dials};
+use super::{
+    dial::{Dial, Dials},
+    health::{self, Health, Varying},
+};
+use crate::telemetry::metrics::Metrics;
 
 /// Requests in flight to one endpoint.
 #[derive(Debug, Default)]
@@ -24,6 +36,8 @@ pub(crate) struct Counters {
     active: AtomicU32,
     /// Round robin's place.
     cursor: AtomicUsize,
+    /// How the endpoints were laid out last, with a digest of what that depends on: keys need large tables.
+    laid: Mutex<(u64, Weak<Table>)>,
 }
 
 /// A cluster with everything that is needed to send it a request.
@@ -34,6 +48,10 @@ pub(crate) struct Upstream {
     counters: Arc<Counters>,
     /// In the order of [`Cluster::endpoints`].
     loads: Vec<Arc<Load>>,
+    /// Laid out to be picked, as configured.
+    table: Arc<Table>,
+    /// For clusters whose endpoints are ejected or warm up: laid out as they are now.
+    varying: Option<Arc<Varying>>,
     dials: Dials,
     /// `host:port/*`: Envoy's name for what the receiving proxy is asked to do.
     pub(crate) decorator: http::HeaderValue,
@@ -65,32 +83,63 @@ impl Drop for Picked {
 }
 
 impl Upstream {
-    /// Chooses an endpoint and counts the request there. `avoid` lists endpoints that this request already tried: they
-    /// are taken only when nothing else is left.
+    /// As [`Self::pick_by`], of a request without a key.
+    #[cfg(test)]
+    pub(crate) fn pick(&self, avoid: &[SocketAddr], random: impl FnMut() -> u32) -> Result<Picked, NoEndpoint> {
+        self.pick_by(None, avoid, random)
+    }
+
+    /// Chooses an endpoint and counts the request there. A `key` leads to its endpoint, whatever was tried. Else `avoid` lists
+    /// endpoints that this request already tried: they are taken only when nothing else is left.
     ///
     /// # Errors
     /// [`NoEndpoint`].
-    pub(crate) fn pick(&self, avoid: &[SocketAddr], random: impl FnMut() -> u32) -> Result<Picked, NoEndpoint> {
+    pub(crate) fn pick_by(
+        &self,
+        key: Option<u64>,
+        avoid: &[SocketAddr],
+        mut random: impl FnMut() -> u32,
+    ) -> Result<Picked, NoEndpoint> {
         if let Some(limit) = self.cluster.limits.max_requests
             && self.counters.active.load(Ordering::Relaxed) >= limit
         {
             return Err(NoEndpoint::Overflow);
         }
-        let endpoints = &self.cluster.endpoints;
-        let fresh = endpoints.iter().any(|endpoint| !avoid.contains(&endpoint.address));
-        let endpoint = balance::pick(
-            &self.cluster.balance,
-            endpoints,
-            random,
-            |index| self.loads[index].0.load(Ordering::Relaxed),
-            |index| avoid.is_empty() || !fresh || !avoid.contains(&endpoints[index].address),
-            &self.counters.cursor,
-        )
-        .ok_or(NoEndpoint::Unhealthy)?;
+        let mut endpoint = None;
+        if !avoid.is_empty() {
+            endpoint = self.choose(key, &mut random, |index| !avoid.contains(&self.cluster.endpoints[index].address));
+        }
+        let endpoint = endpoint.or_else(|| self.choose(key, random, |_| true)).ok_or(NoEndpoint::Unhealthy)?;
         let (counters, load) = (Arc::clone(&self.counters), Arc::clone(&self.loads[endpoint]));
         counters.active.fetch_add(1, Ordering::Relaxed);
         load.0.fetch_add(1, Ordering::Relaxed);
         Ok(Picked { endpoint, counters, load })
+    }
+
+    fn choose(&self, key: Option<u64>, random: impl FnMut() -> u32, usable: impl Fn(usize) -> bool) -> Option<usize> {
+        let load = |index: usize| self.loads[index].0.load(Ordering::Relaxed);
+        let asked = Asked { key, random, load, usable, cursor: &self.counters.cursor };
+        match &self.varying {
+            None => self.table.pick(&self.cluster, asked),
+            Some(varying) => varying.table().pick(&self.cluster, asked),
+        }
+    }
+
+    /// Tells what came of a try at an endpoint, by its index: too many failures in a row eject it.
+    pub(crate) fn record(&self, endpoint: usize, outcome: Outcome, metrics: &Metrics) {
+        if let Some(varying) = &self.varying {
+            varying.record(endpoint, outcome, metrics);
+        }
+    }
+
+    /// Endpoints that are ejected or warm up, for people.
+    pub(crate) fn varying(&self) -> Option<&Arc<Varying>> {
+        self.varying.as_ref()
+    }
+
+    /// How many requests are in flight to an endpoint, by its index.
+    pub(crate) fn in_flight(&self, endpoint: usize) -> u32 {
+        self.loads[endpoint].0.load(Ordering::Relaxed)
     }
 
     /// How to reach an endpoint, with TLS or without, speaking HTTP/2 or HTTP/1.1.
@@ -107,6 +156,9 @@ type Place = (Arc<str>, SocketAddr);
 pub(crate) struct Endpoints {
     clusters: Mutex<HashMap<Arc<str>, Weak<Counters>>>,
     loads: Mutex<HashMap<Place, Weak<Load>>>,
+    healths: Mutex<HashMap<Arc<str>, Weak<Health>>>,
+    /// Somebody is out or new, and time has to be looked at.
+    alarm: Arc<Notify>,
 }
 
 impl Endpoints {
@@ -120,13 +172,62 @@ impl Endpoints {
             .collect();
         let decorator = http::HeaderValue::try_from(format!("{}:{}/*", cluster.host, cluster.port))
             .unwrap_or_else(|_| http::HeaderValue::from_static("/*"));
-        Upstream { cluster: Arc::clone(cluster), counters, loads, dials, decorator }
+        let varies = cluster.outliers.is_some() || cluster.warmup.is_some();
+        let varying = varies.then(|| self.health(&cluster.name).join(cluster, Instant::now()));
+        let table = match &varying {
+            Some(_) => Arc::default(),
+            None => counters.lay(cluster),
+        };
+        Upstream { cluster: Arc::clone(cluster), counters, loads, table, varying, dials, decorator }
+    }
+
+    fn health(&self, cluster: &Arc<str>) -> Arc<Health> {
+        let mut all = self.healths.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = all.entry(Arc::clone(cluster)).or_default();
+        slot.upgrade().unwrap_or_else(|| {
+            let fresh = Arc::new(Health::new(Arc::clone(&self.alarm)));
+            *slot = Arc::downgrade(&fresh);
+            fresh
+        })
+    }
+
+    /// Lets ejected endpoints back and new ones take more, as time goes by; for ever.
+    pub(crate) async fn tend(&self, metrics: &Metrics) {
+        health::tend(&self.alarm, metrics, || {
+            let all = self.healths.lock().unwrap_or_else(PoisonError::into_inner);
+            all.values().filter_map(Weak::upgrade).collect()
+        })
+        .await;
     }
 
     /// Forgets what no snapshot uses any more.
     pub(crate) fn sweep(&self) {
+        self.healths.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, found| found.strong_count() > 0);
         self.clusters.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, found| found.strong_count() > 0);
         self.loads.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, found| found.strong_count() > 0);
+    }
+}
+
+impl Counters {
+    /// Lays the endpoints out, or takes what was laid out for the same ones: the tables of keys are large.
+    fn lay(&self, cluster: &Cluster) -> Arc<Table> {
+        let table = || Arc::new(Table::new(cluster, |_| Standing::FULL));
+        let Balance::Hash(hash) = &cluster.balance else { return table() };
+        let mut digest = DefaultHasher::new();
+        (hash, &cluster.groups).hash(&mut digest);
+        for endpoint in &cluster.endpoints {
+            (endpoint.address, endpoint.weight, endpoint.priority, endpoint.group).hash(&mut digest);
+        }
+        let digest = digest.finish();
+        let mut laid = self.laid.lock().unwrap_or_else(PoisonError::into_inner);
+        if laid.0 == digest
+            && let Some(known) = laid.1.upgrade()
+        {
+            return known;
+        }
+        let fresh = table();
+        *laid = (digest, Arc::downgrade(&fresh));
+        fresh
     }
 }
 
@@ -176,5 +277,94 @@ mod tests {
         assert!((0..8).all(|_| upstream.pick(&tried, || 0).unwrap().endpoint == 1));
         let both = ["127.0.0.1:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap()];
         assert!(upstream.pick(&both, || 0).is_ok());
+    }
+
+    #[test]
+    fn the_less_loaded_is_so_for_the_whole_process() {
+        let endpoints = Arc::new(Endpoints::default());
+        let both = Arc::new(Cluster {
+            balance: Balance::LeastRequest,
+            ..(*cluster(&["127.0.0.1:1", "127.0.0.1:2"], Limits::default())).clone()
+        });
+        // Another worker, under another configuration, holds requests at the first endpoint.
+        let (other, theirs) = (Arc::clone(&endpoints), Arc::clone(&both));
+        let worker = std::thread::spawn(move || {
+            let upstream = other.join(&theirs, Dials::default());
+            let held: Vec<Picked> =
+                (0..64).map(|_| upstream.pick(&["127.0.0.1:2".parse().unwrap()], || 0).unwrap()).collect();
+            held
+        });
+        let held = worker.join().unwrap();
+        let upstream = endpoints.join(&both, Dials::default());
+        assert_eq!((upstream.in_flight(0), upstream.in_flight(1)), (64, 0));
+        // One draw of each endpoint: the other worker's requests decide.
+        let mut draws = [0, u32::MAX].into_iter().cycle();
+        assert!((0..32).all(|_| upstream.pick(&[], || draws.next().unwrap()).unwrap().endpoint == 1));
+        drop(held);
+        assert_eq!(upstream.in_flight(0), 0);
+    }
+
+    fn ejecting(addresses: &[&str]) -> Arc<Cluster> {
+        let outliers = routing::outlier::Outliers {
+            server_errors: Some(2),
+            gateway_errors: None,
+            local_failures: None,
+            split: false,
+            interval: std::time::Duration::from_millis(10),
+            base: std::time::Duration::from_millis(50),
+            max_percent: 50,
+            min_health_percent: 0,
+            codes: Box::default(),
+        };
+        let plain = cluster(addresses, Limits::default());
+        Arc::new(Cluster { outliers: Some(Box::new(outliers)), ..(*plain).clone() })
+    }
+
+    fn picks(upstream: &Upstream) -> Vec<usize> {
+        (0..8).map(|_| upstream.pick(&[], || 0).unwrap().endpoint).collect()
+    }
+
+    #[tokio::test]
+    async fn an_ejected_endpoint_is_out_over_reloads_and_comes_back() {
+        let (endpoints, metrics) = (Arc::new(Endpoints::default()), Arc::new(Metrics::new()));
+        let both = ejecting(&["127.0.0.1:1", "127.0.0.1:2"]);
+        let before = endpoints.join(&both, Dials::default());
+        before.record(0, Outcome::Status(500), &metrics);
+        assert!(picks(&before).contains(&0));
+        let after = endpoints.join(&both, Dials::default());
+        after.record(0, Outcome::Status(503), &metrics);
+        assert!(picks(&after).iter().all(|index| *index == 1), "what was counted before the reload counts");
+        let again = endpoints.join(&ejecting(&["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"]), Dials::default());
+        assert!(!picks(&again).contains(&0));
+        assert!(metrics.render().contains("ejections_active{cluster_name=\"outbound|80||a\"} 1"));
+        let tended = Arc::clone(&endpoints);
+        let (counted, stop) = (Arc::clone(&metrics), tokio::time::sleep(std::time::Duration::from_secs(10)));
+        let back = async {
+            while !picks(&again).contains(&0) {
+                tokio::task::yield_now().await
+            }
+        };
+        tokio::select! {
+            () = tended.tend(&counted) => {}
+            () = stop => panic!("it is out for 50 ms"),
+            () = back => {}
+        }
+        assert!(metrics.render().contains("ejections_active{cluster_name=\"outbound|80||a\"} 0"));
+    }
+
+    #[test]
+    fn tables_of_keys_are_made_once_for_the_same_endpoints() {
+        use routing::balance::{ConsistentHash, HashKey, HashTable};
+        let hash = ConsistentHash { key: HashKey::Source, table: HashTable::Maglev { size: 65_537 } };
+        let keyed = |addresses: &[&str]| {
+            let plain = cluster(addresses, Limits::default());
+            Arc::new(Cluster { balance: Balance::Hash(Box::new(hash.clone())), ..(*plain).clone() })
+        };
+        let endpoints = Endpoints::default();
+        let before = endpoints.join(&keyed(&["127.0.0.1:1", "127.0.0.1:2"]), Dials::default());
+        let same = endpoints.join(&keyed(&["127.0.0.1:1", "127.0.0.1:2"]), Dials::default());
+        assert!(Arc::ptr_eq(&before.table, &same.table));
+        let other = endpoints.join(&keyed(&["127.0.0.1:1", "127.0.0.1:3"]), Dials::default());
+        assert!(!Arc::ptr_eq(&before.table, &other.table));
     }
 }

@@ -3,5 +3,6 @@
 pub(crate) mod connect;
 pub(crate) mod dial;
 pub(crate) mod endpoints;
+pub(crate) mod health;
 pub(crate) mod names;
 pub(crate) mod pool;

@@ -3,6 +3,7 @@
 use std::{cell::RefCell, collections::HashMap, sync::Arc, time::Duration};
 
 use super::{
+    balancing,
     context::Context,
     destination_rules::{NamedSubset, Policy},
     endpoints::Instance,
@@ -13,10 +14,10 @@ use super::{
 use crate::{
     api::{
         Protocol,
-        destination_rule::{H2UpgradePolicy, HttpPool, SimpleLb},
+        destination_rule::{H2UpgradePolicy, HttpPool},
     },
     upstream::ClusterId,
-    upstream::{Balance, Cluster, Endpoint, Limits, UpstreamProtocol},
+    upstream::{Cluster, Endpoint, Limits, UpstreamProtocol},
 };
 
 /// Where the clusters of the last compilation stood, so that routes which were made then find them there.
@@ -116,6 +117,7 @@ fn build<'a>(context: &Context<'a>, member: &Member<'_, 'a>, subset: &str) -> Cl
         ..Endpoint::new(instance.address)
     });
     let endpoints = endpoints.collect();
+    let balance = balancing::balance(&policy);
     let http = policy.connection_pool.and_then(|pool| pool.http.as_ref());
     Cluster {
         name: name(port.number, subset, &service.host),
@@ -125,7 +127,10 @@ fn build<'a>(context: &Context<'a>, member: &Member<'_, 'a>, subset: &str) -> Cl
         port: port.number,
         protocol: protocol(context, port.protocol, http),
         tls: tls.tls,
-        balance: balance(&policy),
+        warmup: balancing::warmup(&policy, &balance),
+        outliers: balancing::outliers(&policy),
+        groups: Vec::new(),
+        balance,
         connect_timeout: connect_timeout(context, &policy),
         idle_timeout: http.and_then(|http| http.idle_timeout).map_or(Cluster::IDLE_TIMEOUT, Duration::from),
         limits: limits(&policy),
@@ -151,16 +156,6 @@ fn protocol(context: &Context<'_>, declared: Option<Protocol>, http: Option<&Htt
         None if upgrade => UpstreamProtocol::Http2,
         None if !context.proxy.is_gateway() => UpstreamProtocol::Downstream,
         _ => UpstreamProtocol::Http1,
-    }
-}
-
-fn balance(policy: &Policy<'_>) -> Balance {
-    match policy.load_balancer.and_then(|balancer| balancer.simple).unwrap_or_default() {
-        SimpleLb::RoundRobin => Balance::RoundRobin,
-        SimpleLb::Random => Balance::Random,
-        SimpleLb::Unspecified | SimpleLb::LeastConn | SimpleLb::LeastRequest | SimpleLb::Passthrough => {
-            Balance::LeastRequest
-        }
     }
 }
 

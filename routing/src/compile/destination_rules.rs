@@ -6,7 +6,7 @@ use super::{context::full_host, proxy::Proxy};
 use crate::{
     api::{
         DestinationRule,
-        destination_rule::{ClientTls, ConnectionPool, LoadBalancer, Subset, TrafficPolicy},
+        destination_rule::{ClientTls, ConnectionPool, LoadBalancer, OutlierDetection, Subset, TrafficPolicy},
     },
     host::{HostMap, HostPattern},
     resources::{Object, Resources},
@@ -56,6 +56,7 @@ pub enum RuleLevel {
 pub struct Policy<'a> {
     pub(super) load_balancer: Option<&'a LoadBalancer>,
     pub(super) connection_pool: Option<&'a ConnectionPool>,
+    pub(super) outlier_detection: Option<&'a OutlierDetection>,
     /// `None`: nobody says, so it is mutual TLS with endpoints that have a sidecar.
     pub tls: Option<TlsPolicy<'a>>,
 }
@@ -186,12 +187,14 @@ impl<'a> Policy<'a> {
             *self = Self {
                 load_balancer: level.load_balancer.as_ref(),
                 connection_pool: level.connection_pool.as_ref(),
+                outlier_detection: level.outlier_detection.as_ref(),
                 tls: level.tls.as_ref().map(|found| tls(found, field)),
             };
             return;
         }
         self.load_balancer = over.load_balancer.as_ref().or(self.load_balancer);
         self.connection_pool = over.connection_pool.as_ref().or(self.connection_pool);
+        self.outlier_detection = over.outlier_detection.as_ref().or(self.outlier_detection);
         if let Some(found) = &over.tls {
             self.tls = Some(tls(found, format!("{field}.tls")));
         }

@@ -102,6 +102,7 @@ fn policy(cluster: &Cluster, tls: Option<&TlsPolicy<'_>>) -> Policy {
             Balance::LeastRequest => "LEAST_REQUEST",
             Balance::RoundRobin => "ROUND_ROBIN",
             Balance::Random => "RANDOM",
+            Balance::Hash(_) => "CONSISTENT_HASH",
         },
         connection_pool: connection_pool(cluster),
     }

@@ -11,6 +11,9 @@ fn certificate(secret: &str) -> CertificateValue<'_> {
 #[test]
 fn every_metric_of_the_table_is_rendered_once_it_has_a_value() {
     let metrics = Metrics::new();
+    metrics.set_ejected("outbound|80||a", 1);
+    metrics.ejection("outbound|80||a", true);
+    metrics.ejection("outbound|80||a", false);
     metrics.series(&values("200")).observe(Duration::from_millis(7));
     metrics.set_problems(&[("error", 2)]);
     metrics.set_snapshot(3, 0xabc);

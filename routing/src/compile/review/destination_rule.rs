@@ -4,9 +4,7 @@ use super::finding::Findings;
 use crate::{
     api::{
         DestinationRule,
-        destination_rule::{
-            ConnectionPool, HttpPool, LoadBalancer, OutlierDetection, SimpleLb, TcpPool, TrafficPolicy,
-        },
+        destination_rule::{ConnectionPool, HttpPool, LoadBalancer, SimpleLb, TcpPool, TrafficPolicy},
     },
     compile::context::Context,
     resources::Object,
@@ -26,11 +24,8 @@ pub(super) fn review(context: &Context<'_>, object: &Object<DestinationRule>) {
 }
 
 fn traffic_policy(findings: &mut Findings, policy: &TrafficPolicy, field: &str) {
-    let blocks = Blocks {
-        load_balancer: policy.load_balancer.as_ref(),
-        connection_pool: policy.connection_pool.as_ref(),
-        outlier_detection: policy.outlier_detection.as_ref(),
-    };
+    let blocks =
+        Blocks { load_balancer: policy.load_balancer.as_ref(), connection_pool: policy.connection_pool.as_ref() };
     blocks.review(findings, field);
     let tunnel = "tunnel is not supported yet; connections are made directly";
     findings.note(policy.tunnel.is_some(), tunnel, || format!("{field}.tunnel"));
@@ -39,11 +34,8 @@ fn traffic_policy(findings: &mut Findings, policy: &TrafficPolicy, field: &str) 
     let budget = "retryBudget is not supported yet; retries are not limited by it";
     findings.note(policy.retry_budget.is_some(), budget, || format!("{field}.retryBudget"));
     for (index, level) in policy.port_level_settings.iter().enumerate() {
-        let blocks = Blocks {
-            load_balancer: level.load_balancer.as_ref(),
-            connection_pool: level.connection_pool.as_ref(),
-            outlier_detection: level.outlier_detection.as_ref(),
-        };
+        let blocks =
+            Blocks { load_balancer: level.load_balancer.as_ref(), connection_pool: level.connection_pool.as_ref() };
         blocks.review(findings, &format!("{field}.portLevelSettings[{index}]"));
     }
 }
@@ -52,7 +44,6 @@ fn traffic_policy(findings: &mut Findings, policy: &TrafficPolicy, field: &str) 
 struct Blocks<'a> {
     load_balancer: Option<&'a LoadBalancer>,
     connection_pool: Option<&'a ConnectionPool>,
-    outlier_detection: Option<&'a OutlierDetection>,
 }
 
 impl Blocks<'_> {
@@ -66,24 +57,22 @@ impl Blocks<'_> {
         if let Some(http) = self.connection_pool.and_then(|pool| pool.http.as_ref()) {
             http_pool(findings, http, &format!("{field}.connectionPool.http"));
         }
-        let outlier = "outlierDetection is not supported yet; no endpoint is ejected";
-        findings.note(self.outlier_detection.is_some(), outlier, || format!("{field}.outlierDetection"));
     }
 }
 
 fn load_balancer(findings: &mut Findings, balancer: &LoadBalancer, field: &str) {
     let at = |name: &str| format!("{field}.{name}");
-    let hash = "consistentHash is not supported yet; requests are balanced by LEAST_REQUEST";
-    findings.note(balancer.consistent_hash.is_some(), hash, || at("consistentHash"));
     let passthrough = "PASSTHROUGH is not supported yet; requests are balanced by LEAST_REQUEST";
     findings.note(balancer.simple == Some(SimpleLb::Passthrough), passthrough, || at("simple"));
     let locality = "localityLbSetting is not supported yet; endpoints of all localities share the requests";
     findings.note(balancer.locality_lb_setting.is_some(), locality, || at("localityLbSetting"));
     let zone = "zoneAwareLbSetting is not supported yet; endpoints of all zones share the requests";
     findings.note(balancer.zone_aware_lb_setting.is_some(), zone, || at("zoneAwareLbSetting"));
-    let warmup = "warmup is not supported yet; new endpoints get their full share at once";
-    findings.note(balancer.warmup.is_some(), warmup, || at("warmup"));
-    findings.note(balancer.warmup_duration_secs.is_some(), warmup, || at("warmupDurationSecs"));
+    let known = balancer.consistent_hash.is_none()
+        && !matches!(balancer.simple, Some(SimpleLb::Random | SimpleLb::Passthrough));
+    let warmup = "warmup has an effect with ROUND_ROBIN and LEAST_REQUEST only";
+    findings.note(balancer.warmup.is_some() && !known, warmup, || at("warmup"));
+    findings.note(balancer.warmup_duration_secs.is_some() && !known, warmup, || at("warmupDurationSecs"));
     let utilization = "backendUtilization is not supported; reported load is not looked at";
     findings.note(balancer.backend_utilization.is_some(), utilization, || at("backendUtilization"));
 }

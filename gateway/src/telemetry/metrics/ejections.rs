@@ -1,0 +1,36 @@
+//! Who is ejected from clusters with `outlierDetection`, under Envoy's names: people have dashboards for them.
+
+use prometheus::{IntCounterVec, IntGaugeVec, Registry};
+
+use super::{EJECTED, EJECTIONS, Metrics, SPARED, options, register};
+
+/// By cluster.
+#[derive(Debug)]
+pub(super) struct Ejections {
+    active: IntGaugeVec,
+    enforced: IntCounterVec,
+    spared: IntCounterVec,
+}
+
+impl Ejections {
+    pub(super) fn new(registry: &Registry) -> Self {
+        Self {
+            active: register(registry, IntGaugeVec::new(options(&EJECTED), EJECTED.labels)),
+            enforced: register(registry, IntCounterVec::new(options(&EJECTIONS), EJECTIONS.labels)),
+            spared: register(registry, IntCounterVec::new(options(&SPARED), SPARED.labels)),
+        }
+    }
+}
+
+impl Metrics {
+    /// Endpoints of a cluster that are out now.
+    pub(crate) fn set_ejected(&self, cluster: &str, active: usize) {
+        self.ejections.active.with_label_values(&[cluster]).set(i64::try_from(active).unwrap_or(i64::MAX));
+    }
+
+    /// An endpoint had to go; `enforced`: it went.
+    pub(crate) fn ejection(&self, cluster: &str, enforced: bool) {
+        let counter = if enforced { &self.ejections.enforced } else { &self.ejections.spared };
+        counter.with_label_values(&[cluster]).inc();
+    }
+}
