@@ -26,6 +26,9 @@ pub(crate) trait View: Send + Sync + 'static {
     /// Every cluster with its endpoints, for people; usually [`clusters_text`].
     fn clusters(&self) -> String;
 
+    /// What is counted for limits of clusters, as [`Metrics::set_limits`] takes it.
+    fn limits(&self) -> Vec<(Arc<str>, &'static str, u32, u64)>;
+
     /// The certificates in use: names, what they are for, when they end. Never holds keys.
     fn certificates(&self) -> serde_json::Value;
 

@@ -118,6 +118,16 @@ impl View for Status {
         clusters_text(&installed.snapshot, &installed.upstreams)
     }
 
+    fn limits(&self) -> Vec<(Arc<str>, &'static str, u32, u64)> {
+        let installed = self.live.pin();
+        let limited = installed.upstreams.iter().filter_map(|it| Some((&it.cluster.name, it.breaker.as_ref()?)));
+        limited
+            .flat_map(|(name, breaker)| {
+                breaker.figures().map(|(limit, now, reached)| (Arc::clone(name), limit, now, reached))
+            })
+            .collect()
+    }
+
     fn certificates(&self) -> serde_json::Value {
         let told = self.told();
         let order = |secret: &str| told.orders.iter().find(|it| it.secret == secret);

@@ -130,6 +130,8 @@ async fn work(shared: Shared, mut listens: mpsc::Receiver<Listen>, started: ones
     };
     let desk = Rc::new(Desk { reception, http: Rc::clone(&http), shared });
     drop(started.send(Ok(())));
+    let giving = Rc::clone(&http);
+    spawn_local(async move { giving.give_back().await });
     let mut sweep = interval(SWEEP);
     loop {
         tokio::select! {

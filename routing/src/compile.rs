@@ -5,6 +5,7 @@ mod balancing;
 mod certificates;
 mod clusters;
 mod conditions;
+mod connections;
 mod context;
 mod cors;
 mod delegates;

@@ -19,6 +19,7 @@ pub mod snapshot;
 
 pub mod acme;
 pub mod balance;
+pub mod connections;
 pub mod cors;
 pub mod fault;
 pub mod host;
@@ -27,6 +28,7 @@ pub mod mesh;
 pub mod outlier;
 pub mod path;
 pub mod pattern;
+pub mod proxy_protocol;
 pub mod re2;
 pub mod rule;
 pub mod table;

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use crate::{
     balance::{ConsistentHash, Warmup},
+    connections::Connections,
     outlier::Outliers,
     snapshot::{RootsSource, Workload},
 };
@@ -43,6 +44,8 @@ pub struct Cluster {
     pub idle_timeout: Duration,
     /// Istio `connectionPool` limits.
     pub limits: Limits,
+    /// What else is said about connections; `None` = nothing.
+    pub connections: Option<Arc<Connections>>,
     /// Ready endpoints.
     pub endpoints: Vec<Endpoint>,
 }
@@ -79,6 +82,7 @@ impl Default for Cluster {
             connect_timeout: Self::CONNECT_TIMEOUT,
             idle_timeout: Self::IDLE_TIMEOUT,
             limits: Limits::default(),
+            connections: None,
             endpoints: Vec::new(),
         }
     }

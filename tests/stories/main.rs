@@ -42,6 +42,7 @@ mod messages;
 mod operations;
 mod original_dst;
 mod policy_changes;
+mod pools;
 mod regexes;
 mod reload;
 mod repeated;

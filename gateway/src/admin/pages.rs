@@ -70,7 +70,10 @@ fn page<B>(kind: Kind, request: &Request<B>, admin: &Admin) -> Reply {
             Readiness::Ready => text(StatusCode::OK, "ready\n"),
             Readiness::NotReady(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
         },
-        "/stats/prometheus" | "/metrics" => reply(StatusCode::OK, PROMETHEUS, admin.metrics.render()),
+        "/stats/prometheus" | "/metrics" => {
+            admin.metrics.set_limits(admin.view.limits());
+            reply(StatusCode::OK, PROMETHEUS, admin.metrics.render())
+        }
         "/" => text(StatusCode::OK, INDEX),
         "/config_dump" => json(&admin.view.config_dump()),
         "/certs" => json(&admin.view.certificates()),

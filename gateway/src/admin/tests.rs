@@ -37,6 +37,10 @@ impl View for Proxy {
         "outbound|80||web\n".to_owned()
     }
 
+    fn limits(&self) -> Vec<(Arc<str>, &'static str, u32, u64)> {
+        vec![("outbound|80||web".into(), "pending", 3, 7)]
+    }
+
     fn certificates(&self) -> serde_json::Value {
         json!([])
     }

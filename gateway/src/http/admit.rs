@@ -240,7 +240,6 @@ pub(super) fn follow(exchange: &mut Exchange, request: &Head, rule: &Arc<Rule>) 
     let key = affinity::find(exchange, request, &upstream);
     let picked = upstream.pick_by(key, &[], || fastrand::u32(..)).map_err(|none| match none {
         NoEndpoint::Unhealthy => Failure::NoHealthyEndpoint,
-        NoEndpoint::Overflow => Failure::Overflow,
     });
     let (picked, failed) = match picked {
         Ok(picked) => (Some(picked), None),

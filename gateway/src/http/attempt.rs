@@ -16,17 +16,21 @@ use super::{
     exchange::{Exchange, Target},
     failure::Failure,
     flow::Broken,
-    h1, h2,
+    h1,
+    h2::{self, client::Opening},
     head::Head,
+    limited::{self, Way},
     side::Up,
 };
 use crate::{
     net::facts::Arrival,
     upstream::{
-        connect::{NoConnection, connect},
+        breaker::Counted,
+        connect::{NoConnection, To, connect},
         dial::Dial,
         endpoints::NoEndpoint,
         pool::Place,
+        terms::Terms,
     },
 };
 
@@ -36,7 +40,7 @@ const BACK_OFF: Duration = Duration::from_millis(25);
 const BACK_OFF_MAX: Duration = Duration::from_millis(250);
 
 /// Istio `maxRequestsPerConnection` below which HTTP/2 connections are made side by side.
-const FEW: u32 = 10;
+pub(super) const FEW: u32 = 10;
 
 /// A connection with room for a request.
 pub(crate) struct Connected {
@@ -48,6 +52,8 @@ pub(crate) struct Connected {
     pub(crate) place: Place,
     /// It has carried requests before.
     pub(crate) reused: bool,
+    /// Counts the request, where the cluster limits them.
+    pub(super) _counted: Option<Counted>,
 }
 
 /// Waits before a retry: uniformly in `[0, min(B*2^(n-1), 10*B))`.
@@ -75,14 +81,21 @@ pub(crate) async fn next(
     let rule = exchange.rule.clone();
     let rewritten = rule.as_ref().zip(exchange.destination()).and_then(|(rule, to)| rule.authority(to));
     let host = rewritten.and_then(|value| value.to_str().ok()).unwrap_or_else(|| request.authority());
-    let place = Place::new(&dial, address, host);
+    let place = Place::new(&dial, address, host, &exchange.facts);
+    if let Some(Target::Cluster { upstream, .. }) = &exchange.target
+        && upstream.breaker.is_some()
+    {
+        let way = Way { upstream: Arc::clone(upstream), dial, place, address, host };
+        return Box::pin(limited::next(desk, exchange, way)).await;
+    }
     let deadline = exchange.deadline;
     if dial.h2 {
         if let Some(stream) = desk.shared.find(&place, h2::client::Connection::stream) {
-            return Ok(Connected { up: Up::H2(Box::new(stream)), dial, place, reused: true });
+            return Ok(Connected { up: Up::H2(Box::new(stream)), dial, place, reused: true, _counted: None });
         }
         // Apart, as dialling below: what is rarely needed takes no room in every request's future.
-        return Box::pin(shared(desk, dial, address, place, host, deadline)).await;
+        let to = To { address, host, client: &exchange.facts };
+        return Box::pin(shared(desk, dial, to, place, deadline)).await;
     }
     let mut cx = Context::from_waker(Waker::noop());
     // The second look at an endpoint that had ended a kept connection is at a new one.
@@ -90,20 +103,20 @@ pub(crate) async fn next(
         && let Some(kept) =
             desk.idle.take(&place, exchange.started, |client: &mut Box<h1::client::Client>| client.is_quiet(&mut cx))
     {
-        return Ok(Connected { up: Up::H1(kept), dial, place, reused: true });
+        return Ok(Connected { up: Up::H1(kept), dial, place, reused: true, _counted: None });
     }
-    let connection = Box::pin(connect(&dial, address, host, deadline, desk.metrics())).await.map_err(no_connection)?;
-    let up = Up::H1(Box::new(h1::client::Client::new(connection)));
-    Ok(Connected { up, dial, place, reused: false })
+    let to = To { address, host, client: &exchange.facts };
+    let connection = Box::pin(connect(&dial, &to, deadline, desk.metrics())).await.map_err(no_connection)?;
+    let mut client = h1::client::Client::new(connection);
+    client.terms = Terms::of(&dial, None, &exchange.facts);
+    Ok(Connected { up: Up::H1(Box::new(client)), dial, place, reused: false, _counted: None })
 }
 
-#[expect(clippy::too_many_arguments, reason = "a private step of `next` with what that has found out")]
 async fn shared(
     desk: &Desk,
     dial: Arc<Dial>,
-    address: SocketAddr,
+    to: To<'_>,
     place: Place,
-    host: &str,
     deadline: Option<Instant>,
 ) -> Result<Connected, Failure> {
     let find = || desk.shared.find(&place, h2::client::Connection::stream);
@@ -112,6 +125,7 @@ async fn shared(
         dial: Arc::clone(&dial),
         place: place.clone(),
         reused,
+        _counted: None,
     };
     let dialling = desk.shared.dialling(&place);
     // Waiting for another request's dial counts as connecting, too.
@@ -124,8 +138,9 @@ async fn shared(
         if let Some(stream) = find() {
             return Ok(connected(stream, true));
         }
-        let connection = connect(&dial, address, host, deadline, desk.metrics()).await.map_err(no_connection)?;
-        let mut open = h2::client::Connection::open(connection, dial.requests)
+        let connection = connect(&dial, &to, deadline, desk.metrics()).await.map_err(no_connection)?;
+        let opening = Opening { terms: Terms::of(&dial, None, to.client), ..Opening::of(&dial) };
+        let mut open = h2::client::Connection::open(connection, opening)
             .await
             .map_err(|why| Failure::Connect(format!("HTTP/2: {why}")))?;
         let stream = open.stream().ok_or(Failure::Connect("HTTP/2: a new connection takes no stream".into()))?;
@@ -135,7 +150,7 @@ async fn shared(
     tokio::time::timeout(limit, work).await.unwrap_or(Err(Failure::ConnectTimeout))
 }
 
-fn no_connection(why: NoConnection) -> Failure {
+pub(super) fn no_connection(why: NoConnection) -> Failure {
     match why {
         NoConnection::Failed(why) => Failure::Connect(why),
         NoConnection::TimedOut => Failure::ConnectTimeout,
@@ -159,7 +174,6 @@ fn endpoint(exchange: &mut Exchange, downstream_h2: bool) -> Result<(Arc<Dial>, 
                 let fresh =
                     upstream.pick_by(key, &exchange.tried, || fastrand::u32(..)).map_err(|none| match none {
                         NoEndpoint::Unhealthy => Failure::NoHealthyEndpoint,
-                        NoEndpoint::Overflow => Failure::Overflow,
                     })?;
                 *picked = Some(fresh);
             }

@@ -2,15 +2,19 @@
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
-use super::{h1::client::Client, h2};
+use super::{h1::client::Client, h2, handover::Hands};
 use crate::{
     drain::Drain,
     live::Live,
     overload::Overload,
     telemetry::{Telemetry, metrics::Metrics, refusals::Refusals},
-    upstream::pool::{Pool, Shared},
+    upstream::{
+        dial::Dial,
+        gate::{Next, Worker},
+        pool::{Place, Pool, Shared},
+    },
 };
 
 /// See the module.
@@ -27,6 +31,12 @@ pub(crate) struct Desk {
     pub(crate) idle: Pool<Box<Client>>,
     /// HTTP/2 connections to endpoints.
     pub(crate) shared: Shared<h2::client::Connection>,
+    /// This worker, as clusters with limits know it.
+    pub(super) worker: Arc<Worker>,
+    /// Connections on their way to requests that wait for one.
+    pub(super) hands: Hands,
+    /// A stream of a connection that is counted has ended.
+    pub(super) freed: Rc<Notify>,
 }
 
 impl Desk {
@@ -50,6 +60,9 @@ impl Desk {
             refusals,
             idle: Pool::default(),
             shared: Shared::default(),
+            worker: Arc::default(),
+            hands: Hands::default(),
+            freed: Rc::default(),
         }
     }
 
@@ -77,6 +90,30 @@ impl Desk {
     /// Whether answers are the last ones of their connections.
     pub(crate) fn is_draining(&self) -> bool {
         self.drain.draining()
+    }
+
+    /// Keeps an endpoint's connection for the next request, or hands it to one that waits.
+    pub(super) fn keep(&self, place: Place, dial: &Arc<Dial>, mut client: Box<Client>, now: Instant) {
+        let next = client.terms.as_mut().map_or(Next::Rest, |terms| terms.served(&self.worker, &place));
+        match next {
+            Next::Rest => self.idle.put(place, dial, client, now),
+            Next::Hand(number, told) => {
+                self.hands.give(number, client);
+                told.tell();
+            }
+            Next::Close => {}
+        }
+    }
+
+    /// Closes connections that wait for requests and that others need, as they are called back. Never ends.
+    pub(crate) async fn give_back(&self) {
+        loop {
+            for call in self.worker.called().await {
+                if !self.idle.close_one(&call.place) {
+                    call.gate.missed();
+                }
+            }
+        }
     }
 
     /// Closes connections to endpoints that nobody wants any more.

@@ -363,7 +363,7 @@ fn keep(desk: &Desk, connected: Connected, now: Instant) {
         && client.is_reusable()
         && dial.requests.is_none_or(|limit| client.requests < limit)
     {
-        desk.idle.put(place, &dial, client, now);
+        desk.keep(place, &dial, client, now);
     }
 }
 

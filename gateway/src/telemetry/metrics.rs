@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -111,6 +111,18 @@ const SPARED: Definition = row(
     &["cluster_name"],
     "Times that an endpoint failed and stayed, because of maxEjectionPercent.",
 );
+const LIMITED: Definition = row(
+    "sluice_cluster_limited_active",
+    "gauge",
+    &["cluster", "limit"],
+    "What a connectionPool limits, as much as there is: connections, pending requests, requests.",
+);
+const OVERFLOWS: Definition = row(
+    "sluice_cluster_overflow_total",
+    "counter",
+    &["cluster", "limit"],
+    "Requests and connections refused because a limit of a connectionPool was reached.",
+);
 const DROPPED: Definition =
     row("sluice_access_log_dropped_total", "counter", &[], "Access log lines lost because nobody read stdout in time.");
 const CPU: Definition = row("process_cpu_seconds_total", "counter", &[], "User and system time.");
@@ -120,7 +132,7 @@ const FILES: Definition = row("process_open_fds", "gauge", &[], "Open file descr
 const THREADS: Definition = row("process_threads", "gauge", &[], "Threads.");
 
 /// Every metric, in the order of the documentation.
-pub(crate) const TABLE: [Definition; 25] = [
+pub(crate) const TABLE: [Definition; 27] = [
     REQUESTS,
     DURATION,
     BUILD,
@@ -140,6 +152,8 @@ pub(crate) const TABLE: [Definition; 25] = [
     EJECTED,
     EJECTIONS,
     SPARED,
+    LIMITED,
+    OVERFLOWS,
     DROPPED,
     CPU,
     MEMORY,
@@ -254,6 +268,8 @@ pub(crate) struct Metrics {
     /// Indexed by [`Connect`].
     upstreams: [IntCounter; 4],
     ejections: Ejections,
+    limited: IntGaugeVec,
+    overflows: IntCounterVec,
     dropped: IntCounter,
     cpu: Seconds,
     memory: IntGauge,
@@ -322,6 +338,8 @@ impl Metrics {
             failing: register(&registry, IntGauge::with_opts(options(&FAILING))),
             upstreams: ["ok", "failed", "timeout", "tls_failed"].map(|it| upstreams.with_label_values(&[it])),
             ejections: Ejections::new(&registry),
+            limited: register(&registry, IntGaugeVec::new(options(&LIMITED), LIMITED.labels)),
+            overflows: register(&registry, IntCounterVec::new(options(&OVERFLOWS), OVERFLOWS.labels)),
             dropped: register(&registry, IntCounter::with_opts(options(&DROPPED))),
             cpu: register(&registry, Seconds::with_opts(options(&CPU))),
             memory: register(&registry, IntGauge::with_opts(options(&MEMORY))),
@@ -443,6 +461,16 @@ impl Metrics {
     /// How many certificates to order or renew were tried without success the last time.
     pub(crate) fn set_acme_failing(&self, count: usize) {
         self.failing.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// What is counted for limits of clusters: cluster, limit, how much there is, how often it was reached.
+    pub(crate) fn set_limits(&self, all: impl IntoIterator<Item = (Arc<str>, &'static str, u32, u64)>) {
+        self.limited.reset();
+        self.overflows.reset();
+        for (cluster, limit, active, reached) in all {
+            self.limited.with_label_values(&[&cluster, limit]).set(i64::from(active));
+            self.overflows.with_label_values(&[&cluster, limit]).inc_by(reached);
+        }
     }
 
     /// The counter of access log lines that were dropped.

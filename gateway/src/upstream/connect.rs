@@ -1,12 +1,22 @@
 //! Makes connections to endpoints: TCP, then TLS as the dial says.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, rc::Rc, time::Duration};
 
-use routing::{host::strip_port, upstream::Sni};
+use routing::{
+    connections::{Connections, Keepalive, Preamble, ProxyVersion},
+    host::strip_port,
+    proxy_protocol,
+    upstream::Sni,
+};
+use socket2::{SockRef, TcpKeepalive};
 use tls::stream::Stream;
-use tokio::time::{Instant, timeout};
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::TcpStream,
+    time::{Instant, timeout},
+};
 
-use super::dial::Dial;
+use super::{dial::Dial, terms::named};
 use crate::{
     net::{
         connection::Connection,
@@ -24,21 +34,29 @@ pub(crate) enum NoConnection {
     TimedOut,
 }
 
-/// Connects, not longer than the dial's `connectTimeout` and not beyond `deadline`. `host`: the authority that
-/// [`Sni::Host`] stands for.
+/// Where a connection goes, and for whom.
+pub(crate) struct To<'a> {
+    /// The endpoint.
+    pub(crate) address: SocketAddr,
+    /// The authority that [`Sni::Host`] stands for.
+    pub(crate) host: &'a str,
+    /// The connection of the client.
+    pub(crate) client: &'a Rc<Facts>,
+}
+
+/// Connects, not longer than the dial's `connectTimeout` and not beyond `deadline`.
 ///
 /// # Errors
 /// [`NoConnection`].
 pub(crate) async fn connect(
     dial: &Dial,
-    address: SocketAddr,
-    host: &str,
+    to: &To<'_>,
     deadline: Option<Instant>,
     metrics: &Metrics,
 ) -> Result<Connection, NoConnection> {
     let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
     let limit = left.min(dial.connect_timeout);
-    let opened = timeout(limit, open(dial, address, host)).await;
+    let opened = timeout(limit, open(dial, to)).await;
     let (counted, result) = match opened {
         Ok(Ok(connection)) => (Connect::Ok, Ok(connection)),
         Ok(Err((counted, why))) => (counted, Err(NoConnection::Failed(why))),
@@ -69,10 +87,40 @@ fn refused(error: &tls::Error) -> String {
     }
 }
 
-async fn open(dial: &Dial, address: SocketAddr, host: &str) -> Result<Connection, (Connect, String)> {
-    let tcp = crate::tcp::connect(address, dial.source)
-        .await
-        .map_err(|error| (Connect::Failed, format!("{address}: {error}")))?;
+/// What a DestinationRule asks of the socket, and what it says first.
+async fn begin(settings: &Connections, to: &To<'_>, tcp: &mut TcpStream) -> io::Result<()> {
+    if let Some(keepalive) = &settings.keepalive {
+        SockRef::from(&*tcp).set_tcp_keepalive(&probes(keepalive))?;
+    }
+    let Some(Preamble::Proxy(version)) = &settings.preamble else { return Ok(()) };
+    let (client, met) = named(to.client);
+    let header = match version {
+        ProxyVersion::V1 => proxy_protocol::version_1_of(client, met),
+        ProxyVersion::V2 => proxy_protocol::version_2_of(client, met),
+    };
+    tcp.write_all(&header).await
+}
+
+/// The system's seconds are whole ones, and no less than one.
+fn probes(keepalive: &Keepalive) -> TcpKeepalive {
+    let seconds = |time: Duration| time.max(Duration::from_secs(1));
+    let mut probes = TcpKeepalive::new();
+    if let Some(time) = keepalive.time {
+        probes = probes.with_time(seconds(time));
+    }
+    if let Some(interval) = keepalive.interval {
+        probes = probes.with_interval(seconds(interval));
+    }
+    keepalive.probes.map_or(probes.clone(), |number| probes.with_retries(number))
+}
+
+async fn open(dial: &Dial, to: &To<'_>) -> Result<Connection, (Connect, String)> {
+    let address = to.address;
+    let failed = |error| (Connect::Failed, format!("{address}: {error}"));
+    let mut tcp = crate::tcp::connect(address, dial.source).await.map_err(failed)?;
+    if let Some(settings) = &dial.settings {
+        begin(settings, to, &mut tcp).await.map_err(failed)?;
+    }
     let local = tcp.local_addr().unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
     let mut facts = Facts::new(address, local, Arrival::Upstream);
     let tls = match &dial.tls {
@@ -80,7 +128,7 @@ async fn open(dial: &Dial, address: SocketAddr, host: &str) -> Result<Connection
         Some(Ok(tls)) => tls,
         Some(Err(why)) => return Err((Connect::TlsFailed, why.to_string())),
     };
-    let name = sni(dial, host).to_ascii_lowercase();
+    let name = sni(dial, to.host).to_ascii_lowercase();
     let stream = tls.connect(&name, tcp).await.map_err(|error| (Connect::TlsFailed, refused(&error)))?;
     if dial.h2 && stream.alpn() != Some(b"h2".as_slice()) {
         let why = "TLS: the endpoint is declared HTTP/2 but did not agree on h2 (ALPN)";

@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use routing::upstream::{Cluster, Sni};
+use routing::{
+    connections::{Connections, Preamble},
+    upstream::{Cluster, Sni},
+};
 
 /// Istio's default connect timeout.
 const DIRECT_CONNECT: Duration = Duration::from_secs(10);
@@ -33,6 +36,8 @@ pub(crate) struct Dial {
     pub(crate) connect_timeout: Duration,
     /// Istio `maxRequestsPerConnection`; `None` = unlimited.
     pub(crate) requests: Option<u32>,
+    /// What else its DestinationRule says of connections.
+    pub(crate) settings: Option<Arc<Connections>>,
     /// Address that the connection comes from; `None` = the system chooses.
     pub(crate) source: Option<IpAddr>,
     /// Istio `idleTimeout`: a kept connection without requests is closed after this time.
@@ -47,7 +52,8 @@ impl Dial {
         h2: bool,
         content: impl Hash,
     ) -> Self {
-        let key = hash(&(&cluster.name, tls.is_some(), h2, cluster.limits.max_requests_per_connection, hash(&content)));
+        let requests = cluster.limits.max_requests_per_connection;
+        let key = hash(&(&cluster.name, tls.is_some(), h2, requests, &cluster.connections, hash(&content)));
         let sni = tls.is_some().then(|| cluster.tls.as_ref().map(|tls| tls.sni.clone())).flatten();
         Self {
             key,
@@ -55,7 +61,8 @@ impl Dial {
             sni,
             h2,
             connect_timeout: cluster.connect_timeout,
-            requests: cluster.limits.max_requests_per_connection,
+            requests,
+            settings: cluster.connections.clone(),
             source: None,
             idle_timeout: cluster.idle_timeout,
         }
@@ -71,9 +78,16 @@ impl Dial {
             h2,
             connect_timeout: DIRECT_CONNECT,
             requests: None,
+            settings: None,
             source,
             idle_timeout: DIRECT_IDLE,
         }
+    }
+
+    /// Whether a connection says who its client is, so that it is for nobody else.
+    pub(crate) fn names_client(&self) -> bool {
+        let preamble = self.settings.as_ref().and_then(|settings| settings.preamble.as_ref());
+        matches!(preamble, Some(Preamble::Proxy(_)))
     }
 }
 

@@ -20,6 +20,7 @@ use routing::{
 use tokio::sync::Notify;
 
 use super::{
+    breaker::{Breaker, Tallies},
     dial::{Dial, Dials},
     health::{self, Health, Varying},
 };
@@ -53,6 +54,8 @@ pub(crate) struct Upstream {
     /// For clusters whose endpoints are ejected or warm up: laid out as they are now.
     varying: Option<Arc<Varying>>,
     dials: Dials,
+    /// Its limits; `None` = it has none.
+    pub(crate) breaker: Option<Box<Breaker>>,
     /// `host:port/*`: Envoy's name for what the receiving proxy is asked to do.
     pub(crate) decorator: http::HeaderValue,
 }
@@ -62,8 +65,6 @@ pub(crate) struct Upstream {
 pub(crate) enum NoEndpoint {
     /// There is none that may be used.
     Unhealthy,
-    /// `connectionPool` is exhausted.
-    Overflow,
 }
 
 /// One request on its way to one endpoint; counted until dropped.
@@ -100,11 +101,6 @@ impl Upstream {
         avoid: &[SocketAddr],
         mut random: impl FnMut() -> u32,
     ) -> Result<Picked, NoEndpoint> {
-        if let Some(limit) = self.cluster.limits.max_requests
-            && self.counters.active.load(Ordering::Relaxed) >= limit
-        {
-            return Err(NoEndpoint::Overflow);
-        }
         let mut endpoint = None;
         if !avoid.is_empty() {
             endpoint = self.choose(key, &mut random, |index| !avoid.contains(&self.cluster.endpoints[index].address));
@@ -159,6 +155,7 @@ pub(crate) struct Endpoints {
     healths: Mutex<HashMap<Arc<str>, Weak<Health>>>,
     /// Somebody is out or new, and time has to be looked at.
     alarm: Arc<Notify>,
+    tallies: Tallies,
 }
 
 impl Endpoints {
@@ -178,7 +175,8 @@ impl Endpoints {
             Some(_) => Arc::default(),
             None => counters.lay(cluster),
         };
-        Upstream { cluster: Arc::clone(cluster), counters, loads, table, varying, dials, decorator }
+        let breaker = self.tallies.join(cluster);
+        Upstream { cluster: Arc::clone(cluster), counters, loads, table, varying, dials, breaker, decorator }
     }
 
     fn health(&self, cluster: &Arc<str>) -> Arc<Health> {
@@ -205,6 +203,7 @@ impl Endpoints {
         self.healths.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, found| found.strong_count() > 0);
         self.clusters.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, found| found.strong_count() > 0);
         self.loads.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, found| found.strong_count() > 0);
+        self.tallies.sweep();
     }
 }
 
@@ -262,11 +261,11 @@ mod tests {
         let endpoints = Endpoints::default();
         let cluster = cluster(&["127.0.0.1:1"], Limits { max_requests: Some(1), ..Limits::default() });
         let before = endpoints.join(&cluster, Dials::default());
-        let request = before.pick(&[], || 0).unwrap();
+        let request = before.breaker.as_ref().unwrap().request().unwrap();
         let after = endpoints.join(&cluster, Dials::default());
-        assert_eq!(after.pick(&[], || 0).unwrap_err(), NoEndpoint::Overflow);
+        assert!(after.breaker.as_ref().unwrap().request().is_err());
         drop(request);
-        assert!(after.pick(&[], || 0).is_ok());
+        assert!(after.breaker.as_ref().unwrap().request().is_ok());
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! One attempt: which endpoint, how to reach it, and which connections are kept.
 
+pub(crate) mod breaker;
 pub(crate) mod connect;
 pub(crate) mod dial;
 pub(crate) mod endpoints;
+pub(crate) mod gate;
 pub(crate) mod health;
 pub(crate) mod names;
 pub(crate) mod pool;
+pub(crate) mod terms;

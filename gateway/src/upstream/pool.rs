@@ -12,24 +12,28 @@ use std::{
 use foldhash::fast::RandomState;
 use tokio::time::Instant;
 
-use super::{connect::sni, dial::Dial};
+use super::{connect::sni, dial::Dial, terms::named};
+use crate::net::facts::Facts;
 
 /// Connections without requests that one worker keeps, over all endpoints.
 const KEPT: usize = 4096;
 
-/// Where a connection goes, and how: the way's key, the address, the name asked for when it is the request's own.
+/// Where a connection goes, and how: the way's key, the address, the name asked for when it is the request's own,
+/// the client when the connection says who that is.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(crate) struct Place {
     way: u64,
     address: SocketAddr,
     name: Option<Box<str>>,
+    client: Option<Box<(SocketAddr, SocketAddr)>>,
 }
 
 impl Place {
     /// The place of a request for `host`.
-    pub(crate) fn new(dial: &Dial, address: SocketAddr, host: &str) -> Self {
+    pub(crate) fn new(dial: &Dial, address: SocketAddr, host: &str, client: &Facts) -> Self {
         let own = matches!(dial.sni, Some(routing::upstream::Sni::Host));
-        Self { way: dial.key, address, name: own.then(|| sni(dial, host).to_ascii_lowercase().into_boxed_str()) }
+        let name = own.then(|| sni(dial, host).to_ascii_lowercase().into_boxed_str());
+        Self { way: dial.key, address, name, client: dial.names_client().then(|| Box::new(named(client))) }
     }
 }
 
@@ -81,6 +85,15 @@ impl<C> Pool<C> {
         kept.entry(place).or_default().push(Kept { connection, since, idle, way });
     }
 
+    /// Closes the connection to this place that rests longest. `false`: there is none.
+    pub(crate) fn close_one(&self, place: &Place) -> bool {
+        let (kept, count) = &mut *self.kept.borrow_mut();
+        let Some(stack) = kept.get_mut(place).filter(|stack| !stack.is_empty()) else { return false };
+        *count -= 1;
+        drop(stack.remove(0));
+        true
+    }
+
     /// Closes what is not good any more: too old, ended by its endpoint, or of a way that nobody knows.
     pub(crate) fn sweep(&self, mut good: impl FnMut(&mut C) -> bool) {
         let (kept, count) = &mut *self.kept.borrow_mut();
@@ -122,6 +135,11 @@ impl<C> Shared<C> {
         })
     }
 
+    /// Whether there are connections to this place.
+    pub(crate) fn has(&self, place: &Place, alive: impl Fn(&C) -> bool) -> bool {
+        self.places.borrow().get(place).is_some_and(|slot| slot.open.iter().any(|one| alive(&one.connection)))
+    }
+
     /// Held while a connection to this place is made: whoever waits for it looks again.
     pub(crate) fn dialling(&self, place: &Place) -> Rc<tokio::sync::Mutex<()>> {
         let mut places = self.places.borrow_mut();
@@ -159,7 +177,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_newest_good_connection_serves_and_unwanted_ones_go() {
         let dial = Arc::new(Dial::direct(false, None));
-        let place = Place::new(&dial, "127.0.0.1:1".parse().unwrap(), "a");
+        let address = "127.0.0.1:1".parse().unwrap();
+        let facts = Facts::new(address, address, crate::net::facts::Arrival::Upstream);
+        let place = Place::new(&dial, address, "a", &facts);
         let pool = Pool::default();
         for number in 0..3 {
             pool.put(place.clone(), &dial, number, Instant::now());

@@ -3,7 +3,7 @@
 use std::{cell::RefCell, collections::HashMap, sync::Arc, time::Duration};
 
 use super::{
-    balancing,
+    balancing, connections,
     context::Context,
     destination_rules::{NamedSubset, Policy},
     endpoints::Instance,
@@ -134,6 +134,7 @@ fn build<'a>(context: &Context<'a>, member: &Member<'_, 'a>, subset: &str) -> Cl
         connect_timeout: connect_timeout(context, &policy),
         idle_timeout: http.and_then(|http| http.idle_timeout).map_or(Cluster::IDLE_TIMEOUT, Duration::from),
         limits: limits(&policy),
+        connections: connections::compile(&policy),
         endpoints,
     }
 }
@@ -166,10 +167,9 @@ fn connect_timeout(context: &Context<'_>, policy: &Policy<'_>) -> Duration {
 }
 
 fn limits(policy: &Policy<'_>) -> Limits {
-    let limit = |number: i32| u32::try_from(number).ok().filter(|&number| number > 0);
     let http = policy.connection_pool.and_then(|pool| pool.http.as_ref());
     Limits {
-        max_requests: http.and_then(|http| limit(http.http2_max_requests)),
-        max_requests_per_connection: http.and_then(|http| limit(http.max_requests_per_connection)),
+        max_requests: http.and_then(|http| connections::limit(http.http2_max_requests)),
+        max_requests_per_connection: http.and_then(|http| connections::limit(http.max_requests_per_connection)),
     }
 }

@@ -6,7 +6,9 @@ use super::{context::full_host, proxy::Proxy};
 use crate::{
     api::{
         DestinationRule,
-        destination_rule::{ClientTls, ConnectionPool, LoadBalancer, OutlierDetection, Subset, TrafficPolicy},
+        destination_rule::{
+            ClientTls, ConnectionPool, LoadBalancer, OutlierDetection, ProxyProtocol, Subset, TrafficPolicy, Tunnel,
+        },
     },
     host::{HostMap, HostPattern},
     resources::{Object, Resources},
@@ -57,6 +59,10 @@ pub struct Policy<'a> {
     pub(super) load_balancer: Option<&'a LoadBalancer>,
     pub(super) connection_pool: Option<&'a ConnectionPool>,
     pub(super) outlier_detection: Option<&'a OutlierDetection>,
+    /// Not of a port: `portLevelSettings` leave it as it is.
+    pub(super) tunnel: Option<&'a Tunnel>,
+    /// As [`Self::tunnel`].
+    pub(super) proxy_protocol: Option<&'a ProxyProtocol>,
     /// `None`: nobody says, so it is mutual TLS with endpoints that have a sidecar.
     pub tls: Option<TlsPolicy<'a>>,
 }
@@ -181,6 +187,8 @@ impl<'a> MergedRule<'a> {
 impl<'a> Policy<'a> {
     fn lay_over(&mut self, object: &'a Object<DestinationRule>, over: &'a TrafficPolicy, field: &str, port: u16) {
         let tls = |tls: &'a ClientTls, field: String| TlsPolicy { object, field, tls };
+        self.tunnel = over.tunnel.as_ref().or(self.tunnel);
+        self.proxy_protocol = over.proxy_protocol.as_ref().or(self.proxy_protocol);
         let mut levels = over.port_level_settings.iter().enumerate();
         if let Some((index, level)) = levels.find(|(_, level)| level.port.is_some_and(|at| at.number == port)) {
             let field = format!("{field}.portLevelSettings[{index}].tls");
@@ -188,6 +196,8 @@ impl<'a> Policy<'a> {
                 load_balancer: level.load_balancer.as_ref(),
                 connection_pool: level.connection_pool.as_ref(),
                 outlier_detection: level.outlier_detection.as_ref(),
+                tunnel: self.tunnel,
+                proxy_protocol: self.proxy_protocol,
                 tls: level.tls.as_ref().map(|found| tls(found, field)),
             };
             return;

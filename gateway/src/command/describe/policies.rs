@@ -5,6 +5,7 @@ use std::time::Duration;
 use routing::{
     api::destination_rule::{ClientTls, ClientTlsMode},
     compile::{MergedRule, NamedSubset, RuleLevel, TlsPolicy, View, ViewedService, selects},
+    connections::{Connections, Preamble},
     upstream::{Balance, Cluster, UpstreamProtocol},
 };
 
@@ -151,8 +152,28 @@ fn connection_pool(cluster: &Cluster) -> Vec<String> {
     if let Some(most) = cluster.limits.max_requests_per_connection {
         words.push(format!("maxRequestsPerConnection {most}"));
     }
+    words.extend(cluster.connections.iter().flat_map(|found| connections(found)));
     if cluster.protocol == UpstreamProtocol::Http2 {
         words.push("HTTP/2 to the endpoints".to_owned());
     }
+    words
+}
+
+fn connections(found: &Connections) -> Vec<String> {
+    let numbers = [
+        ("maxConnections", found.most),
+        ("http1MaxPendingRequests", found.pending),
+        ("maxConcurrentStreams", found.streams),
+    ];
+    let mut words: Vec<String> =
+        numbers.iter().filter_map(|(name, number)| Some(format!("{name} {}", (*number)?))).collect();
+    let times = [("maxConnectionDuration", found.lifetime), ("tcp.idleTimeout", found.idle)];
+    words.extend(times.iter().filter_map(|(name, time)| Some(format!("{name} {:?}", (*time)?))));
+    words.extend(found.keepalive.is_some().then(|| "tcpKeepalive".to_owned()));
+    words.extend(found.pings.map(|pings| format!("http2KeepAlive {:?}", pings.interval)));
+    words.extend(found.preamble.as_ref().map(|preamble| match preamble {
+        Preamble::Proxy(version) => format!("PROXY protocol {version:?}"),
+        Preamble::Tunnel(tunnel) => format!("tunnel to {}", tunnel.target),
+    }));
     words
 }

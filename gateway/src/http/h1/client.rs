@@ -20,6 +20,7 @@ use crate::{
         head::{Head, Upgrade},
     },
     net::{connection::Connection, facts::Facts},
+    upstream::terms::Terms,
 };
 
 /// What is said of an endpoint that answers plain HTTP with TLS.
@@ -52,6 +53,8 @@ pub(crate) struct Client {
     after: After,
     tunnel: bool,
     ending: bool,
+    /// What it is held to. After the stream: what is counted is counted until that is closed.
+    pub(crate) terms: Option<Box<Terms>>,
 }
 
 impl Client {
@@ -71,12 +74,22 @@ impl Client {
             after: After::default(),
             tunnel: false,
             ending: false,
+            terms: None,
         }
     }
 
-    /// Whether it can take a request: an idle endpoint that says something, or ends, cannot.
+    /// It was kept, and serves again.
+    pub(crate) fn resume(&mut self) {
+        if let Some(terms) = &mut self.terms {
+            terms.resume();
+        }
+    }
+
+    /// Whether it can take a request: an idle endpoint that says something, or ends, cannot, nor one whose terms are over.
     pub(crate) fn is_quiet(&mut self, cx: &mut Context<'_>) -> bool {
-        self.stream.input().is_empty() && self.stream.poll_fill(cx).is_pending()
+        self.stream.input().is_empty()
+            && !self.terms.as_ref().is_some_and(|terms| terms.are_over())
+            && self.stream.poll_fill(cx).is_pending()
     }
 
     /// Sends a request head with the next flush; `close` asks the endpoint to end the connection behind its answer.

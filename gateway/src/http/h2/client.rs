@@ -7,7 +7,11 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::time::{Instant, timeout};
+use routing::connections::Pings;
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout},
+};
 
 use super::{
     core::{Core, Shared},
@@ -24,6 +28,7 @@ use crate::{
         limits::{CLOSE, PING, PONG, STREAMS},
     },
     net::{deadline::Deadline, facts::Facts},
+    upstream::{dial::Dial, terms::Terms},
 };
 
 /// Heads that a connection keeps for the next answers.
@@ -37,6 +42,38 @@ pub(crate) struct Connection {
     streams: Rc<()>,
     /// Requests that it may still take (Istio `maxRequestsPerConnection`).
     left: u32,
+    /// Streams that may be on it at once (Istio `maxConcurrentStreams`).
+    most: u32,
+    terms: Option<Rc<Terms>>,
+    freed: Option<Rc<Notify>>,
+}
+
+/// How a connection begins.
+#[derive(Default)]
+pub(crate) struct Opening {
+    /// Istio `maxRequestsPerConnection`.
+    pub(crate) requests: Option<u32>,
+    /// Istio `maxConcurrentStreams`.
+    pub(crate) streams: Option<u32>,
+    /// Istio `http2KeepAlive`; else it is asked now and then while it has requests.
+    pub(crate) pings: Option<Pings>,
+    /// What it is held to.
+    pub(crate) terms: Option<Box<Terms>>,
+    /// Told when a stream has ended.
+    pub(crate) freed: Option<Rc<Notify>>,
+}
+
+impl Opening {
+    /// As the way to the endpoint says.
+    pub(crate) fn of(dial: &Dial) -> Self {
+        let settings = dial.settings.as_deref();
+        Self {
+            requests: dial.requests,
+            streams: settings.and_then(|settings| settings.streams),
+            pings: settings.and_then(|settings| settings.pings),
+            ..Self::default()
+        }
+    }
 }
 
 impl Connection {
@@ -46,7 +83,7 @@ impl Connection {
     /// What the endpoint got wrong, in words.
     pub(crate) async fn open(
         connection: crate::net::connection::Connection,
-        limit: Option<u32>,
+        opening: Opening,
     ) -> Result<Self, &'static str> {
         let mut core = Core::begin(connection.stream, false);
         // What it says first are its settings: how many streams it takes, and whether WebSocket (RFC 8441).
@@ -63,14 +100,22 @@ impl Connection {
             });
         }
         let (streams, core) = (Rc::new(()), Rc::new(RefCell::new(core)));
-        let driver = Driver { core: Rc::clone(&core), streams: Rc::downgrade(&streams), asked: None };
+        let terms = opening.terms.map(Rc::<Terms>::from);
+        let driver = Driver {
+            core: Rc::clone(&core),
+            streams: Rc::downgrade(&streams),
+            asked: None,
+            pings: opening.pings,
+            _terms: terms.clone(),
+        };
         tokio::task::spawn_local(driver.run());
-        Ok(Self { facts: connection.facts, core, streams, left: limit.unwrap_or(u32::MAX) })
+        let (left, most) = (opening.requests.unwrap_or(u32::MAX), opening.streams.unwrap_or(STREAMS).min(STREAMS));
+        Ok(Self { facts: connection.facts, core, streams, left, most, terms, freed: opening.freed })
     }
 
     /// A stream, when there is room for one.
     pub(crate) fn stream(&mut self) -> Option<Stream> {
-        let room = self.core.borrow().state.allowed.min(STREAMS) as usize;
+        let room = self.core.borrow().state.allowed.min(self.most) as usize;
         if self.is_leaving() || self.left == 0 || Rc::strong_count(&self.streams) > room {
             return None;
         }
@@ -81,13 +126,15 @@ impl Connection {
             half: None,
             tunnel: false,
             _hold: Rc::clone(&self.streams),
+            _freed: self.freed.clone().map(Freed),
         })
     }
 
     fn is_leaving(&self) -> bool {
         let state = &self.core.borrow().state;
         // Numbers of streams do not begin again.
-        state.dead || state.beyond.is_some() || state.last >= (1 << 31) - 3
+        let over = self.terms.as_ref().is_some_and(|terms| terms.are_over());
+        over || state.dead || state.beyond.is_some() || state.last >= (1 << 31) - 3
     }
 
     /// Whether it can serve nobody any more.
@@ -114,12 +161,16 @@ struct Driver {
     streams: Weak<()>,
     /// A PING was sent when so many frames had come, and so many bytes waited for the endpoint.
     asked: Option<(u64, usize)>,
+    pings: Option<Pings>,
+    /// It is counted until it is closed.
+    _terms: Option<Rc<Terms>>,
 }
 
 impl Driver {
     async fn run(mut self) {
         let mut deadline = Deadline::default();
-        let mut ping = Instant::now() + PING;
+        let (every, within) = self.pings.map_or((PING, PONG), |pings| (pings.interval, pings.timeout));
+        let mut ping = Instant::now() + every;
         poll_fn(|cx| {
             loop {
                 let core = &mut *self.core.borrow_mut();
@@ -129,7 +180,7 @@ impl Driver {
                 // Whatever comes shows that it is there, and so does what it takes: the PING stands behind that.
                 let alive = |(frames, unsent)| core.state.frames != frames || core.stream.unsent() < unsent;
                 if self.asked.is_some_and(alive) {
-                    (self.asked, ping) = (None, Instant::now() + PING);
+                    (self.asked, ping) = (None, Instant::now() + every);
                 }
                 if self.streams.strong_count() == 0 && core.stream.unsent() == 0 {
                     core.fail(Code::NO_ERROR, "nobody needs it any more");
@@ -143,12 +194,12 @@ impl Driver {
                 if self.asked.is_some() || limit.is_some_and(|limit| limit < ping) {
                     return Poll::Ready(());
                 }
-                ping = Instant::now() + PING;
-                // Without requests nobody needs to know.
-                if core.state.live > 0 {
+                ping = Instant::now() + every;
+                // Without requests nobody needs to know, unless it was asked for.
+                if core.state.live > 0 || self.pings.is_some() {
                     self.asked = Some((core.state.frames, core.stream.unsent()));
                     frame::write(kind::PING, 0, 0, frame::PING, core.stream.out());
-                    ping = Instant::now() + PONG;
+                    ping = Instant::now() + within;
                 }
             }
         })
@@ -169,6 +220,17 @@ pub(crate) struct Stream {
     tunnel: bool,
     /// Keeps its connection from being taken for an idle one.
     _hold: Rc<()>,
+    /// After [`Self::_hold`]: there is room then.
+    _freed: Option<Freed>,
+}
+
+/// Tells that there is room for another stream when it is dropped.
+struct Freed(Rc<Notify>);
+
+impl Drop for Freed {
+    fn drop(&mut self) {
+        self.0.notify_waiters();
+    }
 }
 
 impl Stream {

@@ -24,6 +24,7 @@ fn every_metric_of_the_table_is_rendered_once_it_has_a_value() {
     metrics.handshake_failed("UnrecognizedName");
     metrics.shed("memory");
     metrics.connect(Connect::TlsFailed);
+    metrics.set_limits([("outbound|80||a".into(), "pending", 3, 7)]);
     let text = metrics.render();
     for row in TABLE {
         assert!(
@@ -46,6 +47,8 @@ fn every_metric_of_the_table_is_rendered_once_it_has_a_value() {
         "sluice_tls_handshakes_total{result=\"refused\"} 1",
         "sluice_tls_handshake_failures_total{reason=\"UnrecognizedName\"} 1",
         "sluice_upstream_connections_total{result=\"tls_failed\"} 1",
+        "sluice_cluster_limited_active{cluster=\"outbound|80||a\",limit=\"pending\"} 3",
+        "sluice_cluster_overflow_total{cluster=\"outbound|80||a\",limit=\"pending\"} 7",
         concat!("istio_build{component=\"proxy\",tag=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
     ] {
         assert!(text.lines().any(|it| it == line), "{line}\n{text}");

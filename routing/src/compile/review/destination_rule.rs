@@ -4,7 +4,7 @@ use super::finding::Findings;
 use crate::{
     api::{
         DestinationRule,
-        destination_rule::{ConnectionPool, HttpPool, LoadBalancer, SimpleLb, TcpPool, TrafficPolicy},
+        destination_rule::{ConnectionPool, HttpPool, LoadBalancer, SimpleLb, TrafficPolicy},
     },
     compile::context::Context,
     resources::Object,
@@ -29,8 +29,6 @@ fn traffic_policy(findings: &mut Findings, policy: &TrafficPolicy, field: &str) 
     blocks.review(findings, field);
     let tunnel = "tunnel is not supported yet; connections are made directly";
     findings.note(policy.tunnel.is_some(), tunnel, || format!("{field}.tunnel"));
-    let proxy_protocol = "proxyProtocol is not supported yet; no PROXY header is sent";
-    findings.note(policy.proxy_protocol.is_some(), proxy_protocol, || format!("{field}.proxyProtocol"));
     let budget = "retryBudget is not supported yet; retries are not limited by it";
     findings.note(policy.retry_budget.is_some(), budget, || format!("{field}.retryBudget"));
     for (index, level) in policy.port_level_settings.iter().enumerate() {
@@ -50,9 +48,6 @@ impl Blocks<'_> {
     fn review(&self, findings: &mut Findings, field: &str) {
         if let Some(balancer) = self.load_balancer {
             load_balancer(findings, balancer, &format!("{field}.loadBalancer"));
-        }
-        if let Some(tcp) = self.connection_pool.and_then(|pool| pool.tcp.as_ref()) {
-            tcp_pool(findings, tcp, &format!("{field}.connectionPool.tcp"));
         }
         if let Some(http) = self.connection_pool.and_then(|pool| pool.http.as_ref()) {
             http_pool(findings, http, &format!("{field}.connectionPool.http"));
@@ -77,26 +72,8 @@ fn load_balancer(findings: &mut Findings, balancer: &LoadBalancer, field: &str) 
     findings.note(balancer.backend_utilization.is_some(), utilization, || at("backendUtilization"));
 }
 
-fn tcp_pool(findings: &mut Findings, tcp: &TcpPool, field: &str) {
-    let at = |name: &str| format!("{field}.{name}");
-    let connections = "maxConnections is not supported yet; http2MaxRequests limits the requests in flight";
-    findings.note(tcp.max_connections != 0, connections, || at("maxConnections"));
-    let keepalive = "tcpKeepalive is not supported yet; the kernel's defaults hold";
-    findings.note(tcp.tcp_keepalive.is_some(), keepalive, || at("tcpKeepalive"));
-    let duration = "maxConnectionDuration is not supported yet; connections live as long as they are used";
-    findings.note(tcp.max_connection_duration.is_some(), duration, || at("maxConnectionDuration"));
-    let idle = "tcp.idleTimeout is not supported yet; http.idleTimeout is";
-    findings.note(tcp.idle_timeout.is_some(), idle, || at("idleTimeout"));
-}
-
 fn http_pool(findings: &mut Findings, http: &HttpPool, field: &str) {
     let at = |name: &str| format!("{field}.{name}");
-    let pending = "http1MaxPendingRequests is not supported yet; waiting requests are not limited";
-    findings.note(http.http1_max_pending_requests != 0, pending, || at("http1MaxPendingRequests"));
     let retries = "maxRetries is not supported yet; retries in flight are not limited";
     findings.note(http.max_retries != 0, retries, || at("maxRetries"));
-    let streams = "maxConcurrentStreams is not supported yet; the service's own limit holds";
-    findings.note(http.max_concurrent_streams != 0, streams, || at("maxConcurrentStreams"));
-    let pings = "http2KeepAlive is not supported yet; no pings are sent";
-    findings.note(http.http2_keep_alive.is_some(), pings, || at("http2KeepAlive"));
 }

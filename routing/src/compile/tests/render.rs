@@ -203,6 +203,9 @@ fn render_cluster(out: &mut String, cluster: &Cluster) {
     line(out, 0, &format!("cluster {name} {:?} {:?}", cluster.protocol, cluster.balance));
     let (connect, idle) = (cluster.connect_timeout, cluster.idle_timeout);
     line(out, 1, &format!("connect {connect:?}, idle {idle:?}, {:?}", cluster.limits));
+    if let Some(connections) = &cluster.connections {
+        line(out, 1, &format!("{connections:?}"));
+    }
     if let Some(tls) = &cluster.tls {
         line(out, 1, &texts_for_bytes(tls));
     }
