@@ -32,4 +32,5 @@ pub mod proxy_protocol;
 pub mod re2;
 pub mod rule;
 pub mod table;
+pub mod template;
 pub mod upstream;

@@ -1,8 +1,12 @@
 //! What a matched route says to do: the compiled form of one Istio `HTTPRoute`.
 
+mod headers;
+
 use std::{fmt::Write as _, sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::HeaderValue;
+
+pub use self::headers::{Computed, EditHeaders, HeaderOps};
 
 use crate::{
     cors::Cors,
@@ -79,14 +83,17 @@ impl Rule {
         rewritten.or(self.request_headers.authority.as_ref()).or(destination.request_headers.authority.as_ref())
     }
 
-    /// One destination: its operations come after the route's, so they win. Several: Envoy applies the chosen one's first,
+    /// One destination: its operations are done together with the route's and after them, so they win. Several: Envoy applies the chosen one's first,
     /// so the route's win.
     fn edit(&self, own: &HeaderOps, destination: Option<&HeaderOps>, headers: &mut impl EditHeaders) {
         let several = matches!(&self.action, Action::Route(to) if to.all.len() > 1);
         let Some(theirs) = destination.filter(|ops| !ops.is_empty()) else { return own.apply(headers) };
-        let (first, second) = if several { (theirs, own) } else { (own, theirs) };
-        first.apply(headers);
-        second.apply(headers);
+        if several {
+            theirs.apply(headers);
+            own.apply(headers);
+        } else {
+            headers::apply([own, theirs], headers);
+        }
     }
 }
 
@@ -154,63 +161,6 @@ impl Destination {
             request_headers: HeaderOps::default(),
             response_headers: HeaderOps::default(),
         }
-    }
-}
-
-/// Header operations in Istio's order: `remove`, then `set`, then `add`.
-#[derive(Clone, Debug, Default)]
-pub struct HeaderOps {
-    /// Removed first.
-    pub remove: Vec<HeaderName>,
-    /// Overwritten, in alphabetical order.
-    pub set: Vec<(HeaderName, HeaderValue)>,
-    /// Appended, in alphabetical order.
-    pub add: Vec<(HeaderName, HeaderValue)>,
-    /// `set` of `host` or `:authority`.
-    pub authority: Option<HeaderValue>,
-}
-
-impl HeaderOps {
-    /// True when there is nothing to do.
-    pub fn is_empty(&self) -> bool {
-        self.remove.is_empty() && self.set.is_empty() && self.add.is_empty() && self.authority.is_none()
-    }
-
-    /// Change headers; [`Self::authority`] is no header and left to the caller.
-    pub fn apply(&self, headers: &mut impl EditHeaders) {
-        for name in &self.remove {
-            headers.remove_all(name);
-        }
-        for (name, value) in &self.set {
-            headers.set(name, value.clone());
-        }
-        for (name, value) in &self.add {
-            headers.add(name, value.clone());
-        }
-    }
-}
-
-/// Headers that operations can change: a plain map, or whatever the data path keeps beside its map.
-pub trait EditHeaders {
-    /// Remove every value of a name.
-    fn remove_all(&mut self, name: &HeaderName);
-    /// Replace every value of a name by one.
-    fn set(&mut self, name: &HeaderName, value: HeaderValue);
-    /// Add a value.
-    fn add(&mut self, name: &HeaderName, value: HeaderValue);
-}
-
-impl EditHeaders for HeaderMap {
-    fn remove_all(&mut self, name: &HeaderName) {
-        self.remove(name);
-    }
-
-    fn set(&mut self, name: &HeaderName, value: HeaderValue) {
-        self.insert(name, value);
-    }
-
-    fn add(&mut self, name: &HeaderName, value: HeaderValue) {
-        self.append(name, value);
     }
 }
 

@@ -1,5 +1,7 @@
 //! Who a peer is: SPIFFE ids, and what its certificate says.
 
+mod details;
+
 use std::fmt::{self, Write as _};
 use std::str::FromStr;
 use std::sync::{Arc, OnceLock};

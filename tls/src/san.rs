@@ -11,7 +11,7 @@ pub(crate) struct Sans<'a> {
     pub(crate) uris: Vec<&'a str>,
     pub(crate) dns: Vec<&'a str>,
     ips: Vec<&'a [u8]>,
-    emails: Vec<&'a str>,
+    pub(crate) emails: Vec<&'a str>,
 }
 
 /// The certificate's names cannot be read, so nothing may be concluded from them.
@@ -47,10 +47,15 @@ impl<'a> Sans<'a> {
     /// All names as text for a message, at most a handful of them, control characters escaped.
     pub(crate) fn describe(&self) -> String {
         const SHOWN: usize = 4;
-        let ips = self.ips.iter().filter_map(|octets| address(octets)).map(|ip| Cow::Owned(ip.to_string()));
+        let ips = self.addresses().into_iter().map(|ip| Cow::Owned(ip.to_string()));
         let texts = self.uris.iter().chain(&self.dns).chain(&self.emails).map(|text| Cow::Borrowed(*text));
         let names: Vec<String> = texts.chain(ips).take(SHOWN).map(|name| printable(&name)).collect();
         if names.is_empty() { "(no name)".to_owned() } else { names.join(", ") }
+    }
+
+    /// The IP addresses.
+    pub(crate) fn addresses(&self) -> Vec<IpAddr> {
+        self.ips.iter().filter_map(|octets| address(octets)).collect()
     }
 
     fn holds_ip(&self, expected: IpAddr) -> bool {

@@ -7,6 +7,7 @@ use super::{
     exchange::{Exchange, Heads, Target},
     head::Head,
     name::Name,
+    told::Editing,
 };
 use crate::net::facts::{Arrival, Facts};
 
@@ -55,11 +56,12 @@ pub(crate) fn request(exchange: &Exchange, head: &mut Head) {
     if let Some(timeout) = rule.timeout {
         set_number(head, Name::XEnvoyExpectedTimeout, millis(timeout));
     }
+    let destination = exchange.destination();
+    // Before the rewrites, as in Envoy: commands in values tell of the host and the path that were asked for.
+    rule.edit_request(destination, &mut Editing { exchange, head, request: None });
     if let Some(path) = rule.rewrite.as_ref().and_then(|rewrite| rewrite.path(head.path())) {
         rewrite_path(head, &path);
     }
-    let destination = exchange.destination();
-    rule.edit_request(destination, head);
     if let Some(authority) = destination.and_then(|destination| rule.authority(destination)) {
         head.set_authority(authority.as_bytes());
     }
@@ -199,7 +201,8 @@ pub(crate) fn response(exchange: &Exchange, heads: &mut Heads) {
         head.push(b"set-cookie", cookie.as_bytes());
     }
     let Some(rule) = &exchange.rule else { return };
-    rule.edit_response(exchange.destination(), head);
+    let editing = &mut Editing { exchange, head, request: Some(&heads.sent) };
+    rule.edit_response(exchange.destination(), editing);
     if let Some(cors) = rule.cors.as_ref().filter(|_| exchange.cross_origin) {
         cors.mark(&heads.request, head);
     }

@@ -36,3 +36,4 @@ mod reply;
 mod secure;
 pub(crate) mod serve;
 mod side;
+mod told;

@@ -1,6 +1,6 @@
 //! From a finished exchange to its record.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use routing::snapshot::Workload;
 
@@ -21,18 +21,8 @@ use crate::{
 /// Writes the record of a finished request.
 pub(crate) fn finish(telemetry: &Telemetry, exchange: &Exchange, heads: &Heads) {
     let (request, sent) = (&heads.request, &heads.sent);
-    let answer = exchange.failure.as_ref().map(Failure::answer);
     let flags = flags(exchange);
-    let details = match (&answer, exchange.local) {
-        (Some(answer), _) => answer.details.as_ref(),
-        (None, Some(local)) => local,
-        (None, None) => "via_upstream",
-    };
-    let transport_failure = match &exchange.failure {
-        Some(Failure::Connect(why) | Failure::UpstreamProtocol(why)) => why.as_str(),
-        Some(Failure::UpstreamSilent) => SILENT,
-        _ => "",
-    };
+    let details = details(exchange);
     let (facts, upstream) = (&exchange.facts, exchange.upstream.as_deref());
     let mut name = String::new();
     telemetry.finish(&Record {
@@ -43,8 +33,8 @@ pub(crate) fn finish(telemetry: &Telemetry, exchange: &Exchange, heads: &Heads) 
         protocol: protocol(request.version),
         status: exchange.status,
         flags,
-        details,
-        transport_failure,
+        details: &details,
+        transport_failure: transport_failure(exchange),
         bytes_received: exchange.request.bytes,
         bytes_sent: exchange.response.bytes,
         upstream_service_time: exchange.service_time.map(|time| time.as_millis() as u64),
@@ -67,13 +57,32 @@ pub(crate) fn finish(telemetry: &Telemetry, exchange: &Exchange, heads: &Heads) 
     });
 }
 
+/// Envoy's response code details so far.
+pub(crate) fn details(exchange: &Exchange) -> Cow<'static, str> {
+    match (&exchange.failure, exchange.local) {
+        (Some(failure), _) => failure.answer().details,
+        (None, Some(local)) => Cow::Borrowed(local),
+        (None, None) => Cow::Borrowed("via_upstream"),
+    }
+}
+
+/// Why TLS or the connection to the upstream failed; empty = it did not.
+pub(crate) fn transport_failure(exchange: &Exchange) -> &str {
+    match &exchange.failure {
+        Some(Failure::Connect(why) | Failure::UpstreamProtocol(why)) => why,
+        Some(Failure::UpstreamSilent) => SILENT,
+        _ => "",
+    }
+}
+
 /// Envoy's response flags so far; `-` = none.
 pub(crate) fn flags(exchange: &Exchange) -> &'static str {
     let flag = exchange.failure.as_ref().map_or("-", |failure| failure.answer().flag);
     if exchange.delayed { with_delay(flag) } else { flag }
 }
 
-fn protocol(version: Version) -> &'static str {
+/// As `%PROTOCOL%` tells it.
+pub(crate) fn protocol(version: Version) -> &'static str {
     match version {
         Version::Http2 => "HTTP/2",
         Version::Http11 => "HTTP/1.1",
@@ -81,7 +90,8 @@ fn protocol(version: Version) -> &'static str {
     }
 }
 
-fn cluster<'a>(exchange: &'a Exchange, name: &'a mut String) -> &'a str {
+/// Envoy's name of where it went; empty = nowhere.
+pub(crate) fn cluster<'a>(exchange: &'a Exchange, name: &'a mut String) -> &'a str {
     match &exchange.target {
         Some(Target::Cluster { upstream, .. }) => &upstream.cluster.name,
         Some(Target::Direct { cluster: DirectCluster::Inbound(port), .. }) => {

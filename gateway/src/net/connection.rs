@@ -28,7 +28,14 @@ impl Connection {
 
 /// Facts and TLS facts of a server-side handshake.
 pub(crate) fn server_facts(mut facts: Facts, stream: &Stream<TcpStream>, policy: ClientPolicy) -> Facts {
-    let mut found = TlsFacts { sni: stream.sni().unwrap_or_default().into(), policy, ..TlsFacts::default() };
+    let mut found = TlsFacts {
+        sni: stream.sni().unwrap_or_default().into(),
+        policy,
+        certificate: stream.peer.clone(),
+        version: stream.version(),
+        cipher: stream.cipher(),
+        ..TlsFacts::default()
+    };
     if let Some(own) = &stream.local {
         found.own = Arc::clone(own);
     }

@@ -5,6 +5,8 @@ use std::{
     sync::Arc,
 };
 
+use tls::identity::PeerIdentity;
+
 use crate::live::ClientPolicy;
 
 /// Facts of one connection, downstream or upstream.
@@ -59,6 +61,12 @@ pub(crate) struct TlsFacts {
     pub(crate) own: Arc<str>,
     /// What our side asked of the client's certificate, and got.
     pub(crate) policy: ClientPolicy,
+    /// What the client showed.
+    pub(crate) certificate: Option<Arc<PeerIdentity>>,
+    /// `TLSv1.3` or `TLSv1.2`.
+    pub(crate) version: &'static str,
+    /// The cipher suite by OpenSSL's name.
+    pub(crate) cipher: &'static str,
     /// Our element of `x-forwarded-client-cert`; `None` when the client showed no certificate.
     pub(crate) client_certificate: Option<Box<str>>,
 }

@@ -7,7 +7,7 @@ use super::{
     context::Context,
     destination_rules::MergedRule,
     entry::Entry,
-    header_ops,
+    header_ops::{self, Way},
     report::UNKNOWN_HOST,
     services::Service,
 };
@@ -40,16 +40,16 @@ fn one(
     let field = format!("{}.route[{index}]", entry.field);
     let fallback = api::Destination::default();
     let found = resolve(context, entry, to.destination.as_ref().unwrap_or(&fallback), &format!("{field}.destination"));
-    let ops = |ops: Option<&api::HeaderOperations>, which: &str| -> HeaderOps {
-        let field = format!("{field}.headers.{which}");
-        ops.map(|ops| header_ops::compile(context, entry.object, ops, &field)).unwrap_or_default()
+    let ops = |ops: Option<&api::HeaderOperations>, way: Way| -> HeaderOps {
+        let field = format!("{field}.headers.{}", way.name());
+        ops.map(|ops| header_ops::compile(context, entry.object, ops, way, &field)).unwrap_or_default()
     };
     Destination {
         cluster: found.cluster,
         cluster_name: found.name,
         weight,
-        request_headers: ops(to.headers.as_ref().and_then(|headers| headers.request.as_ref()), "request"),
-        response_headers: ops(to.headers.as_ref().and_then(|headers| headers.response.as_ref()), "response"),
+        request_headers: ops(to.headers.as_ref().and_then(|headers| headers.request.as_ref()), Way::Request),
+        response_headers: ops(to.headers.as_ref().and_then(|headers| headers.response.as_ref()), Way::Response),
     }
 }
 

@@ -9,7 +9,8 @@ use super::{
 use crate::{
     api::{VirtualService, virtual_service::HeaderOperations},
     resources::Object,
-    rule::HeaderOps,
+    rule::{Computed, HeaderOps},
+    template::{Fault, Template},
 };
 
 /// Compile the operations; those that cannot be carried out are reported and left out.
@@ -17,15 +18,19 @@ pub(super) fn compile(
     context: &Context<'_>,
     object: &Object<VirtualService>,
     ops: &HeaderOperations,
+    way: Way,
     field: &str,
 ) -> HeaderOps {
     let tell = |field: String, wrong: Wrong| context.report.error(object, wrong.code, &field, wrong.message);
-    let mut compiled = HeaderOps::default();
+    let (mut compiled, mut computed) = (HeaderOps::default(), Computed::default());
+    let value = |text: &str| value(text, way);
     for (name, text) in &ops.set {
         match (value(text), is_authority(name), header_name(name)) {
             (Err(wrong), ..) | (_, false, Err(wrong)) => tell(format!("{field}.set[{name}]"), wrong),
-            (Ok(value), true, _) => compiled.authority = Some(value),
-            (Ok(value), false, Ok(name)) => compiled.set.push((name, value)),
+            (Ok(Value::Plain(value)), true, _) => compiled.authority = Some(value),
+            (Ok(Value::Computed(_)), true, _) => tell(format!("{field}.set[{name}]"), computed_authority()),
+            (Ok(Value::Plain(value)), false, Ok(name)) => compiled.set.push((name, value)),
+            (Ok(Value::Computed(value)), false, Ok(name)) => computed.set.push((name, value)),
         }
     }
     for (name, text) in &ops.add {
@@ -35,7 +40,8 @@ pub(super) fn compile(
                 let message = format!("a request has one `{name}` only; use `set`");
                 tell(format!("{field}.add[{name}]"), Wrong { code: BAD_VALUE, message });
             }
-            (Ok(value), false, Ok(name)) => compiled.add.push((name, value)),
+            (Ok(Value::Plain(value)), false, Ok(name)) => compiled.add.push((name, value)),
+            (Ok(Value::Computed(value)), false, Ok(name)) => computed.add.push((name, value)),
         }
     }
     for (index, name) in ops.remove.iter().enumerate() {
@@ -44,7 +50,39 @@ pub(super) fn compile(
             Err(wrong) => tell(format!("{field}.remove[{index}]"), wrong),
         }
     }
+    compiled.computed = (computed != Computed::default()).then(|| Box::new(computed));
     compiled
+}
+
+/// Which way the headers go.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub(super) enum Way {
+    /// Upstream.
+    Request,
+    /// Back.
+    Response,
+}
+
+impl Way {
+    /// As in `headers.request`.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Response => "response",
+        }
+    }
+}
+
+enum Value {
+    Plain(HeaderValue),
+    Computed(Template),
+}
+
+/// Istio sends what stands there, percent signs and all.
+fn computed_authority() -> Wrong {
+    let message =
+        "the Host of a request cannot be put together from commands, nor can it in Istio; it is left as it is";
+    Wrong { code: UNSUPPORTED, message: message.to_owned() }
 }
 
 struct Wrong {
@@ -61,30 +99,22 @@ fn header_name(name: &str) -> Result<HeaderName, Wrong> {
         .map_err(|_| Wrong { code: BAD_VALUE, message: format!("`{name}` is no header name that may be changed") })
 }
 
-/// A header value. `%%` is a percent sign; Envoy's `%COMMAND%` operators are not supported.
-fn value(text: &str) -> Result<HeaderValue, Wrong> {
-    if let Some(command) = first_command(text) {
-        let message = format!(
-            "the operator {command} is not supported, so this header is left alone; write `%%` for a percent sign"
-        );
-        return Err(Wrong { code: UNSUPPORTED, message });
+/// A header value, with its commands if it has any.
+fn value(text: &str, way: Way) -> Result<Value, Wrong> {
+    let template = Template::parse(text).map_err(|fault| Wrong {
+        code: if matches!(fault, Fault::Unserved(..)) { UNSUPPORTED } else { BAD_VALUE },
+        message: format!("this header is left alone: {fault}"),
+    })?;
+    if let Some(command) = template.command_of_answers().filter(|_| way == Way::Request) {
+        let message = format!("`%{command}%` is not known before there is an answer; this header is left alone");
+        return Err(Wrong { code: BAD_VALUE, message });
     }
-    HeaderValue::from_str(&text.replace("%%", "%"))
-        .map_err(|_| Wrong { code: BAD_VALUE, message: format!("{text:?} cannot be sent as a header value") })
-}
-
-/// The first `%...%` with something between.
-fn first_command(text: &str) -> Option<&str> {
-    let mut at = 0;
-    while let Some(found) = text[at..].find('%') {
-        let begin = at + found;
-        let end = text[begin + 1..].find('%').map_or(text.len(), |length| begin + 1 + length + 1);
-        if end != begin + 2 {
-            return Some(&text[begin..end]);
-        }
-        at = end;
+    match template.as_plain() {
+        None => Ok(Value::Computed(template)),
+        Some(plain) => HeaderValue::from_str(plain)
+            .map(Value::Plain)
+            .map_err(|_| Wrong { code: BAD_VALUE, message: format!("{text:?} cannot be sent as a header value") }),
     }
-    None
 }
 
 #[cfg(test)]
@@ -92,13 +122,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn operators_are_told_from_escaped_percent_signs() {
-        assert_eq!(first_command("plain"), None);
-        assert_eq!(first_command("100%%"), None);
-        assert_eq!(first_command("%%%%x%%"), None);
-        assert_eq!(first_command("a %REQ(x)% b"), Some("%REQ(x)%"));
-        assert_eq!(first_command("100%% %PROTOCOL%"), Some("%PROTOCOL%"));
-        assert_eq!(first_command("50%"), Some("%"));
+    fn commands_are_told_from_escaped_percent_signs() {
+        let kind = |text: &str, way| match value(text, way) {
+            Ok(Value::Plain(value)) => value.to_str().unwrap().to_owned(),
+            Ok(Value::Computed(_)) => "computed".to_owned(),
+            Err(wrong) => wrong.message,
+        };
+        assert_eq!(kind("100%%", Way::Request), "100%");
+        assert_eq!(kind("a %REQ(x)% b", Way::Request), "computed");
+        assert_eq!(kind("%RESP(x)%", Way::Response), "computed");
+        assert!(kind("%RESP(x)%", Way::Request).contains("before there is an answer"));
+        assert!(kind("%HOSTNAM%", Way::Request).contains("did you mean `%HOSTNAME%`?"));
     }
 
     #[test]

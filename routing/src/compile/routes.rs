@@ -7,7 +7,9 @@ use super::{
     context::Context,
     cors, delegates, destinations,
     entry::Entry,
-    faults, header_ops, report,
+    faults,
+    header_ops::{self, Way},
+    report,
     retries::retries,
     virtual_services::{Bound, full_gateway},
 };
@@ -106,10 +108,10 @@ fn refuse(context: &Context<'_>, entry: &Entry<'_, '_>, number: usize, refused: 
 fn rule(context: &Context<'_>, entry: &Entry<'_, '_>, when: Option<&HttpMatch>, source: &Arc<str>) -> Arc<Rule> {
     let route = entry.route;
     let headers = route.headers.as_ref();
-    let ops = |ops: Option<&api::HeaderOperations>, which: &str| {
+    let ops = |ops: Option<&api::HeaderOperations>, way: Way| {
         let Some(ops) = ops else { return HeaderOps::default() };
         let (object, field) = entry.place(|route| route.headers.is_some());
-        header_ops::compile(context, object, ops, &format!("{field}.headers.{which}"))
+        header_ops::compile(context, object, ops, way, &format!("{field}.headers.{}", way.name()))
     };
     let action = action(context, entry, when);
     let cors = route.cors_policy.as_ref().filter(|_| matches!(action, Action::Route(_)));
@@ -122,8 +124,8 @@ fn rule(context: &Context<'_>, entry: &Entry<'_, '_>, when: Option<&HttpMatch>, 
         rewrite: route.rewrite.as_ref().and_then(|rewrite| compile_rewrite(context, entry, rewrite, when)),
         fault: route.fault.as_ref().and_then(faults::fault),
         cors: cors.map(|policy| cors::compile(context, entry, policy)),
-        request_headers: ops(headers.and_then(|headers| headers.request.as_ref()), "request"),
-        response_headers: ops(headers.and_then(|headers| headers.response.as_ref()), "response"),
+        request_headers: ops(headers.and_then(|headers| headers.request.as_ref()), Way::Request),
+        response_headers: ops(headers.and_then(|headers| headers.response.as_ref()), Way::Response),
     })
 }
 

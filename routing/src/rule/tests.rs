@@ -1,4 +1,7 @@
+use http::{HeaderMap, HeaderName};
+
 use super::*;
+use crate::template::Template;
 
 fn rewrite(path: PathRewrite) -> Rewrite {
     Rewrite { path: Some(path), authority: None }
@@ -33,7 +36,7 @@ fn ops(
         remove: remove.iter().map(|name| HeaderName::from_static(name)).collect(),
         set: pairs(set),
         add: pairs(add),
-        authority: None,
+        ..HeaderOps::default()
     }
 }
 
@@ -146,4 +149,32 @@ fn destinations_share_by_weight() {
     to.total = 4;
     let first = (0..100).filter(|&random| &*to.pick(random).cluster_name == "first").count();
     assert_eq!(first, 75);
+}
+
+#[test]
+fn operations_of_the_only_destination_are_done_with_the_routes() {
+    let rule = rule(1, ops(&[], &[("x-a", "route")], &[]), &ops(&["x-a"], &[], &[("x-a", "destination")]));
+    let Action::Route(to) = &rule.action else { unreachable!("the rule forwards") };
+    let mut headers = HeaderMap::new();
+    headers.insert("x-a", HeaderValue::from_static("client"));
+    rule.edit_request(Some(&to.all[0]), &mut headers);
+    let values: Vec<&HeaderValue> = headers.get_all("x-a").iter().collect();
+    assert_eq!(values, ["route", "destination"], "what one of them sets, the other one's removal came before");
+}
+
+#[test]
+fn computed_values_stand_beside_the_others_and_empty_ones_change_nothing() {
+    let template = |text: &str| Template::parse(text).unwrap();
+    let computed = Computed {
+        set: vec![(HeaderName::from_static("x-a"), template("")), (HeaderName::from_static("x-b"), template("set"))],
+        add: vec![(HeaderName::from_static("x-b"), template("more"))],
+    };
+    let ops = HeaderOps { computed: Some(Box::new(computed)), ..ops(&[], &[], &[("x-b", "added")]) };
+    assert!(!ops.is_empty());
+    let mut headers = HeaderMap::new();
+    headers.insert("x-a", HeaderValue::from_static("old"));
+    ops.apply(&mut headers);
+    assert_eq!(headers["x-a"], "old");
+    let values: Vec<&HeaderValue> = headers.get_all("x-b").iter().collect();
+    assert_eq!(values, ["set", "added", "more"]);
 }

@@ -194,7 +194,7 @@ fn render_destination(out: &mut String, to: &Destination, total: u32) {
 
 fn render_ops(out: &mut String, depth: usize, which: &str, ops: &HeaderOps) {
     if !ops.is_empty() {
-        line(out, depth, &format!("{which} {ops:?}"));
+        line(out, depth, &format!("{which} {ops:?}").replace(", computed: None", ""));
     }
 }
 

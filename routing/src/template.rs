@@ -1,0 +1,189 @@
+//! Text with Envoy's command operators in it: `%REQ(x-user)%`, `%DOWNSTREAM_REMOTE_ADDRESS%`. It is parsed once, with the
+//! configuration; filling it in asks [`Values`], whoever knows of the request.
+//!
+//! Source of names and meanings: Envoy's documentation, "Command Operators".
+
+mod command;
+mod parse;
+mod time;
+
+use std::{borrow::Cow, fmt, time::Duration};
+
+use http::HeaderName;
+
+pub use self::{command::Fact, parse::Fault, time::TimeFormat};
+use crate::pattern::HeaderField;
+
+/// A parsed text.
+#[derive(Clone, Eq, PartialEq)]
+pub struct Template {
+    text: Box<str>,
+    parts: Box<[Part]>,
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Part {
+    Text(Box<str>),
+    Command {
+        command: Command,
+        /// `:10` behind it: at most so many bytes.
+        longest: Option<usize>,
+    },
+}
+
+/// One command.
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Command {
+    /// `REQ(a?b)`.
+    Request(HeaderField, Option<HeaderField>),
+    /// `REQ_WITHOUT_QUERY(a?b)`.
+    RequestWithoutQuery(HeaderField, Option<HeaderField>),
+    /// `QUERY_PARAM(a)`.
+    QueryParameter(Box<str>),
+    /// `RESP(a?b)`.
+    Response(ResponseField, Option<ResponseField>),
+    /// `ENVIRONMENT(a)`.
+    Environment(Box<str>),
+    /// `START_TIME(format)`.
+    Start(TimeFormat),
+    /// `DOWNSTREAM_PEER_CERT_V_START(format)`, `..._V_END(format)`.
+    Certificate(Validity, TimeFormat),
+    /// Everything without an argument.
+    Fact(Fact),
+}
+
+/// What of an answer can be told.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ResponseField {
+    /// `:status`.
+    Status,
+    /// A header.
+    Name(HeaderName),
+}
+
+/// An end of the validity of a certificate.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Validity {
+    /// Its begin.
+    NotBefore,
+    /// Its end.
+    NotAfter,
+}
+
+/// Whoever knows what commands stand for. What is not known, or not yet, is told by `None` or by writing nothing.
+pub trait Values {
+    /// The first value of a header of the request, as it goes upstream.
+    fn request(&self, field: &HeaderField) -> Option<Cow<'_, [u8]>>;
+    /// The first value of a header of the answer.
+    fn response(&self, field: &ResponseField) -> Option<Cow<'_, [u8]>>;
+    /// Appends a fact.
+    fn fact(&self, fact: Fact, out: &mut Vec<u8>);
+    /// A variable of the proxy's environment.
+    fn environment(&self, name: &str) -> Option<String>;
+    /// When the request began, since 1970.
+    fn start(&self) -> Duration;
+    /// When the client's certificate begins or ends, in seconds since 1970.
+    fn certificate(&self, end: Validity) -> Option<i64>;
+}
+
+impl Template {
+    /// Parses a text; `%%` is a percent sign.
+    ///
+    /// # Errors
+    /// A command that there is not, or not here, or that is written in another way.
+    pub fn parse(text: &str) -> Result<Self, Fault> {
+        Ok(Self { text: text.into(), parts: parse::parts(text)?.into() })
+    }
+
+    /// The text when it holds no command, with `%%` made single.
+    pub fn as_plain(&self) -> Option<&str> {
+        match &*self.parts {
+            [] => Some(""),
+            [Part::Text(text)] => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The first command that tells of an answer, of which nothing is known while a request goes upstream.
+    pub fn command_of_answers(&self) -> Option<&'static str> {
+        self.parts.iter().find_map(|part| match part {
+            Part::Command { command: Command::Response(..), .. } => Some("RESP"),
+            Part::Command { command: Command::Fact(fact), .. } if fact.is_of_answers() => Some(fact.name()),
+            _ => None,
+        })
+    }
+
+    /// Appends the text with every command filled in; `absent` stands for what is not known.
+    pub fn fill(&self, values: &impl Values, absent: &str, out: &mut Vec<u8>) {
+        for part in &self.parts {
+            match part {
+                Part::Text(text) => out.extend_from_slice(text.as_bytes()),
+                Part::Command { command, longest } => {
+                    let before = out.len();
+                    command.fill(values, out);
+                    if out.len() == before {
+                        out.extend_from_slice(absent.as_bytes());
+                    } else if let Some(longest) = longest {
+                        out.truncate(before.saturating_add(*longest));
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Template {
+    /// As it was written.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.text)
+    }
+}
+
+impl Command {
+    fn fill(&self, values: &impl Values, out: &mut Vec<u8>) {
+        match self {
+            Self::Request(first, second) => append(out, either(first, second, |field| values.request(field))),
+            Self::RequestWithoutQuery(first, second) => {
+                let before = out.len();
+                append(out, either(first, second, |field| values.request(field)));
+                let query = out[before..].iter().position(|byte| *byte == b'?');
+                out.truncate(query.map_or(out.len(), |at| before + at));
+            }
+            Self::QueryParameter(name) => {
+                let path = values.request(&HeaderField::Path);
+                append(out, path.as_deref().and_then(|path| query_parameter(path, name)).map(Cow::Borrowed));
+            }
+            Self::Response(first, second) => append(out, either(first, second, |field| values.response(field))),
+            Self::Environment(name) => {
+                out.extend_from_slice(values.environment(name).unwrap_or_default().as_bytes());
+            }
+            Self::Start(format) => format.write(values.start(), out),
+            Self::Certificate(end, format) => {
+                if let Some(seconds) = values.certificate(*end).and_then(|seconds| u64::try_from(seconds).ok()) {
+                    format.write(Duration::from_secs(seconds), out);
+                }
+            }
+            Self::Fact(fact) => values.fact(*fact, out),
+        }
+    }
+}
+
+/// The value of a field, or of the one that stands behind `?`.
+fn either<'v, F>(first: &F, second: &Option<F>, value: impl Fn(&F) -> Option<Cow<'v, [u8]>>) -> Option<Cow<'v, [u8]>> {
+    value(first).or_else(|| value(second.as_ref()?))
+}
+
+fn append(out: &mut Vec<u8>, value: Option<Cow<'_, [u8]>>) {
+    out.extend_from_slice(value.as_deref().unwrap_or_default());
+}
+
+fn query_parameter<'p>(path: &'p [u8], name: &str) -> Option<&'p [u8]> {
+    let at = path.iter().position(|byte| *byte == b'?')?;
+    path[at + 1..].split(|byte| *byte == b'&').find_map(|pair| {
+        let rest = pair.strip_prefix(name.as_bytes())?;
+        if rest.is_empty() { Some(rest) } else { rest.strip_prefix(b"=") }
+    })
+}
+
+#[cfg(test)]
+mod tests;

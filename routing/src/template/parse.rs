@@ -1,0 +1,156 @@
+//! Text to parts: `%COMMAND%`, `%COMMAND(argument)%`, `%COMMAND(argument):length%`.
+
+use std::fmt;
+
+use http::HeaderName;
+
+use super::{
+    Command, Part, ResponseField, TimeFormat, Validity,
+    command::{fact, served, why_not},
+};
+use crate::{api::decode::nearest::nearest, pattern::HeaderField};
+
+/// What is wrong with a text.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Fault {
+    /// A `%` that begins no command and is not doubled.
+    Lone,
+    /// There is no such command; with those that are written alike.
+    Unknown(String, Vec<&'static str>),
+    /// Envoy has it; why it is not served.
+    Unserved(String, &'static str),
+    /// It wants something else between its parentheses; an example.
+    Argument(String, &'static str),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lone => f.write_str("a lone `%` begins no command; write `%%` for a percent sign"),
+            Self::Unknown(name, near) => {
+                write!(f, "there is no command `%{name}%`")?;
+                let near: Vec<String> = near.iter().map(|name| format!("`%{name}%`")).collect();
+                if near.is_empty() { Ok(()) } else { write!(f, "; did you mean {}?", near.join(" or ")) }
+            }
+            Self::Unserved(name, why) => write!(f, "the command `%{name}%` {why}"),
+            Self::Argument(name, example) => write!(f, "`%{name}...%` is written as `{example}`"),
+        }
+    }
+}
+
+pub(super) fn parts(text: &str) -> Result<Vec<Part>, Fault> {
+    let mut parts = Vec::new();
+    let mut plain = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('%') {
+        plain.push_str(before);
+        if let Some(tail) = after.strip_prefix('%') {
+            plain.push('%');
+            rest = tail;
+            continue;
+        }
+        let (written, tail) = split(after).ok_or(Fault::Lone)?;
+        if !plain.is_empty() {
+            parts.push(Part::Text(std::mem::take(&mut plain).into()));
+        }
+        parts.push(Part::Command { command: command(&written)?, longest: written.longest });
+        rest = tail;
+    }
+    plain.push_str(rest);
+    if !plain.is_empty() {
+        parts.push(Part::Text(plain.into()));
+    }
+    Ok(parts)
+}
+
+/// A command as it is written.
+struct Written<'t> {
+    name: &'t str,
+    argument: Option<&'t str>,
+    longest: Option<usize>,
+}
+
+/// The command at the begin of a text, and what follows its closing `%`.
+fn split(text: &str) -> Option<(Written<'_>, &str)> {
+    let end = text.find(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'))?;
+    let (name, mut rest) = text.split_at(end);
+    let mut argument = None;
+    if let Some(inside) = rest.strip_prefix('(') {
+        let (text, behind) = inside.split_once(')')?;
+        (argument, rest) = (Some(text), behind);
+    }
+    let mut longest = None;
+    if let Some(length) = rest.strip_prefix(':') {
+        let end = length.find(|c: char| !c.is_ascii_digit())?;
+        (longest, rest) = (Some(length[..end].parse().ok()?), &length[end..]);
+    }
+    let rest = rest.strip_prefix('%')?;
+    (!name.is_empty()).then_some((Written { name, argument, longest }, rest))
+}
+
+fn command(written: &Written<'_>) -> Result<Command, Fault> {
+    let argument = written.argument.unwrap_or_default();
+    let wrong = |example| Fault::Argument(written.name.to_owned(), example);
+    match written.name {
+        "REQ" => {
+            let (first, second) = pair(argument, request_field).ok_or_else(|| wrong("%REQ(x-user)%"))?;
+            Ok(Command::Request(first, second))
+        }
+        "REQ_WITHOUT_QUERY" => {
+            let found = pair(argument, request_field);
+            let (first, second) = found.ok_or_else(|| wrong("%REQ_WITHOUT_QUERY(:path)%"))?;
+            Ok(Command::RequestWithoutQuery(first, second))
+        }
+        "RESP" => {
+            let (first, second) = pair(argument, response_field).ok_or_else(|| wrong("%RESP(x-version)%"))?;
+            Ok(Command::Response(first, second))
+        }
+        "QUERY_PARAM" if argument.is_empty() => Err(wrong("%QUERY_PARAM(page)%")),
+        "QUERY_PARAM" => Ok(Command::QueryParameter(argument.into())),
+        "ENVIRONMENT" if argument.is_empty() || argument.contains(['=', '\0']) => Err(wrong("%ENVIRONMENT(POD_NAME)%")),
+        "ENVIRONMENT" => Ok(Command::Environment(argument.into())),
+        "START_TIME" => Ok(Command::Start(time(argument).ok_or_else(|| wrong("%START_TIME(%Y-%m-%dT%H:%M:%S)%"))?)),
+        "DOWNSTREAM_PEER_CERT_V_START" | "DOWNSTREAM_PEER_CERT_V_END" => {
+            let end = if written.name.ends_with("START") { Validity::NotBefore } else { Validity::NotAfter };
+            let format = time(argument).ok_or_else(|| wrong("%DOWNSTREAM_PEER_CERT_V_END(%Y-%m-%d)%"))?;
+            Ok(Command::Certificate(end, format))
+        }
+        name => match (fact(name), why_not(name)) {
+            (Some(_), _) if written.argument.is_some_and(|argument| !argument.is_empty()) => {
+                Err(wrong("%COMMAND%, with nothing between parentheses"))
+            }
+            (Some(fact), _) => Ok(Command::Fact(fact)),
+            (None, Some(why)) => Err(Fault::Unserved(name.to_owned(), why)),
+            (None, None) => Err(Fault::Unknown(name.to_owned(), nearest(name, &served()))),
+        },
+    }
+}
+
+fn time(argument: &str) -> Option<TimeFormat> {
+    if argument.is_empty() { Some(TimeFormat::default()) } else { TimeFormat::parse(argument) }
+}
+
+/// `first?second`.
+fn pair<F>(argument: &str, field: impl Fn(&str) -> Option<F>) -> Option<(F, Option<F>)> {
+    match argument.split_once('?') {
+        None => Some((field(argument)?, None)),
+        Some((first, second)) => Some((field(first)?, Some(field(second)?))),
+    }
+}
+
+fn request_field(name: &str) -> Option<HeaderField> {
+    match name.to_ascii_lowercase().as_str() {
+        ":method" => Some(HeaderField::Method),
+        ":scheme" => Some(HeaderField::Scheme),
+        ":authority" | "host" => Some(HeaderField::Authority),
+        ":path" => Some(HeaderField::Path),
+        name => HeaderName::from_bytes(name.as_bytes()).ok().map(HeaderField::Name),
+    }
+}
+
+fn response_field(name: &str) -> Option<ResponseField> {
+    match name.to_ascii_lowercase().as_str() {
+        ":status" => Some(ResponseField::Status),
+        name => HeaderName::from_bytes(name.as_bytes()).ok().map(ResponseField::Name),
+    }
+}
