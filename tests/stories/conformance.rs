@@ -20,5 +20,10 @@ macro_rules! topics {
 }
 
 topics! {
+    answers,
+    cors,
+    delegates,
+    faults,
+    header_operations,
     matching,
 }
