@@ -119,6 +119,14 @@ pub(crate) fn doors(settings: &Settings, snapshot: &Snapshot) -> BTreeMap<Socket
                 }
             }
             doors.insert(inbound.unwrap_or(SocketAddr::new(settings.bind, INBOUND)), Door::Inbound { port: None });
+            for port in snapshot.inbound.iter().flat_map(|own| own.ports.values()) {
+                if let Some(bind) = port.bind {
+                    doors.insert(SocketAddr::new(bind, port.port), Door::Inbound { port: Some(port.port) });
+                }
+            }
+            for door in snapshot.outbound.iter().flat_map(|outbound| &outbound.doors) {
+                doors.insert(SocketAddr::new(door.bind, door.port), Door::Egress { port: door.port });
+            }
             let local = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), OUTBOUND);
             doors.insert(outbound.unwrap_or(local), Door::Outbound);
             doors

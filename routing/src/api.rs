@@ -22,8 +22,10 @@ pub mod scalar;
 pub mod secret;
 pub mod service;
 pub mod service_entry;
+pub mod sidecar;
 pub mod virtual_service;
 pub mod workload_entry;
+pub mod workload_group;
 
 pub use deployment::Deployment;
 pub use destination_rule::DestinationRule;
@@ -40,5 +42,7 @@ pub use scalar::{Percent, ProtoDuration, StringMatch};
 pub use secret::Secret;
 pub use service::Service;
 pub use service_entry::ServiceEntry;
+pub use sidecar::Sidecar;
 pub use virtual_service::VirtualService;
 pub use workload_entry::WorkloadEntry;
+pub use workload_group::WorkloadGroup;

@@ -43,6 +43,24 @@ pub struct InboundPort {
     pub service_namespace: Arc<str>,
     /// Service port (not the workload port); 0 = none.
     pub service_port: u16,
+    /// Where the application is.
+    pub to: Application,
+    /// Where the sidecar listens for it besides what is captured.
+    pub bind: Option<IpAddr>,
+}
+
+/// Istio `Sidecar.ingress[].defaultEndpoint`.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Application {
+    /// Where the client meant to go.
+    #[default]
+    AsMeant,
+    /// On this port of the workload's own address.
+    OwnAddress(u16),
+    /// On this port of the loopback address; `true`: of IPv6.
+    Loopback(bool, u16),
+    /// Nowhere that can be reached.
+    Nowhere,
 }
 
 /// Istio `PeerAuthentication.mtls.mode` after inheritance.

@@ -1,6 +1,7 @@
 //! What holds for the whole mesh, as it holds for one proxy: the mesh configuration, with the settings of its own pod on top.
 
 use std::{
+    collections::BTreeMap,
     hash::{Hash, Hasher},
     time::Duration,
 };
@@ -125,13 +126,20 @@ impl Mesh {
     }
 }
 
-/// The mesh configuration of a proxy: `istio-REVISION` where its pod names a revision that has one, else `istio`, in the
-/// root namespace; else the only one there is.
+/// The ConfigMap that holds the mesh configuration of a pod with these labels: `istio-REVISION`, or `istio`.
+pub fn document_name(labels: &BTreeMap<String, String>) -> String {
+    match labels.get(REVISION).filter(|revision| !matches!(revision.as_str(), "" | "default")) {
+        Some(revision) => format!("istio-{revision}"),
+        None => "istio".to_owned(),
+    }
+}
+
+/// The mesh configuration of a proxy: that of the revision that its pod names, else `istio`, in the root namespace; else the
+/// only one there is.
 pub fn document<'a>(resources: &'a Resources, proxy: &Proxy) -> Option<&'a Object<api::MeshDocument>> {
     let meshes = &resources.meshes;
     let find = |name: &str| meshes.get(&proxy.root_namespace, name);
-    let revision = proxy.labels.get(REVISION).filter(|revision| *revision != "default");
-    let own = revision.and_then(|revision| find(&format!("istio-{revision}")));
+    let own = find(&document_name(&proxy.labels));
     let only = || meshes.iter().next().filter(|_| meshes.len() == 1);
     own.or_else(|| find("istio")).or_else(only).map(|found| &**found)
 }
@@ -149,7 +157,7 @@ pub(crate) fn annotation(resources: &Resources, proxy: &Proxy) -> Option<(Annota
         }
         // A gateway's pod is known by its labels alone.
         Role::Gateway => {
-            let own = |labels: &std::collections::BTreeMap<String, String>| {
+            let own = |labels: &BTreeMap<String, String>| {
                 !proxy.labels.is_empty() && super::compile::selects(&proxy.labels, labels)
             };
             let pods = resources.pods.in_namespace(&proxy.namespace).iter();

@@ -30,7 +30,7 @@ use std::{
 
 use crate::api::{
     Deployment, DestinationRule, EndpointSlice, Gateway, Issuer, MeshDocument, ObjectMeta, PeerAuthentication, Pod,
-    Secret, Service, ServiceEntry, VirtualService, WorkloadEntry,
+    ProxyConfig, Secret, Service, ServiceEntry, Sidecar, VirtualService, WorkloadEntry, WorkloadGroup,
 };
 use crate::problem::{ObjectRef, Place, Problem, Problems, Severity};
 
@@ -128,6 +128,12 @@ pub enum AnyObject {
     Pod(Arc<Object<Pod>>),
     /// Kubernetes Deployment, StatefulSet or DaemonSet.
     Deployment(Arc<Object<Deployment>>),
+    /// Istio Sidecar.
+    Sidecar(Arc<Object<Sidecar>>),
+    /// Istio WorkloadGroup.
+    WorkloadGroup(Arc<Object<WorkloadGroup>>),
+    /// Istio ProxyConfig.
+    ProxyConfig(Arc<Object<ProxyConfig>>),
     /// Istio's mesh configuration.
     Mesh(Arc<Object<MeshDocument>>),
 }
@@ -176,6 +182,9 @@ impl AnyObject {
             Self::EndpointSlice(object) => of(object),
             Self::Pod(object) => of(object),
             Self::Deployment(object) => of(object),
+            Self::Sidecar(object) => of(object),
+            Self::WorkloadGroup(object) => of(object),
+            Self::ProxyConfig(object) => of(object),
             Self::Mesh(object) => of(object),
         }
     }
@@ -248,6 +257,12 @@ pub struct Resources {
     pub pods: Table<Pod>,
     /// Kubernetes Deployments, StatefulSets and DaemonSets; kinds may share a name.
     pub deployments: Table<Deployment>,
+    /// Istio Sidecars.
+    pub sidecars: Table<Sidecar>,
+    /// Istio WorkloadGroups.
+    pub workload_groups: Table<WorkloadGroup>,
+    /// Istio ProxyConfigs.
+    pub proxy_configs: Table<ProxyConfig>,
     /// Mesh configurations, of which one is a proxy's.
     pub meshes: Table<MeshDocument>,
     digest: u64,
@@ -278,6 +293,9 @@ impl Resources {
         all.endpoint_slices.sort();
         all.pods.sort();
         all.deployments.sort();
+        all.sidecars.sort();
+        all.workload_groups.sort();
+        all.proxy_configs.sort();
         all.meshes.sort();
         all.order = digest::of_order([
             all.gateways.age_order(),
@@ -285,6 +303,7 @@ impl Resources {
             all.destination_rules.age_order(),
             all.service_entries.age_order(),
             all.peer_authentications.age_order(),
+            all.sidecars.age_order(),
         ]);
         all
     }
@@ -303,6 +322,9 @@ impl Resources {
             AnyObject::EndpointSlice(object) => self.endpoint_slices.push(object),
             AnyObject::Pod(object) => self.pods.push(object),
             AnyObject::Deployment(object) => self.deployments.push(object),
+            AnyObject::Sidecar(object) => self.sidecars.push(object),
+            AnyObject::WorkloadGroup(object) => self.workload_groups.push(object),
+            AnyObject::ProxyConfig(object) => self.proxy_configs.push(object),
             AnyObject::Mesh(object) => self.meshes.push(object),
         }
     }

@@ -219,6 +219,19 @@ pub struct Outbound {
     pub by_port: HashMap<u16, Arc<RouteTable>>,
     /// What becomes of hosts and connections that no service claims.
     pub unclaimed: Unclaimed,
+    /// Istio `egressProxy`: where hosts that no service claims go instead of where the application meant them to go.
+    pub fallback: Option<Arc<RouteTable>>,
+    /// Sockets for applications that connect to the sidecar themselves.
+    pub doors: Vec<OutboundDoor>,
+}
+
+/// An entry of `Sidecar.egress` that is not captured: a connection to it means its port.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct OutboundDoor {
+    /// Where to listen.
+    pub bind: IpAddr,
+    /// On which port, and which one of a service is meant.
+    pub port: u16,
 }
 
 /// Istio `outboundTrafficPolicy`.

@@ -202,11 +202,14 @@ fn outbound(
     {
         return by_table(exchange, request, table, facts, port);
     }
-    let unclaimed = installed.snapshot.outbound.as_ref().map(|outbound| outbound.unclaimed).unwrap_or_default();
-    if unclaimed == Unclaimed::Refuse {
-        return Err(Failure::Blocked);
+    if let Some(outbound) = &installed.snapshot.outbound {
+        match (outbound.unclaimed, &outbound.fallback) {
+            (Unclaimed::Refuse, _) => return Err(Failure::Blocked),
+            (Unclaimed::Pass, Some(proxy)) => return by_table(exchange, request, proxy, facts, port),
+            (Unclaimed::Pass, None) => {}
+        }
     }
-    let address = original.ok_or(Failure::UnknownHost)?;
+    let address = original.filter(|address| !address.ip().is_unspecified()).ok_or(Failure::UnknownHost)?;
     exchange.target = Some(Target::Direct { address, h2, cluster: DirectCluster::Passthrough, port: None });
     Ok(Admitted::Forward)
 }

@@ -1,7 +1,7 @@
 //! Which kinds are read, and how they are named at an API server.
 
 use kube::api::{ApiResource, GroupVersionKind};
-use routing::resources::Kind;
+use routing::{compile::Proxy, mesh, resources::Kind};
 
 /// Kinds that every proxy reads from every namespace. Deployments are not among them: pods tell what runs.
 pub(super) const KINDS: [Kind; 9] = [
@@ -16,9 +16,33 @@ pub(super) const KINDS: [Kind; 9] = [
     Kind::Pod,
 ];
 
-/// Kinds that gateways read as well. Only who orders certificates misses them, so a cluster that does not have them, or keeps
-/// them from a gateway, is as good as one that holds none.
-pub(super) const OPTIONAL: [Kind; 1] = [Kind::Issuer];
+/// Kinds that a cluster may lack, or keep from a proxy, which is as good as holding none of them: Issuers are for gateways and
+/// missed by who orders certificates alone, Sidecars and WorkloadGroups are for sidecars, and a mesh without its configuration
+/// is one with Istio's defaults.
+pub(super) const OPTIONAL: [Kind; 4] = [Kind::Issuer, Kind::ConfigMap, Kind::Sidecar, Kind::WorkloadGroup];
+
+/// Whether a proxy reads a kind of [`OPTIONAL`].
+pub(super) fn is_read(kind: Kind, proxy: &Proxy) -> bool {
+    match kind {
+        Kind::Issuer => proxy.is_gateway(),
+        Kind::Sidecar | Kind::WorkloadGroup => !proxy.is_gateway(),
+        _ => true,
+    }
+}
+
+/// Of one kind, the objects that are asked for.
+#[derive(Clone, Debug)]
+pub(super) enum Which {
+    /// All of them, in every namespace.
+    All,
+    /// Those of this name, in every namespace.
+    Named(String),
+}
+
+/// What is asked for of a kind: of ConfigMaps the mesh configuration alone.
+pub(super) fn which(kind: Kind, proxy: &Proxy) -> Which {
+    if kind == Kind::ConfigMap { Which::Named(mesh::document_name(&proxy.labels)) } else { Which::All }
+}
 
 /// How a kind is named at the API server, in the version `index` of those that can be read, counted round.
 pub(super) fn resource(kind: Kind, index: usize) -> ApiResource {

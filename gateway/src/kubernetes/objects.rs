@@ -115,12 +115,12 @@ impl Objects {
         documents
     }
 
-    /// What is wrong with the watches. That the cluster lacks a kind which gateways need not have is told when something
+    /// What is wrong with the watches. That the cluster lacks a kind which proxies need not have is told when something
     /// `misses` it.
-    pub(super) fn problems(&self, misses: bool) -> Vec<Problem> {
+    pub(super) fn problems(&self, misses: impl Fn(Kind) -> bool) -> Vec<Problem> {
         let mut problems = Vec::new();
         for (kind, reflected) in locked(&self.kinds).iter() {
-            let failure = reflected.failure.as_ref().filter(|failure| misses || !failure.is_lack(*kind));
+            let failure = reflected.failure.as_ref().filter(|failure| misses(*kind) || !failure.is_lack(*kind));
             problems.extend(failure.map(|failure| failure.problem(kind.name(), "", "")));
         }
         let secrets = self.secrets();

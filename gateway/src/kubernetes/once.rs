@@ -6,12 +6,13 @@ use kube::{
     api::{DynamicObject, ListParams},
 };
 use routing::{
+    compile::Proxy,
     problem::{Problem, Severity},
     resources::{Kind, Parsed, Resources, Store},
 };
 
 use super::{
-    kinds::{KINDS, OPTIONAL, resource},
+    kinds::{KINDS, OPTIONAL, Which, resource, which},
     objects::{Failure, UNKNOWN_KIND},
     reflect,
     source::orders_certificates,
@@ -54,6 +55,10 @@ async fn list(client: &Client, kind: Kind) -> Result<Vec<Parsed>, Failure> {
     let what = format!("{}s", kind.name());
     let mut version = 0;
     let mut params = ListParams::default().limit(PAGE);
+    // No proxy asks, so no revision is known: the usual one.
+    if let Which::Named(name) = which(kind, &Proxy::default()) {
+        params = params.fields(&format!("metadata.name={name}"));
+    }
     let mut all = Vec::new();
     loop {
         let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource(kind, version));

@@ -15,7 +15,7 @@ use tracing::debug;
 
 use super::{
     client::WATCH_SECONDS,
-    kinds::{OPTIONAL, resource},
+    kinds::{OPTIONAL, Which, resource},
     objects::{FORBIDDEN, Failure, Name, Objects, UNKNOWN_KIND, UNREACHABLE},
 };
 
@@ -145,11 +145,16 @@ async fn drain<K>(events: impl Stream<Item = watcher::Result<Event<K>>>, sink: &
     }
 }
 
-/// Follows the objects of a kind in all namespaces, for ever.
-pub(super) async fn follow_kind(client: Client, kind: Kind, objects: Arc<Objects>, streaming: bool) {
+/// Follows the objects of a kind, for ever.
+pub(super) async fn follow_kind(client: Client, kind: Kind, which: Which, objects: Arc<Objects>, streaming: bool) {
     let watch = |version, config: Config| {
         let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource(kind, version));
-        watcher(api, if kind == Kind::Pod { config.fields(LIVING_PODS) } else { config })
+        let config = match &which {
+            Which::All if kind == Kind::Pod => config.fields(LIVING_PODS),
+            Which::All => config,
+            Which::Named(name) => config.fields(&format!("metadata.name={name}")),
+        };
+        watcher(api, config)
     };
     follow(watch, OfKind { kind, objects }, streaming).await;
 }

@@ -16,7 +16,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
-    kinds::{KINDS, OPTIONAL},
+    kinds::{KINDS, OPTIONAL, is_read, which},
     objects::Objects,
     reflect::{self, Wait},
     secrets,
@@ -109,13 +109,14 @@ impl KubernetesSource {
     /// Starts the watches and waits until each has given its first list, and until the Secrets that something names are
     /// read, however long that takes. `tell` is called with a sentence about what is waited for. Cancel safe.
     pub(crate) async fn synced(&mut self, tell: impl Fn(&str)) {
-        let optional: &[Kind] = if self.proxy.is_gateway() { &OPTIONAL } else { &[] };
-        let kinds = [&KINDS, optional].concat();
+        let optional = OPTIONAL.into_iter().filter(|kind| is_read(*kind, &self.proxy));
+        let kinds: Vec<Kind> = KINDS.into_iter().chain(optional).collect();
         if self.watches.is_empty() {
             self.streaming = reflect::streams_lists(&self.client).await;
             for kind in kinds.iter().copied() {
                 let objects = Arc::clone(&self.objects);
-                self.watches.spawn(reflect::follow_kind(self.client.clone(), kind, objects, self.streaming));
+                let which = which(kind, &self.proxy);
+                self.watches.spawn(reflect::follow_kind(self.client.clone(), kind, which, objects, self.streaming));
             }
         }
         let mut waiting = Waiting::new();
@@ -145,7 +146,8 @@ impl KubernetesSource {
         if secrets::read_wanted(&self.client, &self.proxy.namespace, wanted, &self.objects).await {
             (resources, problems) = self.store.replace(self.objects.documents());
         }
-        problems.extend(self.objects.problems(orders_certificates(&resources, |it| self.proxy.selected_by(it))));
+        let orders = orders_certificates(&resources, |it| self.proxy.selected_by(it));
+        problems.extend(self.objects.problems(|kind| kind != Kind::Issuer || orders));
         self.retry_at = secrets::some_unread(&self.objects).then(|| Instant::now() + self.retry.next());
         if self.retry_at.is_none() {
             self.retry.reset();

@@ -4,7 +4,7 @@ use std::{
     cell::Cell,
     fmt::Display,
     future::poll_fn,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -79,7 +79,14 @@ impl Reception {
                 self.gateway(tcp, facts).await
             }
             Door::Inbound { port } => self.inbound(tcp, remote, local, port).await,
-            Door::Outbound => self.outbound(tcp, remote, local).await,
+            Door::Outbound => {
+                let original = original_dst(&tcp);
+                self.outbound(tcp, remote, local, original).await
+            }
+            // It stands for a port, and the host tells the rest.
+            Door::Egress { port } => {
+                self.outbound(tcp, remote, local, Some(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port))).await
+            }
         }
     }
 
@@ -207,11 +214,13 @@ impl Reception {
             // Nobody redirected it: forwarding it to where it came would be a loop.
             None => original_dst(&tcp)?,
         };
-        let application = SocketAddr::new(self.app_address.unwrap_or(meant.ip()), meant.port());
+        let installed = self.live.pin();
+        let to = installed.snapshot.inbound.as_ref().and_then(|inbound| inbound.ports.get(&meant.port()));
+        let application = to.map(|port| port.to).unwrap_or_default().address(meant, self.app_address);
         let arrival = Arrival::Inbound { port: meant.port(), application };
         let facts = Facts::new(remote, local, arrival);
         let mut plain = Stream::new(tcp);
-        let first = first_bytes(&mut plain).await?;
+        let first = first_bytes(&mut plain, installed.snapshot.mesh.detection_timeout()).await?;
         // Not before: what was waited for may have taken an hour.
         let installed = self.live.pin();
         let inbound = installed.snapshot.inbound.as_ref()?;
@@ -277,8 +286,13 @@ impl Reception {
         Some(opaque(stream, facts, application))
     }
 
-    async fn outbound(&self, tcp: TcpStream, remote: SocketAddr, local: SocketAddr) -> Option<Received> {
-        let original = original_dst(&tcp);
+    async fn outbound(
+        &self,
+        tcp: TcpStream,
+        remote: SocketAddr,
+        local: SocketAddr,
+        original: Option<SocketAddr>,
+    ) -> Option<Received> {
         let facts = Facts::new(remote, local, Arrival::Outbound { original });
         let mut plain = Stream::new(tcp);
         let installed = self.live.pin();
@@ -289,7 +303,8 @@ impl Reception {
         {
             return Some(opaque(plain, facts, original));
         }
-        match (first_bytes(&mut plain).await?, original) {
+        let limit = installed.snapshot.mesh.detection_timeout();
+        match (first_bytes(&mut plain, limit).await?, original) {
             (Sniffed::Closed, _) => None,
             (Sniffed::Http1, _) => Some(http(plain, facts, false)),
             (Sniffed::Http2, _) => Some(http(plain, facts, true)),
@@ -309,7 +324,15 @@ async fn first_byte(plain: &mut Stream<TcpStream>) -> Option<bool> {
 
 /// What a connection within the mesh speaks. One that does not tell in time speaks something that we do not know, in which
 /// the other side may have the next word: it is no reason to end it (Istio's protocol detection).
-async fn first_bytes(plain: &mut Stream<TcpStream>) -> Option<Sniffed> {
+/// `limit`: Istio's `protocolDetectionTimeout`, from the beginning of the connection.
+async fn first_bytes(plain: &mut Stream<TcpStream>, limit: Option<Duration>) -> Option<Sniffed> {
+    match limit {
+        Some(limit) => timeout(limit, detect(plain)).await.unwrap_or(Some(Sniffed::Opaque)),
+        None => detect(plain).await,
+    }
+}
+
+async fn detect(plain: &mut Stream<TcpStream>) -> Option<Sniffed> {
     if !first_byte(plain).await? {
         return Some(Sniffed::Closed);
     }

@@ -35,6 +35,11 @@ pub(crate) enum Door {
     },
     /// A sidecar's outbound side.
     Outbound,
+    /// A port of the outbound side that applications connect to themselves (`Sidecar.egress`).
+    Egress {
+        /// The port of services that is meant.
+        port: u16,
+    },
 }
 
 /// What a listener tells its connections.

@@ -32,7 +32,7 @@ pub(crate) fn rules(installed: &Installed, door: Door) -> u64 {
             installed.inbound_tls.as_ref().map(|own| own.policy).hash(&mut digest);
             digest.finish()
         }
-        Door::Outbound => 0,
+        Door::Outbound | Door::Egress { .. } => 0,
     }
 }
 

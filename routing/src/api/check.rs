@@ -15,7 +15,9 @@ mod names;
 mod peer_authentication;
 mod punycode;
 mod service_entry;
+mod sidecar;
 mod virtual_service;
+mod workload_group;
 
 use std::fmt::{self, Write as _};
 

@@ -12,7 +12,10 @@ use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
 
-use super::{DestinationRule, Gateway, Issuer, PeerAuthentication, ServiceEntry, VirtualService, WorkloadEntry};
+use super::{
+    DestinationRule, Gateway, Issuer, PeerAuthentication, ProxyConfig, ServiceEntry, Sidecar, VirtualService,
+    WorkloadEntry, WorkloadGroup,
+};
 
 /// One kind, as the API server has to know it.
 struct Definition {
@@ -39,7 +42,7 @@ const ACCEPTED: Column =
     Column("Accepted", r#".status.conditions[?(@.type=="Accepted")].status"#, "Whether the gateways take it over");
 const HOSTS: Column = Column("Hosts", ".spec.hosts", "The hosts that it is about");
 
-const DEFINITIONS: [Definition; 7] = [
+const DEFINITIONS: [Definition; 10] = [
     Definition {
         group: ACME,
         kind: "Issuer",
@@ -82,6 +85,15 @@ const DEFINITIONS: [Definition; 7] = [
     },
     Definition {
         group: NETWORKING,
+        kind: "ProxyConfig",
+        plural: "proxyconfigs",
+        short: "",
+        versions: &["v1beta1"],
+        columns: &[],
+        spec: spec::<ProxyConfig>,
+    },
+    Definition {
+        group: NETWORKING,
         kind: "ServiceEntry",
         plural: "serviceentries",
         short: "se",
@@ -93,6 +105,15 @@ const DEFINITIONS: [Definition; 7] = [
             ACCEPTED,
         ],
         spec: spec::<ServiceEntry>,
+    },
+    Definition {
+        group: NETWORKING,
+        kind: "Sidecar",
+        plural: "sidecars",
+        short: "",
+        versions: VERSIONS,
+        columns: &[],
+        spec: spec::<Sidecar>,
     },
     Definition {
         group: NETWORKING,
@@ -111,6 +132,15 @@ const DEFINITIONS: [Definition; 7] = [
         versions: VERSIONS,
         columns: &[Column("Address", ".spec.address", "The address of the workload")],
         spec: spec::<WorkloadEntry>,
+    },
+    Definition {
+        group: NETWORKING,
+        kind: "WorkloadGroup",
+        plural: "workloadgroups",
+        short: "wg",
+        versions: VERSIONS,
+        columns: &[],
+        spec: spec::<WorkloadGroup>,
     },
 ];
 
@@ -154,7 +184,7 @@ impl Definition {
                     "kind": kind,
                     "listKind": format!("{kind}List"),
                     "plural": plural,
-                    "shortNames": [short],
+                    "shortNames": if short.is_empty() { Vec::new() } else { vec![short] },
                     "singular": kind.to_lowercase(),
                 },
                 "scope": "Namespaced",

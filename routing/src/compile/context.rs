@@ -3,7 +3,7 @@
 use super::{
     absent::RejectedHosts, clusters::Clusters, cors::Policies, destination_rules::DestinationRules,
     endpoints::Endpoints, expressions::Expressions, memory::Memory, peer_authentication::PeerAuthentications,
-    proxy::Proxy, report::Report, routes::Bodies, services::Services,
+    proxy::Proxy, report::Report, routes::Bodies, scope::Scope, services::Services,
 };
 use crate::resources::Resources;
 
@@ -13,6 +13,7 @@ pub(super) struct Context<'a> {
     pub(super) proxy: &'a Proxy,
     pub(super) report: Report,
     pub(super) services: Services<'a>,
+    pub(super) scope: Scope<'a>,
     pub(super) destination_rules: DestinationRules<'a>,
     pub(super) peer_authentications: PeerAuthentications<'a>,
     pub(super) endpoints: Endpoints<'a>,
@@ -37,6 +38,7 @@ impl<'a> Context<'a> {
             proxy,
             report: Report::default(),
             services: Services::new(resources, proxy),
+            scope: Scope::new(resources, proxy),
             destination_rules: DestinationRules::new(resources, proxy),
             peer_authentications: PeerAuthentications::new(resources, &proxy.root_namespace),
             endpoints: Endpoints::new(resources),

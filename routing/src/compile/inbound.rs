@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     context::Context,
+    ingress,
     peer_authentication::WorkloadMtls,
     proxy::is_subset,
     services::{Origin, Service, ServicePort},
@@ -11,14 +12,19 @@ use super::{
 };
 use crate::{
     api::Protocol,
-    inbound::{Inbound, InboundPort, InboundProtocol},
+    inbound::{Application, Inbound, InboundPort, InboundProtocol},
     upstream::UpstreamProtocol,
 };
 
 pub(super) fn compile(context: &Context<'_>, workload: &WorkloadFacts) -> Inbound {
     let mtls = context.peer_authentications.of(&workload.namespace, &workload.labels);
     let mut ports: BTreeMap<u16, InboundPort> = BTreeMap::new();
-    for service in context.services.iter() {
+    let sidecar = context.scope.sidecar.filter(|sidecar| !sidecar.spec.ingress.is_empty());
+    if let Some(sidecar) = sidecar {
+        let found = ingress::compile(context, sidecar, (workload, &mtls));
+        ports.extend(found.into_iter().map(|port| (port.port, port)));
+    }
+    for service in context.services.iter().filter(|_| sidecar.is_none()) {
         for port in &service.ports {
             if let Some(target) = own_port(workload, service, port) {
                 ports.entry(target).or_insert_with(|| of_service(service, port, target, &mtls));
@@ -58,12 +64,7 @@ pub(super) fn own_port(workload: &WorkloadFacts, service: &Service<'_>, port: &S
 }
 
 fn of_service(service: &Service<'_>, port: &ServicePort<'_>, target: u16, mtls: &WorkloadMtls<'_>) -> InboundPort {
-    let (protocol, application) = match port.protocol {
-        None => (InboundProtocol::Auto, UpstreamProtocol::Downstream),
-        Some(protocol) if protocol.is_http2() => (InboundProtocol::Http, UpstreamProtocol::Http2),
-        Some(protocol) if Protocol::is_plain_http(protocol) => (InboundProtocol::Http, UpstreamProtocol::Http1),
-        Some(_) => (InboundProtocol::Tcp, UpstreamProtocol::Http1),
-    };
+    let (protocol, application) = spoken(port.protocol);
     InboundPort {
         port: target,
         mtls: mtls.port(target),
@@ -73,6 +74,18 @@ fn of_service(service: &Service<'_>, port: &ServicePort<'_>, target: u16, mtls: 
         service_name: service.name.clone(),
         service_namespace: service.namespace.clone(),
         service_port: port.number,
+        to: Application::AsMeant,
+        bind: None,
+    }
+}
+
+/// What a declared protocol means for what comes in, and for the application.
+pub(super) fn spoken(declared: Option<Protocol>) -> (InboundProtocol, UpstreamProtocol) {
+    match declared {
+        None => (InboundProtocol::Auto, UpstreamProtocol::Downstream),
+        Some(protocol) if protocol.is_http2() => (InboundProtocol::Http, UpstreamProtocol::Http2),
+        Some(protocol) if Protocol::is_plain_http(protocol) => (InboundProtocol::Http, UpstreamProtocol::Http1),
+        Some(_) => (InboundProtocol::Tcp, UpstreamProtocol::Http1),
     }
 }
 
@@ -86,5 +99,7 @@ fn undeclared(port: u16, mtls: &WorkloadMtls<'_>) -> InboundPort {
         service_name: Arc::default(),
         service_namespace: Arc::default(),
         service_port: 0,
+        to: Application::AsMeant,
+        bind: None,
     }
 }

@@ -10,18 +10,21 @@ use super::{
     context::Context,
     listeners::report_unknown_gateways,
     memory::{self, Recipe},
+    report::UNKNOWN_HOST,
     retries::retries,
     routes::{self, Binding},
     services::{Origin, Service, ServicePort},
     virtual_services::{self, Bound, MESH},
 };
 use crate::{
-    api::{mesh_config::OutboundMode, service_entry::Resolution},
+    api::{self, Sidecar, mesh_config::OutboundMode, service_entry::Resolution},
     host::{HostMap, HostPattern},
     pattern::RouteMatch,
+    resources::Object,
     rule::{Action, Destination, Destinations, Rule},
-    snapshot::{Outbound, Unclaimed},
+    snapshot::{Outbound, OutboundDoor, Unclaimed},
     table::{Route, RouteList, RouteTable, VirtualHost},
+    upstream::ClusterId,
 };
 
 /// VirtualServices whose hosts are no services are served on this port alone, as in Istio.
@@ -33,46 +36,64 @@ pub(super) fn compile(context: &Context<'_>) -> Outbound {
         report_unknown_gateways(context, service);
     }
     let bound: Vec<Bound<'_>> = all.into_iter().filter(|service| service.binds(MESH)).collect();
-    let by_host = first_of_each_host(&bound);
+    let mut by_host = ByHost { bound: &bound, context, known: HashMap::new() };
     let mut build = Build { context, bound: &bound, mesh: vec![MESH.to_owned()], shared: HashMap::new() };
     let mut tables: HashMap<u16, RouteTable> = HashMap::new();
     for service in context.services.iter() {
         // An alias is served at the ports of what it leads to, under its own names.
         let behind = context.services.behind(service);
         for port in behind.ports.iter().filter(|port| port.is_http() && has_addresses(port)) {
-            let routes = build.of_service((service, behind), port, &by_host);
+            if !context.scope.knows(&service.host, &service.namespace, port.number) {
+                continue;
+            }
+            let routes = build.of_service((service, behind), port, by_host.on(port.number));
             let table = tables.entry(port.number).or_default();
             for domain in domains(context, service) {
                 table.hosts.get_or_insert_with(&domain, || virtual_host(&domain, &routes));
             }
         }
     }
-    for (host, &number) in by_host.iter().filter(|(host, _)| !context.services.any_matches(host)) {
+    for (host, &number) in by_host.on(UNOWNED_PORT).iter().filter(|(host, _)| !context.services.any_matches(host)) {
         let table = tables.entry(UNOWNED_PORT).or_default();
         let routes = build.of_virtual_service(number, UNOWNED_PORT);
         table.hosts.get_or_insert_with(host, || virtual_host(host, &routes));
     }
+    let (unclaimed, fallback) = build.unclaimed();
     let by_port = tables.into_iter().map(|(port, table)| (port, Arc::new(table))).collect();
-    let unclaimed = match context.proxy.mesh.outbound() {
-        OutboundMode::RegistryOnly => Unclaimed::Refuse,
-        OutboundMode::AllowAny | OutboundMode::AllowAnyDynamicDns => Unclaimed::Pass,
-    };
-    Outbound { by_port, unclaimed }
+    Outbound { by_port, unclaimed, fallback, doors: doors(context) }
+}
+
+/// Where applications connect to the sidecar themselves.
+fn doors(context: &Context<'_>) -> Vec<OutboundDoor> {
+    let bound = context.scope.bound();
+    bound.filter_map(|listener| Some(OutboundDoor { bind: listener.bind?, port: listener.port? })).collect()
 }
 
 fn virtual_host(domain: &HostPattern, routes: &Arc<RouteList>) -> VirtualHost {
     VirtualHost { domain: domain.to_string().into(), https_redirect: false, routes: routes.clone() }
 }
 
-/// In sidecars VirtualServices are not merged: for each host the first one counts.
-fn first_of_each_host(bound: &[Bound<'_>]) -> HostMap<usize> {
-    let mut by_host = HostMap::default();
-    for (number, service) in bound.iter().enumerate() {
-        for (host, _) in &service.hosts {
-            by_host.get_or_insert_with(host, || number);
-        }
+/// In sidecars VirtualServices are not merged: for each host the first one counts. A `Sidecar` may know others on some ports.
+struct ByHost<'s, 'a> {
+    bound: &'s [Bound<'a>],
+    context: &'s Context<'a>,
+    /// By entry of `egress`.
+    known: HashMap<Option<usize>, HostMap<usize>>,
+}
+
+impl ByHost<'_, '_> {
+    fn on(&mut self, port: u16) -> &HostMap<usize> {
+        let (bound, scope) = (self.bound, &self.context.scope);
+        self.known.entry(scope.listener(port)).or_insert_with(|| {
+            let mut by_host = HostMap::default();
+            for (number, service) in bound.iter().enumerate() {
+                for host in scope.known_hosts(service, port) {
+                    by_host.get_or_insert_with(host, || number);
+                }
+            }
+            by_host
+        })
     }
-    by_host
 }
 
 /// A ServiceEntry without resolution has no endpoints to give: its requests are left to where the workload sent them.
@@ -141,6 +162,46 @@ impl<'a> Build<'_, 'a> {
         self.shared.entry((number, port)).or_insert_with(make).clone()
     }
 
+    /// What becomes of hosts that nothing here knows: as the workload's Sidecar says, else as the mesh does.
+    fn unclaimed(&self) -> (Unclaimed, Option<Arc<RouteTable>>) {
+        let own = self.context.scope.sidecar.and_then(|sidecar| {
+            let policy = sidecar.spec.outbound_traffic_policy.as_ref()?;
+            Some((sidecar, policy))
+        });
+        let mode = own.map_or_else(|| self.context.proxy.mesh.outbound(), |(_, policy)| policy.mode);
+        let unclaimed = match mode {
+            OutboundMode::RegistryOnly => Unclaimed::Refuse,
+            OutboundMode::AllowAny | OutboundMode::AllowAnyDynamicDns => Unclaimed::Pass,
+        };
+        let fallback = own.and_then(|(sidecar, policy)| self.egress_proxy(sidecar, policy.egress_proxy.as_ref()?));
+        (unclaimed, fallback.filter(|_| unclaimed == Unclaimed::Pass))
+    }
+
+    /// Istio's `egressProxy`: every host leads to one service.
+    fn egress_proxy(
+        &self,
+        sidecar: &Object<Sidecar>,
+        to: &api::virtual_service::Destination,
+    ) -> Option<Arc<RouteTable>> {
+        let wanted = Wanted { port: to.port.map(|port| port.number), subset: to.subset.as_deref() };
+        let found = wanted.find(self.context, &to.host, sidecar.namespace());
+        let (cluster, name) = match found {
+            Ok((cluster, name)) => (Some(cluster), name),
+            Err(why) => {
+                let field = "spec.outboundTrafficPolicy.egressProxy";
+                let message = format!("{why}, so requests to hosts that nothing else knows get 503");
+                self.context.report.error(sidecar, UNKNOWN_HOST, field, message);
+                (None, clusters::name(wanted.port.unwrap_or(0), "", &to.host))
+            }
+        };
+        let action = Action::Route(Destinations::one(Destination::new(cluster, name)));
+        let rule = Rule::new("allow_any", Arc::default(), action);
+        let routes = RouteList::new(vec![Route { when: RouteMatch::default(), rule: Arc::new(rule) }]);
+        let mut table = RouteTable::default();
+        table.hosts.insert(&HostPattern::Any, virtual_host(&HostPattern::Any, &Arc::new(routes)));
+        Some(Arc::new(table))
+    }
+
     fn straight(&self, service: &Service<'a>, port: &ServicePort<'a>) -> Arc<RouteList> {
         let cluster = clusters::cluster(self.context, &Member { service, port, subset: None });
         let destination = Destination::new(Some(cluster), clusters::name(port.number, "", &service.host));
@@ -149,5 +210,34 @@ impl<'a> Build<'_, 'a> {
             rule.retries = retries(mesh);
         }
         Arc::new(RouteList::new(vec![Route { when: RouteMatch::default(), rule: Arc::new(rule) }]))
+    }
+}
+
+/// A destination that is no route's.
+struct Wanted<'s> {
+    port: Option<u16>,
+    subset: Option<&'s str>,
+}
+
+impl Wanted<'_> {
+    fn find(&self, context: &Context<'_>, host: &str, namespace: &str) -> Result<(ClusterId, Arc<str>), String> {
+        let host = context.full_host(host, namespace);
+        let service = context.services.find(&host).ok_or_else(|| format!("no service has the host `{host}`"))?;
+        let port = match self.port {
+            Some(number) => service.port(number),
+            None => service.ports.first().filter(|_| service.ports.len() == 1),
+        };
+        let ports = || format!("`{host}` has no such port; its ports are {}", service.ports_in_words());
+        let port = port.ok_or_else(ports)?;
+        let subset = match self.subset {
+            None => None,
+            Some(name) => {
+                let rule = context.destination_rules.of(&service.host, &service.namespace);
+                let found = rule.and_then(|rule| rule.subset(name));
+                Some(found.ok_or_else(|| format!("no DestinationRule has the subset `{name}` of `{host}`"))?)
+            }
+        };
+        let cluster = clusters::cluster(context, &Member { service, port, subset });
+        Ok((cluster, clusters::name(port.number, self.subset.unwrap_or_default(), &service.host)))
     }
 }

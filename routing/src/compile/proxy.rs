@@ -82,8 +82,14 @@ impl Proxy {
     /// The same proxy with what the mesh configuration says, except where the command line says it.
     #[must_use]
     pub fn within(&self, resources: &Resources) -> Self {
-        let mesh = Mesh::of(resources, self);
         let mut own = self.clone();
+        if let Role::Sidecar { namespace, workload } = &self.role
+            && own.labels.is_empty()
+            && let Some(facts) = super::workload(resources, namespace, workload)
+        {
+            own.labels = facts.labels;
+        }
+        let mesh = Mesh::of(resources, &own);
         if let Some(domain) = mesh.config.trust_domain.as_ref().filter(|_| !self.trust_domain_given) {
             own.trust_domain.clone_from(domain);
         }
@@ -139,7 +145,11 @@ impl Proxy {
         let secrets = resources.secrets.iter().filter(|secret| !read(secret)).map(|secret| secret.digest);
         let deployments = resources.deployments.iter().filter(|_| self.is_gateway()).map(|object| object.digest);
         let issuers = resources.issuers.iter().filter(|_| !self.is_gateway()).map(|object| object.digest);
-        secrets.chain(deployments).chain(issuers).fold(resources.digest(), u64::wrapping_sub)
+        let sidecars = resources.sidecars.iter().filter(|_| self.is_gateway()).map(|object| object.digest);
+        let groups = resources.workload_groups.iter().filter(|_| self.is_gateway()).map(|object| object.digest);
+        let settings = resources.proxy_configs.iter().map(|object| object.digest);
+        let beside = sidecars.chain(groups).chain(settings);
+        secrets.chain(deployments).chain(issuers).chain(beside).fold(resources.digest(), u64::wrapping_sub)
     }
 
     /// As [`Self::content`] without endpoints, which come and go all the time and which no two proxies see at the same

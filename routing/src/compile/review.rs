@@ -6,6 +6,7 @@ mod destination_rule;
 mod finding;
 mod mesh;
 mod services;
+mod sidecars;
 mod virtual_service;
 
 use finding::Findings;
@@ -27,6 +28,7 @@ pub(super) fn all(context: &Context<'_>) {
         destination_host(context, object);
     }
     mesh::review(context);
+    sidecars::review(context);
     gateways(context);
     entries(context);
     services::review(context);

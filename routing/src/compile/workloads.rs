@@ -7,7 +7,7 @@ use super::{
     proxy::{Proxy, is_subset, spiffe_id},
 };
 use crate::{
-    api::{Deployment, Pod, WorkloadEntry, pod::PodSpec, service::TargetPort},
+    api::{Deployment, Pod, WorkloadEntry, WorkloadGroup, pod::PodSpec, service::TargetPort},
     problem::Severity,
     resources::{Object, Resources},
     snapshot::Workload,
@@ -40,7 +40,7 @@ pub struct WorkloadPort {
 }
 
 /// Find a workload by name: a Pod, else a WorkloadEntry, else a Deployment, StatefulSet or DaemonSet (its addresses are
-/// those of its pods). `None` when there is no such object.
+/// those of its pods), else a WorkloadGroup. `None` when there is no such object.
 pub fn workload(resources: &Resources, namespace: &str, name: &str) -> Option<WorkloadFacts> {
     if let Some(pod) = resources.pods.get(namespace, name) {
         return Some(pod_facts(resources, pod));
@@ -48,7 +48,26 @@ pub fn workload(resources: &Resources, namespace: &str, name: &str) -> Option<Wo
     if let Some(entry) = resources.workload_entries.get(namespace, name) {
         return Some(entry_facts(entry));
     }
-    resources.deployments.get(namespace, name).map(|deployment| template_facts(resources, deployment))
+    if let Some(deployment) = resources.deployments.get(namespace, name) {
+        return Some(template_facts(resources, deployment));
+    }
+    resources.workload_groups.get(namespace, name).map(|group| group_facts(group))
+}
+
+/// What a WorkloadGroup says about each of its workloads; their addresses are their own.
+fn group_facts(group: &Object<WorkloadGroup>) -> WorkloadFacts {
+    let template = group.spec.template.clone().unwrap_or_default();
+    let ports = template.ports.into_iter().map(|(name, number)| WorkloadPort { name, number });
+    let mut labels = group.spec.metadata.clone().unwrap_or_default().labels;
+    labels.extend(template.labels);
+    WorkloadFacts {
+        name: group.name().to_owned(),
+        namespace: group.namespace().to_owned(),
+        labels,
+        service_account: template.service_account.unwrap_or_else(|| "default".to_owned()),
+        addresses: Vec::new(),
+        ports: ports.collect(),
+    }
 }
 
 /// What a Deployment, StatefulSet or DaemonSet says about its pods; its addresses are theirs.

@@ -34,13 +34,19 @@ pub enum Kind {
     StatefulSet,
     /// Kubernetes DaemonSet.
     DaemonSet,
+    /// Istio Sidecar.
+    Sidecar,
+    /// Istio WorkloadGroup.
+    WorkloadGroup,
+    /// Istio ProxyConfig.
+    ProxyConfig,
     /// Kubernetes ConfigMap, of which the one with the mesh configuration is read.
     ConfigMap,
 }
 
 impl Kind {
     /// Group, versions and name of every kind; the first version is the one to recommend.
-    const ALL: [(Self, &'static str, &'static [&'static str], &'static str); 15] = [
+    const ALL: [(Self, &'static str, &'static [&'static str], &'static str); 18] = [
         (Self::Gateway, NETWORKING, ISTIO_VERSIONS, "Gateway"),
         (Self::VirtualService, NETWORKING, ISTIO_VERSIONS, "VirtualService"),
         (Self::DestinationRule, NETWORKING, ISTIO_VERSIONS, "DestinationRule"),
@@ -55,6 +61,9 @@ impl Kind {
         (Self::Deployment, "apps", &["v1"], "Deployment"),
         (Self::StatefulSet, "apps", &["v1"], "StatefulSet"),
         (Self::DaemonSet, "apps", &["v1"], "DaemonSet"),
+        (Self::Sidecar, NETWORKING, ISTIO_VERSIONS, "Sidecar"),
+        (Self::WorkloadGroup, NETWORKING, ISTIO_VERSIONS, "WorkloadGroup"),
+        (Self::ProxyConfig, NETWORKING, &["v1beta1"], "ProxyConfig"),
         (Self::ConfigMap, "", &["v1"], "ConfigMap"),
     ];
 
@@ -192,8 +201,15 @@ fn misspelt(group: &str, api_version: &str, kind: &str) -> Option<Misspelt> {
 
 /// Whether a group that is not ours may well have its own kind of this name. What only Istio's API has is always ours.
 fn is_anothers(group: &str, kind: &str) -> bool {
-    const ISTIO_ONLY: [&str; 5] =
-        ["VirtualService", "DestinationRule", "ServiceEntry", "WorkloadEntry", "PeerAuthentication"];
+    const ISTIO_ONLY: [&str; 7] = [
+        "VirtualService",
+        "DestinationRule",
+        "ServiceEntry",
+        "WorkloadEntry",
+        "WorkloadGroup",
+        "PeerAuthentication",
+        "ProxyConfig",
+    ];
     let lower = group.to_ascii_lowercase();
     let ours = ["istio", "sluice"].iter().any(|part| lower.contains(part));
     let kubernetes = !lower.contains('.') || lower.ends_with(".k8s.io");

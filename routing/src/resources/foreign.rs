@@ -86,24 +86,6 @@ const KNOWN: &[Row] = &[
         "there is no Envoy to patch, so what it adds is missing; say it with Gateway, VirtualService or DestinationRule",
     ),
     (
-        "networking.istio.io",
-        &["Sidecar"],
-        Routing,
-        "sidecars see every host and open no listeners of their own; limit who sees a host with exportTo",
-    ),
-    (
-        "networking.istio.io",
-        &["WorkloadGroup"],
-        Routing,
-        "no workload is registered by it; write a WorkloadEntry for each address",
-    ),
-    (
-        "networking.istio.io",
-        &["ProxyConfig"],
-        Routing,
-        "its settings have no effect; the flags of the proxies say the same, see `sluice help gateway`",
-    ),
-    (
         "extensions.istio.io",
         &[],
         Routing,

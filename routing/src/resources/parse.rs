@@ -18,8 +18,8 @@ use super::{AnyObject, Object, RejectedServer, Rejection, Source, digest, positi
 use crate::api::check::{BAD_VALUE, Finding, Findings, MISSING_FIELD, UNKNOWN_FIELD, mesh_config};
 use crate::api::decode::{Reading, decode};
 use crate::api::{
-    Deployment, DestinationRule, Gateway, Issuer, ObjectMeta, PeerAuthentication, ServiceEntry, VirtualService,
-    WorkloadEntry,
+    Deployment, DestinationRule, Gateway, Issuer, ObjectMeta, PeerAuthentication, ProxyConfig, ServiceEntry, Sidecar,
+    VirtualService, WorkloadEntry, WorkloadGroup,
 };
 use crate::problem::{ObjectRef, Place, Problem, Severity};
 
@@ -479,6 +479,9 @@ impl Input<'_> {
             Kind::Service => AnyObject::Service(self.kubernetes(meta, findings)?),
             Kind::EndpointSlice => AnyObject::EndpointSlice(self.kubernetes(meta, findings)?),
             Kind::Pod => AnyObject::Pod(self.kubernetes(meta, findings)?),
+            Kind::Sidecar => AnyObject::Sidecar(self.strict(meta, findings, Sidecar::check)?),
+            Kind::WorkloadGroup => AnyObject::WorkloadGroup(self.strict(meta, findings, WorkloadGroup::check)?),
+            Kind::ProxyConfig => AnyObject::ProxyConfig(self.strict(meta, findings, ProxyConfig::check)?),
             // Read apart: see `super::mesh`.
             Kind::ConfigMap => return None,
             Kind::Deployment | Kind::StatefulSet | Kind::DaemonSet => {

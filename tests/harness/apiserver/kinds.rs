@@ -202,6 +202,9 @@ networking.istio.io v1,v1beta1,v1alpha3 virtualservices VirtualService vs nsg
 networking.istio.io v1,v1beta1,v1alpha3 destinationrules DestinationRule dr nsg
 networking.istio.io v1,v1beta1,v1alpha3 serviceentries ServiceEntry se nsg
 networking.istio.io v1,v1beta1,v1alpha3 workloadentries WorkloadEntry we nsg
+networking.istio.io v1,v1beta1,v1alpha3 workloadgroups WorkloadGroup wg nsg
+networking.istio.io v1,v1beta1,v1alpha3 sidecars Sidecar - nsg
+networking.istio.io v1beta1 proxyconfigs ProxyConfig - nsg
 security.istio.io v1,v1beta1 peerauthentications PeerAuthentication pa nsg
 acme.sluice.dev v1alpha1 issuers Issuer acme nsg
 ";

@@ -187,11 +187,15 @@ fn names_and_versions_of_istios_kinds_are_istios() {
             "gateways.networking.istio.io gateway GatewayList gw istio-io,networking-istio-io v1,v1beta1,v1alpha3",
             "peerauthentications.security.istio.io peerauthentication PeerAuthenticationList pa \
              istio-io,security-istio-io v1,v1beta1",
+            "proxyconfigs.networking.istio.io proxyconfig ProxyConfigList  istio-io,networking-istio-io v1beta1",
             "serviceentries.networking.istio.io serviceentry ServiceEntryList se \
              istio-io,networking-istio-io v1,v1beta1,v1alpha3",
+            "sidecars.networking.istio.io sidecar SidecarList  istio-io,networking-istio-io v1,v1beta1,v1alpha3",
             "virtualservices.networking.istio.io virtualservice VirtualServiceList vs \
              istio-io,networking-istio-io v1,v1beta1,v1alpha3",
             "workloadentries.networking.istio.io workloadentry WorkloadEntryList we \
+             istio-io,networking-istio-io v1,v1beta1,v1alpha3",
+            "workloadgroups.networking.istio.io workloadgroup WorkloadGroupList wg \
              istio-io,networking-istio-io v1,v1beta1,v1alpha3",
         ]
     );

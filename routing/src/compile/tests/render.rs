@@ -5,10 +5,10 @@ use std::fmt::{Debug, Write as _};
 use crate::{
     acme::{Current, Ordered},
     compile::Compiled,
-    inbound::Inbound,
+    inbound::{Application, Inbound},
     pattern::{Conditions, HeaderCondition, HeaderField, PathKind, RouteMatch, StringPattern},
     rule::{Action, Destination, HeaderOps, Retries, Rule},
-    snapshot::{Listener, Workload},
+    snapshot::{Listener, Unclaimed, Workload},
     table::{RouteTable, VirtualHost},
     upstream::Cluster,
 };
@@ -29,6 +29,16 @@ pub(super) fn compiled(compiled: &Compiled) -> String {
         for (port, table) in ports {
             line(&mut out, 0, &format!("outbound {port}"));
             render_table(&mut out, table);
+        }
+        if outbound.unclaimed != Unclaimed::default() {
+            line(&mut out, 0, "what no service claims is refused");
+        }
+        if let Some(table) = &outbound.fallback {
+            line(&mut out, 0, "what no service claims");
+            render_table(&mut out, table);
+        }
+        for door in &outbound.doors {
+            line(&mut out, 0, &format!("listens on {} for port {}", door.bind, door.port));
         }
     }
     for cluster in snapshot.named_clusters() {
@@ -241,6 +251,10 @@ fn render_inbound(out: &mut String, inbound: &Inbound) {
             0 => "no service".to_owned(),
             number => format!("{}:{number}", port.service_host),
         };
-        line(out, 1, &format!("{} {:?} {:?} {:?} {service}", port.port, port.mtls, port.protocol, port.application));
+        let to = if port.to == Application::AsMeant { String::new() } else { format!(" to {:?}", port.to) };
+        let bind = port.bind.map_or_else(String::new, |bind| format!(" at {bind}"));
+        let text =
+            format!("{} {:?} {:?} {:?} {service}{to}{bind}", port.port, port.mtls, port.protocol, port.application);
+        line(out, 1, &text);
     }
 }

@@ -1,0 +1,137 @@
+//! `Sidecar.ingress`: what a workload accepts, in place of what its services say.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
+
+use super::{
+    context::Context,
+    inbound::{own_port, spoken},
+    peer_authentication::WorkloadMtls,
+    report::UNSUPPORTED,
+    services::{Service, ServicePort},
+    workloads::WorkloadFacts,
+};
+use crate::{
+    api::{
+        Sidecar,
+        sidecar::{CaptureMode, IngressListener},
+    },
+    inbound::{Application, InboundPort},
+    resources::Object,
+};
+
+/// The ports that a workload's Sidecar names.
+pub(super) fn compile(
+    context: &Context<'_>,
+    sidecar: &Object<Sidecar>,
+    (workload, mtls): (&WorkloadFacts, &WorkloadMtls<'_>),
+) -> Vec<InboundPort> {
+    let ports = sidecar.spec.ingress.iter().enumerate();
+    ports.filter_map(|(index, listener)| port(context, (sidecar, index, listener), workload, mtls)).collect()
+}
+
+fn port(
+    context: &Context<'_>,
+    (sidecar, index, listener): (&Object<Sidecar>, usize, &IngressListener),
+    workload: &WorkloadFacts,
+    mtls: &WorkloadMtls<'_>,
+) -> Option<InboundPort> {
+    let declared = listener.port.as_ref()?;
+    let field = |name: &str| format!("spec.ingress[{index}].{name}");
+    let application = listener.default_endpoint.as_deref().map(application);
+    if application == Some(Application::Nowhere) {
+        let message = "unix sockets are not supported, so what comes in on this port is refused; give 127.0.0.1:PORT";
+        context.report.error(sidecar, UNSUPPORTED, &field("defaultEndpoint"), message);
+    }
+    if listener.tls.is_some() {
+        let message = "tls of a sidecar's port is not supported, nor is it by Istio unless it is turned on there; the port takes \
+                       what PeerAuthentication says";
+        context.report.warning(sidecar, UNSUPPORTED, &field("tls"), message);
+    }
+    let (protocol, application_speaks) = spoken(declared.protocol);
+    let service = service_of(context, workload, declared.number);
+    let text = |of: fn(&Service<'_>) -> Arc<str>| service.map(|(service, _)| of(service)).unwrap_or_default();
+    Some(InboundPort {
+        port: declared.number,
+        mtls: mtls.port(declared.number),
+        protocol,
+        application: application_speaks,
+        service_host: text(|service| service.host.clone()),
+        service_name: text(|service| service.name.clone()),
+        service_namespace: text(|service| service.namespace.clone()),
+        service_port: service.map_or(0, |(_, port)| port.number),
+        to: application.unwrap_or_default(),
+        bind: bind(listener),
+    })
+}
+
+/// The service that leads to a port of the workload, for metrics.
+fn service_of<'c, 'a>(
+    context: &'c Context<'a>,
+    workload: &WorkloadFacts,
+    number: u16,
+) -> Option<(&'c Service<'a>, &'c ServicePort<'a>)> {
+    let ports = context.services.iter().flat_map(|service| service.ports.iter().map(move |port| (service, port)));
+    ports.into_iter().find(|(service, port)| own_port(workload, service, port) == Some(number))
+}
+
+/// A listener of its own, for what is not captured.
+fn bind(listener: &IngressListener) -> Option<IpAddr> {
+    let given = listener.bind.as_deref().and_then(|bind| bind.parse().ok());
+    match listener.capture_mode {
+        CaptureMode::None => given.or(Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED))),
+        CaptureMode::Default => given.filter(|ip: &IpAddr| !ip.is_unspecified()),
+        CaptureMode::Iptables => None,
+    }
+}
+
+/// `defaultEndpoint`, whose form was checked when it was read.
+fn application(text: &str) -> Application {
+    if let Some(port) = text.strip_prefix(':').and_then(|port| port.parse().ok()) {
+        return Application::OwnAddress(port);
+    }
+    match text.parse::<SocketAddr>() {
+        Ok(address) if address.ip().is_unspecified() => Application::OwnAddress(address.port()),
+        Ok(address) => Application::Loopback(address.is_ipv6(), address.port()),
+        Err(_) => Application::Nowhere,
+    }
+}
+
+impl Application {
+    /// Where a connection for `meant` goes; `given`: where the application listens, as the command line says.
+    pub fn address(self, meant: SocketAddr, given: Option<IpAddr>) -> SocketAddr {
+        let loopback = |v6: bool| if v6 { Ipv6Addr::LOCALHOST.into() } else { IpAddr::V4(Ipv4Addr::LOCALHOST) };
+        match self {
+            Self::AsMeant => SocketAddr::new(given.unwrap_or(meant.ip()), meant.port()),
+            Self::OwnAddress(port) => SocketAddr::new(given.unwrap_or(meant.ip()), port),
+            Self::Loopback(v6, port) => SocketAddr::new(given.unwrap_or(loopback(v6)), port),
+            // No connection to port 0 comes about.
+            Self::Nowhere => SocketAddr::new(loopback(false), 0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_the_application_is_has_every_form_of_istio() {
+        let meant: SocketAddr = "10.0.0.1:9080".parse().unwrap();
+        for (text, wanted) in [
+            ("127.0.0.1:8080", "127.0.0.1:8080"),
+            ("[::1]:8080", "[::1]:8080"),
+            ("0.0.0.0:8080", "10.0.0.1:8080"),
+            ("[::]:8080", "10.0.0.1:8080"),
+            (":8080", "10.0.0.1:8080"),
+        ] {
+            assert_eq!(application(text).address(meant, None).to_string(), wanted, "{text}");
+        }
+        assert_eq!(Application::AsMeant.address(meant, None), meant);
+        assert_eq!(application("unix:///x"), Application::Nowhere);
+        let given = Some("127.0.0.9".parse().unwrap());
+        assert_eq!(application("127.0.0.1:8080").address(meant, given).to_string(), "127.0.0.9:8080");
+    }
+}

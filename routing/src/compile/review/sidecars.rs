@@ -1,0 +1,94 @@
+//! Sidecars: those that hold for nobody, and what of a workload's own has no effect. WorkloadGroups and ProxyConfigs, too.
+
+use std::collections::HashMap;
+
+use super::finding::Findings;
+use crate::{
+    api::{Sidecar, sidecar::EgressListener},
+    compile::{
+        context::Context,
+        report::{UNKNOWN_HOST, UNSUPPORTED},
+        scope::{self, Listener},
+    },
+    host::HostPattern,
+    resources::Object,
+};
+
+const NO_EFFECT: &str = "no-effect";
+
+pub(super) fn review(context: &Context<'_>) {
+    let mut wide: HashMap<&str, &Object<Sidecar>> = HashMap::new();
+    for object in &context.resources.sidecars {
+        if scope::selector(object).is_some() {
+            continue;
+        }
+        match wide.get(object.namespace()) {
+            Some(first) => {
+                let message = format!(
+                    "{} is for the whole namespace, too, and older, so this one holds for nobody; give it a workloadSelector, or \
+                     write one object",
+                    first.reference()
+                );
+                context.report.warning(object, NO_EFFECT, "spec", message);
+            }
+            None => drop(wide.insert(object.namespace(), object)),
+        }
+    }
+    if let Some(own) = context.scope.sidecar {
+        own_one(context, own);
+    }
+    beside(context);
+}
+
+/// What of the proxy's own Sidecar it does not do.
+fn own_one(context: &Context<'_>, own: &Object<Sidecar>) {
+    let mut findings = Findings::default();
+    let pool = "limits of what comes in are not supported yet; the application takes what it takes";
+    findings.note(own.spec.inbound_connection_pool.is_some(), pool, || "spec.inboundConnectionPool".to_owned());
+    for (index, listener) in own.spec.ingress.iter().enumerate() {
+        findings.note(listener.connection_pool.is_some(), pool, || format!("spec.ingress[{index}].connectionPool"));
+    }
+    let unix = "a unix socket is not supported; give an IP address and a port";
+    for (index, listener) in own.spec.egress.iter().enumerate() {
+        let given = listener.bind.as_deref().is_some_and(|bind| bind.starts_with("unix:"));
+        findings.note(given, unix, || format!("spec.egress[{index}].bind"));
+    }
+    findings.tell(context, own);
+    for (listener, written) in context.scope.listeners().zip(&own.spec.egress) {
+        unknown_hosts(context, own, listener, written);
+    }
+}
+
+/// Hosts by which nothing is known: a misspelt name, mostly.
+fn unknown_hosts(context: &Context<'_>, own: &Object<Sidecar>, listener: &Listener, written: &EgressListener) {
+    for (number, text) in written.hosts.iter().enumerate() {
+        let single = scope::Hosts::new(std::slice::from_ref(text), &context.proxy.namespace);
+        let one_host = text.split_once('/').is_some_and(|(space, host)| !space.starts_with('~') && host != "*");
+        let mut services = context.services.iter();
+        let holds =
+            |host: &str, namespace: &str| host.parse::<HostPattern>().is_ok_and(|host| single.hold(&host, namespace));
+        if one_host && !services.any(|service| holds(&service.host, &service.namespace)) {
+            let field = format!("spec.egress[{}].hosts[{number}]", listener.index);
+            let message = format!("no service that this workload may see is `{text}`, so nothing is known by it");
+            context.report.warning(own, UNKNOWN_HOST, &field, message);
+        }
+    }
+}
+
+fn beside(context: &Context<'_>) {
+    for object in &context.resources.workload_groups {
+        if object.spec.probe.is_some() {
+            let message = "workloads are not probed here; a WorkloadEntry counts as long as it is there";
+            context.report.warning(object, UNSUPPORTED, "spec.probe", message);
+        }
+    }
+    for object in &context.resources.proxy_configs {
+        let mut findings = Findings::default();
+        let threads = "concurrency is said at start: --workers";
+        findings.note(object.spec.concurrency.is_some(), threads, || "spec.concurrency".to_owned());
+        let made = "it is read by whoever makes the pod, and not by the proxy";
+        findings.note(!object.spec.environment_variables.is_empty(), made, || "spec.environmentVariables".to_owned());
+        findings.note(object.spec.image.is_some(), made, || "spec.image".to_owned());
+        findings.tell(context, object);
+    }
+}
