@@ -16,6 +16,10 @@ use routing::{
 
 use crate::{
     challenges::LiveChallenges,
+    http::{
+        limits::{MIRROR_ALL, REPLAY_ALL},
+        room::Room,
+    },
     upstream::{
         dial::{DialBook, Dials},
         endpoints::{Endpoints, Upstream},
@@ -142,7 +146,7 @@ impl Installed {
 }
 
 /// What is in force, and what outlives it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Live {
     current: ArcSwap<Installed>,
     /// Counters that survive reloads.
@@ -151,6 +155,23 @@ pub(crate) struct Live {
     pub(crate) dials: Arc<DialBook>,
     /// What CAs may check now; changes while certificates are ordered, without a new configuration.
     pub(crate) challenges: LiveChallenges,
+    /// Room for bodies that are kept to send them again.
+    pub(crate) replayed: Room,
+    /// Room for bodies that are copied for mirrors.
+    pub(crate) mirrored: Room,
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        Self {
+            current: ArcSwap::default(),
+            endpoints: Endpoints::default(),
+            dials: Arc::default(),
+            challenges: LiveChallenges::default(),
+            replayed: Room::new(REPLAY_ALL),
+            mirrored: Room::new(MIRROR_ALL),
+        }
+    }
 }
 
 /// Istio's default of `drainDuration`.

@@ -5,6 +5,7 @@ pub(crate) mod access_log;
 pub(crate) mod labels;
 pub(crate) mod log;
 pub(crate) mod metrics;
+pub(crate) mod outcomes;
 pub(crate) mod process;
 pub(crate) mod record;
 pub(crate) mod refusals;

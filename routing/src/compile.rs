@@ -22,6 +22,7 @@ mod ingress;
 mod issuers;
 mod listeners;
 mod memory;
+mod mirrors;
 mod outbound;
 mod peer_authentication;
 mod proxy;

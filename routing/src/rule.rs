@@ -12,8 +12,10 @@ use crate::{
     cors::Cors,
     fault::Fault,
     host::strip_port,
+    mirrors::Mirror,
     re2::{Expression, Substitution},
     request::RequestView,
+    retries::Retries,
     upstream::ClusterId,
 };
 
@@ -28,8 +30,10 @@ pub struct Rule {
     pub action: Action,
     /// `timeout`: the whole request with its retries; `None` = no limit.
     pub timeout: Option<Duration>,
-    /// Attempts after the first; Istio's default is 2, before anything was sent.
+    /// `retries`, else Istio's default.
     pub retries: Retries,
+    /// `mirror`, `mirrors`; `None`: nothing is copied.
+    pub mirrors: Option<Box<[Mirror]>>,
     /// `rewrite`.
     pub rewrite: Option<Rewrite>,
     /// `fault`.
@@ -51,6 +55,7 @@ impl Rule {
             action,
             timeout: None,
             retries: Retries::default(),
+            mirrors: None,
             rewrite: None,
             fault: None,
             cors: None,
@@ -339,46 +344,6 @@ pub struct DirectResponse {
     pub status: u16,
     /// Body.
     pub body: Arc<[u8]>,
-}
-
-/// Istio `HTTPRetry`, as far as it is honoured.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Retries {
-    /// Retries after the first try.
-    pub attempts: u32,
-    /// `perTryTimeout`.
-    pub per_try_timeout: Option<Duration>,
-    /// `connect-failure`.
-    pub connect_failure: bool,
-    /// `refused-stream`.
-    pub refused_stream: bool,
-    /// `reset`: the connection died before any response byte.
-    pub reset: bool,
-    /// `5xx` (which includes the three above) as a status range.
-    pub server_errors: bool,
-    /// `gateway-error`: 502, 503, 504.
-    pub gateway_errors: bool,
-    /// Numeric tokens.
-    pub statuses: Vec<u16>,
-    /// gRPC tokens, as status numbers, looked at in response headers only.
-    pub grpc_statuses: Vec<u8>,
-}
-
-impl Default for Retries {
-    /// Istio's `defaultHttpRetryPolicy`: 2 attempts on connect-failure, refused-stream, unavailable, cancelled.
-    fn default() -> Self {
-        Self {
-            attempts: 2,
-            per_try_timeout: None,
-            connect_failure: true,
-            refused_stream: true,
-            reset: false,
-            server_errors: false,
-            gateway_errors: false,
-            statuses: Vec::new(),
-            grpc_statuses: vec![14, 1],
-        }
-    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use crate::{
     balance::{ConsistentHash, Warmup},
     connections::Connections,
     outlier::Outliers,
+    retry_budget::RetryBudget,
     snapshot::{RootsSource, Workload},
 };
 
@@ -46,6 +47,8 @@ pub struct Cluster {
     pub limits: Limits,
     /// What else is said about connections; `None` = nothing.
     pub connections: Option<Arc<Connections>>,
+    /// `retryBudget`, `connectionPool.http.maxRetries`, or the default.
+    pub retry_budget: RetryBudget,
     /// Ready endpoints.
     pub endpoints: Vec<Endpoint>,
 }
@@ -83,6 +86,7 @@ impl Default for Cluster {
             idle_timeout: Self::IDLE_TIMEOUT,
             limits: Limits::default(),
             connections: None,
+            retry_budget: RetryBudget::default(),
             endpoints: Vec::new(),
         }
     }

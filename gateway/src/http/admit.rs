@@ -177,7 +177,8 @@ fn route(exchange: &mut Exchange, request: &Head, h2: bool) -> Result<Admitted, 
     }
 }
 
-fn speaks_h2(protocol: UpstreamProtocol, downstream: bool) -> bool {
+/// Whether an endpoint of this protocol is spoken to by HTTP/2.
+pub(crate) fn speaks_h2(protocol: UpstreamProtocol, downstream: bool) -> bool {
     match protocol {
         UpstreamProtocol::Http1 => false,
         UpstreamProtocol::Http2 => true,

@@ -1,4 +1,4 @@
-//! One try of a request: which endpoint, over which connection, and whether another try may follow.
+//! One try of a request: which endpoint, over which connection.
 
 use std::{
     net::SocketAddr,
@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use routing::{outlier::Outcome, rule::Retries};
+use routing::outlier::Outcome;
 use tokio::time::Instant;
 
 use super::{
@@ -15,29 +15,25 @@ use super::{
     desk::Desk,
     exchange::{Exchange, Target},
     failure::Failure,
-    flow::Broken,
     h1,
     h2::{self, client::Opening},
     head::Head,
     limited::{self, Way},
+    retry,
     side::Up,
 };
 use crate::{
     net::facts::Arrival,
+    telemetry::metrics::Metrics,
     upstream::{
         breaker::Counted,
         connect::{NoConnection, To, connect},
         dial::Dial,
         endpoints::NoEndpoint,
-        pool::Place,
+        pool::{Place, Shared},
         terms::Terms,
     },
 };
-
-/// Envoy's base interval between tries.
-const BACK_OFF: Duration = Duration::from_millis(25);
-/// Envoy's longest interval between tries.
-const BACK_OFF_MAX: Duration = Duration::from_millis(250);
 
 /// Istio `maxRequestsPerConnection` below which HTTP/2 connections are made side by side.
 pub(super) const FEW: u32 = 10;
@@ -56,11 +52,13 @@ pub(crate) struct Connected {
     pub(super) _counted: Option<Counted>,
 }
 
-/// Waits before a retry: uniformly in `[0, min(B*2^(n-1), 10*B))`.
+/// Waits before a retry as its route says, and not beyond the route's timeout.
 pub(crate) async fn back_off(exchange: &Exchange) {
-    let Some(retry) = exchange.attempts.checked_sub(1) else { return };
-    let longest = BACK_OFF.saturating_mul(1 << retry.min(4)).min(BACK_OFF_MAX);
-    tokio::time::sleep(longest.mul_f64(fastrand::f64())).await;
+    if exchange.tries.count == 0 {
+        return;
+    }
+    let end = Instant::now() + retry::policy(exchange).wait(exchange.tries.count, fastrand::f64());
+    tokio::time::sleep_until(exchange.deadline.map_or(end, |deadline| deadline.min(end))).await;
 }
 
 /// Connects to the endpoint of the next try, or takes a kept connection.
@@ -76,7 +74,7 @@ pub(crate) async fn next(
     if exchange.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
         return Err(Failure::RouteTimeout);
     }
-    exchange.attempts += 1;
+    exchange.tries.count += 1;
     let (dial, address) = endpoint(exchange, downstream_h2)?;
     let rule = exchange.rule.clone();
     let rewritten = rule.as_ref().zip(exchange.destination()).and_then(|(rule, to)| rule.authority(to));
@@ -95,11 +93,11 @@ pub(crate) async fn next(
         }
         // Apart, as dialling below: what is rarely needed takes no room in every request's future.
         let to = To { address, host, client: &exchange.facts };
-        return Box::pin(shared(desk, dial, to, place, deadline)).await;
+        return Box::pin(shared(&desk.shared, desk.metrics(), dial, to, place, deadline)).await;
     }
     let mut cx = Context::from_waker(Waker::noop());
     // The second look at an endpoint that had ended a kept connection is at a new one.
-    if !exchange.refreshed
+    if !exchange.tries.refreshed
         && let Some(kept) =
             desk.idle.take(&place, exchange.started, |client: &mut Box<h1::client::Client>| client.is_quiet(&mut cx))
     {
@@ -112,14 +110,20 @@ pub(crate) async fn next(
     Ok(Connected { up: Up::H1(Box::new(client)), dial, place, reused: false, _counted: None })
 }
 
-async fn shared(
-    desk: &Desk,
+/// A stream of a connection that requests share, which is made first if need be.
+///
+/// # Errors
+/// [`Failure`] when there is none.
+#[expect(clippy::too_many_arguments, reason = "a step of `next` with what that has found out")]
+pub(crate) async fn shared(
+    pool: &Shared<h2::client::Connection>,
+    metrics: &Metrics,
     dial: Arc<Dial>,
     to: To<'_>,
     place: Place,
     deadline: Option<Instant>,
 ) -> Result<Connected, Failure> {
-    let find = || desk.shared.find(&place, h2::client::Connection::stream);
+    let find = || pool.find(&place, h2::client::Connection::stream);
     let connected = |stream, reused| Connected {
         up: Up::H2(Box::new(stream)),
         dial: Arc::clone(&dial),
@@ -127,7 +131,7 @@ async fn shared(
         reused,
         _counted: None,
     };
-    let dialling = desk.shared.dialling(&place);
+    let dialling = pool.dialling(&place);
     // Waiting for another request's dial counts as connecting, too.
     let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
     let limit = left.min(dial.connect_timeout);
@@ -138,13 +142,13 @@ async fn shared(
         if let Some(stream) = find() {
             return Ok(connected(stream, true));
         }
-        let connection = connect(&dial, &to, deadline, desk.metrics()).await.map_err(no_connection)?;
+        let connection = connect(&dial, &to, deadline, metrics).await.map_err(no_connection)?;
         let opening = Opening { terms: Terms::of(&dial, None, to.client), ..Opening::of(&dial) };
         let mut open = h2::client::Connection::open(connection, opening)
             .await
             .map_err(|why| Failure::Connect(format!("HTTP/2: {why}")))?;
         let stream = open.stream().ok_or(Failure::Connect("HTTP/2: a new connection takes no stream".into()))?;
-        desk.shared.put(&place, &dial, open);
+        pool.put(&place, &dial, open);
         Ok(connected(stream, false))
     };
     tokio::time::timeout(limit, work).await.unwrap_or(Err(Failure::ConnectTimeout))
@@ -171,10 +175,11 @@ fn endpoint(exchange: &mut Exchange, downstream_h2: bool) -> Result<(Arc<Dial>, 
         Target::Cluster { upstream, picked, .. } => {
             if picked.is_none() {
                 let key = exchange.affinity.as_ref().and_then(|affinity| affinity.key);
-                let fresh =
-                    upstream.pick_by(key, &exchange.tried, || fastrand::u32(..)).map_err(|none| match none {
-                        NoEndpoint::Unhealthy => Failure::NoHealthyEndpoint,
-                    })?;
+                let avoids = exchange.rule.as_ref().is_none_or(|rule| rule.retries.avoids_tried);
+                let tried = if avoids { exchange.tries.addresses.as_slice() } else { &[] };
+                let fresh = upstream.pick_by(key, tried, || fastrand::u32(..)).map_err(|none| match none {
+                    NoEndpoint::Unhealthy => Failure::NoHealthyEndpoint,
+                })?;
                 *picked = Some(fresh);
             }
             let index = picked.as_ref().map_or(0, |picked| picked.endpoint);
@@ -182,84 +187,6 @@ fn endpoint(exchange: &mut Exchange, downstream_h2: bool) -> Result<(Arc<Dial>, 
             let dial = upstream.dial(endpoint.tls, h2).ok_or(Failure::Internal("the cluster has no such dial"))?;
             Ok((Arc::clone(dial), endpoint.address))
         }
-    }
-}
-
-/// No connection could be made. Whether another try follows.
-pub(crate) fn connect_failed(exchange: &mut Exchange, failure: &mut Failure) -> bool {
-    let late = exchange.deadline.is_some_and(|deadline| deadline <= Instant::now());
-    if late && *failure == Failure::ConnectTimeout {
-        *failure = Failure::RouteTimeout;
-    }
-    let about_connecting = matches!(failure, Failure::Connect(_) | Failure::ConnectTimeout);
-    let again = about_connecting && may_retry(exchange, |retries| retries.connect_failure || retries.server_errors);
-    if again {
-        elsewhere(exchange);
-    }
-    again
-}
-
-/// What a try was when it broke.
-pub(crate) struct Tried {
-    /// Its connection had carried requests before.
-    pub(crate) reused: bool,
-    /// Running the request twice is running it once (RFC 9110 section 9.2.2).
-    pub(crate) idempotent: bool,
-    /// All of the request that was sent can be sent again.
-    pub(crate) replayable: bool,
-}
-
-/// A try broke before its answer began. Whether another one follows.
-///
-/// By itself only a request of which nothing can have been processed is repeated; what else is, the route says.
-pub(crate) fn broke(exchange: &mut Exchange, tried: &Tried, broken: &Broken, failure: &Failure) -> bool {
-    if !tried.replayable {
-        return false;
-    }
-    let stale = tried.reused && tried.idempotent && matches!(broken, Broken::Closed { untouched: true });
-    if stale && !exchange.refreshed {
-        // A kept connection that the endpoint closed at the same moment: once, and it is no retry.
-        exchange.refreshed = true;
-        exchange.attempts -= 1;
-        return true;
-    }
-    let again = may_retry(exchange, |retries| match (failure, broken) {
-        (Failure::PerTryTimeout, _) => retries.reset || retries.gateway_errors || retries.server_errors,
-        (Failure::UpstreamReset, Broken::Reset { unseen: true }) => {
-            retries.refused_stream || retries.reset || retries.server_errors
-        }
-        (Failure::UpstreamReset | Failure::UpstreamClosed | Failure::UpstreamSilent, _) => {
-            retries.reset || retries.server_errors
-        }
-        _ => false,
-    });
-    if again {
-        elsewhere(exchange);
-    }
-    again
-}
-
-/// Whether a response head makes the route want another try, and another try is left.
-pub(crate) fn wants_other_answer(exchange: &mut Exchange, status: u16, grpc_status: Option<u16>) -> bool {
-    let again = may_retry(exchange, |retries| {
-        (retries.server_errors && status >= 500)
-            || (retries.gateway_errors && (502..=504).contains(&status))
-            || retries.statuses.contains(&status)
-            || grpc_status.is_some_and(|status| retries.grpc_statuses.iter().any(|one| u16::from(*one) == status))
-    });
-    if again {
-        elsewhere(exchange);
-    }
-    again
-}
-
-fn may_retry(exchange: &Exchange, condition: impl FnOnce(&Retries) -> bool) -> bool {
-    if exchange.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-        return false;
-    }
-    match &exchange.rule {
-        Some(rule) => exchange.attempts <= rule.retries.attempts && condition(&rule.retries),
-        None => exchange.attempts <= 2 && condition(&Retries::default()),
     }
 }
 
@@ -286,6 +213,13 @@ pub(crate) fn record_trailers(desk: &Desk, exchange: &Exchange) {
     }
 }
 
+/// Tells the cluster of a failure of the current try, when it is the endpoint's.
+pub(crate) fn record_failure(desk: &Desk, exchange: &Exchange, failure: &Failure) {
+    if let Some(outcome) = outcome(failure) {
+        record(desk, exchange, outcome);
+    }
+}
+
 /// What a failure is for the endpoint of the current try; `None` when it is not the endpoint's.
 pub(crate) fn outcome(failure: &Failure) -> Option<Outcome> {
     match failure {
@@ -297,18 +231,4 @@ pub(crate) fn outcome(failure: &Failure) -> Option<Outcome> {
         | Failure::UpstreamProtocol(_) => Some(Outcome::Failed),
         _ => None,
     }
-}
-
-/// The next try goes to another endpoint while there is one.
-fn elsewhere(exchange: &mut Exchange) {
-    if let Some(Target::Cluster { upstream, picked, .. }) = &mut exchange.target
-        && let Some(picked) = picked.take()
-    {
-        exchange.tried.push(upstream.cluster.endpoints[picked.endpoint].address);
-    }
-}
-
-/// Methods that RFC 9110 section 9.2.2 calls idempotent.
-pub(crate) fn is_idempotent(method: &str) -> bool {
-    matches!(method, "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE")
 }

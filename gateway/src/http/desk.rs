@@ -37,6 +37,17 @@ pub(crate) struct Desk {
     pub(super) hands: Hands,
     /// A stream of a connection that is counted has ended.
     pub(super) freed: Rc<Notify>,
+    /// The connections of copies, which requests never use.
+    pub(crate) mirrors: Kept,
+}
+
+/// Connections of one purpose.
+#[derive(Default)]
+pub(crate) struct Kept {
+    /// As [`Desk::idle`].
+    pub(crate) idle: Pool<Box<Client>>,
+    /// As [`Desk::shared`].
+    pub(crate) shared: Shared<h2::client::Connection>,
 }
 
 impl Desk {
@@ -63,6 +74,7 @@ impl Desk {
             worker: Arc::default(),
             hands: Hands::default(),
             freed: Rc::default(),
+            mirrors: Kept::default(),
         }
     }
 
@@ -124,7 +136,9 @@ impl Desk {
 
     fn sweep_all(&self) {
         let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
-        self.idle.sweep(|client| client.is_quiet(&mut cx));
-        self.shared.sweep(h2::client::Connection::is_dead, h2::client::Connection::is_busy);
+        for (idle, shared) in [(&self.idle, &self.shared), (&self.mirrors.idle, &self.mirrors.shared)] {
+            idle.sweep(|client| client.is_quiet(&mut cx));
+            shared.sweep(h2::client::Connection::is_dead, h2::client::Connection::is_busy);
+        }
     }
 }

@@ -49,7 +49,7 @@ pub(crate) fn request(exchange: &Exchange, head: &mut Head) {
         Arrival::Outbound { .. } | Arrival::Upstream => out_of_application(head),
     }
     if let Some(Target::Cluster { upstream, .. }) = &exchange.target {
-        set_number(head, Name::XEnvoyAttemptCount, u64::from(exchange.attempts));
+        set_number(head, Name::XEnvoyAttemptCount, u64::from(exchange.tries.count));
         head.set(Name::XEnvoyDecorator, upstream.decorator.as_bytes());
     }
     let Some(rule) = &exchange.rule else { return };

@@ -6,6 +6,7 @@ use std::{
     ops::{Deref, DerefMut},
     rc::Rc,
     sync::Arc,
+    task::Context,
     time::{Duration, SystemTime},
 };
 
@@ -15,7 +16,15 @@ use routing::{
 };
 use tokio::time::Instant;
 
-use super::{affinity::Affinity, failure::Failure, flow::Flow, head::Head, name::Name};
+use super::{
+    affinity::Affinity,
+    failure::Failure,
+    flow::{Fault, Flow, Sink, Source, Waits},
+    head::Head,
+    mirror::Copying,
+    name::Name,
+    retry::Tries,
+};
 use crate::{
     live::Installed,
     net::facts::{Arrival, Facts},
@@ -42,12 +51,10 @@ pub(crate) struct Exchange {
     pub(crate) affinity: Option<Box<Affinity>>,
     /// When [`Rule::timeout`] passes; set once the request body is complete (`forward`).
     pub(crate) deadline: Option<Instant>,
-    /// Tries so far (`attempt`).
-    pub(crate) attempts: u32,
-    /// It was sent again because a kept connection had ended meanwhile (`attempt`).
-    pub(crate) refreshed: bool,
-    /// Endpoints tried so far (`attempt`).
-    pub(crate) tried: Vec<SocketAddr>,
+    /// What was tried so far (`attempt`, `retry`).
+    pub(crate) tries: Tries,
+    /// The copy for the route's mirrors, until it is whole (`forward`).
+    pub(crate) mirror: Option<Box<Copying>>,
     /// Connection of the current try (`forward`).
     pub(crate) upstream: Option<Rc<Facts>>,
     /// When the current try was sent (`forward`).
@@ -120,9 +127,8 @@ impl Exchange {
             target: None,
             affinity: None,
             deadline: None,
-            attempts: 0,
-            refreshed: false,
-            tried: Vec::new(),
+            tries: Tries::default(),
+            mirror: None,
             upstream: None,
             sent: None,
             answered: None,
@@ -141,6 +147,30 @@ impl Exchange {
     /// The door the connection came through.
     pub(crate) fn arrival(&self) -> Arrival {
         self.facts.arrival
+    }
+
+    /// Moves the request's body on, past whoever copies it. `seen` is shown every byte.
+    ///
+    /// # Errors
+    /// As [`Flow::pump`].
+    pub(crate) fn pump_request(
+        &mut self,
+        from: &mut impl Source,
+        to: &mut impl Sink,
+        cx: &mut Context<'_>,
+        mut seen: impl FnMut(&[u8]),
+    ) -> Result<Waits, Fault> {
+        let Some(copy) = &mut self.mirror else { return self.request.pump(from, to, cx, seen) };
+        let waits = self.request.pump(from, to, cx, |bytes| {
+            seen(bytes);
+            copy.add(bytes);
+        });
+        if self.request.done
+            && let Some(copy) = self.mirror.take()
+        {
+            copy.send(from.trailers());
+        }
+        waits
     }
 
     /// The destination that was chosen among the rule's.

@@ -92,6 +92,8 @@ pub(crate) struct Answer {
 }
 
 const RESET: &str = "upstream connect error or disconnect/reset before headers. reset reason: ";
+/// What stands before the reason of a reset.
+pub(crate) const RESET_REASON: &str = "reset reason: ";
 
 /// See [`Failure::UpstreamSilent`].
 pub(crate) const SILENT: &str = "the endpoint closed the new connection without a word: it fails, or it speaks TLS, which a \
@@ -290,6 +292,11 @@ pub(crate) fn with_delay(flags: &'static str) -> &'static str {
         "DPE" => "DI,DPE",
         "UPE" => "DI,UPE",
         "NC" => "DI,NC",
+        "URX" => "DI,URX",
+        "URX,UF" => "DI,URX,UF",
+        "URX,UC" => "DI,URX,UC",
+        "URX,UR" => "DI,URX,UR",
+        "URX,UT" => "DI,URX,UT",
         other => other,
     }
 }

@@ -10,17 +10,20 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    attempt::{self, Connected, Tried},
+    attempt::{self, Connected},
     desk::Desk,
     edit,
     exchange::{Exchange, Heads},
     failure::Failure,
-    flow::{Broken, Fault, Sink as _, Source as _, Waits},
+    flow::{Broken, Fault, Piece, Sink as _, Source as _, Waits},
     head::{Head, Length},
-    limits::{BODY, INTERIM, REPLAY, STREAM_IDLE, WRITE},
+    limits::{BODY, INTERIM, REPLAY_FREE, STREAM_IDLE, WRITE},
+    mirror,
     overdue::Overdue,
     record::grpc_status,
+    replay::Replay,
     reply,
+    retry::{self, Tried},
     side::{Down, Up},
 };
 
@@ -29,13 +32,13 @@ use super::{
 /// # Errors
 /// Why there is no answer; the client has not been told.
 pub(crate) async fn forward(
-    desk: &Desk,
+    desk: &Rc<Desk>,
     exchange: &mut Exchange,
     heads: &mut Heads,
     down: &mut Down<'_>,
     close: bool,
 ) -> Result<bool, Failure> {
-    let mut replay = Replay::new(&heads.request);
+    let mut replay = Replay::new(&heads.request, &desk.live.replayed);
     let connected = loop {
         unless_gone(down, attempt::back_off(exchange)).await?;
         if let Some(connected) = one_try(desk, exchange, heads, down, &mut replay).await? {
@@ -50,27 +53,29 @@ pub(crate) async fn forward(
 
 /// One try, as far as the head of an answer. `None`: another one is to follow.
 async fn one_try(
-    desk: &Desk,
+    desk: &Rc<Desk>,
     exchange: &mut Exchange,
     heads: &mut Heads,
     down: &mut Down<'_>,
-    replay: &mut Replay,
+    replay: &mut Replay<'_>,
 ) -> Result<Option<Connected>, Failure> {
     let h2 = down.is_h2();
     let mut connected = match unless_gone(down, attempt::next(desk, exchange, &heads.request, h2)).await? {
         Ok(connected) => connected,
         Err(mut failure) => {
-            if let Some(outcome) = attempt::outcome(&failure) {
-                attempt::record(desk, exchange, outcome);
-            }
-            return if attempt::connect_failed(exchange, &mut failure) { Ok(None) } else { Err(failure) };
+            attempt::record_failure(desk, exchange, &failure);
+            let again = retry::after_no_connection(exchange, &mut failure, desk.metrics());
+            return if again { Ok(None) } else { Err(failure) };
         }
     };
     // A kept connection takes no time worth a look at the clock.
-    exchange.sent = Some(if connected.reused && exchange.attempts == 1 { exchange.started } else { Instant::now() });
+    exchange.sent = Some(if connected.reused && exchange.tries.count == 1 { exchange.started } else { Instant::now() });
     exchange.upstream = Some(Rc::clone(connected.up.facts()));
     heads.sent.copy(&heads.request);
     edit::request(exchange, &mut heads.sent);
+    if exchange.mirror.is_none() {
+        exchange.mirror = mirror::begin(desk, exchange, &heads.sent, h2);
+    }
     if matches!(connected.up, Up::H1(_)) {
         heads.complete_key();
     }
@@ -85,17 +90,19 @@ async fn one_try(
             let now = Instant::now();
             exchange.answered = Some(now);
             exchange.service_time = exchange.sent.map(|sent| now - sent);
-            exchange.grpc_status = grpc_status(&heads.response).or(exchange.grpc_status);
-            let status = heads.response.status;
-            attempt::record_head(desk, exchange, status);
-            let again = replay.is_whole() && attempt::wants_other_answer(exchange, status, exchange.grpc_status);
-            Ok((!again).then_some(connected))
+            exchange.grpc_status = grpc_status(&heads.response);
+            attempt::record_head(desk, exchange, heads.response.status);
+            if retry::after_answer(exchange, &heads.response, replay.is_whole(), desk.metrics()) {
+                discard(desk, connected, now).await;
+                return Ok(None);
+            }
+            Ok(Some(connected))
         }
         Err(Stop::Client(failure)) => Err(failure),
         Err(stop) => {
             let tried = Tried {
                 reused: connected.reused,
-                idempotent: attempt::is_idempotent(heads.request.method()),
+                idempotent: retry::is_idempotent(heads.request.method()),
                 replayable: replay.is_whole(),
             };
             let (broken, mut failure) = stop.explain();
@@ -104,16 +111,34 @@ async fn one_try(
                 failure = Failure::UpstreamSilent;
             }
             // A kept connection that had ended meanwhile says nothing of its endpoint.
-            if let Some(outcome) = attempt::outcome(&failure).filter(|_| !(tried.reused && silent_end(&broken))) {
-                attempt::record(desk, exchange, outcome);
+            if !(tried.reused && silent_end(&broken)) {
+                attempt::record_failure(desk, exchange, &failure);
             }
-            if attempt::broke(exchange, &tried, &broken, &failure) { Ok(None) } else { Err(failure) }
+            let again = retry::after_break(exchange, &tried, &broken, &failure, desk.metrics());
+            if again { Ok(None) } else { Err(failure) }
         }
     }
 }
 
 fn silent_end(broken: &Broken) -> bool {
     *broken == Broken::Closed { untouched: true }
+}
+
+/// Keeps the connection of an answer that nobody wants, when all of the answer is there.
+async fn discard(desk: &Desk, mut connected: Connected, now: Instant) {
+    let over = poll_fn(|cx| {
+        while let Poll::Ready(Ok(piece)) = connected.up.poll_data(cx) {
+            match piece {
+                Piece::End => return Poll::Ready(true),
+                Piece::Data(count) if connected.up.give(count, |_| Ok(())).is_ok() => {}
+                Piece::Data(_) => break,
+            }
+        }
+        Poll::Ready(false)
+    });
+    if over.await {
+        keep(desk, connected, now);
+    }
 }
 
 /// Waits for something that serves the client alone, as long as it is there.
@@ -175,7 +200,7 @@ async fn answer(
     response: &mut Head,
     down: &mut Down<'_>,
     up: &mut Up,
-    replay: &mut Replay,
+    replay: &mut Replay<'_>,
 ) -> Result<(), Stop> {
     let now = exchange.sent.unwrap_or(exchange.started);
     let mut wait =
@@ -203,7 +228,7 @@ impl Wait {
         response: &mut Head,
         down: &mut Down<'_>,
         up: &mut Up,
-        replay: &mut Replay,
+        replay: &mut Replay<'_>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Stop>> {
         let mut waits = Waits::Done;
@@ -343,7 +368,7 @@ async fn stream(
     }
     match ended {
         Ok(()) => {
-            let small = exchange.response.bytes < REPLAY as u64 && exchange.request.bytes < REPLAY as u64;
+            let small = exchange.response.bytes < REPLAY_FREE as u64 && exchange.request.bytes < REPLAY_FREE as u64;
             let now = exchange.answered.filter(|_| small).unwrap_or_else(Instant::now);
             keep(desk, connected, now);
             !tunnel && !close && down.is_read()
@@ -384,7 +409,7 @@ impl Relay {
     ) -> Poll<Result<(), Failure>> {
         let mut uploads = Waits::Done;
         if !self.deaf {
-            match exchange.request.pump(down, up, cx, |_| ()) {
+            match exchange.pump_request(down, up, cx, |_| ()) {
                 Ok(now) => uploads = now,
                 Err(Fault::Source(broken)) => return Poll::Ready(Err(client(&broken))),
                 // The answer goes on without it.
@@ -425,75 +450,5 @@ impl Relay {
         down.deadline().poll(cx).map(|()| {
             Err(if route.is_some() && route == at { Failure::RouteTimeout } else { Failure::DownstreamClosed })
         })
-    }
-}
-
-/// The beginning of a request's body, kept to send it again.
-struct Replay {
-    bytes: Vec<u8>,
-    /// So much of it has gone to the current endpoint.
-    sent: usize,
-    /// There was more than is kept.
-    overflown: bool,
-    /// The request asks for a tunnel, which has no body.
-    upgrade: bool,
-    /// The end has gone to the current endpoint.
-    ended: bool,
-}
-
-impl Replay {
-    fn new(request: &Head) -> Self {
-        Self { bytes: Vec::new(), sent: 0, overflown: false, upgrade: request.upgrade.is_some(), ended: false }
-    }
-
-    fn rewind(&mut self) {
-        self.sent = 0;
-        self.ended = false;
-    }
-
-    /// Whether everything that was sent can be sent again.
-    fn is_whole(&self) -> bool {
-        !self.overflown
-    }
-
-    /// Moves the request on: first what an earlier endpoint was sent, then what comes.
-    fn pump(
-        &mut self,
-        exchange: &mut Exchange,
-        down: &mut Down<'_>,
-        up: &mut Up,
-        cx: &mut Context<'_>,
-    ) -> Result<Waits, Fault> {
-        if self.upgrade {
-            exchange.request.done = true;
-            return Ok(Waits::Done);
-        }
-        while self.sent < self.bytes.len() {
-            let left = self.bytes.len() - self.sent;
-            let Poll::Ready(room) = up.poll_room(cx, left) else { return Ok(Waits::Sink) };
-            let count = room.map_err(Fault::Sink)?.min(left);
-            up.send(&self.bytes[self.sent..self.sent + count]).map_err(Fault::Sink)?;
-            self.sent += count;
-        }
-        if exchange.request.done {
-            if !self.ended {
-                up.end(down.trailers()).map_err(Fault::Sink)?;
-                self.ended = true;
-            }
-            return Ok(Waits::Done);
-        }
-        let (kept, overflown) = (&mut self.bytes, &mut self.overflown);
-        let waits = exchange.request.pump(down, up, cx, |bytes| {
-            if kept.len() + bytes.len() > REPLAY {
-                *overflown = true;
-                *kept = Vec::new();
-            }
-            if !*overflown {
-                kept.extend_from_slice(bytes);
-            }
-        });
-        self.sent = self.bytes.len();
-        self.ended = exchange.request.done;
-        waits
     }
 }

@@ -88,7 +88,7 @@ impl Seeker<'_> {
         if self.way.dial.h2 {
             return self.shared().map(|stream| Up::H2(Box::new(stream)));
         }
-        if exchange.refreshed {
+        if exchange.tries.refreshed {
             return None;
         }
         let mut cx = Context::from_waker(Waker::noop());

@@ -28,8 +28,18 @@ pub(crate) const STREAM_IDLE: Duration = Duration::from_secs(300);
 pub(crate) const INTERIM: u32 = 16;
 /// Bytes that wait for one socket before the other side is not read any more.
 pub(crate) const HIGH: usize = 64 * 1024;
-/// Bytes of a request body that are kept to send them again.
-pub(crate) const REPLAY: usize = 64 * 1024;
+/// Bytes of a request body that are kept to send them again (Envoy's limit).
+pub(crate) const REPLAY: usize = 1024 * 1024;
+/// So many of them do not count for [`REPLAY_ALL`].
+pub(crate) const REPLAY_FREE: usize = 64 * 1024;
+/// Bytes of all larger bodies that the process keeps to send them again.
+pub(crate) const REPLAY_ALL: usize = 64 * 1024 * 1024;
+/// Bytes of a request body that are copied for mirrors.
+pub(crate) const MIRROR_BODY: usize = 1024 * 1024;
+/// Bytes of all bodies that the process holds for mirrors.
+pub(crate) const MIRROR_ALL: usize = 64 * 1024 * 1024;
+/// A mirrored request is over within this time, its answer included.
+pub(crate) const MIRROR: Duration = Duration::from_secs(15);
 /// A body that nobody wants is read so long, so that the answer before it arrives (nginx's lingering time).
 pub(crate) const LINGER: Duration = Duration::from_secs(30);
 /// Bytes of a body that nobody wants which are read before others have their turn.

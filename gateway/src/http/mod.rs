@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  serve --> admit --> forward --------------------------------> record
-//!  (loop of   (limits,   |  ^ attempt (which endpoint, again?)
+//!  (loop of   (limits,   |  ^ attempt (which endpoint), retry (again?), mirror (a copy)
 //!  requests)   route)    |  | edit (heads)
 //!              intercept |  |
 //!   (faults, preflights) |  |
@@ -29,10 +29,14 @@ mod intercept;
 mod limited;
 pub(crate) mod limits;
 mod linger;
+mod mirror;
 mod name;
 mod overdue;
 mod record;
+mod replay;
 mod reply;
+mod retry;
+pub(crate) mod room;
 mod secure;
 pub(crate) mod serve;
 mod side;

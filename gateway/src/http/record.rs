@@ -42,7 +42,7 @@ pub(crate) fn finish(telemetry: &Telemetry, exchange: &Exchange, heads: &Heads) 
         user_agent: request.str(Name::UserAgent).unwrap_or_default(),
         request_id: sent.str(Name::XRequestId).unwrap_or_default(),
         authority: request.authority(),
-        upstream_host: upstream.map(|facts| facts.remote).or_else(|| exchange.tried.last().copied()),
+        upstream_host: upstream.map(|facts| facts.remote).or_else(|| exchange.tries.addresses.last().copied()),
         upstream_local: upstream.map(|facts| facts.local),
         upstream_cluster: cluster(exchange, &mut name),
         downstream_local: Some(facts.local),
@@ -78,6 +78,7 @@ pub(crate) fn transport_failure(exchange: &Exchange) -> &str {
 /// Envoy's response flags so far; `-` = none.
 pub(crate) fn flags(exchange: &Exchange) -> &'static str {
     let flag = exchange.failure.as_ref().map_or("-", |failure| failure.answer().flag);
+    let flag = exchange.tries.stopped.map_or(flag, |stopped| stopped.flags(flag));
     if exchange.delayed { with_delay(flag) } else { flag }
 }
 

@@ -19,7 +19,7 @@ use super::{
     head::Length,
     limits::{HIGH, WRITE},
     name::Name,
-    secure,
+    retry, secure,
     side::Down,
 };
 use crate::net::facts::Arrival;
@@ -55,6 +55,7 @@ pub(crate) async fn failure(
     close: bool,
 ) -> Result<bool, Broken> {
     let Answer { status, body, keep, .. } = failure.answer();
+    let body = retry::explain(exchange, body);
     let overloaded = matches!(failure, Failure::Overflow | Failure::Overloaded);
     let retry = failure == Failure::Overloaded;
     let grpc = match failure {

@@ -15,7 +15,7 @@ use super::{
     head::Head,
     intercept::intercept,
     limits::{FIRST_REQUEST, IDLE},
-    record, reply,
+    mirror, record, reply,
     side::Down,
 };
 use crate::net::{connection::Connection, facts::Facts, listen::Standing, standing::holds};
@@ -92,7 +92,7 @@ async fn http1(desk: &Rc<Desk>, connection: Connection, standing: watch::Receive
 }
 
 /// One request from its head to its record. `true`: its connection can go on.
-async fn request(desk: &Desk, down: &mut Down<'_>, mut heads: Lent, close: bool, refused: Option<Failure>) -> bool {
+async fn request(desk: &Rc<Desk>, down: &mut Down<'_>, mut heads: Lent, close: bool, refused: Option<Failure>) -> bool {
     let mut exchange = Exchange::new(desk.live.pin(), Rc::clone(down.facts()));
     let (exchange_, heads_) = (&mut exchange, &mut *heads);
     let admitted = match refused {
@@ -126,6 +126,7 @@ async fn request(desk: &Desk, down: &mut Down<'_>, mut heads: Lent, close: bool,
         }
         (Ok(Admitted::Forward | Admitted::Intercept(_)), Ok(None)) => Ok(false),
     };
+    mirror::abandon(&mut exchange);
     record::finish(&desk.telemetry, &exchange, &heads);
     replied.unwrap_or(false) && !close && down.is_read()
 }

@@ -170,7 +170,7 @@ impl Told<'_> {
             Fact::UpstreamCluster | Fact::UpstreamClusterRaw => {
                 push(out, record::cluster(exchange, &mut String::new()))
             }
-            Fact::UpstreamRequestAttemptCount => push(out, exchange.attempts),
+            Fact::UpstreamRequestAttemptCount => push(out, exchange.tries.count),
             Fact::UpstreamTransportFailureReason => push(out, record::transport_failure(exchange)),
             Fact::RouteName => push(out, exchange.rule.as_ref().map_or("", |rule| &rule.name)),
             Fact::Hostname => push(out, hostname()),

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::{
     labels::{self, NAMES, Values},
+    outcomes::{MIRROR_RESULTS, Mirroring, RETRY_RESULTS, Retry},
     process::Usage,
 };
 
@@ -123,6 +124,14 @@ const OVERFLOWS: Definition = row(
     &["cluster", "limit"],
     "Requests and connections refused because a limit of a connectionPool was reached.",
 );
+const RETRIES: Definition =
+    row("sluice_retries_total", "counter", &["result"], "Retries begun, and what became of those that a route wanted.");
+const MIRRORS: Definition = row(
+    "sluice_mirrored_requests_total",
+    "counter",
+    &["result"],
+    "Copies of requests for mirrors: answered, failed, or dropped and why.",
+);
 const DROPPED: Definition =
     row("sluice_access_log_dropped_total", "counter", &[], "Access log lines lost because nobody read stdout in time.");
 const CPU: Definition = row("process_cpu_seconds_total", "counter", &[], "User and system time.");
@@ -132,7 +141,7 @@ const FILES: Definition = row("process_open_fds", "gauge", &[], "Open file descr
 const THREADS: Definition = row("process_threads", "gauge", &[], "Threads.");
 
 /// Every metric, in the order of the documentation.
-pub(crate) const TABLE: [Definition; 27] = [
+pub(crate) const TABLE: [Definition; 29] = [
     REQUESTS,
     DURATION,
     BUILD,
@@ -154,6 +163,8 @@ pub(crate) const TABLE: [Definition; 27] = [
     SPARED,
     LIMITED,
     OVERFLOWS,
+    RETRIES,
+    MIRRORS,
     DROPPED,
     CPU,
     MEMORY,
@@ -270,6 +281,10 @@ pub(crate) struct Metrics {
     ejections: Ejections,
     limited: IntGaugeVec,
     overflows: IntCounterVec,
+    /// Indexed by [`Retry`].
+    retries: [IntCounter; 5],
+    /// Indexed by [`Mirroring`].
+    mirrors: [IntCounter; 8],
     dropped: IntCounter,
     cpu: Seconds,
     memory: IntGauge,
@@ -319,6 +334,8 @@ impl Metrics {
         build.with_label_values(&["proxy", env!("CARGO_PKG_VERSION")]).set(1);
         let handshakes = register(&registry, IntCounterVec::new(options(&HANDSHAKES), HANDSHAKES.labels));
         let upstreams = register(&registry, IntCounterVec::new(options(&UPSTREAMS), UPSTREAMS.labels));
+        let retries = register(&registry, IntCounterVec::new(options(&RETRIES), RETRIES.labels));
+        let mirrors = register(&registry, IntCounterVec::new(options(&MIRRORS), MIRRORS.labels));
         let orders = register(&registry, IntCounterVec::new(options(&ORDERS), ORDERS.labels));
         let buckets = HistogramOpts { common_opts: options(&DURATION), buckets: BUCKETS.to_vec() };
         Self {
@@ -340,6 +357,8 @@ impl Metrics {
             ejections: Ejections::new(&registry),
             limited: register(&registry, IntGaugeVec::new(options(&LIMITED), LIMITED.labels)),
             overflows: register(&registry, IntCounterVec::new(options(&OVERFLOWS), OVERFLOWS.labels)),
+            retries: RETRY_RESULTS.map(|it| retries.with_label_values(&[it])),
+            mirrors: MIRROR_RESULTS.map(|it| mirrors.with_label_values(&[it])),
             dropped: register(&registry, IntCounter::with_opts(options(&DROPPED))),
             cpu: register(&registry, Seconds::with_opts(options(&CPU))),
             memory: register(&registry, IntGauge::with_opts(options(&MEMORY))),
@@ -416,6 +435,16 @@ impl Metrics {
     /// Connecting to an endpoint ended.
     pub(crate) fn connect(&self, result: Connect) {
         self.upstreams[result as usize].inc();
+    }
+
+    /// A retry, or the wish for one.
+    pub(crate) fn retry(&self, result: Retry) {
+        self.retries[result as usize].inc();
+    }
+
+    /// A copy of a request.
+    pub(crate) fn mirror(&self, result: Mirroring) {
+        self.mirrors[result as usize].inc();
     }
 
     /// The configuration was read.

@@ -23,6 +23,7 @@ use super::{
     breaker::{Breaker, Tallies},
     dial::{Dial, Dials},
     health::{self, Health, Varying},
+    retries::{Account, Mirrored, Retrying},
 };
 use crate::telemetry::metrics::Metrics;
 
@@ -39,6 +40,8 @@ pub(crate) struct Counters {
     cursor: AtomicUsize,
     /// How the endpoints were laid out last, with a digest of what that depends on: keys need large tables.
     laid: Mutex<(u64, Weak<Table>)>,
+    /// Its retries and mirrored requests.
+    account: Arc<Account>,
 }
 
 /// A cluster with everything that is needed to send it a request.
@@ -109,6 +112,7 @@ impl Upstream {
         let (counters, load) = (Arc::clone(&self.counters), Arc::clone(&self.loads[endpoint]));
         counters.active.fetch_add(1, Ordering::Relaxed);
         load.0.fetch_add(1, Ordering::Relaxed);
+        counters.account.begin();
         Ok(Picked { endpoint, counters, load })
     }
 
@@ -136,6 +140,17 @@ impl Upstream {
     /// How many requests are in flight to an endpoint, by its index.
     pub(crate) fn in_flight(&self, endpoint: usize) -> u32 {
         self.loads[endpoint].0.load(Ordering::Relaxed)
+    }
+
+    /// Lets a retry begin, if the cluster bears one. `sent`: an endpoint was sent the request before.
+    pub(crate) fn retry(&self, sent: bool) -> Option<Retrying> {
+        let active = self.counters.active.load(Ordering::Relaxed);
+        self.counters.account.retry(&self.cluster.retry_budget, active, sent)
+    }
+
+    /// Lets a mirrored request begin, unless there are too many.
+    pub(crate) fn mirror(&self) -> Option<Mirrored> {
+        self.counters.account.mirror()
     }
 
     /// How to reach an endpoint, with TLS or without, speaking HTTP/2 or HTTP/1.1.

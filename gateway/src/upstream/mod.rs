@@ -8,4 +8,5 @@ pub(crate) mod gate;
 pub(crate) mod health;
 pub(crate) mod names;
 pub(crate) mod pool;
+pub(crate) mod retries;
 pub(crate) mod terms;

@@ -16,6 +16,7 @@ use crate::{
         Protocol,
         destination_rule::{H2UpgradePolicy, HttpPool},
     },
+    retry_budget::RetryBudget,
     upstream::ClusterId,
     upstream::{Cluster, Endpoint, Limits, UpstreamProtocol},
 };
@@ -135,6 +136,7 @@ fn build<'a>(context: &Context<'a>, member: &Member<'_, 'a>, subset: &str) -> Cl
         idle_timeout: http.and_then(|http| http.idle_timeout).map_or(Cluster::IDLE_TIMEOUT, Duration::from),
         limits: limits(&policy),
         connections: connections::compile(&policy),
+        retry_budget: retry_budget(&policy),
         endpoints,
     }
 }
@@ -171,5 +173,22 @@ fn limits(policy: &Policy<'_>) -> Limits {
     Limits {
         max_requests: http.and_then(|http| connections::limit(http.http2_max_requests)),
         max_requests_per_connection: http.and_then(|http| connections::limit(http.max_requests_per_connection)),
+    }
+}
+
+/// Envoy's budget replaces its limit of retries at once.
+fn retry_budget(policy: &Policy<'_>) -> RetryBudget {
+    let http = policy.connection_pool.and_then(|pool| pool.http.as_ref());
+    let most = http.and_then(|http| u32::try_from(http.max_retries).ok()).filter(|&most| most > 0);
+    let RetryBudget::Share { parts, least, .. } = RetryBudget::default() else { return RetryBudget::default() };
+    match (policy.retry_budget, most) {
+        (Some(given), _) => RetryBudget::Share {
+            // Validation keeps it within 0 and 100.
+            parts: given.percent.map_or(parts, |percent| (percent.clamp(0.0, 100.0) * 10_000.0).round() as u32),
+            least: given.min_retry_concurrency.unwrap_or(least),
+            at_once: true,
+        },
+        (None, Some(most)) => RetryBudget::AtOnce(most),
+        (None, None) => RetryBudget::default(),
     }
 }

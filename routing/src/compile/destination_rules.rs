@@ -7,7 +7,8 @@ use crate::{
     api::{
         DestinationRule,
         destination_rule::{
-            ClientTls, ConnectionPool, LoadBalancer, OutlierDetection, ProxyProtocol, Subset, TrafficPolicy, Tunnel,
+            ClientTls, ConnectionPool, LoadBalancer, OutlierDetection, ProxyProtocol, RetryBudget, Subset,
+            TrafficPolicy, Tunnel,
         },
     },
     host::{HostMap, HostPattern},
@@ -63,6 +64,7 @@ pub struct Policy<'a> {
     pub(super) tunnel: Option<&'a Tunnel>,
     /// As [`Self::tunnel`].
     pub(super) proxy_protocol: Option<&'a ProxyProtocol>,
+    pub(super) retry_budget: Option<&'a RetryBudget>,
     /// `None`: nobody says, so it is mutual TLS with endpoints that have a sidecar.
     pub tls: Option<TlsPolicy<'a>>,
 }
@@ -186,6 +188,8 @@ impl<'a> MergedRule<'a> {
 
 impl<'a> Policy<'a> {
     fn lay_over(&mut self, object: &'a Object<DestinationRule>, over: &'a TrafficPolicy, field: &str, port: u16) {
+        // A level of a port has none of its own.
+        self.retry_budget = over.retry_budget.as_ref().or(self.retry_budget);
         let tls = |tls: &'a ClientTls, field: String| TlsPolicy { object, field, tls };
         self.tunnel = over.tunnel.as_ref().or(self.tunnel);
         self.proxy_protocol = over.proxy_protocol.as_ref().or(self.proxy_protocol);
@@ -198,6 +202,7 @@ impl<'a> Policy<'a> {
                 outlier_detection: level.outlier_detection.as_ref(),
                 tunnel: self.tunnel,
                 proxy_protocol: self.proxy_protocol,
+                retry_budget: self.retry_budget,
                 tls: level.tls.as_ref().map(|found| tls(found, field)),
             };
             return;

@@ -12,7 +12,8 @@ use super::{
     services::Service,
 };
 use crate::{
-    api::virtual_service as api,
+    api::{VirtualService, virtual_service as api},
+    resources::Object,
     rule::{Destination, HeaderOps},
     upstream::ClusterId,
 };
@@ -39,7 +40,13 @@ fn one(
 ) -> Destination {
     let field = format!("{}.route[{index}]", entry.field);
     let fallback = api::Destination::default();
-    let found = resolve(context, entry, to.destination.as_ref().unwrap_or(&fallback), &format!("{field}.destination"));
+    let asked = Asked {
+        object: entry.object,
+        to: to.destination.as_ref().unwrap_or(&fallback),
+        field: &format!("{field}.destination"),
+        lost: "so these requests get 503",
+    };
+    let found = resolve(context, entry, &asked);
     let ops = |ops: Option<&api::HeaderOperations>, way: Way| -> HeaderOps {
         let field = format!("{field}.headers.{}", way.name());
         ops.map(|ops| header_ops::compile(context, entry.object, ops, way, &field)).unwrap_or_default()
@@ -53,10 +60,21 @@ fn one(
     }
 }
 
+/// A destination as it is written.
+pub(super) struct Asked<'d> {
+    /// Where it is written.
+    pub(super) object: &'d Object<VirtualService>,
+    pub(super) to: &'d api::Destination,
+    /// `spec.http[0].route[0].destination`.
+    pub(super) field: &'d str,
+    /// What follows when there is no such destination.
+    pub(super) lost: &'d str,
+}
+
 /// A cluster, or the name that it would have.
-struct Resolved {
-    cluster: Option<ClusterId>,
-    name: Arc<str>,
+pub(super) struct Resolved {
+    pub(super) cluster: Option<ClusterId>,
+    pub(super) name: Arc<str>,
 }
 
 /// A destination as it is asked for.
@@ -97,7 +115,9 @@ pub(super) fn find<'c, 'a>(context: &'c Context<'a>, lookup: &Lookup) -> Result<
     Ok(clusters::cluster(context, &Member { service, port, subset }))
 }
 
-fn resolve(context: &Context<'_>, entry: &Entry<'_, '_>, to: &api::Destination, field: &str) -> Resolved {
+/// Where a destination leads. What stands in the way is reported.
+pub(super) fn resolve(context: &Context<'_>, entry: &Entry<'_, '_>, asked: &Asked<'_>) -> Resolved {
+    let to = asked.to;
     let lookup = Lookup {
         host: context.full_host(&to.host, entry.object.namespace()),
         port: to.port.map(|port| port.number).filter(|&number| number != 0),
@@ -110,7 +130,7 @@ fn resolve(context: &Context<'_>, entry: &Entry<'_, '_>, to: &api::Destination, 
             Resolved { cluster: Some(cluster), name: context.clusters.get(cluster).name.clone() }
         }
         Err(missing) => {
-            tell(context, entry, &lookup, &missing, field);
+            tell(context, &lookup, &missing, asked);
             let subset = lookup.subset.as_deref().unwrap_or_default();
             let name = clusters::name(lookup.port.unwrap_or(lookup.listener), subset, &lookup.host);
             Resolved { cluster: None, name }
@@ -119,15 +139,16 @@ fn resolve(context: &Context<'_>, entry: &Entry<'_, '_>, to: &api::Destination, 
 }
 
 /// Says what a destination lacks.
-fn tell(context: &Context<'_>, entry: &Entry<'_, '_>, lookup: &Lookup, missing: &Missing<'_, '_>, field: &str) {
-    let error = |code, field: &str, message: String| context.report.error(entry.object, code, field, message);
+fn tell(context: &Context<'_>, lookup: &Lookup, missing: &Missing<'_, '_>, asked: &Asked<'_>) {
+    let Asked { object, field, lost, .. } = *asked;
+    let error = |code, field: &str, message: String| context.report.error(object, code, field, message);
     match missing {
         Missing::Host => {
             let host = &lookup.host;
             let hint = context.services.similar(host).map(|near| format!("; `{near}` exists")).unwrap_or_default();
-            let absence = context.absent_host(entry.object, UNKNOWN_HOST, host);
-            let rest = format!(", so these requests get 503{hint}");
-            context.report.absent(entry.object, &format!("{field}.host"), absence, &rest);
+            let absence = context.absent_host(object, UNKNOWN_HOST, host);
+            let rest = format!(", {lost}{hint}");
+            context.report.absent(object, &format!("{field}.host"), absence, &rest);
         }
         Missing::Port(service) => {
             let (host, ports) = (&service.host, service.ports_in_words());
@@ -135,25 +156,23 @@ fn tell(context: &Context<'_>, entry: &Entry<'_, '_>, lookup: &Lookup, missing: 
                 Some(number) => error(
                     UNKNOWN_PORT,
                     &format!("{field}.port.number"),
-                    format!("`{host}` has no port {number}, so these requests get 503; its ports are {ports}"),
+                    format!("`{host}` has no port {number}, {lost}; its ports are {ports}"),
                 ),
-                None if service.ports.is_empty() => error(
-                    UNKNOWN_PORT,
-                    field,
-                    format!("`{host}` has no ports, so these requests get 503; name those that it serves"),
-                ),
+                None if service.ports.is_empty() => {
+                    error(UNKNOWN_PORT, field, format!("`{host}` has no ports, {lost}; name those that it serves"))
+                }
                 None => error(
                     PORT_REQUIRED,
                     field,
-                    format!("`{host}` has several ports, so one must be named, or these requests get 503: {ports}"),
+                    format!("`{host}` has several ports and none is named, {lost}; its ports are {ports}"),
                 ),
             }
         }
         Missing::Subset(service) => {
             let known = subsets_in_words(context.destination_rules.of(&service.host, &service.namespace));
             let subset = lookup.subset.as_deref().unwrap_or_default();
-            let absence = context.absent_subset(entry.object, UNKNOWN_SUBSET, (subset, &service.host), &known);
-            context.report.absent(entry.object, &format!("{field}.subset"), absence, ", so these requests get 503");
+            let absence = context.absent_subset(object, UNKNOWN_SUBSET, (subset, &service.host), &known);
+            context.report.absent(object, &format!("{field}.subset"), absence, &format!(", {lost}"));
         }
     }
 }

@@ -2,63 +2,52 @@
 
 use std::time::Duration;
 
-use crate::{api::virtual_service::HttpRetry, rule::Retries};
+use crate::{
+    api::virtual_service::HttpRetry,
+    retries::{Conditions, Retries},
+};
 
-/// What a `retries` block says. Without `retryOn` Istio's default conditions hold; `attempts: 0` turns retries off.
+/// What a `retries` block says. What it leaves out is as in Istio's default, whatever the mesh's is; `attempts: 0` turns retries
+/// off.
 pub(super) fn retries(given: &HttpRetry) -> Retries {
-    let per_try_timeout = given.per_try_timeout.map(Duration::from).filter(|timeout| !timeout.is_zero());
-    let attempts = u32::try_from(given.attempts).unwrap_or(0);
-    let Some(conditions) = &given.retry_on else {
-        return Retries { attempts, per_try_timeout, ..Retries::default() };
-    };
-    let mut retries = Retries {
-        attempts,
-        per_try_timeout,
-        connect_failure: false,
-        refused_stream: false,
-        reset: false,
-        server_errors: false,
-        gateway_errors: false,
-        statuses: Vec::new(),
-        grpc_statuses: Vec::new(),
-    };
-    for token in conditions.split(',').map(str::trim) {
-        add(&mut retries, token);
+    let default = Retries::DEFAULT;
+    let some = |time: Option<_>| time.map(Duration::from).filter(|time: &Duration| !time.is_zero());
+    let (on, statuses) = given.retry_on.as_deref().map_or((default.on, Vec::new()), conditions);
+    Retries {
+        attempts: u32::try_from(given.attempts).unwrap_or(0),
+        per_try_timeout: some(given.per_try_timeout),
+        on,
+        statuses,
+        backoff: some(given.backoff).unwrap_or(default.backoff),
+        remote_localities: given.retry_remote_localities.unwrap_or(default.remote_localities),
+        avoids_tried: given.retry_ignore_previous_hosts.unwrap_or(default.avoids_tried),
     }
-    retries
 }
 
-fn add(retries: &mut Retries, token: &str) {
+/// `retriable-status-codes` only announces the numbers.
+fn conditions(tokens: &str) -> (Conditions, Vec<u16>) {
+    let (mut on, mut statuses) = (Conditions::default(), Vec::new());
+    for token in tokens.split(',').map(str::trim) {
+        match Conditions::named(token) {
+            Some(condition) => on = on.and(condition),
+            None => statuses.extend(token.parse::<u16>().ok().filter(|status| (100..600).contains(status))),
+        }
+    }
+    (on, statuses)
+}
+
+/// Why a `retryOn` token never holds; `None`: it can.
+pub(super) fn never_holds(token: &str) -> Option<&'static str> {
     match token {
-        // Envoy: no response at all counts as a 5xx too.
-        "5xx" => {
-            retries.server_errors = true;
-            retries.connect_failure = true;
-            retries.refused_stream = true;
-            retries.reset = true;
-        }
-        "gateway-error" => retries.gateway_errors = true,
-        "reset" => retries.reset = true,
-        // Of a request whose head has not gone out, nothing was read.
-        "reset-before-request" => {
-            retries.connect_failure = true;
-            retries.refused_stream = true;
-        }
-        "connect-failure" => retries.connect_failure = true,
-        "refused-stream" => retries.refused_stream = true,
-        "retriable-4xx" => retries.statuses.push(409),
-        "cancelled" => retries.grpc_statuses.push(1),
-        "deadline-exceeded" => retries.grpc_statuses.push(4),
-        "resource-exhausted" => retries.grpc_statuses.push(8),
-        "internal" => retries.grpc_statuses.push(13),
-        "unavailable" => retries.grpc_statuses.push(14),
-        other => retries.statuses.extend(other.parse::<u16>().ok().filter(|status| (100..600).contains(status))),
+        "retriable-headers" => Some(
+            "the retryOn condition retriable-headers never holds, since Istio has no field that names the headers; \
+             name statuses instead",
+        ),
+        "http3-post-connect-failure" => Some(
+            "the retryOn condition http3-post-connect-failure never holds, since no endpoint is spoken to by HTTP/3",
+        ),
+        _ => None,
     }
-}
-
-/// Whether a `retryOn` token means something here; `retriable-status-codes` only announces the numbers.
-pub(super) fn is_supported(token: &str) -> bool {
-    !matches!(token, "envoy-ratelimited" | "retriable-headers" | "http3-post-connect-failure")
 }
 
 #[cfg(test)]
@@ -77,7 +66,7 @@ mod tests {
     #[test]
     fn given_conditions_replace_the_default_ones() {
         let found = retries(&given(Some("gateway-error, 418,unavailable,retriable-status-codes,999")));
-        assert!(found.gateway_errors && !found.connect_failure && !found.server_errors);
-        assert_eq!((found.statuses.as_slice(), found.grpc_statuses.as_slice()), ([418].as_slice(), [14].as_slice()));
+        assert_eq!(found.on, Conditions::GATEWAY_ERROR.and(Conditions::UNAVAILABLE));
+        assert_eq!(found.statuses, [418]);
     }
 }

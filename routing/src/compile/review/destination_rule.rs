@@ -4,7 +4,7 @@ use super::finding::Findings;
 use crate::{
     api::{
         DestinationRule,
-        destination_rule::{ConnectionPool, HttpPool, LoadBalancer, SimpleLb, TrafficPolicy},
+        destination_rule::{LoadBalancer, SimpleLb, TrafficPolicy},
     },
     compile::context::Context,
     resources::Object,
@@ -24,16 +24,15 @@ pub(super) fn review(context: &Context<'_>, object: &Object<DestinationRule>) {
 }
 
 fn traffic_policy(findings: &mut Findings, policy: &TrafficPolicy, field: &str) {
-    let blocks =
-        Blocks { load_balancer: policy.load_balancer.as_ref(), connection_pool: policy.connection_pool.as_ref() };
+    let blocks = Blocks { load_balancer: policy.load_balancer.as_ref() };
     blocks.review(findings, field);
     let tunnel = "tunnel is not supported yet; connections are made directly";
     findings.note(policy.tunnel.is_some(), tunnel, || format!("{field}.tunnel"));
-    let budget = "retryBudget is not supported yet; retries are not limited by it";
-    findings.note(policy.retry_budget.is_some(), budget, || format!("{field}.retryBudget"));
+    let interval = policy.retry_budget.is_some_and(|budget| budget.budget_interval.is_some());
+    let told = "budgetInterval is not looked at; a retryBudget counts what is under way and what the requests so far have left";
+    findings.note(interval, told, || format!("{field}.retryBudget.budgetInterval"));
     for (index, level) in policy.port_level_settings.iter().enumerate() {
-        let blocks =
-            Blocks { load_balancer: level.load_balancer.as_ref(), connection_pool: level.connection_pool.as_ref() };
+        let blocks = Blocks { load_balancer: level.load_balancer.as_ref() };
         blocks.review(findings, &format!("{field}.portLevelSettings[{index}]"));
     }
 }
@@ -41,16 +40,12 @@ fn traffic_policy(findings: &mut Findings, policy: &TrafficPolicy, field: &str) 
 /// What a traffic policy and its port level have in common.
 struct Blocks<'a> {
     load_balancer: Option<&'a LoadBalancer>,
-    connection_pool: Option<&'a ConnectionPool>,
 }
 
 impl Blocks<'_> {
     fn review(&self, findings: &mut Findings, field: &str) {
         if let Some(balancer) = self.load_balancer {
             load_balancer(findings, balancer, &format!("{field}.loadBalancer"));
-        }
-        if let Some(http) = self.connection_pool.and_then(|pool| pool.http.as_ref()) {
-            http_pool(findings, http, &format!("{field}.connectionPool.http"));
         }
     }
 }
@@ -70,10 +65,4 @@ fn load_balancer(findings: &mut Findings, balancer: &LoadBalancer, field: &str) 
     findings.note(balancer.warmup_duration_secs.is_some() && !known, warmup, || at("warmupDurationSecs"));
     let utilization = "backendUtilization is not supported; reported load is not looked at";
     findings.note(balancer.backend_utilization.is_some(), utilization, || at("backendUtilization"));
-}
-
-fn http_pool(findings: &mut Findings, http: &HttpPool, field: &str) {
-    let at = |name: &str| format!("{field}.{name}");
-    let retries = "maxRetries is not supported yet; retries in flight are not limited";
-    findings.note(http.max_retries != 0, retries, || at("maxRetries"));
 }

@@ -28,10 +28,10 @@ pub(super) fn review(context: &Context<'_>, object: &Object<VirtualService>) {
 
 fn route_fields(findings: &mut Findings, route: &HttpRoute, index: usize) {
     let at = |field: &str| format!("spec.http[{index}].{field}");
-    let mirror = "mirroring is not supported yet; nothing is copied";
-    findings.note(route.mirror.is_some(), mirror, || at("mirror"));
-    findings.note(!route.mirrors.is_empty(), mirror, || at("mirrors"));
     let answers = route.redirect.is_some() || route.direct_response.is_some();
+    let mirror = "only what is forwarded is mirrored; nothing is copied here";
+    findings.note(answers && route.mirror.is_some(), mirror, || at("mirror"));
+    findings.note(answers && !route.mirrors.is_empty(), mirror, || at("mirrors"));
     let cors =
         "corsPolicy holds for routes that forward only, as in Istio; browsers do not show these answers to pages";
     findings.note(answers && route.cors_policy.is_some(), cors, || at("corsPolicy"));
@@ -46,20 +46,11 @@ fn route_fields(findings: &mut Findings, route: &HttpRoute, index: usize) {
 
 fn retry_fields(findings: &mut Findings, given: &HttpRetry, index: usize) {
     let at = |field: &str| format!("spec.http[{index}].retries.{field}");
-    let localities = "retryRemoteLocalities is not supported; a retry may go to any locality";
-    findings.note(given.retry_remote_localities.is_some(), localities, || at("retryRemoteLocalities"));
-    let hosts = "retryIgnorePreviousHosts: false is not supported; a retry prefers an endpoint not tried before";
-    findings.note(given.retry_ignore_previous_hosts == Some(false), hosts, || at("retryIgnorePreviousHosts"));
-    let backoff = "backoff is not supported; the wait between retries is the proxy's own";
-    findings.note(given.backoff.is_some(), backoff, || at("backoff"));
     let tokens = given.retry_on.as_deref().unwrap_or_default();
     for token in tokens.split(',').map(str::trim) {
-        let message = match token {
-            "envoy-ratelimited" => "the retryOn condition envoy-ratelimited is not supported and never holds",
-            "retriable-headers" => "the retryOn condition retriable-headers is not supported and never holds",
-            _ => "the retryOn condition http3-post-connect-failure is not supported and never holds",
-        };
-        findings.note(!retries::is_supported(token), message, || at("retryOn"));
+        if let Some(message) = retries::never_holds(token) {
+            findings.note(true, message, || at("retryOn"));
+        }
     }
 }
 

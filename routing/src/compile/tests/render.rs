@@ -6,8 +6,11 @@ use crate::{
     acme::{Current, Ordered},
     compile::Compiled,
     inbound::{Application, Inbound},
+    mirrors::Mirror,
     pattern::{Conditions, HeaderCondition, HeaderField, PathKind, RouteMatch, StringPattern},
-    rule::{Action, Destination, HeaderOps, Retries, Rule},
+    retries::Retries,
+    retry_budget::RetryBudget,
+    rule::{Action, Destination, HeaderOps, Rule},
     snapshot::{Listener, Unclaimed, Workload},
     table::{RouteTable, VirtualHost},
     upstream::Cluster,
@@ -182,6 +185,10 @@ fn render_rule(out: &mut String, rule: &Rule) {
     if rule.retries != Retries::default() {
         line(out, 3, &format!("{:?}", rule.retries));
     }
+    for mirror in rule.mirrors.iter().flatten() {
+        let shadow = if mirror.shadow { " as its shadow" } else { "" };
+        line(out, 3, &format!("mirror {} {}/{}{shadow}", mirror.cluster_name, mirror.parts, Mirror::ALL));
+    }
     if let Some(rewrite) = &rule.rewrite {
         line(out, 3, &format!("{rewrite:?}"));
     }
@@ -215,6 +222,9 @@ fn render_cluster(out: &mut String, cluster: &Cluster) {
     line(out, 1, &format!("connect {connect:?}, idle {idle:?}, {:?}", cluster.limits));
     if let Some(connections) = &cluster.connections {
         line(out, 1, &format!("{connections:?}"));
+    }
+    if cluster.retry_budget != RetryBudget::default() {
+        line(out, 1, &format!("{:?}", cluster.retry_budget));
     }
     if let Some(tls) = &cluster.tls {
         line(out, 1, &texts_for_bytes(tls));

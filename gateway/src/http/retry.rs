@@ -1,0 +1,191 @@
+//! Whether another try of a request follows: what its route wants, what is left, what its cluster bears.
+
+use std::{borrow::Cow, net::SocketAddr};
+
+use http::HeaderName;
+use routing::{
+    request::Headers as _,
+    retries::{Fault, Retries},
+};
+use tokio::time::Instant;
+
+use super::{
+    exchange::{Exchange, Target},
+    failure::{Failure, RESET_REASON},
+    flow::Broken,
+    head::Head,
+};
+use crate::{
+    telemetry::{metrics::Metrics, outcomes::Retry},
+    upstream::retries::Retrying,
+};
+
+const RATELIMITED: HeaderName = HeaderName::from_static("x-envoy-ratelimited");
+
+/// The tries of one request.
+#[derive(Debug, Default)]
+pub(crate) struct Tries {
+    /// So far.
+    pub(crate) count: u32,
+    /// It was sent again because a kept connection had ended meanwhile.
+    pub(crate) refreshed: bool,
+    /// Endpoints tried so far.
+    pub(crate) addresses: Vec<SocketAddr>,
+    /// The retry that is under way, as its cluster counts it.
+    retrying: Option<Retrying>,
+    /// Why no other one followed the last one, although the route wants one.
+    pub(crate) stopped: Option<Stopped>,
+}
+
+/// See [`Tries::stopped`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Stopped {
+    /// `retries.attempts` are used up.
+    Exhausted,
+    /// The cluster bears no more.
+    Overflow,
+}
+
+impl Stopped {
+    /// Envoy's flags: why there was no other try, then what the last one met.
+    pub(crate) fn flags(self, flag: &'static str) -> &'static str {
+        match (self, flag) {
+            (Self::Exhausted, "-") => "URX",
+            (Self::Exhausted, "UF") => "URX,UF",
+            (Self::Exhausted, "UC") => "URX,UC",
+            (Self::Exhausted, "UR") => "URX,UR",
+            (Self::Exhausted, "UT") => "URX,UT",
+            (Self::Exhausted, "DC") => "URX,DC",
+            (Self::Overflow, "-") => "UO",
+            (Self::Overflow, "UF") => "UO,UF",
+            (Self::Overflow, "UC") => "UO,UC",
+            (Self::Overflow, "UR") => "UO,UR",
+            (Self::Overflow, "UT") => "UO,UT",
+            (Self::Overflow, "DC") => "UO,DC",
+            (_, other) => other,
+        }
+    }
+}
+
+/// What a request's tries are repeated by.
+pub(crate) fn policy(exchange: &Exchange) -> &Retries {
+    match &exchange.rule {
+        Some(rule) => &rule.retries,
+        None => Retries::inbound(),
+    }
+}
+
+/// Envoy says in the text that the failure is that of a retry.
+pub(crate) fn explain(exchange: &Exchange, body: Cow<'static, str>) -> Cow<'static, str> {
+    if exchange.tries.count < 2 || !body.contains(RESET_REASON) {
+        return body;
+    }
+    body.replace(RESET_REASON, "retried and the latest reset reason: ").into()
+}
+
+/// No connection could be made. Whether another try follows.
+pub(crate) fn after_no_connection(exchange: &mut Exchange, failure: &mut Failure, metrics: &Metrics) -> bool {
+    let late = is_late(exchange);
+    if late && *failure == Failure::ConnectTimeout {
+        *failure = Failure::RouteTimeout;
+    }
+    let about_connecting = matches!(failure, Failure::Connect(_) | Failure::ConnectTimeout);
+    let wanted = about_connecting && policy(exchange).want_after(Fault::NoConnection);
+    another(exchange, metrics, wanted, false)
+}
+
+/// What a try was when it broke.
+pub(crate) struct Tried {
+    /// Its connection had carried requests before.
+    pub(crate) reused: bool,
+    /// Running the request twice is running it once (RFC 9110 section 9.2.2).
+    pub(crate) idempotent: bool,
+    /// All of the request that was sent can be sent again.
+    pub(crate) replayable: bool,
+}
+
+/// A try broke before its answer began. Whether another one follows.
+///
+/// By itself only a request of which nothing can have been processed is repeated; what else is, the route says.
+pub(crate) fn after_break(
+    exchange: &mut Exchange,
+    tried: &Tried,
+    broken: &Broken,
+    failure: &Failure,
+    metrics: &Metrics,
+) -> bool {
+    let stale = tried.reused && tried.idempotent && matches!(broken, Broken::Closed { untouched: true });
+    if stale && tried.replayable && !exchange.tries.refreshed {
+        // A kept connection that the endpoint closed at the same moment: once, and it is no retry.
+        exchange.tries.refreshed = true;
+        exchange.tries.count -= 1;
+        return true;
+    }
+    let fault = match (failure, broken) {
+        (Failure::PerTryTimeout, _) => Some(Fault::PerTryTimeout),
+        (Failure::UpstreamReset, Broken::Reset { unseen: true }) => Some(Fault::Refused),
+        (Failure::UpstreamReset | Failure::UpstreamClosed | Failure::UpstreamSilent, _) => Some(Fault::Reset),
+        _ => None,
+    };
+    let wanted = fault.is_some_and(|fault| policy(exchange).want_after(fault));
+    if wanted && !tried.replayable {
+        metrics.retry(Retry::TooLarge);
+        return false;
+    }
+    another(exchange, metrics, wanted, true)
+}
+
+/// An answer has begun. Whether another try follows instead.
+pub(crate) fn after_answer(exchange: &mut Exchange, head: &Head, replayable: bool, metrics: &Metrics) -> bool {
+    let ratelimited = || head.nth(&RATELIMITED, 0).is_some();
+    let wanted = policy(exchange).want_other_than(head.status, exchange.grpc_status, ratelimited);
+    if wanted && !replayable {
+        metrics.retry(Retry::TooLarge);
+        return false;
+    }
+    if !wanted && let Some(retry) = exchange.tries.retrying.take() {
+        retry.helped();
+        metrics.retry(Retry::Helped);
+    }
+    wanted && another(exchange, metrics, true, true)
+}
+
+fn is_late(exchange: &Exchange) -> bool {
+    exchange.deadline.is_some_and(|deadline| deadline <= Instant::now())
+}
+
+fn another(exchange: &mut Exchange, metrics: &Metrics, wanted: bool, sent: bool) -> bool {
+    // The retry before has its verdict.
+    exchange.tries.retrying = None;
+    let attempts = policy(exchange).attempts;
+    if !wanted || attempts == 0 || is_late(exchange) {
+        return false;
+    }
+    if exchange.tries.count > attempts {
+        return stop(exchange, metrics, Stopped::Exhausted);
+    }
+    if let Some(Target::Cluster { upstream, picked, .. }) = &mut exchange.target {
+        let Some(retrying) = upstream.retry(sent) else { return stop(exchange, metrics, Stopped::Overflow) };
+        exchange.tries.retrying = Some(retrying);
+        // The next try has an endpoint of its own.
+        if let Some(picked) = picked.take() {
+            exchange.tries.addresses.push(upstream.cluster.endpoints[picked.endpoint].address);
+        }
+    }
+    metrics.retry(Retry::Begun);
+    true
+}
+
+fn stop(exchange: &mut Exchange, metrics: &Metrics, why: Stopped) -> bool {
+    exchange.tries.stopped = Some(why);
+    metrics.retry(match why {
+        Stopped::Exhausted => Retry::Exhausted,
+        Stopped::Overflow => Retry::Overflow,
+    });
+    false
+}
+
+/// Methods that RFC 9110 section 9.2.2 calls idempotent.
+pub(crate) fn is_idempotent(method: &str) -> bool {
+    matches!(method, "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE")
+}

@@ -1,0 +1,43 @@
+//! What retries and copies of requests come to, as their metrics tell it.
+
+/// What came of a retry, or of the wish for one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Retry {
+    /// It began.
+    Begun,
+    /// It got an answer that needs no further one.
+    Helped,
+    /// There was none: `attempts` are used up.
+    Exhausted,
+    /// There was none: the cluster's budget is used up.
+    Overflow,
+    /// There was none: more of the body had been sent than is kept.
+    TooLarge,
+}
+
+/// What became of a copy of a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Mirroring {
+    /// It was sent and answered.
+    Answered,
+    /// There was no connection, or no whole answer.
+    Failed,
+    /// It took too long.
+    TimedOut,
+    /// Dropped: the cluster has no endpoint, or no room for a request (`connectionPool`).
+    NoEndpoint,
+    /// Dropped: the cluster has too many of them on their way.
+    TooMany,
+    /// Dropped: the body is too large.
+    TooLarge,
+    /// Dropped: all bodies together are too large.
+    NoRoom,
+    /// Dropped: the request has ended before it was whole.
+    Incomplete,
+}
+
+/// In the order of [`Retry`].
+pub(super) const RETRY_RESULTS: [&str; 5] = ["begun", "helped", "exhausted", "over_budget", "body_too_large"];
+/// In the order of [`Mirroring`].
+pub(super) const MIRROR_RESULTS: [&str; 8] =
+    ["answered", "failed", "timeout", "no_endpoint", "in_flight", "body_too_large", "memory", "incomplete"];

@@ -1,0 +1,115 @@
+//! How many retries a cluster bears. Retries that help cost nothing; those that do not are a share of the requests, so that an
+//! endpoint which fails gets little more load than one which does not.
+
+use std::time::{Duration, Instant};
+
+#[cfg(test)]
+mod tests;
+
+/// What limits the retries of one cluster.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum RetryBudget {
+    /// `connectionPool.http.maxRetries`: so many at once.
+    AtOnce(u32),
+    /// `retryBudget`, or what holds when nothing is said.
+    Share {
+        /// Retries per request, in millionths.
+        parts: u32,
+        /// So many are always allowed: at once, and in a second.
+        least: u32,
+        /// `retryBudget` is given, so the same share limits how many there are at once, as Envoy does.
+        at_once: bool,
+    },
+}
+
+impl Default for RetryBudget {
+    /// Istio has no limit; a fifth of the requests is the default of its `retryBudget`.
+    fn default() -> Self {
+        Self::Share { parts: 200_000, least: 3, at_once: false }
+    }
+}
+
+/// What a cluster has under way.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Load {
+    /// Tries in flight.
+    pub active: u32,
+    /// Retries among them, those included that wait for their turn.
+    pub retrying: u32,
+    /// Tries begun so far; it may wrap.
+    pub begun: u32,
+}
+
+/// One retry.
+const RETRY: i64 = 1_000_000;
+/// What is saved up of quiet times, for many requests that fail at once.
+const SAVED: i64 = 100 * RETRY;
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What a cluster's requests have earned and its retries have spent, in millionths of a retry.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    credit: i64,
+    /// [`Load::begun`] when it was last looked at.
+    begun: u32,
+    /// Retries admitted since then: they are tries that earn nothing.
+    retries: u32,
+    /// When the current second began, and what it has earned.
+    second: Option<(Instant, i64)>,
+}
+
+impl Ledger {
+    /// Whether another retry may begin; it is paid for then. `sent`: an endpoint was sent the request before, so that the retry
+    /// is more load than there would have been without.
+    pub fn admit(&mut self, budget: &RetryBudget, load: Load, sent: bool, now: Instant) -> bool {
+        let (parts, least, at_once) = match *budget {
+            RetryBudget::AtOnce(most) => return load.retrying < most,
+            RetryBudget::Share { parts, least, at_once } => (parts, least, at_once),
+        };
+        let share = u64::from(load.active) * u64::from(parts) / RETRY as u64;
+        if at_once && u64::from(load.retrying) >= share.max(u64::from(least)) {
+            return false;
+        }
+        self.earn(parts, least, load.begun, now);
+        if sent && self.credit < RETRY {
+            return false;
+        }
+        if sent {
+            self.credit -= RETRY;
+        }
+        self.retries = self.retries.wrapping_add(1);
+        true
+    }
+
+    /// A retry that was paid for has helped.
+    pub fn refund(&mut self) {
+        self.credit = (self.credit + RETRY).min(SAVED);
+    }
+
+    /// A share of every request, and never less than the least of each second.
+    fn earn(&mut self, parts: u32, least: u32, begun: u32, now: Instant) {
+        let requests = begun.wrapping_sub(self.begun).saturating_sub(self.retries);
+        (self.begun, self.retries) = (begun, 0);
+        let earned = i64::from(requests).saturating_mul(i64::from(parts));
+        let least = i64::from(least) * RETRY;
+        let added = match &mut self.second {
+            // The first second is not waited for.
+            None => {
+                self.second = Some((now, earned.max(least)));
+                earned.max(least)
+            }
+            Some((since, so_far)) => {
+                *so_far += earned;
+                let seconds = now.saturating_duration_since(*since).as_secs();
+                if seconds == 0 {
+                    earned
+                } else {
+                    let missing = least.saturating_mul(seconds.min(SAVED as u64) as i64) - *so_far;
+                    (*since, *so_far) = (*since + SECOND * u32::try_from(seconds).unwrap_or(u32::MAX), 0);
+                    earned + missing.max(0)
+                }
+            }
+        };
+        self.credit = (self.credit + added).min(SAVED);
+    }
+}
