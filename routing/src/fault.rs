@@ -29,7 +29,7 @@ pub struct Abort {
     pub share: Share,
 }
 
-/// The error of an abort. A request of the other kind (gRPC or not) gets what means the same there.
+/// The error of an abort.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum AbortError {
     /// `httpStatus`.

@@ -155,7 +155,8 @@ impl Command {
             }
             Self::Response(first, second) => append(out, either(first, second, |field| values.response(field))),
             Self::Environment(name) => {
-                out.extend_from_slice(values.environment(name).unwrap_or_default().as_bytes());
+                // The one command whose absence Envoy tells everywhere.
+                out.extend_from_slice(values.environment(name).as_deref().unwrap_or("-").as_bytes());
             }
             Self::Start(format) => format.write(values.start(), out),
             Self::Certificate(end, format) => {

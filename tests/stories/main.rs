@@ -30,6 +30,7 @@ mod describe;
 mod edge;
 mod endpoints_h2;
 mod envoy;
+mod faults;
 mod gateway_tls;
 mod hardening;
 mod hostile;

@@ -173,8 +173,13 @@ fn append_address(head: &mut Head, peer: &str) {
     head.join(Name::XForwardedFor, b",");
 }
 
+/// Unlike every other one.
+pub(super) fn random_id() -> uuid::Uuid {
+    uuid::Builder::from_random_bytes(fastrand::u128(..).to_ne_bytes()).into_uuid()
+}
+
 fn set_request_id(head: &mut Head) {
-    let id = uuid::Builder::from_random_bytes(fastrand::u128(..).to_ne_bytes()).into_uuid();
+    let id = random_id();
     let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
     head.set(Name::XRequestId, id.hyphenated().encode_lower(&mut text).as_bytes());
 }

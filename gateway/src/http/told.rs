@@ -13,6 +13,7 @@ use tls::identity::PeerIdentity;
 
 use super::{
     admit::scheme,
+    edit,
     exchange::Exchange,
     head::{Head, Version},
     name::Name,
@@ -175,6 +176,10 @@ impl Told<'_> {
             Fact::RouteName => push(out, exchange.rule.as_ref().map_or("", |rule| &rule.name)),
             Fact::Hostname => push(out, hostname()),
             Fact::TraceId => out.extend_from_slice(trace_id(self.request)),
+            Fact::Duration => push(out, exchange.started.elapsed().as_millis()),
+            Fact::BytesReceived => push(out, exchange.request.bytes),
+            Fact::BytesSent => push(out, exchange.response.bytes),
+            Fact::UniqueId => push(out, edit::random_id().hyphenated()),
             Fact::StreamId => out.extend_from_slice(self.request.value(Name::XRequestId).unwrap_or_default()),
             Fact::ResponseCode => {
                 if let Some(response) = self.response {

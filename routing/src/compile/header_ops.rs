@@ -24,7 +24,13 @@ pub(super) fn compile(
     let tell = |field: String, wrong: Wrong| context.report.error(object, wrong.code, &field, wrong.message);
     let (mut compiled, mut computed) = (HeaderOps::default(), Computed::default());
     let value = |text: &str| value(text, way);
-    for (name, text) in &ops.set {
+    for (list, which) in [(&ops.set, "set"), (&ops.add, "add")] {
+        for (name, _) in list.iter().filter(|(_, text)| text.is_empty()) {
+            let message = "an empty value changes nothing, as in Istio; use `remove` to take the header away";
+            context.report.warning(object, BAD_VALUE, &format!("{field}.{which}[{name}]"), message);
+        }
+    }
+    for (name, text) in ops.set.iter().filter(|(_, text)| !text.is_empty()) {
         match (value(text), is_authority(name), header_name(name)) {
             (Err(wrong), ..) | (_, false, Err(wrong)) => tell(format!("{field}.set[{name}]"), wrong),
             (Ok(Value::Plain(value)), true, _) => compiled.authority = Some(value),
@@ -33,7 +39,7 @@ pub(super) fn compile(
             (Ok(Value::Computed(value)), false, Ok(name)) => computed.set.push((name, value)),
         }
     }
-    for (name, text) in &ops.add {
+    for (name, text) in ops.add.iter().filter(|(_, text)| !text.is_empty()) {
         match (value(text), is_authority(name), header_name(name)) {
             (Err(wrong), ..) | (_, false, Err(wrong)) => tell(format!("{field}.add[{name}]"), wrong),
             (Ok(_), true, _) => {

@@ -15,6 +15,8 @@ macro_rules! facts {
 }
 
 facts! {
+    BytesReceived "BYTES_RECEIVED",
+    BytesSent "BYTES_SENT",
     DownstreamDirectRemoteAddress "DOWNSTREAM_DIRECT_REMOTE_ADDRESS",
     DownstreamDirectRemoteAddressWithoutPort "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT",
     DownstreamDirectRemotePort "DOWNSTREAM_DIRECT_REMOTE_PORT",
@@ -37,6 +39,7 @@ facts! {
     DownstreamRemotePort "DOWNSTREAM_REMOTE_PORT",
     DownstreamTlsCipher "DOWNSTREAM_TLS_CIPHER",
     DownstreamTlsVersion "DOWNSTREAM_TLS_VERSION",
+    Duration "DURATION",
     GrpcStatusNumber "GRPC_STATUS_NUMBER",
     Hostname "HOSTNAME",
     Protocol "PROTOCOL",
@@ -47,6 +50,7 @@ facts! {
     RouteName "ROUTE_NAME",
     StreamId "STREAM_ID",
     TraceId "TRACE_ID",
+    UniqueId "UNIQUE_ID",
     UpstreamCluster "UPSTREAM_CLUSTER",
     UpstreamClusterRaw "UPSTREAM_CLUSTER_RAW",
     UpstreamHost "UPSTREAM_HOST",
@@ -86,12 +90,9 @@ pub(super) const WITH_ARGUMENT: [&str; 8] = [
 ];
 
 /// Commands of which nothing is known before a request has ended.
-const OF_THE_END: [&str; 16] = [
-    "BYTES_RECEIVED",
-    "BYTES_SENT",
+const OF_THE_END: [&str; 13] = [
     "COMMON_DURATION",
     "CONNECTION_TERMINATION_DETAILS",
-    "DURATION",
     "GRPC_STATUS",
     "REQUEST_DURATION",
     "REQUEST_TX_DURATION",
@@ -106,7 +107,7 @@ const OF_THE_END: [&str; 16] = [
 ];
 
 /// Commands that tell of what there is in Envoy only, or that this proxy keeps nothing of.
-const OF_ENVOY: [&str; 42] = [
+const OF_ENVOY: [&str; 41] = [
     "ACCESS_LOG_TYPE",
     "BYTES_RETRANSMITTED",
     "CEL",
@@ -139,7 +140,6 @@ const OF_ENVOY: [&str; 42] = [
     "TLS_JA3_FINGERPRINT",
     "TLS_JA4_FINGERPRINT",
     "TYPED_JSON",
-    "UNIQUE_ID",
     "UPSTREAM_CONNECTION_ID",
     "UPSTREAM_FILTER_STATE",
     "UPSTREAM_HOST_NAME",

@@ -59,7 +59,7 @@ fn commands_are_filled_in() {
         ("%REQ_WITHOUT_QUERY(:path)%", "/a"),
         ("%QUERY_PARAM(page)%%QUERY_PARAM(none)%", "2-"),
         ("%RESP(:status)%%RESP(x-none)%", "200-"),
-        ("%ENVIRONMENT(POD)%", "web-0"),
+        ("%ENVIRONMENT(POD)%%ENVIRONMENT(NONE)%", "web-0-"),
         ("%START_TIME%", "1970-01-01T00:00:01.500Z"),
         ("%START_TIME(%s%3f)%", "1500"),
         ("%DOWNSTREAM_PEER_CERT_V_END(%F)%%DOWNSTREAM_PEER_CERT_V_START%", "1970-01-02-"),
@@ -89,7 +89,10 @@ fn what_cannot_be_served_is_told_with_what_would_be_right() {
     assert_eq!(fault("%BANANA%"), "there is no command `%BANANA%`");
     assert_eq!(fault("%REQ%"), "`%REQ...%` is written as `%REQ(x-user)%`");
     assert_eq!(fault("%REQ(a b)%"), "`%REQ...%` is written as `%REQ(x-user)%`");
-    assert_eq!(fault("%DURATION%"), "the command `%DURATION%` tells of what is known only when a request has ended");
+    assert_eq!(
+        fault("%RESPONSE_DURATION%"),
+        "the command `%RESPONSE_DURATION%` tells of what is known only when a request has ended"
+    );
     assert!(fault("%DYNAMIC_METADATA(a:b)%").ends_with("tells of what this proxy does not keep"));
     assert!(fault("%START_TIME(%Q)%").contains("%START_TIME(%Y-%m-%dT%H:%M:%S)%"));
     assert!(fault("%PROTOCOL(x)%").contains("nothing between parentheses"));
