@@ -8,6 +8,7 @@ use std::{
 
 use routing::{
     compile::{Proxy, Role, workload},
+    locality::Locality,
     resources::Resources,
     snapshot::Snapshot,
 };
@@ -77,7 +78,20 @@ pub(crate) fn proxy(settings: &Settings, resources: &Resources, resolved: Arc<BT
             proxy.service_account = facts.service_account;
         }
     }
+    (proxy.locality, proxy.node) = whereabouts(settings, resources);
     proxy.within(resources)
+}
+
+/// Where this proxy is, as its flag says, else its pod or WorkloadEntry; and its node.
+fn whereabouts(settings: &Settings, resources: &Resources) -> (Locality, String) {
+    let (namespace, name) = match &settings.role {
+        RoleSettings::Gateway => (&settings.namespace, &settings.replica),
+        RoleSettings::Sidecar { namespace, workload, .. } => (namespace, workload),
+    };
+    let pod = resources.pods.get(namespace, name).map(|pod| routing::compile::whereabouts(resources, pod));
+    let entry = || resources.workload_entries.get(namespace, name)?.spec.locality.as_deref().and_then(Locality::parse);
+    let (known, node) = pod.unwrap_or_else(|| (entry().unwrap_or_default(), String::new()));
+    (settings.locality.clone().unwrap_or(known), node)
 }
 
 /// Where a sidecar's application listens, when it is not where clients go.

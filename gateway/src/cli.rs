@@ -197,6 +197,9 @@ pub(crate) struct CommonFlags {
     /// Service account of this proxy [gateway: istio-ingressgateway]
     #[arg(long, value_name = "SA", value_parser = settings::parse_name)]
     pub(crate) service_account: Option<String>,
+    /// Where this proxy is, as europe-west1/europe-west1-b [what its pod or its Node says]
+    #[arg(long, value_name = "REGION/ZONE/SUBZONE", value_parser = settings::parse_locality)]
+    pub(crate) locality: Option<routing::locality::Locality>,
     /// Trust domain of the mesh [the mesh configuration's, else cluster.local]
     #[arg(long, value_name = "DOMAIN", value_parser = settings::parse_trust_domain)]
     pub(crate) trust_domain: Option<String>,

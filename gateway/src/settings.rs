@@ -12,8 +12,8 @@ mod parse;
 pub(crate) mod state;
 use downward::Downward;
 pub(crate) use parse::{
-    Address, LabelList, PortMap, WorkloadName, parse_address, parse_duration, parse_ip, parse_labels, parse_name,
-    parse_object, parse_port_map, parse_size, parse_trust_domain, parse_workers, parse_workload,
+    Address, LabelList, PortMap, WorkloadName, parse_address, parse_duration, parse_ip, parse_labels, parse_locality,
+    parse_name, parse_object, parse_port_map, parse_size, parse_trust_domain, parse_workers, parse_workload,
 };
 
 /// Everything one proxy process is told at start.
@@ -33,6 +33,8 @@ pub(crate) struct Settings {
     /// Gateway default: `istio-ingressgateway`; sidecar default: empty, which means the service account
     /// of the workload in the configuration.
     pub(crate) service_account: String,
+    /// Where the proxy is. `None`: what its pod or its Node says.
+    pub(crate) locality: Option<routing::locality::Locality>,
     /// `None`: what the mesh configuration says, else `cluster.local`.
     pub(crate) trust_domain: Option<String>,
     /// Folder of the mesh identity (`cert-chain.pem`, `key.pem`, `root-cert.pem`); exists when given.

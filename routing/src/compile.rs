@@ -21,6 +21,7 @@ mod inbound;
 mod ingress;
 mod issuers;
 mod listeners;
+mod localities;
 mod memory;
 mod mirrors;
 mod outbound;
@@ -47,7 +48,7 @@ pub use proxy::{Proxy, Role};
 pub use secrets::named_secrets;
 pub use services::ProtocolChoice;
 pub use view::{GatewayPort, GatewayServer, LeadingPort, View, ViewedPort, ViewedService, selects};
-pub use workloads::{WorkloadFacts, WorkloadPort, entry_facts, pod_facts, template_facts, workload};
+pub use workloads::{WorkloadFacts, WorkloadPort, entry_facts, pod_facts, template_facts, whereabouts, workload};
 
 use context::Context;
 use memory::Memory;

@@ -24,6 +24,7 @@ pub mod cors;
 pub mod fault;
 pub mod host;
 pub mod inbound;
+pub mod locality;
 pub mod mesh;
 pub mod mirrors;
 pub mod outlier;

@@ -29,8 +29,8 @@ use std::{
 };
 
 use crate::api::{
-    Deployment, DestinationRule, EndpointSlice, Gateway, Issuer, MeshDocument, ObjectMeta, PeerAuthentication, Pod,
-    ProxyConfig, Secret, Service, ServiceEntry, Sidecar, VirtualService, WorkloadEntry, WorkloadGroup,
+    Deployment, DestinationRule, EndpointSlice, Gateway, Issuer, MeshDocument, Node, ObjectMeta, PeerAuthentication,
+    Pod, ProxyConfig, Secret, Service, ServiceEntry, Sidecar, VirtualService, WorkloadEntry, WorkloadGroup,
 };
 use crate::problem::{ObjectRef, Place, Problem, Problems, Severity};
 
@@ -126,6 +126,8 @@ pub enum AnyObject {
     EndpointSlice(Arc<Object<EndpointSlice>>),
     /// Kubernetes Pod.
     Pod(Arc<Object<Pod>>),
+    /// Kubernetes Node.
+    Node(Arc<Object<Node>>),
     /// Kubernetes Deployment, StatefulSet or DaemonSet.
     Deployment(Arc<Object<Deployment>>),
     /// Istio Sidecar.
@@ -181,6 +183,7 @@ impl AnyObject {
             Self::Service(object) => of(object),
             Self::EndpointSlice(object) => of(object),
             Self::Pod(object) => of(object),
+            Self::Node(object) => of(object),
             Self::Deployment(object) => of(object),
             Self::Sidecar(object) => of(object),
             Self::WorkloadGroup(object) => of(object),
@@ -255,6 +258,8 @@ pub struct Resources {
     pub endpoint_slices: Table<EndpointSlice>,
     /// Kubernetes Pods.
     pub pods: Table<Pod>,
+    /// Kubernetes Nodes.
+    pub nodes: Table<Node>,
     /// Kubernetes Deployments, StatefulSets and DaemonSets; kinds may share a name.
     pub deployments: Table<Deployment>,
     /// Istio Sidecars.
@@ -292,6 +297,7 @@ impl Resources {
         all.services.sort();
         all.endpoint_slices.sort();
         all.pods.sort();
+        all.nodes.sort();
         all.deployments.sort();
         all.sidecars.sort();
         all.workload_groups.sort();
@@ -321,6 +327,7 @@ impl Resources {
             AnyObject::Service(object) => self.services.push(object),
             AnyObject::EndpointSlice(object) => self.endpoint_slices.push(object),
             AnyObject::Pod(object) => self.pods.push(object),
+            AnyObject::Node(object) => self.nodes.push(object),
             AnyObject::Deployment(object) => self.deployments.push(object),
             AnyObject::Sidecar(object) => self.sidecars.push(object),
             AnyObject::WorkloadGroup(object) => self.workload_groups.push(object),

@@ -225,12 +225,13 @@ fn requests_may_finish_before_the_pod_is_killed() {
     }
 }
 
-const READ: [&str; 7] = [
+const READ: [&str; 8] = [
     "networking.istio.io/gateways,virtualservices,destinationrules,serviceentries: get,list,watch",
     "networking.istio.io/workloadentries: list,watch",
     "security.istio.io/peerauthentications: list,watch",
     "acme.sluice.dev/issuers: list,watch",
     "/services,pods: list,watch",
+    "/nodes: list,watch",
     "/configmaps: list,watch",
     "discovery.k8s.io/endpointslices: list,watch",
 ];

@@ -21,6 +21,7 @@ macro_rules! topics {
 
 topics! {
     answers,
+    balancing,
     cors,
     delegates,
     faults,

@@ -26,7 +26,7 @@ fn credentials(mesh: &Mesh, identity: &str, peer: &str) -> String {
     )
 }
 
-fn socket(address: SocketAddr) -> String {
+pub(crate) fn socket(address: SocketAddr) -> String {
     format!("socket_address: {{address: {}, port_value: {}}}", address.ip(), address.port())
 }
 
@@ -59,7 +59,7 @@ fn manager(cluster: &str, more: &str) -> String {
     )
 }
 
-fn bootstrap(admin: SocketAddr, listeners: &str, clusters: &str) -> String {
+pub(crate) fn bootstrap(admin: SocketAddr, listeners: &str, clusters: &str) -> String {
     format!(
         "admin: {{address: {{{}}}}}\nstatic_resources:\n  listeners:\n{}\n  clusters:\n{}\n",
         socket(admin),

@@ -15,6 +15,7 @@ mod acme_trouble;
 mod any_message;
 mod apiserver;
 mod architecture;
+mod balancing;
 mod bounds;
 mod broken_folder;
 mod browser;

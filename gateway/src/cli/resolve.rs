@@ -96,6 +96,7 @@ impl Settings {
             namespace: flags.namespace.or(pod.namespace).unwrap_or(defaults.namespace),
             labels: flags.labels.map(|it| it.0).or(pod.labels),
             service_account: flags.service_account.or(pod.service_account).unwrap_or(defaults.service_account),
+            locality: flags.locality,
             trust_domain: flags.trust_domain,
             identity_dir: flags.identity_dir,
             bind: flags.bind,

@@ -17,9 +17,10 @@ pub(super) const KINDS: [Kind; 9] = [
 ];
 
 /// Kinds that a cluster may lack, or keep from a proxy, which is as good as holding none of them: Issuers are for gateways and
-/// missed by who orders certificates alone, Sidecars and WorkloadGroups are for sidecars, and a mesh without its configuration
+/// missed by who orders certificates alone, Nodes say where pods
+/// are, Sidecars and WorkloadGroups are for sidecars, and a mesh without its configuration
 /// is one with Istio's defaults.
-pub(super) const OPTIONAL: [Kind; 4] = [Kind::Issuer, Kind::ConfigMap, Kind::Sidecar, Kind::WorkloadGroup];
+pub(super) const OPTIONAL: [Kind; 5] = [Kind::Issuer, Kind::Node, Kind::ConfigMap, Kind::Sidecar, Kind::WorkloadGroup];
 
 /// Whether a proxy reads a kind of [`OPTIONAL`].
 pub(super) fn is_read(kind: Kind, proxy: &Proxy) -> bool {

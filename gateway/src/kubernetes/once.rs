@@ -34,6 +34,7 @@ pub(crate) async fn read(client: &Client) -> Result<(Resources, Vec<Problem>)> {
     for kind in KINDS.into_iter().chain(OPTIONAL).chain(MORE) {
         match list(client, kind).await {
             Ok(parsed) => documents.extend(parsed.into_iter().map(|parsed| (String::new(), parsed))),
+            Err(failure) if failure.is_lack(kind) && kind == Kind::Node => {}
             Err(failure) if failure.is_lack(kind) => lacking.push(failure.problem(kind.name(), "", "")),
             Err(failure) if failure.code == UNKNOWN_KIND => problems.push(failure.problem(kind.name(), "", "")),
             // What people may not read is left out, and said; without Istio's kinds there would be nothing to tell.

@@ -147,7 +147,11 @@ impl KubernetesSource {
             (resources, problems) = self.store.replace(self.objects.documents());
         }
         let orders = orders_certificates(&resources, |it| self.proxy.selected_by(it));
-        problems.extend(self.objects.problems(|kind| kind != Kind::Issuer || orders));
+        problems.extend(self.objects.problems(|kind| match kind {
+            Kind::Issuer => orders,
+            Kind::Node => false,
+            _ => true,
+        }));
         self.retry_at = secrets::some_unread(&self.objects).then(|| Instant::now() + self.retry.next());
         if self.retry_at.is_none() {
             self.retry.reset();

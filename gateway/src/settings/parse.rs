@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use routing::locality::Locality;
+
 #[cfg(test)]
 mod tests;
 
@@ -156,6 +158,16 @@ pub(crate) fn parse_trust_domain(text: &str) -> Result<String, String> {
         return Ok(text.to_owned());
     }
     Err("a trust domain has only a-z, 0-9, `.`, `-` and `_`, as in cluster.local; leave out spiffe://".to_owned())
+}
+
+/// Reads `region/zone/subzone`.
+///
+/// # Errors
+/// A sentence.
+pub(crate) fn parse_locality(text: &str) -> Result<Locality, String> {
+    Locality::parse(text)
+        .filter(|locality| !locality.region.is_empty() && !text.contains(['*', ' ']))
+        .ok_or_else(|| "write REGION/ZONE/SUBZONE, or as much of it as is known, as in europe-west1/b".to_owned())
 }
 
 /// Reads a number of threads.

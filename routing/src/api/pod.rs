@@ -24,6 +24,8 @@ pub struct PodSpec {
     pub containers: Vec<Container>,
     /// Whether the pod uses the node's network.
     pub host_network: bool,
+    /// Node that it runs on; empty when it runs nowhere yet.
+    pub node_name: String,
 }
 
 impl PodSpec {

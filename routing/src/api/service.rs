@@ -31,6 +31,8 @@ pub struct ServiceSpec {
     pub cluster_ips: Vec<String>,
     /// Target of an `ExternalName` service.
     pub external_name: Option<String>,
+    /// Which endpoints are preferred, as `PreferClose`.
+    pub traffic_distribution: Option<String>,
 }
 
 /// Kubernetes `ServicePort`.

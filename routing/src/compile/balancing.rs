@@ -4,14 +4,18 @@ use std::time::Duration;
 
 use http::HeaderName;
 
-use super::destination_rules::Policy;
+use super::{
+    context::Context,
+    destination_rules::{MergedRule, Policy},
+};
 use crate::{
     api::destination_rule::{self as api, SimpleLb},
     balance::{ConsistentHash, HashCookie, HashKey, HashTable, Warmup},
     outlier::Outliers,
-    upstream::Balance,
+    upstream::{Balance, Cluster},
 };
 
+const NO_EFFECT: &str = "no-effect";
 /// Istio's default of `outlierDetection.consecutive5xxErrors`, and of local failures.
 const ERRORS: u32 = 5;
 /// Istio's default of `outlierDetection.interval`.
@@ -77,6 +81,30 @@ pub(super) fn warmup(policy: &Policy<'_>, balance: &Balance) -> Option<Box<Warmu
     let duration = written.duration.map(Duration::from).filter(|duration| known && !duration.is_zero())?;
     let minimum = written.minimum_percent.unwrap_or(10.0) / 100.0;
     Some(Box::new(Warmup { duration, minimum, aggression: written.aggression.unwrap_or(1.0) }))
+}
+
+/// What of a rule has no effect on a cluster of so many endpoints, for this proxy.
+pub(super) fn review(context: &Context<'_>, rule: &MergedRule<'_>, policy: &Policy<'_>, made: &Cluster) {
+    let (count, object) = (made.endpoints.len() as u32, rule.base);
+    if let Some(outliers) = &made.outliers
+        && (1..100).contains(&(outliers.max_percent * count))
+    {
+        let needed = 100_u32.div_ceil(count);
+        let message = format!(
+            "maxEjectionPercent is {}, which is none of the {count} endpoints of {}: nobody is ever ejected; {needed} lets \
+             one go",
+            outliers.max_percent, made.name
+        );
+        context.report.info(object, NO_EFFECT, "spec.trafficPolicy.outlierDetection", message);
+    }
+    let written = policy.load_balancer.and_then(|balancer| balancer.locality_lb_setting.as_ref());
+    if written.is_some_and(|it| it.enabled != Some(false) && it.failover_priority.is_empty())
+        && context.proxy.locality.is_unknown()
+    {
+        let message = "this proxy does not know where it is, so it prefers no locality: its Node's labels say it, its pod's \
+                       label istio-locality, or --locality";
+        context.report.info(object, NO_EFFECT, "spec.trafficPolicy.loadBalancer.localityLbSetting", message);
+    }
 }
 
 pub(super) fn outliers(policy: &Policy<'_>) -> Option<Box<Outliers>> {

@@ -7,6 +7,7 @@ use super::{
     context::Context,
     destination_rules::{NamedSubset, Policy},
     endpoints::Instance,
+    localities,
     proxy::is_subset,
     services::{Service, ServicePort},
     upstream_tls::{self, Peer},
@@ -111,16 +112,15 @@ fn build<'a>(context: &Context<'a>, member: &Member<'_, 'a>, subset: &str) -> Cl
     let instances = context.endpoints.of(context, service, port);
     let peer = Peer { service, port: port.number, subset, instances: &instances };
     let tls = upstream_tls::compile(context, &peer, policy.tls.as_ref());
-    let endpoints = instances.iter().filter(|instance| belongs(instance, member.subset)).map(|instance| Endpoint {
-        weight: instance.weight,
-        tls: tls.applies(context, instance),
-        workload: instance.owner.workload.clone(),
-        ..Endpoint::new(instance.address)
+    let made = instances.iter().filter(|instance| belongs(instance, member.subset)).map(|instance| {
+        let (weight, tls, workload) =
+            (instance.weight, tls.applies(context, instance), instance.owner.workload.clone());
+        (Endpoint { weight, tls, workload, ..Endpoint::new(instance.address) }, instance)
     });
-    let endpoints = endpoints.collect();
+    let (endpoints, groups) = localities::arrange(context, &policy, (service, port), made.collect());
     let balance = balancing::balance(&policy);
     let http = policy.connection_pool.and_then(|pool| pool.http.as_ref());
-    Cluster {
+    let made = Cluster {
         name: name(port.number, subset, &service.host),
         host: service.host.clone(),
         service_name: service.name.clone(),
@@ -130,7 +130,7 @@ fn build<'a>(context: &Context<'a>, member: &Member<'_, 'a>, subset: &str) -> Cl
         tls: tls.tls,
         warmup: balancing::warmup(&policy, &balance),
         outliers: balancing::outliers(&policy),
-        groups: Vec::new(),
+        groups,
         balance,
         connect_timeout: connect_timeout(context, &policy),
         idle_timeout: http.and_then(|http| http.idle_timeout).map_or(Cluster::IDLE_TIMEOUT, Duration::from),
@@ -138,7 +138,11 @@ fn build<'a>(context: &Context<'a>, member: &Member<'_, 'a>, subset: &str) -> Cl
         connections: connections::compile(&policy),
         retry_budget: retry_budget(&policy),
         endpoints,
+    };
+    if let Some(rule) = rule {
+        balancing::review(context, rule, &policy, &made);
     }
+    made
 }
 
 fn belongs(instance: &Instance, subset: Option<&NamedSubset<'_>>) -> bool {

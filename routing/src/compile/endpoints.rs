@@ -20,6 +20,7 @@ use crate::{
         endpoint_slice::{self, SERVICE_NAME_LABEL},
         service_entry::{Resolution, ServiceEntryPort},
     },
+    locality::Locality,
     resources::{Object, Resources},
     snapshot::Workload,
 };
@@ -42,9 +43,22 @@ pub(super) struct Owner {
     /// SPIFFE id; `None` when nobody says which service account it runs under.
     pub(super) principal: Option<String>,
     pub(super) workload: Arc<Workload>,
+    pub(super) locality: Locality,
+    /// Name of the node; empty when unknown.
+    pub(super) node: String,
+    /// Network, where it is written beside the labels.
+    pub(super) network: Option<String>,
 }
 
 impl Owner {
+    /// Takes over where an entry says that it is.
+    fn settle(&mut self, entry: &api::WorkloadEntry) {
+        if let Some(locality) = entry.locality.as_deref().and_then(Locality::parse) {
+            self.locality = locality;
+        }
+        self.network.clone_from(&entry.network);
+    }
+
     /// Label of workloads that a sidecar stands beside: they can be spoken to in mesh TLS.
     pub(super) fn has_sidecar(&self) -> bool {
         has_sidecar(&self.labels)
@@ -117,7 +131,11 @@ impl<'a> Endpoints<'a> {
 
     fn pod_owner(&self, context: &Context<'a>, pod: &'a Object<Pod>) -> Rc<Owner> {
         let mut pods = self.pods.borrow_mut();
-        let describe = || owner(&workloads::pod_facts(context.resources, pod), &context.proxy.trust_domain);
+        let describe = || {
+            let own = owner(&workloads::pod_facts(context.resources, pod), &context.proxy.trust_domain);
+            let (locality, node) = workloads::whereabouts(context.resources, pod);
+            Owner { locality, node, ..own }
+        };
         pods.entry((pod.namespace(), pod.name())).or_insert_with(|| Rc::new(describe())).clone()
     }
 }
@@ -129,6 +147,9 @@ fn owner(facts: &WorkloadFacts, trust_domain: &str) -> Owner {
         labels: facts.labels.clone(),
         principal: Some(workload.principal.to_string()),
         workload: Arc::new(workload),
+        locality: Locality::of_pod(&facts.labels).unwrap_or_default(),
+        node: String::new(),
+        network: None,
     }
 }
 
@@ -193,10 +214,22 @@ impl<'a> Search<'_, 'a> {
             let Some(address) = address.filter(|_| ready) else { continue };
             let owner = match self.pod_of(endpoint, slice.namespace()) {
                 Some(pod) => self.all.pod_owner(self.context, pod),
-                None => Rc::new(selected_owner(endpoint, service)),
+                None => Rc::new(self.selected_owner(endpoint, service)),
             };
             found.push(Instance { address: (address, number).into(), weight: 1, owner });
         }
+    }
+
+    /// An endpoint without a Pod that we know: the Service's selector holds for its labels, and its slice says where it is.
+    fn selected_owner(&self, endpoint: &endpoint_slice::Endpoint, service: &Object<api::Service>) -> Owner {
+        let labels = service.spec.spec.selector.clone();
+        let pod = endpoint.target_ref.as_ref().map_or("", |target| &target.name);
+        let workload = Arc::new(workloads::describe(pod, service.namespace(), &labels, ""));
+        let node = endpoint.node_name.clone().unwrap_or_default();
+        let known = workloads::of_node(self.context.resources, &node);
+        let zone = || Locality { zone: endpoint.zone.clone().unwrap_or_default(), ..Locality::default() };
+        let (namespace, locality) = (service.namespace().to_owned(), known.unwrap_or_else(zone));
+        Owner { namespace, labels, principal: None, workload, locality, node, network: None }
     }
 
     fn pod_of(&self, endpoint: &endpoint_slice::Endpoint, namespace: &str) -> Option<&'a Object<Pod>> {
@@ -240,6 +273,7 @@ impl<'a> Search<'_, 'a> {
             if entry.spec.service_account.is_none() {
                 owner.principal = None;
             }
+            owner.settle(&entry.spec);
             found.extend(self.named(&entry.spec.address, number, entry.spec.weight, &Rc::new(owner)));
         }
     }
@@ -312,12 +346,17 @@ impl<'a> Search<'_, 'a> {
             let (name, principal) = (object.name(), principal.as_deref().unwrap_or_default());
             workloads::describe(name, object.namespace(), &endpoint.labels, principal)
         };
-        Owner {
+        let mut owner = Owner {
             namespace: object.namespace().to_owned(),
             labels: endpoint.labels.clone(),
             principal,
             workload: Arc::new(workload),
-        }
+            locality: Locality::of_pod(&endpoint.labels).unwrap_or_default(),
+            node: String::new(),
+            network: None,
+        };
+        owner.settle(endpoint);
+        owner
     }
 
     /// An address, or each address that a name is resolved to.
@@ -345,19 +384,14 @@ fn slice_port(slice: &EndpointSlice, port: &api::service::ServicePort) -> Option
     found.port.or_else(|| WorkloadFacts::default().target_port(port.target_port.as_ref(), port.port))
 }
 
-/// An endpoint without a Pod that we know: the Service's selector holds for its labels, and no more is known.
-fn selected_owner(endpoint: &endpoint_slice::Endpoint, service: &Object<api::Service>) -> Owner {
-    let labels = service.spec.spec.selector.clone();
-    let pod = endpoint.target_ref.as_ref().map_or("", |target| &target.name);
-    let workload = Arc::new(workloads::describe(pod, service.namespace(), &labels, ""));
-    Owner { namespace: service.namespace().to_owned(), labels, principal: None, workload }
-}
-
 fn unknown_owner(service: &Service<'_>) -> Rc<Owner> {
     Rc::new(Owner {
         namespace: service.namespace.to_string(),
         labels: BTreeMap::new(),
         principal: None,
         workload: Arc::default(),
+        locality: Locality::default(),
+        node: String::new(),
+        network: None,
     })
 }

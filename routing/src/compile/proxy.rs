@@ -9,6 +9,7 @@ use std::{
 
 use crate::{
     api::Secret,
+    locality::Locality,
     mesh::Mesh,
     resources::{Object, Resources},
 };
@@ -26,6 +27,10 @@ pub struct Proxy {
     pub labels: BTreeMap<String, String>,
     /// Service account of the proxy.
     pub service_account: String,
+    /// Where it is; empty = unknown.
+    pub locality: Locality,
+    /// Name of its node; empty = unknown.
+    pub node: String,
     /// Trust domain of its identity, as `cluster.local`.
     pub trust_domain: String,
     /// Whether that was given by hand, so that the mesh configuration does not count.
@@ -63,6 +68,8 @@ impl Default for Proxy {
             namespace: "istio-system".to_owned(),
             labels: BTreeMap::from([("istio".to_owned(), "ingressgateway".to_owned())]),
             service_account: "istio-ingressgateway".to_owned(),
+            locality: Locality::default(),
+            node: String::new(),
             trust_domain: "cluster.local".to_owned(),
             trust_domain_given: false,
             root_namespace: "istio-system".to_owned(),
@@ -157,7 +164,8 @@ impl Proxy {
     pub fn configuration(&self, resources: &Resources) -> u64 {
         let pods = resources.pods.iter().map(|object| object.digest);
         let slices = resources.endpoint_slices.iter().map(|object| object.digest);
-        pods.chain(slices).fold(self.content(resources), u64::wrapping_sub)
+        let nodes = resources.nodes.iter().map(|object| object.digest);
+        pods.chain(slices).chain(nodes).fold(self.content(resources), u64::wrapping_sub)
     }
 
     /// The content hash of a snapshot: same resources and same proxy, same number.

@@ -89,19 +89,16 @@ fn server_fields(findings: &mut Findings, server: &Server, field: &str) {
 
 fn entries(context: &Context<'_>) {
     const NETWORK: &str = "network is not supported; the address is connected to directly";
-    const LOCALITY: &str = "locality is not looked at yet; endpoints of all localities share the requests";
     for object in &context.resources.service_entries {
         let mut findings = Findings::default();
         for (index, endpoint) in object.spec.endpoints.iter().enumerate() {
             findings.note(endpoint.network.is_some(), NETWORK, || format!("spec.endpoints[{index}].network"));
-            findings.note(endpoint.locality.is_some(), LOCALITY, || format!("spec.endpoints[{index}].locality"));
         }
         findings.tell(context, object);
     }
     for object in &context.resources.workload_entries {
         let mut findings = Findings::default();
         findings.note(object.spec.network.is_some(), NETWORK, || "spec.network".to_owned());
-        findings.note(object.spec.locality.is_some(), LOCALITY, || "spec.locality".to_owned());
         findings.tell(context, object);
     }
 }

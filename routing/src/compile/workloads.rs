@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     api::{Deployment, Pod, WorkloadEntry, WorkloadGroup, pod::PodSpec, service::TargetPort},
+    locality::Locality,
     problem::Severity,
     resources::{Object, Resources},
     snapshot::Workload,
@@ -132,6 +133,20 @@ pub fn pod_facts(resources: &Resources, pod: &Object<Pod>) -> WorkloadFacts {
         labels: pod.meta.labels.clone(),
         addresses: pod.spec.status.pod_ip.parse().into_iter().collect(),
     }
+}
+
+/// Where a pod is, by its own label, else by its Node; and the name of its Node.
+pub fn whereabouts(resources: &Resources, pod: &Object<Pod>) -> (Locality, String) {
+    let node = pod.spec.spec.node_name.clone();
+    let locality = Locality::of_pod(&pod.meta.labels).or_else(|| of_node(resources, &node));
+    (locality.unwrap_or_default(), node)
+}
+
+/// Where a Node is, if it is known.
+pub(super) fn of_node(resources: &Resources, name: &str) -> Option<Locality> {
+    // Nodes have no namespace, and objects without one have Kubernetes' default.
+    let node = resources.nodes.get("default", name)?;
+    Some(Locality::of_node(&node.meta.labels)).filter(|locality| !locality.is_unknown())
 }
 
 /// What a WorkloadEntry says about its workload.

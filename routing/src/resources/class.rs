@@ -28,6 +28,8 @@ pub enum Kind {
     EndpointSlice,
     /// Kubernetes Pod.
     Pod,
+    /// Kubernetes Node.
+    Node,
     /// Kubernetes Deployment.
     Deployment,
     /// Kubernetes StatefulSet.
@@ -46,7 +48,7 @@ pub enum Kind {
 
 impl Kind {
     /// Group, versions and name of every kind; the first version is the one to recommend.
-    const ALL: [(Self, &'static str, &'static [&'static str], &'static str); 18] = [
+    const ALL: [(Self, &'static str, &'static [&'static str], &'static str); 19] = [
         (Self::Gateway, NETWORKING, ISTIO_VERSIONS, "Gateway"),
         (Self::VirtualService, NETWORKING, ISTIO_VERSIONS, "VirtualService"),
         (Self::DestinationRule, NETWORKING, ISTIO_VERSIONS, "DestinationRule"),
@@ -58,6 +60,7 @@ impl Kind {
         (Self::Service, "", &["v1"], "Service"),
         (Self::EndpointSlice, "discovery.k8s.io", &["v1"], "EndpointSlice"),
         (Self::Pod, "", &["v1"], "Pod"),
+        (Self::Node, "", &["v1"], "Node"),
         (Self::Deployment, "apps", &["v1"], "Deployment"),
         (Self::StatefulSet, "apps", &["v1"], "StatefulSet"),
         (Self::DaemonSet, "apps", &["v1"], "DaemonSet"),

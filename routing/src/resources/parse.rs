@@ -21,6 +21,7 @@ use crate::api::{
     Deployment, DestinationRule, Gateway, Issuer, ObjectMeta, PeerAuthentication, ProxyConfig, ServiceEntry, Sidecar,
     VirtualService, WorkloadEntry, WorkloadGroup,
 };
+use crate::locality::{REGION, SUBZONE, ZONE};
 use crate::problem::{ObjectRef, Place, Problem, Severity};
 
 /// What a file holds. Cheap to clone, so that a file that did not change need not be read again.
@@ -425,7 +426,10 @@ pub(super) fn metadata(kind: Kind, object: &Value, findings: &mut Findings) -> O
 /// the uid and all annotations that are neither Istio's nor ours (an EndpointSlice carries the time of its last change there).
 fn keep_what_is_read(kind: Kind, meta: &mut ObjectMeta) {
     const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-    let many = matches!(kind, Kind::Pod | Kind::EndpointSlice);
+    let many = matches!(kind, Kind::Pod | Kind::EndpointSlice | Kind::Node);
+    if kind == Kind::Node {
+        meta.labels.retain(|key, _| [REGION, ZONE, SUBZONE].contains(&key.as_str()));
+    }
     meta.uid = meta.uid.take().filter(|_| !many);
     meta.annotations.retain(|key, _| match many {
         true => key.contains("istio.io/") || key.contains("sluice.dev/"),
@@ -482,6 +486,7 @@ impl Input<'_> {
             Kind::Sidecar => AnyObject::Sidecar(self.strict(meta, findings, Sidecar::check)?),
             Kind::WorkloadGroup => AnyObject::WorkloadGroup(self.strict(meta, findings, WorkloadGroup::check)?),
             Kind::ProxyConfig => AnyObject::ProxyConfig(self.strict(meta, findings, ProxyConfig::check)?),
+            Kind::Node => AnyObject::Node(self.kubernetes(meta, findings)?),
             // Read apart: see `super::mesh`.
             Kind::ConfigMap => return None,
             Kind::Deployment | Kind::StatefulSet | Kind::DaemonSet => {

@@ -26,6 +26,7 @@ pub(super) fn review(context: &Context<'_>, object: &Object<DestinationRule>) {
 fn traffic_policy(findings: &mut Findings, policy: &TrafficPolicy, field: &str) {
     let blocks = Blocks { load_balancer: policy.load_balancer.as_ref() };
     blocks.review(findings, field);
+    failover(findings, policy.load_balancer.as_ref(), policy.outlier_detection.is_some(), field);
     let tunnel = "tunnel is not supported yet; connections are made directly";
     findings.note(policy.tunnel.is_some(), tunnel, || format!("{field}.tunnel"));
     let interval = policy.retry_budget.is_some_and(|budget| budget.budget_interval.is_some());
@@ -33,7 +34,9 @@ fn traffic_policy(findings: &mut Findings, policy: &TrafficPolicy, field: &str) 
     findings.note(interval, told, || format!("{field}.retryBudget.budgetInterval"));
     for (index, level) in policy.port_level_settings.iter().enumerate() {
         let blocks = Blocks { load_balancer: level.load_balancer.as_ref() };
-        blocks.review(findings, &format!("{field}.portLevelSettings[{index}]"));
+        let field = format!("{field}.portLevelSettings[{index}]");
+        blocks.review(findings, &field);
+        failover(findings, level.load_balancer.as_ref(), level.outlier_detection.is_some(), &field);
     }
 }
 
@@ -50,13 +53,21 @@ impl Blocks<'_> {
     }
 }
 
+/// Nobody fails where nobody is ejected.
+fn failover(findings: &mut Findings, balancer: Option<&LoadBalancer>, ejects: bool, field: &str) {
+    let setting = balancer.and_then(|balancer| balancer.locality_lb_setting.as_ref());
+    let wants = setting.is_some_and(|it| it.distribute.is_empty() && it.enabled != Some(false));
+    let message =
+        "without outlierDetection nobody fails over to another locality, and all localities share the requests";
+    findings.note(wants && !ejects, message, || format!("{field}.loadBalancer.localityLbSetting"));
+}
+
 fn load_balancer(findings: &mut Findings, balancer: &LoadBalancer, field: &str) {
     let at = |name: &str| format!("{field}.{name}");
     let passthrough = "PASSTHROUGH is not supported yet; requests are balanced by LEAST_REQUEST";
     findings.note(balancer.simple == Some(SimpleLb::Passthrough), passthrough, || at("simple"));
-    let locality = "localityLbSetting is not supported yet; endpoints of all localities share the requests";
-    findings.note(balancer.locality_lb_setting.is_some(), locality, || at("localityLbSetting"));
-    let zone = "zoneAwareLbSetting is not supported yet; endpoints of all zones share the requests";
+    let zone = "zoneAwareLbSetting is not supported, since it needs to know how many proxies each zone has; write \
+                localityLbSetting";
     findings.note(balancer.zone_aware_lb_setting.is_some(), zone, || at("zoneAwareLbSetting"));
     let known = balancer.consistent_hash.is_none()
         && !matches!(balancer.simple, Some(SimpleLb::Random | SimpleLb::Passthrough));
