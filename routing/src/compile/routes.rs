@@ -138,13 +138,13 @@ fn closed(source: &Arc<str>) -> Arc<Rule> {
     Arc::new(Rule::new("closed", source.clone(), action))
 }
 
-/// Istio's route name: the route's own, with the match's behind a dot.
+/// Istio's route name: the route's own, with the match's behind a dot; empty when neither has one.
 fn name(route: &HttpRoute, when: Option<&HttpMatch>) -> Arc<str> {
     match (&route.name, when.and_then(|when| when.name.as_ref())) {
         (Some(route), Some(when)) => format!("{route}.{when}").into(),
         (Some(route), None) => route.as_str().into(),
-        (None, Some(when)) => when.as_str().into(),
-        (None, None) => "default".into(),
+        (None, Some(when)) => format!(".{when}").into(),
+        (None, None) => Arc::default(),
     }
 }
 

@@ -117,7 +117,8 @@ fn render_table(out: &mut String, table: &RouteTable) {
 fn render_host(out: &mut String, host: &VirtualHost) {
     line(out, 1, &format!("host {}{}", host.domain, if host.https_redirect { " (redirects to https)" } else { "" }));
     for route in host.routes.routes() {
-        line(out, 2, &format!("{} [{} of {}]", when(&route.when), route.rule.name, route.rule.source));
+        let name = if route.rule.name.is_empty() { "default" } else { &route.rule.name };
+        line(out, 2, &format!("{} [{name} of {}]", when(&route.when), route.rule.source));
         render_rule(out, &route.rule);
     }
 }
