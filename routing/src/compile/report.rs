@@ -13,6 +13,8 @@ use crate::{
 
 /// What is asked for and not honoured.
 pub(super) const UNSUPPORTED: &str = "unsupported-field";
+/// A `credentialName` that only a gateway can use, where a sidecar meets it.
+pub(super) const CREDENTIAL_AT_A_SIDECAR: &str = "credential-at-a-sidecar";
 /// A Secret that does not exist or lacks what is needed.
 pub(super) const MISSING_SECRET: &str = "missing-secret";
 /// A destination, or the host of a DestinationRule, that no service has.

@@ -6,7 +6,7 @@ use super::{
     context::Context,
     destination_rules::TlsPolicy,
     endpoints::Instance,
-    report::MISSING_SECRET,
+    report::CREDENTIAL_AT_A_SIDECAR,
     secrets::{self, Credential},
     services::Service,
 };
@@ -129,7 +129,12 @@ fn credential_allowed(context: &Context<'_>, policy: &TlsPolicy<'_>) -> bool {
     if !allowed {
         let message = "a sidecar may use credentialName only in a DestinationRule with a workloadSelector; connections to \
                        this host are refused, use files or add the selector";
-        context.report.error(policy.object, MISSING_SECRET, &format!("{}.credentialName", policy.field), message);
+        context.report.error(
+            policy.object,
+            CREDENTIAL_AT_A_SIDECAR,
+            &format!("{}.credentialName", policy.field),
+            message,
+        );
     }
     allowed
 }

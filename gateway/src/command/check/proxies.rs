@@ -21,7 +21,8 @@ pub(crate) struct Candidate {
 impl Candidate {
     /// Whether a problem is one of the files, and not of the proxy being made up.
     pub(crate) fn is_about_files(&self, problem: &Problem) -> bool {
-        !(self.invented && problem.code == "unknown-workload")
+        // A made-up sidecar does not send anything: rules that are for the gateway beside it are no fault.
+        !(self.invented && matches!(problem.code, "unknown-workload" | "credential-at-a-sidecar"))
     }
 }
 
