@@ -1,6 +1,11 @@
 //! The authorities and certificates of a case.
 
-use std::{collections::BTreeMap, fs, path::PathBuf, sync::Mutex};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::json;
@@ -38,8 +43,10 @@ impl Certificates {
                 this.issued.insert(name.clone(), issued);
             }
         }
-        for name in ["edge", "mesh"] {
-            this.root(name)?;
+        let known: Vec<String> =
+            this.authorities.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect();
+        for name in known {
+            this.root(&name)?;
         }
         Ok(this)
     }
@@ -62,7 +69,7 @@ impl Certificates {
     }
 
     fn authority(&self, name: &str) -> Authority {
-        let mut all = self.authorities.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut all = self.authorities.lock().unwrap_or_else(PoisonError::into_inner);
         all.entry(name.to_owned()).or_insert_with(|| authority(&format!("CA {name} of a case"))).clone()
     }
 

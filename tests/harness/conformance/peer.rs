@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::stream;
+use futures::{StreamExt as _, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body_util::{BodyExt, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{
@@ -225,7 +225,14 @@ fn respond(answer: &Answer, name: &str) -> Result<Response<Body>, Failure> {
         None => frames.push(Ok(Frame::data(Bytes::from(answer.body.clone().unwrap_or_else(|| name.to_owned()))))),
     }
     if answer.fault == Some(Fault::Cut) {
-        frames.push(Err(io::Error::other("the body ends here")));
+        // What was written must be on its way before the connection breaks.
+        let cut = async {
+            sleep(FLUSH).await;
+            Err(io::Error::other("the body ends here"))
+        };
+        let body = stream::iter(frames).chain(stream::once(cut));
+        let response = Response::builder().status(answer.status.unwrap_or(200));
+        return Ok(response.body(StreamBody::new(body).boxed_unsync())?);
     }
     if !answer.trailers.is_empty() {
         frames.push(Ok(Frame::trailers(fields(&answer.trailers)?)));
@@ -234,7 +241,7 @@ fn respond(answer: &Answer, name: &str) -> Result<Response<Body>, Failure> {
     if let Some(all) = response.headers_mut() {
         *all = headers;
     }
-    let whole = frames.len() == 1 && answer.fault.is_none();
+    let whole = frames.len() == 1;
     let body = match frames.pop() {
         Some(Ok(frame)) if whole => {
             let data = frame.into_data().unwrap_or_default();
@@ -258,3 +265,6 @@ pub(super) fn fields(given: &std::collections::BTreeMap<String, Values>) -> Resu
     }
     Ok(headers)
 }
+
+/// Between the beginning of an answer and its cut.
+const FLUSH: std::time::Duration = std::time::Duration::from_millis(50);
