@@ -23,6 +23,7 @@ pub mod cluster;
 pub mod cluster_config;
 pub mod config_dir;
 pub mod conformance;
+pub mod demo;
 pub mod endpoint;
 pub mod envoy;
 pub mod envtest;

@@ -1,57 +1,33 @@
 //! `sluice demo examples/cloud-cargo`: what a newcomer sees first.
 
-use std::{fs, path::Path, time::Duration};
+use std::time::Duration;
 
 use harness::{
-    binary::{repository, sluice},
+    binary::repository,
+    demo::Demo,
     eventually::within,
-    process::{Process, alone},
     raw::probe,
     shell::{running_with, shell},
 };
-use serde_json::Value;
-use tempfile::TempDir;
 
-/// A running demo and what it wrote for scripts.
-struct Demo {
-    process: Process,
-    state: TempDir,
-    _alone: fs::File,
-    facts: Value,
+async fn start() -> Demo {
+    Demo::start(&repository().join("examples/cloud-cargo")).await
 }
 
-impl Demo {
-    async fn start() -> Self {
-        let alone = alone("demo");
-        let state = TempDir::with_prefix("sluice-demo-").expect("a temporary folder can be made");
-        let example = repository().join("examples/cloud-cargo");
-        let arguments = [Path::new("demo"), &example, Path::new("--state-dir"), state.path()];
-        let mut process = Process::start("demo", sluice(), arguments);
-        let file = state.path().join("demo.json");
-        within(Duration::from_secs(60), "demo.json is written", async || {
-            assert!(process.ended().is_none(), "the demo ended");
-            fs::read(&file).is_ok_and(|text| serde_json::from_slice::<Value>(&text).is_ok())
-        })
-        .await;
-        let facts = serde_json::from_slice(&fs::read(&file).expect("demo.json")).expect("demo.json is JSON");
-        Self { process, state, _alone: alone, facts }
-    }
-
-    fn commands(&self) -> Vec<String> {
-        let commands = self.facts["curl"].as_array().expect("a list of curl commands");
-        commands.iter().map(|command| command.as_str().expect("a command").to_owned()).collect()
-    }
+fn commands(demo: &Demo) -> Vec<String> {
+    let commands = demo.facts["curl"].as_array().expect("a list of curl commands");
+    commands.iter().map(|command| command.as_str().expect("a command").to_owned()).collect()
 }
 
 #[tokio::test]
 async fn every_printed_command_works_as_printed() {
-    let demo = Demo::start().await;
+    let demo = start().await;
     assert!(demo.facts["host"].is_string() && demo.facts["admin"].is_string(), "{}", demo.facts);
     assert!(demo.facts["https_port"].is_u64() && demo.facts["http_port"].is_u64(), "{}", demo.facts);
     assert!(demo.state.path().join("ca.pem").is_file());
 
     let mut answers = Vec::new();
-    for command in demo.commands() {
+    for command in commands(&demo) {
         let (code, printed) = shell(&command).await;
         answers.push((code, format!("$ {command}\n{printed}")));
     }
@@ -71,8 +47,8 @@ async fn every_printed_command_works_as_printed() {
 
 #[tokio::test]
 async fn plain_text_to_a_strict_sidecar_is_refused() {
-    let demo = Demo::start().await;
-    let commands = demo.commands();
+    let demo = start().await;
+    let commands = commands(&demo);
     let plain = commands.iter().filter_map(|command| command.split("http://127.").nth(1));
     let refused = plain.filter_map(|rest| format!("127.{}", rest.split(['/', ' ', '\'', '"']).next()?).parse().ok());
 
@@ -87,7 +63,7 @@ async fn plain_text_to_a_strict_sidecar_is_refused() {
 
 #[tokio::test]
 async fn sigterm_ends_every_process_and_keeps_the_state() {
-    let mut demo = Demo::start().await;
+    let mut demo = start().await;
     let state = demo.state.path().display().to_string();
     assert!(running_with(&state) >= 5, "the demo, a gateway and three sidecars");
 
@@ -101,7 +77,7 @@ async fn sigterm_ends_every_process_and_keeps_the_state() {
 
 #[tokio::test]
 async fn ctrl_c_is_as_clean() {
-    let mut demo = Demo::start().await;
+    let mut demo = start().await;
 
     demo.process.signal("INT");
 

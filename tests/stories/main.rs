@@ -31,6 +31,7 @@ mod describe;
 mod edge;
 mod endpoints_h2;
 mod envoy;
+mod examples;
 mod faults;
 mod gateway_tls;
 mod hardening;

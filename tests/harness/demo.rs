@@ -1,0 +1,67 @@
+//! A running `sluice demo` and what it wrote for scripts.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    time::Duration,
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{
+    binary::sluice,
+    client::Client,
+    eventually::within,
+    process::{Process, alone},
+    tls_peer::TlsClient,
+};
+
+/// A demo; a machine can run one at a time.
+pub struct Demo {
+    /// `sluice demo` itself.
+    pub process: Process,
+    /// What `--state-dir` names.
+    pub state: TempDir,
+    /// `demo.json`.
+    pub facts: Value,
+    _alone: fs::File,
+}
+
+impl Demo {
+    /// Plays this folder, and waits until everything runs.
+    pub async fn start(folder: &Path) -> Self {
+        let alone = alone("demo");
+        let state = TempDir::with_prefix("sluice-demo-").expect("a temporary folder can be made");
+        let arguments = [Path::new("demo"), folder, Path::new("--state-dir"), state.path()];
+        let mut process = Process::start("demo", sluice(), arguments);
+        let file = state.path().join("demo.json");
+        within(Duration::from_secs(60), "demo.json is written", async || {
+            assert!(process.ended().is_none(), "the demo ended");
+            fs::read(&file).is_ok_and(|text| serde_json::from_slice::<Value>(&text).is_ok())
+        })
+        .await;
+        let facts = serde_json::from_slice(&fs::read(&file).expect("demo.json")).expect("demo.json is JSON");
+        Self { process, state, facts, _alone: alone }
+    }
+
+    /// A client that trusts the demo's CA, at its HTTPS port.
+    pub fn browser(&self) -> Client {
+        let root = fs::read_to_string(self.state.path().join("ca.pem")).expect("the demo wrote its CA");
+        Client::https(self.port("https_port"), TlsClient::trusting(&root))
+    }
+
+    /// The address behind a member of `demo.json`.
+    pub fn port(&self, member: &str) -> SocketAddr {
+        let port = self.facts[member].as_u64().and_then(|port| u16::try_from(port).ok());
+        SocketAddr::from((Ipv4Addr::LOCALHOST, port.unwrap_or_else(|| panic!("no {member} in {}", self.facts))))
+    }
+
+    /// All logs of this process, as `reviews-v2`, joined.
+    pub fn logs(&self, part: &str) -> String {
+        let files = fs::read_dir(self.state.path().join("logs")).expect("the demo keeps logs").flatten();
+        let named = files.filter(|file| file.file_name().to_string_lossy().contains(part));
+        named.map(|file| fs::read_to_string(file.path()).unwrap_or_default()).collect()
+    }
+}

@@ -1,0 +1,138 @@
+//! Every folder of `examples` does what its README says, played by `sluice demo`.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use harness::{
+    binary::{repository, run},
+    client::{get, request, with_body},
+    demo::Demo,
+    eventually::within,
+    grpc::Grpc,
+};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+const BOOKS: &str = "https://books.example.com/";
+
+fn example(name: &str) -> PathBuf {
+    repository().join("examples").join(name)
+}
+
+/// A copy of an example, to change while it runs.
+fn copy(name: &str) -> TempDir {
+    let folder = TempDir::with_prefix("sluice-example-").expect("a temporary folder can be made");
+    for file in fs::read_dir(example(name)).expect("the example is there").flatten() {
+        fs::copy(file.path(), folder.path().join(file.file_name())).expect("a file can be copied");
+    }
+    folder
+}
+
+fn replace(folder: &Path, file: &str, old: &str, new: &str) {
+    let path = folder.join(file);
+    let text = fs::read_to_string(&path).expect("a file of the example");
+    assert!(text.contains(old), "{file} has no `{old}`");
+    let draft = folder.join(format!(".{file}"));
+    fs::write(&draft, text.replace(old, new)).expect("the file can be written");
+    fs::rename(draft, path).expect("the file can be renamed");
+}
+
+/// The Deployment of the pod that answers: `reviews-v1`.
+async fn version(demo: &Demo, url: &str, headers: &[(&str, &str)]) -> String {
+    let call = headers.iter().fold(request("GET", url), |call, (name, value)| call.header(*name, *value));
+    let reply = demo.browser().call(with_body(call, "")).await;
+    assert_eq!(reply.code(), 200, "{}", reply.text());
+    deployment(&reply.echoed("pod"))
+}
+
+fn deployment(pod: &str) -> String {
+    pod.split('-').take(2).collect::<Vec<_>>().join("-")
+}
+
+#[test]
+fn every_example_passes_the_check() {
+    let folders = fs::read_dir(repository().join("examples")).expect("the examples").flatten();
+    let folders: Vec<PathBuf> = folders.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+    assert!(folders.len() >= 6, "{folders:?}");
+    for folder in folders {
+        let output = run(&["check", "--output", "json", &folder.display().to_string()]);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        // The demo makes the certificates, so the folders do not have them.
+        let found: Vec<Value> = lines.filter(|it| it["severity"] != "info" && it["code"] != "missing-secret").collect();
+        assert!(output.status.success() && found.is_empty(), "{}: {found:?}", folder.display());
+    }
+}
+
+#[tokio::test]
+async fn canary_goes_to_testers_and_to_one_in_ten() {
+    let folder = copy("canary");
+    let demo = Demo::start(folder.path()).await;
+
+    assert_eq!(version(&demo, BOOKS, &[("x-canary", "yes")]).await, "reviews-v2");
+    let mut connection = demo.browser().connect("books.example.com").await.expect("HTTPS works");
+    let mut pods = BTreeMap::<String, usize>::new();
+    for _ in 0..300 {
+        let reply = connection.send(get(BOOKS)).await.expect("an answer");
+        *pods.entry(deployment(&reply.echoed("pod"))).or_default() += 1;
+    }
+    assert!((8..=60).contains(&pods["reviews-v2"]), "a tenth of 300 is 30, give or take five deviations: {pods:?}");
+
+    replace(folder.path(), "routing.yaml", "weight: 90", "weight: 0");
+    let all_new = async || {
+        let mut all = true;
+        for _ in 0..5 {
+            all &= version(&demo, BOOKS, &[]).await == "reviews-v2";
+        }
+        all
+    };
+    within(Duration::from_secs(3), "everybody gets v2", all_new).await;
+}
+
+#[tokio::test]
+async fn blue_turns_green_with_one_word_and_nothing_fails() {
+    let folder = copy("blue-green");
+    let demo = Demo::start(folder.path()).await;
+
+    assert_eq!(version(&demo, BOOKS, &[]).await, "reviews-blue");
+    assert_eq!(version(&demo, "https://next.books.example.com/", &[]).await, "reviews-green");
+
+    replace(folder.path(), "live.yaml", "subset: blue", "subset: green");
+    within(Duration::from_secs(3), "customers get green", async || version(&demo, BOOKS, &[]).await == "reviews-green")
+        .await;
+}
+
+#[tokio::test]
+async fn faults_are_for_those_who_ask() {
+    let demo = Demo::start(&example("fault-injection")).await;
+    let ask = |fault: &str| with_body(request("GET", BOOKS).header("x-fault", fault), "");
+
+    let start = Instant::now();
+    let slow = demo.browser().call(ask("slow")).await;
+    assert!(slow.code() == 200 && start.elapsed() >= Duration::from_secs(2), "{:?}", start.elapsed());
+    let broken = demo.browser().call(ask("broken")).await;
+    assert_eq!((broken.code(), broken.text().as_str()), (503, "fault filter abort"));
+    assert!(version(&demo, BOOKS, &[]).await.starts_with("ratings"));
+}
+
+#[tokio::test]
+async fn grpc_calls_of_one_connection_are_spread_over_the_replicas() {
+    let demo = Demo::start(&example("grpc")).await;
+    let channel = Grpc::connect(&demo.browser().h2(), "https://grpc.example.com").await.expect("a connection");
+    let call = channel.unary("/echo.Echo/Unary", "hello").await.expect("an answer");
+    assert_eq!((call.http_status, call.status), (200, Some(0)));
+
+    let mut connection = demo.browser().h2().connect("grpc.example.com").await.expect("a connection");
+    let mut pods = BTreeMap::<String, usize>::new();
+    for _ in 0..90 {
+        let reply = connection.send(get("https://grpc.example.com/")).await.expect("an answer");
+        *pods.entry(reply.echoed("pod")).or_default() += 1;
+    }
+    assert_eq!(pods.len(), 3, "{pods:?}");
+    assert!(pods.values().all(|count| *count >= 10), "{pods:?}");
+}
