@@ -127,8 +127,6 @@ pub struct Conditions {
     pub method: Option<StringPattern>,
     /// `authority`, port included.
     pub authority: Option<StringPattern>,
-    /// `port`.
-    pub port: Option<u16>,
     /// `headers` and `withoutHeaders`.
     pub headers: Vec<HeaderCondition>,
     /// `queryParams`.
@@ -164,15 +162,13 @@ impl Conditions {
         self.scheme.is_none()
             && self.method.is_none()
             && self.authority.is_none()
-            && self.port.is_none()
             && self.headers.is_empty()
             && self.query.is_empty()
     }
 
     fn hold(&self, request: &RequestView<'_>) -> bool {
         let fits = |pattern: &Option<StringPattern>, text: &str| pattern.as_ref().is_none_or(|p| p.matches(text));
-        self.port.is_none_or(|port| port == request.port)
-            && fits(&self.method, request.method)
+        fits(&self.method, request.method)
             && fits(&self.scheme, request.scheme)
             && fits(&self.authority, request.authority)
             && self.headers.iter().all(|condition| condition.holds(request))

@@ -35,7 +35,6 @@ pub(super) fn compile(known: &Expressions, when: &HttpMatch) -> Result<RouteMatc
         scheme: pseudo(&when.scheme, "scheme")?,
         method: pseudo(&when.method, "method")?,
         authority: pseudo(&when.authority, "authority")?,
-        port: when.port.filter(|&port| port != 0),
         ..Conditions::default()
     };
     for (name, given) in &when.headers {

@@ -91,8 +91,12 @@ fn add(context: &Context<'_>, entry: &Entry<'_, '_>, source: &Arc<str>, routes: 
     false
 }
 
-/// Whether the parts of a match that do not look at requests hold: `gateways`, else `sourceLabels` and `sourceNamespace`.
+/// Whether the parts of a match that do not look at requests hold: `port`, and `gateways`, else `sourceLabels` and
+/// `sourceNamespace`.
 fn applies(context: &Context<'_>, entry: &Entry<'_, '_>, when: &HttpMatch) -> bool {
+    if when.port.is_some_and(|port| port != 0 && port != entry.binding.port) {
+        return false;
+    }
     if !when.gateways.is_empty() {
         let namespace = entry.object.namespace();
         return when.gateways.iter().any(|gateway| entry.binding.gateways.contains(&full_gateway(gateway, namespace)));

@@ -4,6 +4,7 @@
 //! `# proxy: sidecar shop/cart-v1`; `# resolved: name address` is what DNS says.
 
 mod memory;
+mod plain;
 mod render;
 
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc};

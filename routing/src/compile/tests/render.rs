@@ -143,7 +143,6 @@ fn other_conditions(parts: &mut Vec<String>, conditions: &Conditions) {
     for (name, given) in named {
         parts.extend(given.as_ref().map(|given| format!("{name} {}", pattern(given))));
     }
-    parts.extend(conditions.port.map(|port| format!("port = {port}")));
     parts.extend(conditions.headers.iter().map(header));
     parts.extend(conditions.query.iter().map(|query| format!("query {} {}", query.name, pattern(&query.pattern))));
 }

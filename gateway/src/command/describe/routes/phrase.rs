@@ -113,7 +113,6 @@ fn when(when: &RouteMatch) -> Vec<String> {
     let Some(conditions) = &when.conditions else { return words };
     let pseudo = [("scheme", &conditions.scheme), ("method", &conditions.method), ("authority", &conditions.authority)];
     words.extend(pseudo.iter().filter_map(|(name, given)| Some(format!("{name} {}", pattern(given.as_ref()?)))));
-    words.extend(conditions.port.map(|port| format!("port is {port}")));
     for header in &conditions.headers {
         let name = match &header.field {
             HeaderField::Name(name) => name.as_str(),
