@@ -104,7 +104,7 @@ pub(crate) fn app_address(settings: &Settings) -> Option<IpAddr> {
 
 /// What connections to the application come from: captured traffic needs Istio's address, or iptables would capture it
 /// again.
-pub(crate) fn app_source(settings: &Settings) -> Option<IpAddr> {
+fn app_source(settings: &Settings) -> Option<IpAddr> {
     match &settings.role {
         RoleSettings::Sidecar { app_address: None, .. } => Some(TO_APPLICATION),
         _ => None,

@@ -8,7 +8,7 @@
 //!    net/      net/    http/    http/     http/    upstream/  telemetry/
 //! ```
 //!
-//! Imports go one way: `command > control, assembly > http, tcp, admin, source > upstream, net > live, telemetry, drain`.
+//! Imports go one way: `command > control, assembly > http, opaque, tcp, admin, source > upstream, net > live, telemetry, drain`.
 
 mod acme;
 mod admin;
@@ -25,6 +25,7 @@ mod http;
 mod kubernetes;
 mod live;
 mod net;
+mod opaque;
 mod overload;
 mod problem_log;
 mod selectors;

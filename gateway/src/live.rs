@@ -10,7 +10,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use routing::{
-    snapshot::{Listener, Snapshot},
+    snapshot::{Listener, Snapshot, TlsServer},
     upstream::ClusterId,
 };
 
@@ -37,6 +37,8 @@ pub(crate) struct ClientPolicy(pub(crate) u64);
 impl ClientPolicy {
     /// Of a server whose CAs nobody has: no connection ever met it.
     pub(crate) const UNMET: Self = Self(0);
+    /// Of a server whose TLS ends elsewhere: whoever it is asks what it wants.
+    pub(crate) const PASSED: Self = Self(u64::MAX);
 }
 
 /// Where TLS ends.
@@ -111,10 +113,15 @@ impl Installed {
 
     /// The TLS server of a listener that an SNI belongs to. A client that sends no SNI is served when there is no choice.
     pub(crate) fn server(&self, bind: Option<IpAddr>, port: u16, sni: &str) -> Option<&Termination> {
+        self.choose(bind, port, sni).map(|(_, termination)| termination)
+    }
+
+    /// As [`Self::server`], with what follows the ClientHello.
+    pub(crate) fn choose(&self, bind: Option<IpAddr>, port: u16, sni: &str) -> Option<(&TlsServer, &Termination)> {
         let (listener, front) = self.listener(bind, port)?;
         let tls = listener.tls.as_ref()?;
         let chosen = tls.by_sni.get(sni).copied().or_else(|| tls.only().filter(|_| sni.is_empty()))?;
-        front.servers.get(chosen)
+        Some((tls.servers.get(chosen)?, front.servers.get(chosen)?))
     }
 
     /// Whether a connection may carry requests for a host. Routes are chosen among all servers of a port, so that a client

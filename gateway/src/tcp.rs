@@ -1,22 +1,13 @@
-//! One opaque connection: bytes both ways until both sides are done.
+//! Connections that we make.
 
 use std::{
     io,
     net::{IpAddr, SocketAddr},
-    time::Duration,
 };
 
-use tokio::{
-    io::copy_bidirectional,
-    net::{TcpSocket, TcpStream},
-    time::timeout,
-};
-use tracing::debug;
+use tokio::net::{TcpSocket, TcpStream};
 
-use crate::net::{connection::Connection, listen::keepalive};
-
-/// Istio's default connect timeout.
-const CONNECT: Duration = Duration::from_secs(10);
+use crate::net::listen::keepalive;
 
 /// Connects to an address, from `source` when given.
 ///
@@ -31,18 +22,4 @@ pub(crate) async fn connect(to: SocketAddr, source: Option<IpAddr>) -> io::Resul
     let tcp = socket.connect(to).await?;
     tcp.set_nodelay(true)?;
     Ok(tcp)
-}
-
-/// Copies bytes between a client and an address until both are done.
-pub(crate) async fn relay(mut client: Connection, to: SocketAddr, source: Option<IpAddr>) {
-    let connected = timeout(CONNECT, connect(to, source)).await;
-    let mut server = match connected {
-        Ok(Ok(server)) => server,
-        Ok(Err(error)) => return debug!(%to, %error, "no connection"),
-        Err(_) => return debug!(%to, "no connection in time"),
-    };
-    match copy_bidirectional(&mut client.stream, &mut server).await {
-        Ok((received, sent)) => debug!(%to, received, sent, "connection ended"),
-        Err(error) => debug!(%to, %error, "connection broke"),
-    }
 }

@@ -2,6 +2,7 @@
 //! the log for operators.
 
 pub(crate) mod access_log;
+pub(crate) mod connections;
 pub(crate) mod labels;
 pub(crate) mod log;
 pub(crate) mod metrics;
@@ -25,7 +26,7 @@ use std::{
 use arc_swap::ArcSwap;
 use routing::snapshot::Workload;
 
-use self::{access_log::AccessLog, metrics::Metrics, record::Record};
+use self::{access_log::AccessLog, connections::Traffic, metrics::Metrics, record::Record};
 use crate::settings::AccessLogFormat;
 
 /// Where finished requests end. One per process, shared by all threads.
@@ -84,6 +85,18 @@ impl Telemetry {
         }
         let epoch = self.epoch.load(Ordering::Relaxed);
         series::observe(epoch, record, || self.metrics.series(&labels::values(record, &self.own.load())));
+    }
+
+    /// Where a connection with the labels of this record is counted.
+    pub(crate) fn traffic(&self, record: &Record<'_>) -> Traffic {
+        self.metrics.opaque.traffic(&labels::of_connection(record, &self.own.load()))
+    }
+
+    /// Logs one finished connection that carried no HTTP.
+    pub(crate) fn log_connection(&self, record: &Record<'_>) {
+        if let Some(access_log) = &self.access_log {
+            access_log.write(record);
+        }
     }
 
     /// A configuration was installed: peers may have gone and this workload may be described in another way.

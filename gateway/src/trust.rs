@@ -131,6 +131,10 @@ impl Trust {
     }
 
     fn server(&mut self, name: &Arc<str>, mut hosts: Vec<String>, settings: &snapshot::ServerTls) -> Termination {
+        if settings.certificate == CertificateSource::Elsewhere {
+            let tls = Err("TLS of this host ends elsewhere".into());
+            return Termination { tls, policy: ClientPolicy::PASSED };
+        }
         hosts.sort_unstable();
         let spec = self.server_spec(settings);
         let policy = self.policy(settings, &spec);
@@ -302,7 +306,9 @@ impl Trust {
             CertificateSource::Pending { secret, issuer, .. } => {
                 Err(format!("waiting for the first certificate from issuer `{issuer}` (Secret {secret})").into())
             }
-            CertificateSource::Workload => Err("the workload's own certificate cannot stand here".into()),
+            CertificateSource::Workload | CertificateSource::Elsewhere => {
+                Err("the workload's own certificate cannot stand here".into())
+            }
         }
     }
 
@@ -335,7 +341,7 @@ impl Trust {
     /// The ways to dial a cluster's endpoints.
     pub(crate) fn dials(&mut self, cluster: &Cluster, book: &DialBook) -> Dials {
         let protocols: &[bool] = match cluster.protocol {
-            UpstreamProtocol::Http1 => &[false],
+            UpstreamProtocol::Http1 | UpstreamProtocol::Opaque => &[false],
             UpstreamProtocol::Http2 => &[true],
             UpstreamProtocol::Downstream => &[false, true],
         };
@@ -345,7 +351,7 @@ impl Trust {
                 dials.set(false, h2, book.enter(Dial::new(cluster, None, h2, ())));
             }
             if let Some(settings) = &cluster.tls {
-                let client = self.client(settings, h2);
+                let client = self.client(settings, offered(cluster.protocol, settings.mesh, h2));
                 match &client {
                     Err(why) => self.complain(&cluster.name, &format!("{why}; requests to it are answered with 503")),
                     Ok((client, _)) if in_files(settings) => {
@@ -364,13 +370,7 @@ impl Trust {
     }
 
     /// A client configuration and the hash of all that went into it.
-    fn client(&mut self, settings: &upstream::ClientTls, h2: bool) -> Result<(ClientTls, u64), Arc<str>> {
-        let alpn: &[&[u8]] = match (settings.mesh, h2) {
-            (true, false) => &[b"istio-http/1.1", b"istio", b"http/1.1"],
-            (true, true) => &[b"istio-h2", b"istio", b"h2"],
-            (false, false) => &[],
-            (false, true) => &[b"h2"],
-        };
+    fn client(&mut self, settings: &upstream::ClientTls, alpn: &[&[u8]]) -> Result<(ClientTls, u64), Arc<str>> {
         let roots = match &settings.roots {
             ClientRoots::Mesh => Roots::Mesh,
             ClientRoots::System => Roots::System,
@@ -427,6 +427,17 @@ impl Trust {
     }
 }
 
+/// The protocols to offer. Who offers `istio-peer-exchange` is answered in it, before any byte of the connection's own.
+fn offered(protocol: UpstreamProtocol, mesh: bool, h2: bool) -> &'static [&'static [u8]] {
+    match (mesh, h2) {
+        (true, _) if protocol == UpstreamProtocol::Opaque => &[b"istio"],
+        (true, false) => &[b"istio-http/1.1", b"istio", b"http/1.1"],
+        (true, true) => &[b"istio-h2", b"istio", b"h2"],
+        (false, false) => &[],
+        (false, true) => &[b"h2"],
+    }
+}
+
 /// Whether what is odd about a client's certificates is told here; Secrets are told of in `source/audit.rs`.
 fn in_files(settings: &upstream::ClientTls) -> bool {
     matches!(settings.roots, ClientRoots::Given(RootsSource::File(_)))
@@ -445,7 +456,7 @@ fn secret_name(source: &CertificateSource) -> String {
         }
         CertificateSource::Files { certificate, .. } => certificate.clone(),
         CertificateSource::Workload => "workload".to_owned(),
-        CertificateSource::Rejected => "rejected".to_owned(),
+        CertificateSource::Rejected | CertificateSource::Elsewhere => "rejected".to_owned(),
         CertificateSource::Missing(name) | CertificateSource::Pending { secret: name, .. } => name.clone(),
     }
 }

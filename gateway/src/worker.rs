@@ -28,8 +28,8 @@ use crate::{
         listen::{Door, Standing, accept_until},
         standing::overdue,
     },
+    opaque,
     overload::Overload,
-    tcp::relay,
     telemetry::{Telemetry, refusals::Refusals},
 };
 
@@ -47,8 +47,6 @@ pub(crate) struct Shared {
     pub(crate) drain: Arc<Drain>,
     /// Sidecar: where the application listens; `None` = where the client meant to go.
     pub(crate) app_address: Option<IpAddr>,
-    /// Sidecar with captured traffic: the address that our connections to the application come from.
-    pub(crate) app_source: Option<IpAddr>,
     /// Whether memory is short.
     pub(crate) overload: Arc<Overload>,
     /// How much there may be of everything.
@@ -206,22 +204,17 @@ async fn connection(desk: Rc<Desk>, tcp: TcpStream, remote: SocketAddr, entrance
     let _counted = desk.shared.telemetry.metrics().connection();
     // Boxed apart, so that the handshake's memory is free while the connection lives.
     let Some(received) = Box::pin(desk.reception.receive(tcp, remote, door)).await else { return };
-    let source = desk.shared.app_source.filter(|_| matches!(door, Door::Inbound { .. }));
     match received {
         Received::Http(connection) => serve(&desk.http, *connection, standing).await,
-        Received::Opaque(connection, to) => {
-            let facts = Rc::clone(&connection.facts);
-            let grace = desk.shared.live.drain_time(desk.shared.bounds.drain);
-            let overdue = overdue(Arc::clone(&desk.shared.live), Rc::clone(&facts), standing, grace);
+        Received::Opaque(connection, course) => {
+            let (live, facts) = (Arc::clone(&desk.shared.live), Rc::clone(&connection.facts));
             // Apart, so that bytes on their way wake nobody who waits for something else.
-            let mut relaying = spawn_local(relay(*connection, to, source));
-            tokio::select! {
-                _ = &mut relaying => {}
-                () = overdue => {
-                    relaying.abort();
-                    info!(remote = %facts.remote, listener = %facts.local, "connection cut: it was opened under another rule");
-                }
+            let mut cut = spawn_local(overdue(live, Rc::clone(&facts), standing, desk.http.drain_time()));
+            opaque::serve(&desk.shared.telemetry, *connection, course, &mut cut).await;
+            if cut.is_finished() {
+                info!(remote = %facts.remote, listener = %facts.local, "connection cut: it was opened under another rule");
             }
+            cut.abort();
         }
     }
 }

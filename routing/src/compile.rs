@@ -24,6 +24,7 @@ mod listeners;
 mod localities;
 mod memory;
 mod mirrors;
+mod opaque;
 mod outbound;
 mod peer_authentication;
 mod proxy;

@@ -27,6 +27,7 @@ pub mod inbound;
 pub mod locality;
 pub mod mesh;
 pub mod mirrors;
+pub mod opaque;
 pub mod outlier;
 pub mod path;
 pub mod pattern;

@@ -6,6 +6,7 @@ use crate::{
     acme::Ordered,
     inbound::Inbound,
     mesh::Mesh,
+    opaque::OpaqueTable,
     table::RouteTable,
     upstream::{Cluster, ClusterId},
 };
@@ -59,6 +60,8 @@ pub struct Listener {
     pub tls: Option<TlsServers>,
     /// Routes of **all** servers of this port: the host decides, never the server that the SNI chose.
     pub routes: Arc<RouteTable>,
+    /// `Some`: plain bytes that are no HTTP, all of which follow the only route of this table.
+    pub bytes: Option<Arc<OpaqueTable>>,
 }
 
 /// The TLS servers of one listener and how an SNI finds its own.
@@ -81,13 +84,36 @@ impl TlsServers {
     }
 }
 
-/// One `Gateway.servers[]` entry that terminates TLS.
+/// One `Gateway.servers[]` entry that a ClientHello may be meant for.
 #[derive(Debug)]
 pub struct TlsServer {
     /// `namespace/gateway/port name`, for messages and logs.
     pub name: Arc<str>,
     /// What to present and what to demand.
     pub settings: ServerTls,
+    /// What follows the ClientHello.
+    pub content: Content,
+}
+
+/// What follows a ClientHello.
+#[derive(Clone, Debug, Default)]
+pub enum Content {
+    /// A handshake with us, then HTTP.
+    #[default]
+    Http,
+    /// A handshake with us, then bytes. Those of clients without SNI follow the first route when none is for them.
+    Bytes(Arc<OpaqueTable>),
+    /// `PASSTHROUGH`: nothing of ours, all bytes go on.
+    Passed(Arc<OpaqueTable>),
+    /// `AUTO_PASSTHROUGH`: the same, by the SNI of the mesh's proxies, for whoever offers one of their protocols.
+    Mesh(Arc<OpaqueTable>),
+}
+
+impl Content {
+    /// Whether TLS ends elsewhere.
+    pub fn is_passed(&self) -> bool {
+        matches!(self, Self::Passed(_) | Self::Mesh(_))
+    }
 }
 
 impl TlsServer {
@@ -126,6 +152,8 @@ pub enum CertificateSource {
     },
     /// The proxy's own workload certificate (`ISTIO_MUTUAL`).
     Workload,
+    /// None: TLS ends elsewhere ([`Content::Passed`]).
+    Elsewhere,
     /// The Secret (named here) does not exist or lacks its keys: handshakes are refused until it does.
     Missing(String),
     /// The server was rejected, with a problem that says why: its hosts are refused, whatever wildcard there is beside it.
@@ -217,6 +245,8 @@ pub enum TlsVersion {
 pub struct Outbound {
     /// Route table by service port, as a captured connection's original destination or the Host header names it.
     pub by_port: HashMap<u16, Arc<RouteTable>>,
+    /// What is no HTTP, by the same port.
+    pub opaque: HashMap<u16, Arc<OpaqueTable>>,
     /// What becomes of hosts and connections that no service claims.
     pub unclaimed: Unclaimed,
     /// Istio `egressProxy`: where hosts that no service claims go instead of where the application meant them to go.

@@ -49,6 +49,9 @@ pub struct Cluster {
     pub connections: Option<Arc<Connections>>,
     /// `retryBudget`, `connectionPool.http.maxRetries`, or the default.
     pub retry_budget: RetryBudget,
+    /// Of a sidecar's clusters for bytes: connections go to the endpoint that the client meant, be it listed or not (headless
+    /// Services, `resolution: NONE`).
+    pub original: bool,
     /// Ready endpoints.
     pub endpoints: Vec<Endpoint>,
 }
@@ -87,6 +90,7 @@ impl Default for Cluster {
             limits: Limits::default(),
             connections: None,
             retry_budget: RetryBudget::default(),
+            original: false,
             endpoints: Vec::new(),
         }
     }
@@ -111,6 +115,8 @@ pub enum UpstreamProtocol {
     Http2,
     /// As the downstream speaks (`useClientProtocol`, sniffed ports in a sidecar).
     Downstream,
+    /// Bytes that nobody looks at: what `tls` and `tcp` routes lead to, and ports that are no HTTP.
+    Opaque,
 }
 
 /// One address behind a cluster.

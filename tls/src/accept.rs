@@ -83,6 +83,8 @@ pub enum Refusal {
     UnrecognizedName,
     /// The server is there, but its certificate is missing or broken.
     NoCertificate,
+    /// None of the protocols offered is one of those that the server is for (RFC 7301 section 3.2).
+    NoProtocol,
 }
 
 impl<IO> ClientHello<IO>
@@ -141,6 +143,7 @@ where
         let alert = match refusal {
             Refusal::UnrecognizedName => UNRECOGNIZED_NAME,
             Refusal::NoCertificate => INTERNAL_ERROR,
+            Refusal::NoProtocol => NO_APPLICATION_PROTOCOL,
         };
         let mut stream = self.stream;
         // Before the ServerHello there are no keys: an alert is one plain record (RFC 8446 section 5.1 and 6).
@@ -169,6 +172,7 @@ const ALERT: u8 = 21;
 const FATAL: u8 = 2;
 const UNRECOGNIZED_NAME: u8 = 112;
 const INTERNAL_ERROR: u8 = 80;
+const NO_APPLICATION_PROTOCOL: u8 = 120;
 
 fn is_expired(peer: &PeerIdentity, now: SystemTime) -> bool {
     let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -240,6 +240,31 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Stream<IO> {
         self.seal(bytes)
     }
 
+    /// Passes bytes on from where they are, as many as can go now, and says how many: as plain text they are written without
+    /// being copied, as TLS they are sealed once what waits is not too much. [`Self::poll_flush_all`] brings the rest of it on
+    /// its way.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub fn poll_pass(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.session.is_none() && self.out.is_empty() {
+            return Pin::new(&mut self.io).poll_write(cx, bytes);
+        }
+        if self.unsent() >= SIZE {
+            ready!(self.poll_flush_all(cx))?;
+        }
+        let count = bytes.len().min(SIZE);
+        if self.session.is_some() {
+            self.seal_out()?;
+            self.seal(&bytes[..count])?;
+        } else {
+            self.out.push(&bytes[..count]);
+        }
+        // What the socket does not take now waits.
+        let _ = self.poll_write_wire(cx)?;
+        Poll::Ready(Ok(count))
+    }
+
     fn seal_out(&mut self) -> io::Result<()> {
         let mut out = std::mem::take(&mut self.out);
         let sealed = self.seal(out.as_slice());

@@ -4,9 +4,10 @@ use std::{fmt::Write as _, sync::Arc};
 
 use routing::{
     inbound::Inbound,
+    opaque::{OpaqueRoute, OpaqueTable},
     problem::Problem,
-    rule::{Action, Rule},
-    snapshot::{CertificateSource, ClientAuth, Listener, RootsSource, ServerTls, Snapshot, Workload},
+    rule::{Action, Destination, Destinations, Rule},
+    snapshot::{CertificateSource, ClientAuth, Content, Listener, RootsSource, ServerTls, Snapshot, Workload},
     table::{RouteTable, VirtualHost},
     upstream::{Cluster, Endpoint},
 };
@@ -28,6 +29,12 @@ pub(crate) fn snapshot_json(snapshot: &Snapshot, generation: u64, problems: &[Pr
             let mut ports: Vec<_> = outbound.by_port.iter().collect();
             ports.sort_unstable_by_key(|(port, _)| **port);
             ports.into_iter().map(|(port, table)| json!({"port": port, "hosts": hosts(table, snapshot)})).collect::<Vec<_>>()
+        }),
+        "outbound_opaque": snapshot.outbound.as_ref().map(|outbound| {
+            let mut ports: Vec<_> = outbound.opaque.iter().collect();
+            ports.sort_unstable_by_key(|(port, _)| **port);
+            let port = |(port, table): (&u16, &Arc<OpaqueTable>)| json!({"port": port, "routes": opaque_routes(table, snapshot)});
+            ports.into_iter().map(port).collect::<Vec<_>>()
         }),
         "clusters": snapshot.named_clusters().map(|it| cluster(it)).collect::<Vec<_>>(),
         "names_to_resolve": snapshot.names,
@@ -125,10 +132,46 @@ fn listener(listener: &Listener, snapshot: &Snapshot) -> Value {
                 "name": *server.name,
                 "sni": names.iter().filter(|(_, at)| *at == index).map(|(host, _)| host).collect::<Vec<_>>(),
                 "settings": server_tls(&server.settings),
+                "content": content(&server.content, snapshot),
             })).collect::<Vec<_>>()
         }),
+        "bytes": listener.bytes.as_ref().map(|table| opaque_routes(table, snapshot)),
         "hosts": hosts(&listener.routes, snapshot),
     })
+}
+
+/// What follows a ClientHello.
+fn content(content: &Content, snapshot: &Snapshot) -> Value {
+    match content {
+        Content::Http => json!("http"),
+        Content::Bytes(table) => json!({"bytes": opaque_routes(table, snapshot)}),
+        Content::Passed(table) => json!({"passthrough": opaque_routes(table, snapshot)}),
+        Content::Mesh(table) => json!({"auto_passthrough": opaque_routes(table, snapshot)}),
+    }
+}
+
+fn opaque_routes(table: &OpaqueTable, snapshot: &Snapshot) -> Vec<Value> {
+    let route = |route: &OpaqueRoute| {
+        json!({
+            "destinations": route.subnets.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "sni": route.names.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "unless_http": route.sniffed,
+            "source": *route.rule.source,
+            "action": destinations(&route.rule.to, snapshot),
+        })
+    };
+    table.routes().iter().map(route).collect()
+}
+
+fn destinations(destinations: &Destinations, snapshot: &Snapshot) -> Value {
+    let one = |it: &Destination| {
+        json!({
+            "cluster": it.cluster.map_or(&it.cluster_name, |id| &snapshot.cluster(id).name).as_ref(),
+            "known": it.cluster.is_some(),
+            "weight": it.weight,
+        })
+    };
+    json!(destinations.all.iter().map(one).collect::<Vec<_>>())
 }
 
 fn server_tls(tls: &ServerTls) -> Value {
@@ -139,6 +182,7 @@ fn server_tls(tls: &ServerTls) -> Value {
             CertificateSource::Workload => json!("workload"),
             CertificateSource::Missing(name) => json!({"missing": name}),
             CertificateSource::Rejected => json!("rejected"),
+            CertificateSource::Elsewhere => json!("elsewhere"),
             CertificateSource::Pending { secret, issuer, .. } => json!({"pending": secret, "issuer": issuer}),
         },
         "client": match &tls.client {
@@ -174,17 +218,7 @@ fn hosts(table: &RouteTable, snapshot: &Snapshot) -> Vec<Value> {
 
 fn rule(rule: &Rule, snapshot: &Snapshot) -> Value {
     let action = match &rule.action {
-        Action::Route(destinations) => json!(
-            destinations
-                .all
-                .iter()
-                .map(|it| json!({
-                    "cluster": it.cluster.map_or(&it.cluster_name, |id| &snapshot.cluster(id).name).as_ref(),
-                    "known": it.cluster.is_some(),
-                    "weight": it.weight,
-                }))
-                .collect::<Vec<_>>()
-        ),
+        Action::Route(to) => destinations(to, snapshot),
         Action::Redirect(redirect) => json!({"redirect": redirect.code}),
         Action::Direct(response) => json!({"direct_response": response.status}),
     };

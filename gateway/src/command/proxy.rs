@@ -114,7 +114,6 @@ fn share(settings: &Settings, live: Arc<Live>, telemetry: Arc<Telemetry>, drain:
         telemetry,
         drain,
         app_address: assembly::app_address(settings),
-        app_source: assembly::app_source(settings),
         overload,
         bounds: Bounds { connections, listener_connections, age: settings.connection_age, drain: settings.drain_time },
         workers: settings.workers,

@@ -180,7 +180,7 @@ fn route(exchange: &mut Exchange, request: &Head, h2: bool) -> Result<Admitted, 
 /// Whether an endpoint of this protocol is spoken to by HTTP/2.
 pub(crate) fn speaks_h2(protocol: UpstreamProtocol, downstream: bool) -> bool {
     match protocol {
-        UpstreamProtocol::Http1 => false,
+        UpstreamProtocol::Http1 | UpstreamProtocol::Opaque => false,
         UpstreamProtocol::Http2 => true,
         UpstreamProtocol::Downstream => downstream,
     }

@@ -51,7 +51,7 @@ mod tests {
             by_sni.insert(&host.parse().unwrap(), 0);
         }
         let tls = (!hosts.is_empty()).then(|| TlsServers { servers: Vec::new(), by_sni });
-        Listener { bind: None, port, bind_port: port, tls, routes: Arc::new(RouteTable::default()) }
+        Listener { bind: None, port, bind_port: port, tls, routes: Arc::new(RouteTable::default()), bytes: None }
     }
 
     #[test]

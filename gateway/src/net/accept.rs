@@ -10,10 +10,14 @@ use std::{
     time::Duration,
 };
 
-use routing::inbound::{InboundProtocol, MtlsMode};
+use routing::{
+    inbound::{InboundProtocol, MtlsMode},
+    opaque::{OpaqueRule, OpaqueTable},
+    snapshot::Content,
+};
 use socket2::SockRef;
 use tls::{
-    accept::{Refusal, hello},
+    accept::{ClientHello, Refusal, hello},
     stream::Stream,
 };
 use tokio::io::AsyncWriteExt as _;
@@ -22,6 +26,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     connection::{Connection, server_facts},
+    course::Course,
     facts::{Arrival, Facts},
     listen::Door,
     original_dst::original_dst,
@@ -29,7 +34,7 @@ use super::{
 };
 use crate::{
     http::limits::HEAD,
-    live::{ClientPolicy, Installed, Live},
+    live::{ClientPolicy, Installed, Live, Server},
     telemetry::{
         metrics::{Handshake, Metrics},
         refusals::Refusals,
@@ -38,6 +43,9 @@ use crate::{
 
 /// A TLS handshake is complete within this time.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// On a port of the workload that may be spoken to in mesh TLS and in plain text: a client that is silent for so long waits for
+/// the server's first word.
+const SERVER_FIRST: Duration = Duration::from_secs(3);
 /// Longest wait for the first byte of a connection.
 const FIRST_BYTE: Duration = Duration::from_secs(3600);
 
@@ -50,8 +58,55 @@ const MESH_HTTP_ALPN: [&[u8]; 3] = [b"istio-http/1.0", b"istio-http/1.1", b"isti
 pub(crate) enum Received {
     /// HTTP/1.1 or HTTP/2.
     Http(Box<Connection>),
-    /// Bytes for an address.
-    Opaque(Box<Connection>, SocketAddr),
+    /// Bytes, and where they go.
+    Opaque(Box<Connection>, Course),
+}
+
+/// What becomes of a ClientHello.
+enum Choice<'a> {
+    /// Our own server answers it, or says why it cannot.
+    Ours(&'a Server),
+    /// It goes on as it is.
+    Passed(Arc<OpaqueRule>),
+    /// Nobody here has the name, as the sentence says.
+    Unknown(String),
+    /// It is none of the mesh's proxies.
+    NotMesh,
+}
+
+impl Choice<'_> {
+    fn unknown(name: Option<&str>) -> Self {
+        Self::Unknown(format!("no server has the name {}", name.unwrap_or("(none was sent)")))
+    }
+
+    fn passed(table: &OpaqueTable, hello: &ClientHello<TcpStream>) -> Self {
+        match table.find(None, hello.sni().unwrap_or_default()) {
+            Some(route) => Self::Passed(Arc::clone(&route.rule)),
+            None => {
+                let name = hello.sni().unwrap_or("(none was sent)");
+                Self::Unknown(format!("no tls route is for the name {name}, and this port only passes TLS on for it"))
+            }
+        }
+    }
+}
+
+/// What a ClientHello became.
+enum Shaken {
+    Ours(Stream<TcpStream>),
+    /// The ClientHello is not consumed.
+    Passed(Stream<TcpStream>, Option<String>, Arc<OpaqueRule>),
+}
+
+/// Who may have the first word.
+enum FirstWord {
+    Servers,
+    Clients,
+    /// Either plain text, where the server may begin, or TLS, where the client does.
+    Anybodys,
+}
+
+fn offers_mesh<'a>(mut offered: impl Iterator<Item = &'a [u8]>) -> bool {
+    offered.any(|one| MESH_ALPN.contains(&one))
 }
 
 /// What is needed to receive connections.
@@ -81,11 +136,12 @@ impl Reception {
             Door::Inbound { port } => self.inbound(tcp, remote, local, port).await,
             Door::Outbound => {
                 let original = original_dst(&tcp);
-                self.outbound(tcp, remote, local, original).await
+                self.outbound(tcp, (remote, local), original).await
             }
             // It stands for a port, and the host tells the rest.
             Door::Egress { port } => {
-                self.outbound(tcp, remote, local, Some(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port))).await
+                let original = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
+                self.outbound(tcp, (remote, local), Some(original)).await
             }
         }
     }
@@ -94,7 +150,13 @@ impl Reception {
         let Arrival::Gateway { bind, port } = facts.arrival else { return None };
         let installed = self.live.pin();
         let mut plain = Stream::new(tcp);
-        if installed.listener(bind, port)?.0.tls.is_none() {
+        let (listener, _) = installed.listener(bind, port)?;
+        if let Some(table) = &listener.bytes {
+            // There are no names to choose by, and the server may have the first word.
+            let course = Course::by(Arc::clone(&installed), table.first());
+            return Some(opaque(plain, facts, course));
+        }
+        if listener.tls.is_none() {
             if !first_byte(&mut plain).await? {
                 return None;
             }
@@ -104,14 +166,39 @@ impl Reception {
             };
             return Some(http(plain, facts, sniffed.ok()? == Sniffed::Http2));
         }
-        let mut policy = ClientPolicy::UNMET;
-        let choose = |sni: Option<&str>| {
-            let server = installed.server(bind, port, sni.unwrap_or_default())?;
-            policy = server.policy;
-            Some(&server.tls)
+        let (mut policy, mut content) = (ClientPolicy::UNMET, &Content::Http);
+        let choose = |hello: &ClientHello<TcpStream>| {
+            let name = hello.sni().unwrap_or_default();
+            let Some((server, termination)) = installed.choose(bind, port, name) else {
+                return Choice::unknown(hello.sni());
+            };
+            (policy, content) = (termination.policy, &server.content);
+            match content {
+                Content::Http | Content::Bytes(_) => Choice::Ours(&termination.tls),
+                Content::Passed(table) => Choice::passed(table, hello),
+                Content::Mesh(_) if !offers_mesh(hello.alpn()) => Choice::NotMesh,
+                Content::Mesh(table) => Choice::passed(table, hello),
+            }
         };
-        let stream = self.handshake(plain, &facts, choose).await?;
-        Some(http_over_tls(stream, facts, policy))
+        let (stream, passed) = match self.handshake(plain, &facts, choose).await? {
+            Shaken::Ours(stream) => (stream, None),
+            Shaken::Passed(stream, name, rule) => (stream, Some((name, rule))),
+        };
+        match (passed, content) {
+            (Some((name, rule)), _) => {
+                let facts = facts.passing(&name.unwrap_or_default(), policy);
+                Some(opaque(stream, facts, Course::by(Arc::clone(&installed), Some(&rule))))
+            }
+            (None, Content::Bytes(table)) => {
+                let name = stream.sni().unwrap_or_default();
+                let own = table.find(None, name).map(|route| &route.rule);
+                let course =
+                    Course::by(Arc::clone(&installed), own.or_else(|| table.first().filter(|_| name.is_empty())));
+                let facts = server_facts(facts, &stream, policy);
+                Some(opaque(stream, facts, course))
+            }
+            _ => Some(http_over_tls(stream, facts, policy)),
+        }
     }
 
     /// TLS with the server that the SNI chooses.
@@ -119,35 +206,47 @@ impl Reception {
         &self,
         mut plain: Stream<TcpStream>,
         facts: &Facts,
-        choose: impl FnOnce(Option<&str>) -> Option<&'a Result<tls::server::ServerTls, Arc<str>>>,
-    ) -> Option<Stream<TcpStream>> {
+        choose: impl FnOnce(&ClientHello<TcpStream>) -> Choice<'a>,
+    ) -> Option<Shaken> {
         let work = async {
             if let Ok(first @ (Sniffed::Http1 | Sniffed::Http2)) = sniff(&mut plain).await {
                 self.tell("PlainHttp", facts, "plain HTTP was sent to a port that speaks TLS");
                 return say_https(plain, first == Sniffed::Http2).await.map(|()| Err("PlainHttp"));
             }
             let hello = hello(plain).await?;
-            if hello.is_challenge() {
+            let choice = choose(&hello);
+            // One that is not ours may be meant for whoever the bytes go to.
+            if hello.is_challenge() && (!matches!(choice, Choice::Passed(_)) || self.is_challenged(&hello)) {
                 return self.answer_challenge(hello).await.map(|()| Err("Challenge"));
             }
-            match choose(hello.sni()) {
-                Some(Ok(server)) => hello.accept(server).await.map(Ok),
-                Some(Err(why)) => {
+            match choice {
+                Choice::Ours(Ok(server)) => hello.accept(server).await.map(Shaken::Ours).map(Ok),
+                Choice::Passed(rule) => {
+                    let name = hello.sni().map(str::to_owned);
+                    Ok(Ok(Shaken::Passed(hello.into_inner(), name, rule)))
+                }
+                Choice::Ours(Err(why)) => {
                     self.tell("NoCertificate", facts, &format!("for {}: {why}", hello.sni().unwrap_or("no name")));
                     hello.refuse(Refusal::NoCertificate).await.map(|()| Err("NoCertificate"))
                 }
-                None => {
-                    let why = format!("no server has the name {}", hello.sni().unwrap_or("(none was sent)"));
+                Choice::Unknown(why) => {
                     self.tell("UnrecognizedName", facts, &why);
                     hello.refuse(Refusal::UnrecognizedName).await.map(|()| Err("UnrecognizedName"))
+                }
+                Choice::NotMesh => {
+                    let why = "none of the mesh's protocols is offered (ALPN), and this port is for the mesh's proxies";
+                    self.tell("NotMesh", facts, why);
+                    hello.refuse(Refusal::NoProtocol).await.map(|()| Err("NotMesh"))
                 }
             }
         };
         let (result, reason) = match timeout(HANDSHAKE, work).await {
-            Ok(Ok(Ok(stream))) => {
-                self.metrics.handshake(Handshake::Ok);
-                self.warn_of_old(&stream, facts);
-                return Some(stream);
+            Ok(Ok(Ok(shaken))) => {
+                if let Shaken::Ours(stream) = &shaken {
+                    self.metrics.handshake(Handshake::Ok);
+                    self.warn_of_old(stream, facts);
+                }
+                return Some(shaken);
             }
             Ok(Ok(Err(reason))) => (Handshake::Refused, reason),
             Ok(Err(error)) => {
@@ -184,12 +283,16 @@ impl Reception {
         self.turn_away(reason, facts, format_args!("TLS handshake failed: {why}"));
     }
 
-    fn turn_away(&self, reason: &'static str, facts: &Facts, why: impl Display) {
+    pub(super) fn turn_away(&self, reason: &'static str, facts: &Facts, why: impl Display) {
         self.refusals.tell(reason, facts.remote, facts.local, why);
     }
 
+    fn is_challenged(&self, hello: &ClientHello<TcpStream>) -> bool {
+        hello.sni().is_some_and(|sni| self.live.challenges.tls(sni).is_some())
+    }
+
     /// A CA's check: the certificate of a live challenge, and nothing of what this port serves otherwise.
-    async fn answer_challenge(&self, hello: tls::accept::ClientHello<TcpStream>) -> Result<(), tls::Error> {
+    async fn answer_challenge(&self, hello: ClientHello<TcpStream>) -> Result<(), tls::Error> {
         match hello.sni().and_then(|sni| self.live.challenges.tls(sni)) {
             Some(challenge) => {
                 info!(sni = hello.sni(), "tls-alpn-01 challenge answered");
@@ -220,7 +323,14 @@ impl Reception {
         let arrival = Arrival::Inbound { port: meant.port(), application };
         let facts = Facts::new(remote, local, arrival);
         let mut plain = Stream::new(tcp);
-        let first = first_bytes(&mut plain, installed.snapshot.mesh.detection_timeout()).await?;
+        let limit = installed.snapshot.mesh.detection_timeout();
+        let first = match self.first_word(meant.port())? {
+            FirstWord::Servers => Sniffed::Opaque,
+            FirstWord::Clients => first_bytes(&mut plain, limit).await?,
+            FirstWord::Anybodys => {
+                timeout(SERVER_FIRST, first_bytes(&mut plain, limit)).await.unwrap_or(Some(Sniffed::Opaque))?
+            }
+        };
         // Not before: what was waited for may have taken an hour.
         let installed = self.live.pin();
         let inbound = installed.snapshot.inbound.as_ref()?;
@@ -237,18 +347,26 @@ impl Reception {
             }
             (MtlsMode::Permissive, Sniffed::Tls) => {
                 let hello = self.first_hello(&mut plain, &facts).await?;
-                if hello.alpn.iter().any(|offered| MESH_ALPN.contains(&offered.as_slice())) {
+                if offers_mesh(hello.alpn.iter().map(Vec::as_slice)) {
                     return self.terminate(plain, facts, protocol, &installed, application).await;
                 }
                 // TLS of the application's own.
-                Some(opaque(plain, facts, application))
+                let course = Course::inward(installed, meant.port(), application);
+                Some(opaque(plain, facts.passing(&hello.sni.unwrap_or_default(), ClientPolicy::PASSED), course))
             }
-            (_, first) => Some(unencrypted(plain, facts, protocol, first, application)),
+            (_, first) => {
+                let course = Course::inward(installed, meant.port(), application);
+                Some(unencrypted(plain, facts, (protocol, first), course))
+            }
         }
     }
 
     /// A whole ClientHello; `None`: whoever sent something else, or not all of it, was told of.
-    async fn first_hello(&self, plain: &mut Stream<TcpStream>, facts: &Facts) -> Option<tls::client_hello::Hello> {
+    pub(super) async fn first_hello(
+        &self,
+        plain: &mut Stream<TcpStream>,
+        facts: &Facts,
+    ) -> Option<tls::client_hello::Hello> {
         match timeout(HANDSHAKE, client_hello(plain)).await {
             Ok(Ok(Some(hello))) => return Some(hello),
             Ok(Ok(None)) => self.tell("NotTls", facts, "the first record holds no ClientHello"),
@@ -265,7 +383,7 @@ impl Reception {
         mut plain: Stream<TcpStream>,
         facts: Facts,
         protocol: InboundProtocol,
-        installed: &Installed,
+        installed: &Arc<Installed>,
         application: SocketAddr,
     ) -> Option<Received> {
         let http = match protocol {
@@ -276,44 +394,32 @@ impl Reception {
                 hello.alpn.iter().any(|offered| MESH_HTTP_ALPN.contains(&offered.as_slice()))
             }
         };
+        let Arrival::Inbound { port, .. } = facts.arrival else { return None };
         let own = installed.inbound_tls.as_ref();
         let policy = own.map_or(ClientPolicy::UNMET, |own| own.policy);
-        let stream = self.handshake(plain, &facts, |_| own.map(|own| &own.tls)).await?;
+        let choose = |hello: &ClientHello<TcpStream>| match own {
+            Some(own) => Choice::Ours(&own.tls),
+            None => Choice::unknown(hello.sni()),
+        };
+        let Shaken::Ours(stream) = self.handshake(plain, &facts, choose).await? else { return None };
         if http {
             return Some(http_over_tls(stream, facts, policy));
         }
         let facts = server_facts(facts, &stream, policy);
-        Some(opaque(stream, facts, application))
+        Some(opaque(stream, facts, Course::inward(Arc::clone(installed), port, application)))
     }
 
-    async fn outbound(
-        &self,
-        tcp: TcpStream,
-        remote: SocketAddr,
-        local: SocketAddr,
-        original: Option<SocketAddr>,
-    ) -> Option<Received> {
-        let facts = Facts::new(remote, local, Arrival::Outbound { original });
-        let mut plain = Stream::new(tcp);
+    /// Who may have the first word on a port of the workload.
+    fn first_word(&self, port: u16) -> Option<FirstWord> {
         let installed = self.live.pin();
-        let table = installed.snapshot.outbound.as_ref()?;
-        // On a port without HTTP services the server may speak first: there is nothing to wait for.
-        if let Some(original) = original
-            && !table.by_port.contains_key(&original.port())
-        {
-            return Some(opaque(plain, facts, original));
-        }
-        let limit = installed.snapshot.mesh.detection_timeout();
-        match (first_bytes(&mut plain, limit).await?, original) {
-            (Sniffed::Closed, _) => None,
-            (Sniffed::Http1, _) => Some(http(plain, facts, false)),
-            (Sniffed::Http2, _) => Some(http(plain, facts, true)),
-            (Sniffed::Tls | Sniffed::Opaque, Some(original)) => Some(opaque(plain, facts, original)),
-            (Sniffed::Tls | Sniffed::Opaque, None) => {
-                self.turn_away("NotHttp", &facts, "refused: not HTTP, and the original destination is unknown");
-                None
-            }
-        }
+        let inbound = installed.snapshot.inbound.as_ref()?;
+        let declared = inbound.ports.get(&port).map(|port| port.protocol);
+        Some(match (declared, inbound.mtls(port)) {
+            (Some(InboundProtocol::Tcp), MtlsMode::Disable) => FirstWord::Servers,
+            (Some(InboundProtocol::Tcp), MtlsMode::Permissive) => FirstWord::Anybodys,
+            // TLS begins with the client.
+            _ => FirstWord::Clients,
+        })
     }
 }
 
@@ -325,7 +431,7 @@ async fn first_byte(plain: &mut Stream<TcpStream>) -> Option<bool> {
 /// What a connection within the mesh speaks. One that does not tell in time speaks something that we do not know, in which
 /// the other side may have the next word: it is no reason to end it (Istio's protocol detection).
 /// `limit`: Istio's `protocolDetectionTimeout`, from the beginning of the connection.
-async fn first_bytes(plain: &mut Stream<TcpStream>, limit: Option<Duration>) -> Option<Sniffed> {
+pub(super) async fn first_bytes(plain: &mut Stream<TcpStream>, limit: Option<Duration>) -> Option<Sniffed> {
     match limit {
         Some(limit) => timeout(limit, detect(plain)).await.unwrap_or(Some(Sniffed::Opaque)),
         None => detect(plain).await,
@@ -362,7 +468,7 @@ async fn say_https(mut plain: Stream<TcpStream>, h2: bool) -> Result<(), tls::Er
     Ok(())
 }
 
-fn http(plain: Stream<TcpStream>, facts: Facts, h2: bool) -> Received {
+pub(super) fn http(plain: Stream<TcpStream>, facts: Facts, h2: bool) -> Received {
     Received::Http(Box::new(Connection::new(plain, facts, h2)))
 }
 
@@ -372,20 +478,14 @@ fn http_over_tls(stream: Stream<TcpStream>, facts: Facts, policy: ClientPolicy) 
     Received::Http(Box::new(Connection::new(stream, facts, h2)))
 }
 
-fn opaque(stream: Stream<TcpStream>, facts: Facts, to: SocketAddr) -> Received {
-    Received::Opaque(Box::new(Connection::new(stream, facts, false)), to)
+pub(super) fn opaque(stream: Stream<TcpStream>, facts: Facts, course: Course) -> Received {
+    Received::Opaque(Box::new(Connection::new(stream, facts, false)), course)
 }
 
-fn unencrypted(
-    plain: Stream<TcpStream>,
-    facts: Facts,
-    protocol: InboundProtocol,
-    first: Sniffed,
-    application: SocketAddr,
-) -> Received {
-    match (protocol, first) {
+fn unencrypted(plain: Stream<TcpStream>, facts: Facts, told: (InboundProtocol, Sniffed), course: Course) -> Received {
+    match told {
         (InboundProtocol::Tcp, _) | (_, Sniffed::Tls) | (InboundProtocol::Auto, Sniffed::Opaque) => {
-            opaque(plain, facts, application)
+            opaque(plain, facts, course)
         }
         (_, first) => http(plain, facts, first == Sniffed::Http2),
     }

@@ -10,7 +10,7 @@ use tls::identity::PeerIdentity;
 use crate::live::ClientPolicy;
 
 /// Facts of one connection, downstream or upstream.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Facts {
     /// The other side.
     pub(crate) remote: SocketAddr,
@@ -51,7 +51,7 @@ pub(crate) enum Arrival {
 }
 
 /// What TLS said.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct TlsFacts {
     /// SNI, lower-case; empty = none.
     pub(crate) sni: Arc<str>,
@@ -76,6 +76,12 @@ impl Facts {
     pub(crate) fn new(remote: SocketAddr, local: SocketAddr, arrival: Arrival) -> Self {
         let remote_ip = remote.ip().to_canonical().to_string().into_boxed_str();
         Self { remote, local, remote_ip, arrival, tls: None }
+    }
+
+    /// The same, with the server name of a ClientHello that somebody else answers.
+    pub(crate) fn passing(self, sni: &str, policy: ClientPolicy) -> Self {
+        let tls = TlsFacts { sni: sni.into(), policy, ..TlsFacts::default() };
+        Self { tls: Some(tls), ..self }
     }
 
     /// SPIFFE id of the other side; empty = none.

@@ -2,10 +2,12 @@
 
 pub(crate) mod accept;
 pub(crate) mod connection;
+pub(crate) mod course;
 pub(crate) mod deadline;
 pub(crate) mod facts;
 pub(crate) mod holder;
 pub(crate) mod listen;
 pub(crate) mod original_dst;
+mod outbound;
 pub(crate) mod sniff;
 pub(crate) mod standing;

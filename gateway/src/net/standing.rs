@@ -14,7 +14,7 @@ use super::{
     facts::{Arrival, Facts},
     listen::{Door, Standing},
 };
-use crate::live::{Installed, Live};
+use crate::live::{ClientPolicy, Installed, Live};
 
 /// A number for what is asked of those who come in through a door.
 pub(crate) fn rules(installed: &Installed, door: Door) -> u64 {
@@ -54,6 +54,8 @@ pub(crate) fn holds(installed: &Installed, facts: &Facts) -> bool {
         Arrival::Inbound { port, .. } => {
             let Some(inbound) = &installed.snapshot.inbound else { return true };
             match &facts.tls {
+                // TLS of the application's own is as good as plain text.
+                Some(tls) if tls.policy == ClientPolicy::PASSED => inbound.mtls(port) != MtlsMode::Strict,
                 Some(tls) => installed.inbound_tls.as_ref().is_some_and(|own| own.policy == tls.policy),
                 None => inbound.mtls(port) != MtlsMode::Strict,
             }

@@ -35,6 +35,23 @@ pub(crate) const NAMES: [&str; 25] = [
     "connection_security_policy",
 ];
 
+/// Those of connections that carry no HTTP: there are no statuses.
+pub(crate) const CONNECTION_NAMES: [&str; 23] = {
+    let mut names = [""; 23];
+    let mut at = 0;
+    while at < names.len() {
+        names[at] = NAMES[if at < STATUSES { at } else { at + 2 }];
+        at += 1;
+    }
+    names
+};
+
+/// Where `response_code` and `grpc_response_status` stand in [`NAMES`].
+const STATUSES: usize = 21;
+
+/// One value per name in [`CONNECTION_NAMES`].
+pub(crate) type ConnectionValues<'a> = [Cow<'a, str>; CONNECTION_NAMES.len()];
+
 /// One value per name in [`NAMES`].
 pub(crate) type Values<'a> = [Cow<'a, str>; NAMES.len()];
 
@@ -82,6 +99,21 @@ pub(crate) fn values<'a>(record: &'a Record<'_>, own: &'a Workload) -> Values<'a
         record.flags.into(),
         security(labels).into(),
     ]
+}
+
+/// The label values of one connection that carries no HTTP.
+pub(crate) fn of_connection<'a>(record: &'a Record<'_>, own: &'a Workload) -> ConnectionValues<'a> {
+    without_statuses(values(record, own), "tcp")
+}
+
+/// As [`overflow`], for connections.
+pub(crate) fn overflowing_connections() -> ConnectionValues<'static> {
+    without_statuses(overflow(), UNKNOWN)
+}
+
+fn without_statuses<'a>(mut values: Values<'a>, protocol: &'static str) -> ConnectionValues<'a> {
+    values[STATUSES - 1] = protocol.into();
+    std::array::from_fn(|at| std::mem::take(&mut values[if at < STATUSES { at } else { at + 2 }]))
 }
 
 /// The values that stand for all requests which find no place in a full table.

@@ -13,6 +13,7 @@ use prometheus::{
 use tokio::time::Instant;
 
 use super::{
+    connections::{self, Connections},
     labels::{self, NAMES, Values},
     outcomes::{MIRROR_RESULTS, Mirroring, RETRY_RESULTS, Retry},
     process::Usage,
@@ -41,7 +42,7 @@ pub(crate) struct Definition {
     pub(crate) labels: &'static [&'static str],
 }
 
-const fn row(
+pub(super) const fn row(
     name: &'static str,
     kind: &'static str,
     labels: &'static [&'static str],
@@ -141,9 +142,13 @@ const FILES: Definition = row("process_open_fds", "gauge", &[], "Open file descr
 const THREADS: Definition = row("process_threads", "gauge", &[], "Threads.");
 
 /// Every metric, in the order of the documentation.
-pub(crate) const TABLE: [Definition; 29] = [
+pub(crate) const TABLE: [Definition; 33] = [
     REQUESTS,
     DURATION,
+    connections::OPENED,
+    connections::CLOSED,
+    connections::SENT,
+    connections::RECEIVED,
     BUILD,
     PROBLEMS,
     GENERATION,
@@ -291,6 +296,8 @@ pub(crate) struct Metrics {
     started: Gauge,
     files: IntGauge,
     threads: IntGauge,
+    /// Of connections that carry no HTTP.
+    pub(super) opaque: Connections,
     /// The label sets in `requests` and `duration`, with what was last counted there, and when that had changed.
     known: Mutex<HashMap<[String; NAMES.len()], (Series, u64, Instant)>>,
     most_series: usize,
@@ -365,6 +372,7 @@ impl Metrics {
             started: register(&registry, Gauge::with_opts(options(&STARTED))),
             files: register(&registry, IntGauge::with_opts(options(&FILES))),
             threads: register(&registry, IntGauge::with_opts(options(&THREADS))),
+            opaque: Connections::new(&registry, most_series),
             known: Mutex::default(),
             most_series,
             registry,
@@ -395,6 +403,7 @@ impl Metrics {
 
     /// Forgets series that counted nothing for an hour. Whoever keeps a [`Series`] has to look it up again.
     pub(crate) fn retire_idle_series(&self) {
+        self.opaque.retire_idle();
         let now = Instant::now();
         self.known.lock().unwrap_or_else(PoisonError::into_inner).retain(|values, (series, counted, since)| {
             let count = series.requests.get();
@@ -543,12 +552,12 @@ fn order_labels(family: &mut MetricFamily) {
     }
 }
 
-fn options(definition: &Definition) -> Opts {
+pub(super) fn options(definition: &Definition) -> Opts {
     Opts::new(definition.name, definition.help)
 }
 
 /// Makes a metric known to the registry. The table is constant, so that what could go wrong goes wrong in every test.
-fn register<C: Collector + Clone + 'static>(registry: &Registry, metric: prometheus::Result<C>) -> C {
+pub(super) fn register<C: Collector + Clone + 'static>(registry: &Registry, metric: prometheus::Result<C>) -> C {
     let metric = metric.expect("the table has valid names and labels");
     registry.register(Box::new(metric.clone())).expect("the table names every metric once");
     metric

@@ -13,7 +13,7 @@ use std::{
 
 use routing::upstream::Cluster;
 
-use super::gate::Gate;
+use super::gate::{Gate, Permit};
 
 /// What was reached.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -128,6 +128,19 @@ impl Breaker {
     /// [`Limit::Pending`].
     pub(crate) fn wait(&self) -> Result<Option<Counted>, Limit> {
         self.count(self.pending, |tally| &tally.pending, Limit::Pending)
+    }
+
+    /// A connection is about to be made by who cannot wait for one.
+    ///
+    /// # Errors
+    /// [`Limit::Connections`].
+    pub(crate) fn connection(&self) -> Result<Option<Permit>, Limit> {
+        let Some(gate) = self.gate() else { return Ok(None) };
+        let permit = gate.permit();
+        if permit.is_none() {
+            self.overflown(Limit::Connections);
+        }
+        permit.map(Some).ok_or(Limit::Connections)
     }
 
     /// Where connections are counted, when they are.

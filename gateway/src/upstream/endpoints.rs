@@ -153,6 +153,18 @@ impl Upstream {
         self.counters.account.mirror()
     }
 
+    /// Counts something that goes to just this endpoint.
+    ///
+    /// # Errors
+    /// [`NoEndpoint`].
+    pub(crate) fn take(&self, endpoint: usize) -> Result<Picked, NoEndpoint> {
+        let load = self.loads.get(endpoint).ok_or(NoEndpoint::Unhealthy)?;
+        let (counters, load) = (Arc::clone(&self.counters), Arc::clone(load));
+        counters.active.fetch_add(1, Ordering::Relaxed);
+        load.0.fetch_add(1, Ordering::Relaxed);
+        Ok(Picked { endpoint, counters, load })
+    }
+
     /// How to reach an endpoint, with TLS or without, speaking HTTP/2 or HTTP/1.1.
     pub(crate) fn dial(&self, tls: bool, h2: bool) -> Option<&Arc<Dial>> {
         self.dials.get(tls, h2)

@@ -9,14 +9,16 @@ use super::{
     endpoints::Instance,
     localities,
     proxy::is_subset,
-    services::{Service, ServicePort},
+    services::{Origin, Service, ServicePort},
     upstream_tls::{self, Peer},
 };
 use crate::{
     api::{
         Protocol,
         destination_rule::{H2UpgradePolicy, HttpPool},
+        service_entry::Resolution,
     },
+    opaque,
     retry_budget::RetryBudget,
     upstream::ClusterId,
     upstream::{Cluster, Endpoint, Limits, UpstreamProtocol},
@@ -25,7 +27,7 @@ use crate::{
 /// Where the clusters of the last compilation stood, so that routes which were made then find them there.
 #[derive(Default)]
 pub(super) struct Places {
-    taken: HashMap<(Arc<str>, u16, String), ClusterId>,
+    taken: HashMap<(Arc<str>, u16, String, Carries), ClusterId>,
     free: Vec<ClusterId>,
     count: u32,
 }
@@ -35,9 +37,9 @@ impl Places {
         self.free.len() > 64 && self.free.len() > self.taken.len()
     }
 
-    fn of(&mut self, host: &Arc<str>, port: u16, subset: &str) -> ClusterId {
+    fn of(&mut self, host: &Arc<str>, port: u16, (subset, carries): (&str, Carries)) -> ClusterId {
         let (free, count) = (&mut self.free, &mut self.count);
-        *self.taken.entry((host.clone(), port, subset.to_owned())).or_insert_with(|| {
+        *self.taken.entry((host.clone(), port, subset.to_owned(), carries)).or_insert_with(|| {
             free.pop().unwrap_or_else(|| {
                 *count += 1;
                 ClusterId(*count - 1)
@@ -49,7 +51,7 @@ impl Places {
 /// The clusters of a snapshot so far.
 pub(super) struct Clusters {
     all: RefCell<Vec<Option<Arc<Cluster>>>>,
-    known: RefCell<HashMap<(usize, u16, String), ClusterId>>,
+    known: RefCell<HashMap<(usize, u16, String, Carries), ClusterId>>,
     places: RefCell<Places>,
 }
 
@@ -86,15 +88,44 @@ pub(super) struct Member<'s, 'a> {
     pub(super) subset: Option<&'s NamedSubset<'a>>,
 }
 
-/// The cluster of a member, made first if need be.
+/// What goes to the endpoints of a cluster. The same member is another cluster for each, of the same name, so that they share
+/// their counters.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(super) enum Carries {
+    /// Requests.
+    Http,
+    /// Bytes that nobody looks at.
+    Bytes,
+    /// Mesh TLS that others have begun: it is passed on as it is, to endpoints that can end it.
+    MeshTls,
+}
+
+/// The cluster of a member for requests, made first if need be.
 pub(super) fn cluster<'a>(context: &Context<'a>, member: &Member<'_, 'a>) -> ClusterId {
+    carrying(context, member, Carries::Http)
+}
+
+/// The cluster of a member, made first if need be.
+pub(super) fn carrying<'a>(context: &Context<'a>, member: &Member<'_, 'a>, carries: Carries) -> ClusterId {
     let subset = member.subset.map_or("", |named| &named.subset.name);
-    let key = (member.service.index, member.port.number, subset.to_owned());
+    let port = member.port.number;
+    let key = (member.service.index, member.port.number, subset.to_owned(), carries);
     if let Some(&known) = context.clusters.known.borrow().get(&key) {
         return known;
     }
-    let made = Arc::new(build(context, member, subset));
-    let id = context.clusters.places.borrow_mut().of(&member.service.host, member.port.number, subset);
+    let mut made = build(context, member, (subset, carries));
+    if carries != Carries::Http {
+        made.protocol = UpstreamProtocol::Opaque;
+        made.original = !context.proxy.is_gateway() && is_original(member);
+        // Of requests, which there are none of.
+        made.limits.max_requests = None;
+    }
+    if carries == Carries::MeshTls {
+        made.name = opaque::service_name(port, subset, &member.service.host).into();
+        made.tls = None;
+    }
+    let made = Arc::new(made);
+    let id = context.clusters.places.borrow_mut().of(&member.service.host, port, (subset, carries));
     let mut all = context.clusters.all.borrow_mut();
     let at = id.0 as usize;
     if all.len() <= at {
@@ -105,16 +136,20 @@ pub(super) fn cluster<'a>(context: &Context<'a>, member: &Member<'_, 'a>) -> Clu
     id
 }
 
-fn build<'a>(context: &Context<'a>, member: &Member<'_, 'a>, subset: &str) -> Cluster {
+fn build<'a>(context: &Context<'a>, member: &Member<'_, 'a>, (subset, carries): (&str, Carries)) -> Cluster {
     let (service, port) = (member.service, member.port);
     let rule = context.destination_rules.of(&service.host, &service.namespace);
     let policy = rule.map(|rule| rule.policy(member.subset, port.number)).unwrap_or_default();
     let instances = context.endpoints.of(context, service, port);
     let peer = Peer { service, port: port.number, subset, instances: &instances };
     let tls = upstream_tls::compile(context, &peer, policy.tls.as_ref());
-    let made = instances.iter().filter(|instance| belongs(instance, member.subset)).map(|instance| {
-        let (weight, tls, workload) =
-            (instance.weight, tls.applies(context, instance), instance.owner.workload.clone());
+    let sealed = carries == Carries::MeshTls;
+    let fits = |instance: &&Instance| {
+        belongs(instance, member.subset) && (!sealed || upstream_tls::takes_mesh_tls(context, instance))
+    };
+    let made = instances.iter().filter(fits).map(|instance| {
+        let (weight, workload) = (instance.weight, instance.owner.workload.clone());
+        let tls = !sealed && tls.applies(context, instance);
         (Endpoint { weight, tls, workload, ..Endpoint::new(instance.address) }, instance)
     });
     let (endpoints, groups) = localities::arrange(context, &policy, (service, port), made.collect());
@@ -137,12 +172,22 @@ fn build<'a>(context: &Context<'a>, member: &Member<'_, 'a>, subset: &str) -> Cl
         limits: limits(&policy),
         connections: connections::compile(&policy),
         retry_budget: retry_budget(&policy),
+        original: false,
         endpoints,
     };
     if let Some(rule) = rule {
         balancing::review(context, rule, &policy, &made);
     }
     made
+}
+
+/// Whether the client's own choice of an address counts.
+fn is_original(member: &Member<'_, '_>) -> bool {
+    let entry = match member.port.origin {
+        Origin::Kubernetes(..) => None,
+        Origin::Entry(object, _) => Some(object.spec.resolution),
+    };
+    member.service.headless || entry == Some(Resolution::None)
 }
 
 fn belongs(instance: &Instance, subset: Option<&NamedSubset<'_>>) -> bool {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    clusters::{self, Member},
+    clusters::{self, Carries, Member},
     context::Context,
     destination_rules::MergedRule,
     entry::Entry,
@@ -24,12 +24,35 @@ const PORT_REQUIRED: &str = "port-required";
 
 /// The destinations that can be chosen: the only one whatever its weight, else those with a weight.
 pub(super) fn compile(context: &Context<'_>, entry: &Entry<'_, '_>) -> Vec<Destination> {
-    let only = entry.route.route.len() == 1;
-    let weighted = entry.route.route.iter().enumerate().filter_map(|(index, to)| {
-        let weight = if only { 1 } else { u32::try_from(to.weight).unwrap_or(0) };
-        (weight > 0).then_some((index, to, weight))
-    });
+    let weighted = weighted(&entry.route.route, |to| to.weight);
     weighted.map(|(index, to, weight)| one(context, entry, (index, to), weight)).collect()
+}
+
+/// As [`compile`], for a `tls` or `tcp` route; `field` is where it stands.
+pub(super) fn of_bytes(
+    context: &Context<'_>,
+    object: &Object<VirtualService>,
+    route: &[api::RouteDestination],
+    (field, port): (&str, u16),
+) -> Vec<Destination> {
+    let fallback = api::Destination::default();
+    let weighted = weighted(route, |to| to.weight);
+    let destinations = weighted.map(|(index, to, weight)| {
+        let field = format!("{field}.route[{index}].destination");
+        let to = to.destination.as_ref().unwrap_or(&fallback);
+        let asked = Asked { object, to, field: &field, lost: "so these connections are closed" };
+        let found = lead(context, &asked, (port, Carries::Bytes));
+        Destination { weight, ..Destination::new(found.cluster, found.name) }
+    });
+    destinations.collect()
+}
+
+fn weighted<T>(all: &[T], weight: impl Fn(&T) -> i32) -> impl Iterator<Item = (usize, &T, u32)> {
+    let only = all.len() == 1;
+    all.iter().enumerate().filter_map(move |(index, to)| {
+        let weight = if only { 1 } else { u32::try_from(weight(to)).unwrap_or(0) };
+        (weight > 0).then_some((index, to, weight))
+    })
 }
 
 fn one(
@@ -87,6 +110,7 @@ pub(super) struct Lookup {
     pub(super) subset: Option<String>,
     /// Port of the Gateway server or of the service.
     pub(super) listener: u16,
+    pub(super) carries: Carries,
 }
 
 /// What a destination lacks.
@@ -112,17 +136,23 @@ pub(super) fn find<'c, 'a>(context: &'c Context<'a>, lookup: &Lookup) -> Result<
             Some(rule.and_then(|rule| rule.subset(name)).ok_or(Missing::Subset(service))?)
         }
     };
-    Ok(clusters::cluster(context, &Member { service, port, subset }))
+    Ok(clusters::carrying(context, &Member { service, port, subset }, lookup.carries))
 }
 
 /// Where a destination leads. What stands in the way is reported.
 pub(super) fn resolve(context: &Context<'_>, entry: &Entry<'_, '_>, asked: &Asked<'_>) -> Resolved {
+    lead(context, asked, (entry.binding.port, Carries::Http))
+}
+
+/// `port`: of the Gateway server or of the service, for destinations without one.
+fn lead(context: &Context<'_>, asked: &Asked<'_>, (port, carries): (u16, Carries)) -> Resolved {
     let to = asked.to;
     let lookup = Lookup {
-        host: context.full_host(&to.host, entry.object.namespace()),
+        host: context.full_host(&to.host, asked.object.namespace()),
         port: to.port.map(|port| port.number).filter(|&number| number != 0),
         subset: to.subset.clone(),
-        listener: entry.binding.port,
+        listener: port,
+        carries,
     };
     match find(context, &lookup) {
         Ok(cluster) => {

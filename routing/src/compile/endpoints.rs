@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     api::{
-        self, EndpointSlice, Pod,
+        self, EndpointSlice, Pod, Protocol,
         endpoint_slice::{self, SERVICE_NAME_LABEL},
         service_entry::{Resolution, ServiceEntryPort},
     },
@@ -286,7 +286,11 @@ impl<'a> Search<'_, 'a> {
     ) -> Vec<Instance> {
         let spec = &object.spec;
         if matches!(spec.resolution, Resolution::None | Resolution::DynamicDns) {
-            self.cannot_resolve(object);
+            // A sidecar brings bytes to the address that was meant.
+            let requests = port.protocol.is_none_or(Protocol::is_plain_http);
+            if requests || spec.resolution == Resolution::DynamicDns || self.context.proxy.is_gateway() {
+                self.cannot_resolve(object);
+            }
             return Vec::new();
         }
         let default = if port.target_port == 0 { port.number } else { port.target_port };

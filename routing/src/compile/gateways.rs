@@ -22,7 +22,7 @@ use crate::{
 pub(super) struct ServedPort<'a> {
     pub(super) bind: Option<IpAddr>,
     pub(super) number: u16,
-    /// All of its servers terminate TLS, or none does.
+    /// All of its servers begin with a ClientHello, or none does.
     pub(super) tls: bool,
     pub(super) servers: Vec<Served<'a>>,
     /// Hosts of TLS servers that are not opened, with the names of those servers: no wildcard of another one stands for them,
@@ -48,7 +48,20 @@ pub(super) struct Served<'a> {
     /// Of the server in its Gateway.
     pub(super) index: usize,
     pub(super) tls: Option<ServerTls>,
+    pub(super) content: ServedContent,
     pub(super) hosts: Vec<ServerHost>,
+}
+
+/// What a server is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum ServedContent {
+    Http,
+    /// What is in TLS that ends here, or all there is.
+    Bytes,
+    /// `PASSTHROUGH`.
+    Passed,
+    /// `AUTO_PASSTHROUGH`.
+    Mesh,
 }
 
 impl Served<'_> {
@@ -165,34 +178,34 @@ impl<'a> Place<'_, 'a> {
             }
         };
         let port = server.port.as_ref().filter(|port| port.number != 0)?;
-        let tls = match port.protocol? {
-            Protocol::Http | Protocol::Http2 | Protocol::Grpc | Protocol::GrpcWeb => None,
-            Protocol::Https => Some(self.terminate(server)?),
-            other => {
-                let message = format!(
-                    "servers of protocol {other} are not supported yet, so this one is not opened; use HTTP, HTTPS, HTTP2 or GRPC"
-                );
+        let (tls, content) = match port.protocol? {
+            protocol if protocol.is_plain_http() => (None, ServedContent::Http),
+            Protocol::Https => self.tls(server, ServedContent::Http)?,
+            Protocol::Tls => self.tls(server, ServedContent::Bytes)?,
+            Protocol::Udp => {
+                let message = "UDP is not proxied, here as in Istio, so this server is not opened; use TCP or TLS";
                 self.error(UNSUPPORTED, "port.protocol", message);
                 return None;
             }
+            _ => (None, ServedContent::Bytes),
         };
         let hosts = server.hosts.iter().enumerate().filter_map(|(index, host)| self.host(index, host)).collect();
         let gateway_name = format!("{}/{}", self.gateway.namespace(), self.gateway.name());
-        Some((bind, Served { gateway: self.gateway, gateway_name, server, index: self.index, tls, hosts }))
+        Some((bind, Served { gateway: self.gateway, gateway_name, server, index: self.index, tls, content, hosts }))
     }
 
-    fn terminate(&self, server: &'a Server) -> Option<ServerTls> {
+    /// `content`: what is inside, when TLS ends here.
+    fn tls(&self, server: &'a Server, content: ServedContent) -> Option<(Option<ServerTls>, ServedContent)> {
         let Some(tls) = &server.tls else {
-            self.error(BAD_VALUE, "tls", "an HTTPS server needs tls, with a mode and a credentialName");
+            self.error(BAD_VALUE, "tls", "an HTTPS or TLS server needs tls, with a mode");
             return None;
         };
-        if matches!(tls.mode, ServerTlsMode::Passthrough | ServerTlsMode::AutoPassthrough) {
-            let message = "PASSTHROUGH (also what an unset mode means) and AUTO_PASSTHROUGH are not supported yet, so this \
-                           server is not opened; use SIMPLE, MUTUAL, OPTIONAL_MUTUAL or ISTIO_MUTUAL";
-            self.error(UNSUPPORTED, "tls.mode", message);
-            return None;
-        }
-        server_tls::compile(self.context, self.gateway, self.index, tls)
+        let (settings, content) = match tls.mode {
+            ServerTlsMode::Passthrough => (server_tls::passed(), ServedContent::Passed),
+            ServerTlsMode::AutoPassthrough => (server_tls::passed(), ServedContent::Mesh),
+            _ => (server_tls::compile(self.context, self.gateway, self.index, tls)?, content),
+        };
+        Some((Some(settings), content))
     }
 
     fn host(&self, index: usize, text: &str) -> Option<ServerHost> {
@@ -220,11 +233,17 @@ impl<'a> Place<'_, 'a> {
             ports.len() - 1
         });
         let port = &mut ports[at];
-        if port.tls != tls {
-            let (own, theirs) = if tls { ("HTTPS", "plain HTTP") } else { ("plain HTTP", "HTTPS") };
-            let older = port.servers.first().map_or("another Gateway", |first| &first.gateway_name);
+        let first = port.servers.first();
+        let plain = |content| if content == ServedContent::Bytes { "plain TCP" } else { "plain HTTP" };
+        let named = |tls, content| if tls { "TLS" } else { plain(content) };
+        let theirs = first.map_or(served.content, |first| first.content);
+        let is_shared = port.tls == tls && (tls || (theirs == ServedContent::Http && served.content == theirs));
+        if let Some(first) = first.filter(|_| !is_shared) {
             let message = format!(
-                "port {number} is {theirs} already (Gateway {older}), so this {own} server is not opened; use another port"
+                "port {number} is {} already (Gateway {}), so this {} server is not opened; use another port",
+                named(port.tls, theirs),
+                first.gateway_name,
+                named(tls, served.content)
             );
             self.error("port-conflict", "port.number", message);
             return;

@@ -8,7 +8,8 @@ use std::{
 use super::{
     certificates,
     context::Context,
-    gateways::{self, ServedPort},
+    gateways::{self, Served, ServedPort, ServerHost},
+    opaque,
     proxy::is_subset,
     report::REJECTED_REFERENCE,
     server_tls,
@@ -21,7 +22,7 @@ use crate::{
     api::service::ServicePort,
     host::{HostMap, HostPattern},
     resources::Kind,
-    snapshot::{Listener, TlsServer, TlsServers},
+    snapshot::{Content, Listener, TlsServer, TlsServers},
 };
 
 /// The listeners, and the certificates to order for them.
@@ -34,8 +35,12 @@ pub(super) fn compile(context: &Context<'_>) -> (Vec<Listener>, Vec<Arc<Ordered>
     let mut listeners: Vec<Listener> = Vec::new();
     for (port, bind_port) in opened {
         let routes = Arc::new(virtual_hosts::compile(context, port, &bound, &mut attached));
-        let tls = port.tls.then(|| tls_servers(context, port, &ordered));
-        listeners.push(Listener { bind: port.bind, port: port.number, bind_port, tls, routes });
+        let bytes = opaque::plain(context, port, &bound, &mut attached);
+        let tls = port.tls.then(|| {
+            let contents = opaque::contents(context, port, &bound, &mut attached);
+            tls_servers(context, port, contents, &ordered)
+        });
+        listeners.push(Listener { bind: port.bind, port: port.number, bind_port, tls, routes, bytes });
     }
     report_unattached(context, &ports, &bound, &attached);
     (listeners, ordered)
@@ -62,10 +67,15 @@ pub(super) fn opened<'p, 'a>(context: &Context<'a>, ports: &'p [ServedPort<'a>])
     opened
 }
 
-fn tls_servers(context: &Context<'_>, port: &ServedPort<'_>, ordered: &[Arc<Ordered>]) -> TlsServers {
+fn tls_servers(
+    context: &Context<'_>,
+    port: &ServedPort<'_>,
+    contents: Vec<Content>,
+    ordered: &[Arc<Ordered>],
+) -> TlsServers {
     let mut servers = Vec::new();
     let mut by_sni = HostMap::default();
-    for served in &port.servers {
+    for (served, content) in port.servers.iter().zip(contents) {
         let Some(mut settings) = served.tls.clone() else { continue };
         if let Some(pending) = certificates::pending(context, served, ordered) {
             settings.certificate = pending;
@@ -74,12 +84,13 @@ fn tls_servers(context: &Context<'_>, port: &ServedPort<'_>, ordered: &[Arc<Orde
             by_sni.insert(&host.pattern, servers.len());
         }
         let port_name = served.server.port.as_ref().map_or("", |port| &port.name);
-        servers.push(TlsServer { name: format!("{}/{port_name}", served.gateway_name).into(), settings });
+        servers.push(TlsServer { name: format!("{}/{port_name}", served.gateway_name).into(), settings, content });
     }
     let mut shut: HashMap<&str, usize> = HashMap::new();
     for (host, name) in &port.shut {
         let index = *shut.entry(name).or_insert_with(|| {
-            servers.push(TlsServer { name: name.as_str().into(), settings: server_tls::rejected(name) });
+            let settings = server_tls::rejected(name);
+            servers.push(TlsServer { name: name.as_str().into(), settings, content: Content::Http });
             servers.len() - 1
         });
         by_sni.insert(host, index);
@@ -134,16 +145,39 @@ fn report_unattached(context: &Context<'_>, ports: &[ServedPort<'_>], bound: &[B
                     context.report.warning(service.object, REJECTED_REFERENCE, &field, message);
                     continue;
                 }
-                let message = format!(
-                    "no server of Gateway {} has a host that fits `{pattern}` (and admits namespace `{}`), so it is not served \
-                     there; add the host to a server",
-                    own.join(", "),
-                    service.object.namespace()
-                );
+                let message = misfit(ports, service, &own, pattern);
                 context.report.warning(service.object, "host-not-in-gateway", &field, message);
             }
         }
     }
+}
+
+/// Why none of the servers here is for a host of a VirtualService, and what to do.
+fn misfit(ports: &[ServedPort<'_>], service: &Bound<'_>, own: &[&str], host: &HostPattern) -> String {
+    let namespace = service.object.namespace();
+    let fits = |served: &Served<'_>| {
+        let admits = |server: &ServerHost| server.namespace.as_deref().is_none_or(|only| only == namespace);
+        own.contains(&served.gateway_name.as_str())
+            && served.hosts.iter().any(|server| admits(server) && server.pattern.intersect(host).is_some())
+    };
+    let gateways = own.join(", ");
+    if !ports.iter().flat_map(|port| &port.servers).any(fits) {
+        return format!(
+            "no server of Gateway {gateways} has a host that fits `{host}` (and admits namespace `{namespace}`), so it is not \
+             served there; add the host to a server"
+        );
+    }
+    let spec = &service.object.spec;
+    let needs = [
+        (!spec.http.is_empty(), "http routes need protocol HTTP, or HTTPS and a mode that ends TLS"),
+        (!spec.tls.is_empty(), "tls routes need mode PASSTHROUGH"),
+        (!spec.tcp.is_empty(), "tcp routes need protocol TCP, or TLS and a mode that ends TLS"),
+    ];
+    let needs: Vec<&str> = needs.into_iter().filter(|(given, _)| *given).map(|(_, need)| need).collect();
+    let needs = needs.join("; ");
+    format!(
+        "the servers of Gateway {gateways} for `{host}` are not for these routes, so it is not served there: {needs}"
+    )
 }
 
 /// Where the server is that would serve a host, if it could be opened.

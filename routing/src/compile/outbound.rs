@@ -10,6 +10,7 @@ use super::{
     context::Context,
     listeners::report_unknown_gateways,
     memory::{self, Recipe},
+    opaque,
     report::UNKNOWN_HOST,
     retries::retries,
     routes::{self, Binding},
@@ -59,8 +60,9 @@ pub(super) fn compile(context: &Context<'_>) -> Outbound {
         table.hosts.get_or_insert_with(host, || virtual_host(host, &routes));
     }
     let (unclaimed, fallback) = build.unclaimed();
+    let http: BTreeSet<u16> = tables.keys().copied().collect();
     let by_port = tables.into_iter().map(|(port, table)| (port, Arc::new(table))).collect();
-    Outbound { by_port, unclaimed, fallback, doors: doors(context) }
+    Outbound { by_port, opaque: opaque::outbound(context, &bound, &http), unclaimed, fallback, doors: doors(context) }
 }
 
 /// Where applications connect to the sidecar themselves.
@@ -86,7 +88,7 @@ impl ByHost<'_, '_> {
         let (bound, scope) = (self.bound, &self.context.scope);
         self.known.entry(scope.listener(port)).or_insert_with(|| {
             let mut by_host = HostMap::default();
-            for (number, service) in bound.iter().enumerate() {
+            for (number, service) in bound.iter().enumerate().filter(|(_, service)| service.has_http()) {
                 for host in scope.known_hosts(service, port) {
                     by_host.get_or_insert_with(host, || number);
                 }

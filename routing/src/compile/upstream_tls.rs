@@ -57,7 +57,7 @@ fn automatic(context: &Context<'_>, peer: &Peer<'_, '_>) -> UpstreamTls {
 }
 
 /// An endpoint with a sidecar, unless PeerAuthentication turned its mutual TLS off.
-fn takes_mesh_tls(context: &Context<'_>, instance: &Instance) -> bool {
+pub(super) fn takes_mesh_tls(context: &Context<'_>, instance: &Instance) -> bool {
     let owner = &instance.owner;
     owner.has_sidecar() && {
         let policies = context.peer_authentications.of(&owner.namespace, &owner.labels);

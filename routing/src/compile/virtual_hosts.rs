@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     context::Context,
-    gateways::{ServedPort, ServerHost},
+    gateways::{Served, ServedContent, ServedPort, ServerHost},
     memory::{self, Recipe},
     routes::{self, Binding},
     virtual_services::Bound,
@@ -25,6 +25,10 @@ impl Attached {
     pub(super) fn contains(&self, service: usize, host: usize) -> bool {
         self.0.contains(&(service, host))
     }
+
+    pub(super) fn insert(&mut self, service: usize, host: usize) {
+        self.0.insert((service, host));
+    }
 }
 
 pub(super) fn compile<'a>(
@@ -33,10 +37,10 @@ pub(super) fn compile<'a>(
     bound: &[Bound<'a>],
     attached: &mut Attached,
 ) -> RouteTable {
-    let gateways = by_gateway(port);
+    let gateways = by_gateway(port, |served| served.content == ServedContent::Http);
     let mut domains: HostMap<Vec<usize>> = HostMap::default();
     let mut lists = RouteLists { context, bound, port: port.number, bindings: HashMap::new(), shared: HashMap::new() };
-    for (number, service) in bound.iter().enumerate() {
+    for (number, service) in bound.iter().enumerate().filter(|(_, service)| service.has_http()) {
         let own: Vec<String> =
             service.gateways.iter().filter(|name| gateways.contains_key(name.as_str())).cloned().collect();
         for (host, index) in &service.hosts {
@@ -83,15 +87,18 @@ fn redirecting(port: &ServedPort<'_>) -> HostMap<bool> {
 
 /// The server hosts of one Gateway on one port, found from either side.
 #[derive(Default)]
-struct GatewayHosts<'s> {
+pub(super) struct GatewayHosts<'s> {
     by_pattern: HostMap<Vec<&'s ServerHost>>,
     /// Text of each host backwards, sorted: everything below a domain stands together.
     backwards: Vec<(String, &'s ServerHost)>,
 }
 
-fn by_gateway<'s>(port: &'s ServedPort<'_>) -> HashMap<&'s str, GatewayHosts<'s>> {
+pub(super) fn by_gateway<'s, 'a>(
+    port: &'s ServedPort<'a>,
+    counts: impl Fn(&Served<'a>) -> bool,
+) -> HashMap<&'s str, GatewayHosts<'s>> {
     let mut gateways: HashMap<&str, GatewayHosts<'_>> = HashMap::new();
-    for served in &port.servers {
+    for served in port.servers.iter().filter(|served| counts(served)) {
         let hosts = gateways.entry(&served.gateway_name).or_default();
         for host in &served.hosts {
             hosts.by_pattern.get_or_insert_with(&host.pattern, Vec::new).push(host);
@@ -114,7 +121,7 @@ fn reversed(text: &str) -> String {
 
 impl GatewayHosts<'_> {
     /// The domains that a VirtualService's host and the server hosts have in common: the more specific of each two.
-    fn intersect(&self, host: &HostPattern, namespace: &str) -> Vec<HostPattern> {
+    pub(super) fn intersect(&self, host: &HostPattern, namespace: &str) -> Vec<HostPattern> {
         let admits = |server: &ServerHost| server.namespace.as_deref().is_none_or(|only| only == namespace);
         let mut domains = Vec::new();
         if self.by_pattern.covering(host).flatten().any(|server| admits(server)) {

@@ -8,7 +8,7 @@ use crate::{api::VirtualService, host::HostPattern, resources::Object};
 /// The gateway name that means sidecars.
 pub(super) const MESH: &str = "mesh";
 
-/// A VirtualService with http routes.
+/// A VirtualService.
 pub(super) struct Bound<'a> {
     pub(super) object: &'a Arc<Object<VirtualService>>,
     /// Hosts in full, each with its index in `spec.hosts`.
@@ -18,6 +18,11 @@ pub(super) struct Bound<'a> {
 }
 
 impl Bound<'_> {
+    /// Whether it has routes for requests.
+    pub(super) fn has_http(&self) -> bool {
+        !self.object.spec.http.is_empty()
+    }
+
     /// Whether it names a gateway.
     pub(super) fn binds(&self, gateway: &str) -> bool {
         self.gateways.iter().any(|own| own == gateway)
@@ -39,7 +44,7 @@ pub(super) fn visible<'a>(context: &Context<'a>) -> Vec<Bound<'a>> {
         }
     });
     // Without hosts it is a delegate, which is served below the hosts of its roots.
-    seen.retain(|object| !object.spec.http.is_empty() && !object.spec.hosts.is_empty());
+    seen.retain(|object| !object.spec.hosts.is_empty());
     seen.into_iter().map(|object| bind(context, object)).collect()
 }
 

@@ -161,7 +161,7 @@ spec:
     hosts: [other.example.com]
   - port: {number: 443, name: https, protocol: HTTPS}
     hosts: [shop.example.com]
-    tls: {mode: PASSTHROUGH}
+    tls: {mode: SIMPLE, credentialName: c, maxProtocolVersion: TLSV1_1}
 ";
     let told = told(&format!("{yaml}{SERVICE}{}", service_of("edge", "web")));
     let followed: Vec<&(u32, &str, String)> =
@@ -335,7 +335,6 @@ fn nothing_in_a_folder_as_teams_keep_it_is_an_error() {
             "warning rejected-reference secure",
             "warning skipped secure",
             "warning unknown-host certificate-proofs",
-            "warning unsupported-field opinions-of-one",
         ],
         "{:#?}",
         findings.problems.iter().map(ToString::to_string).collect::<Vec<_>>()

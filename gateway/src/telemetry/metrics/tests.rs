@@ -25,6 +25,7 @@ fn every_metric_of_the_table_is_rendered_once_it_has_a_value() {
     metrics.shed("memory");
     metrics.connect(Connect::TlsFailed);
     metrics.set_limits([("outbound|80||a".into(), "pending", 3, 7)]);
+    metrics.opaque.traffic(&labels::overflowing_connections()).opened();
     let text = metrics.render();
     for row in TABLE {
         assert!(

@@ -6,16 +6,13 @@ use crate::{
         StringMatch, VirtualService,
         virtual_service::{HttpMatch, HttpRetry, HttpRoute},
     },
-    compile::{context::Context, retries},
+    compile::{context::Context, retries, virtual_services::MESH},
     resources::Object,
 };
 
 pub(super) fn review(context: &Context<'_>, object: &Object<VirtualService>) {
     let mut findings = Findings::default();
-    let tcp = "tcp routes are not supported yet; these connections are not routed by them";
-    findings.note(!object.spec.tcp.is_empty(), tcp, || "spec.tcp".to_owned());
-    let tls = "tls routes are not supported yet; these connections are not routed by them";
-    findings.note(!object.spec.tls.is_empty(), tls, || "spec.tls".to_owned());
+    opaque_fields(&mut findings, context, object);
     for (index, route) in object.spec.http.iter().enumerate() {
         route_fields(&mut findings, route, index);
         if let Some(retries) = &route.retries {
@@ -43,6 +40,34 @@ fn route_fields(findings: &mut Findings, route: &HttpRoute, index: usize) {
         );
     }
 }
+
+/// What Istio does not look at either.
+fn opaque_fields(findings: &mut Findings, context: &Context<'_>, object: &Object<VirtualService>) {
+    let spec = &object.spec;
+    let at_gateway = context.proxy.is_gateway() && spec.gateways.iter().any(|gateway| gateway != MESH);
+    for (index, route) in spec.tcp.iter().enumerate() {
+        for (number, when) in route.matches.iter().enumerate() {
+            let at = |field: &str| format!("spec.tcp[{index}].match[{number}].{field}");
+            let source = "sourceSubnet is not looked at, as in Istio: the route holds for clients of any address";
+            findings.note(when.source_subnet.is_some(), source, || at("sourceSubnet"));
+            findings.note(at_gateway && !when.destination_subnets.is_empty(), SUBNETS, || at("destinationSubnets"));
+            findings.note(at_gateway && !when.source_labels.is_empty(), LABELS, || at("sourceLabels"));
+            findings.note(at_gateway && when.source_namespace.is_some(), NAMESPACE, || at("sourceNamespace"));
+        }
+    }
+    for (index, route) in spec.tls.iter().enumerate() {
+        for (number, when) in route.matches.iter().enumerate() {
+            let at = |field: &str| format!("spec.tls[{index}].match[{number}].{field}");
+            findings.note(at_gateway && !when.destination_subnets.is_empty(), SUBNETS, || at("destinationSubnets"));
+            findings.note(at_gateway && !when.source_labels.is_empty(), LABELS, || at("sourceLabels"));
+            findings.note(at_gateway && when.source_namespace.is_some(), NAMESPACE, || at("sourceNamespace"));
+        }
+    }
+}
+
+const SUBNETS: &str = "a gateway does not look at destinationSubnets of tls and tcp routes, as in Istio; sidecars do";
+const LABELS: &str = "a gateway does not look at sourceLabels of tls and tcp routes, as in Istio; sidecars do";
+const NAMESPACE: &str = "a gateway does not look at sourceNamespace of tls and tcp routes, as in Istio; sidecars do";
 
 fn retry_fields(findings: &mut Findings, given: &HttpRetry, index: usize) {
     let at = |field: &str| format!("spec.http[{index}].retries.{field}");

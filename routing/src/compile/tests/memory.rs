@@ -33,7 +33,8 @@ fn text(mut compiled: Compiled) -> String {
     for table in tables.chain(outbound) {
         numbers_are_right(snapshot, table);
     }
-    snapshot.clusters.sort_by(|a, b| a.name.cmp(&b.name));
+    // A cluster for requests and one for bytes may share a name.
+    snapshot.clusters.sort_by_key(|cluster| (cluster.name.clone(), format!("{:?}", cluster.protocol)));
     render::compiled(&compiled)
 }
 

@@ -7,11 +7,12 @@ use crate::{
     compile::Compiled,
     inbound::{Application, Inbound},
     mirrors::Mirror,
+    opaque::OpaqueTable,
     pattern::{Conditions, HeaderCondition, HeaderField, PathKind, RouteMatch, StringPattern},
     retries::Retries,
     retry_budget::RetryBudget,
     rule::{Action, Destination, HeaderOps, Rule},
-    snapshot::{Listener, Unclaimed, Workload},
+    snapshot::{Content, Listener, Unclaimed, Workload},
     table::{RouteTable, VirtualHost},
     upstream::Cluster,
 };
@@ -32,6 +33,12 @@ pub(super) fn compiled(compiled: &Compiled) -> String {
         for (port, table) in ports {
             line(&mut out, 0, &format!("outbound {port}"));
             render_table(&mut out, table);
+        }
+        let mut ports: Vec<_> = outbound.opaque.iter().collect();
+        ports.sort_by_key(|(port, _)| **port);
+        for (port, table) in ports {
+            line(&mut out, 0, &format!("outbound {port} opaque"));
+            render_opaque(&mut out, 1, table);
         }
         if outbound.unclaimed != Unclaimed::default() {
             line(&mut out, 0, "what no service claims is refused");
@@ -77,12 +84,28 @@ fn render_listener(out: &mut String, listener: &Listener) {
         for (number, server) in tls.servers.iter().enumerate() {
             let hosts = tls.by_sni.iter().filter(|(_, index)| **index == number).map(|(host, _)| host.to_string());
             line(out, 1, &format!("tls {} for {}", server.name, hosts.collect::<Vec<_>>().join(" ")));
+            let (label, table) = match &server.content {
+                Content::Http => ("", None),
+                Content::Bytes(table) => ("bytes", Some(table)),
+                Content::Passed(table) => ("passed", Some(table)),
+                Content::Mesh(table) => ("passed for the mesh", Some(table)),
+            };
+            if let Some(table) = table {
+                line(out, 2, label);
+                render_opaque(out, 3, table);
+            }
+            if server.content.is_passed() {
+                continue;
+            }
             let settings = &server.settings;
             line(out, 2, &format!("certificate {:?}", settings.certificate));
             line(out, 2, &format!("client {}", texts_for_bytes(&settings.client)));
             let (min, max, suites) = (settings.min_version, settings.max_version, &settings.cipher_suites);
             line(out, 2, format!("versions {min:?}..{max:?} {}", suites.join(":")).trim_end());
         }
+    }
+    if let Some(table) = &listener.bytes {
+        render_opaque(out, 1, table);
     }
     render_table(out, &listener.routes);
 }
@@ -209,6 +232,22 @@ fn render_destination(out: &mut String, to: &Destination, total: u32) {
     render_ops(out, 4, "response", &to.response_headers);
 }
 
+fn render_opaque(out: &mut String, depth: usize, table: &OpaqueTable) {
+    for route in table.routes() {
+        let subnets = route.subnets.iter().map(ToString::to_string);
+        let mut when: Vec<String> = subnets.chain(route.names.iter().map(|name| format!("sni {name}"))).collect();
+        if route.sniffed {
+            when.push("unless HTTP".to_owned());
+        }
+        let when = if when.is_empty() { "always".to_owned() } else { when.join(" ") };
+        line(out, depth, format!("{when} [{}]", route.rule.source).trim_end_matches(" []"));
+        for to in &route.rule.to.all {
+            let known = if to.cluster.is_some() { "" } else { " (unknown)" };
+            line(out, depth + 1, &format!("to {}{known} {}/{}", to.cluster_name, to.weight, route.rule.to.total));
+        }
+    }
+}
+
 fn render_ops(out: &mut String, depth: usize, which: &str, ops: &HeaderOps) {
     if !ops.is_empty() {
         line(out, depth, &format!("{which} {ops:?}").replace(", computed: None", ""));
@@ -225,6 +264,9 @@ fn render_cluster(out: &mut String, cluster: &Cluster) {
     }
     if cluster.retry_budget != RetryBudget::default() {
         line(out, 1, &format!("{:?}", cluster.retry_budget));
+    }
+    if cluster.original {
+        line(out, 1, "to the address that was meant");
     }
     if let Some(tls) = &cluster.tls {
         line(out, 1, &texts_for_bytes(tls));

@@ -1,0 +1,101 @@
+//! What a sidecar's own workload opens: requests, or bytes for a service, or for whatever address it meant.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use routing::{
+    opaque::Demand,
+    snapshot::{Outbound, Unclaimed},
+};
+use tls::stream::Stream;
+use tokio::net::TcpStream;
+
+use super::{
+    accept::{Received, Reception, first_bytes, http, opaque},
+    course::{Course, Way},
+    facts::{Arrival, Facts},
+    sniff::Sniffed,
+};
+use crate::live::{ClientPolicy, Installed};
+
+/// The port of TLS whose original destination is not known, as 80 is that of requests.
+const TLS_PORT: u16 = 443;
+
+impl Reception {
+    /// `original`: where the client meant to go; `None` when it was not captured.
+    pub(super) async fn outbound(
+        &self,
+        tcp: TcpStream,
+        (remote, local): (SocketAddr, SocketAddr),
+        original: Option<SocketAddr>,
+    ) -> Option<Received> {
+        let facts = Facts::new(remote, local, Arrival::Outbound { original });
+        let mut plain = Stream::new(tcp);
+        let installed = self.live.pin();
+        let demand = demand(installed.snapshot.outbound.as_ref()?, original);
+        if demand == Demand::Nothing {
+            return Some(opaque(plain, facts, course(installed, original, "")));
+        }
+        let limit = installed.snapshot.mesh.detection_timeout();
+        let first = first_bytes(&mut plain, limit).await?;
+        // Not before: what was waited for may have taken an hour.
+        let installed = self.live.pin();
+        let is_http = matches!(first, Sniffed::Http1 | Sniffed::Http2) && demand == Demand::Protocol;
+        match first {
+            Sniffed::Closed => None,
+            first if is_http => Some(http(plain, facts, first == Sniffed::Http2)),
+            Sniffed::Tls => {
+                let name = self.first_hello(&mut plain, &facts).await?.sni.unwrap_or_default();
+                let course = course(installed, original, &name);
+                if original.is_none() && matches!(course.way, Way::Nowhere) {
+                    let why = format_args!("refused: no service on port {TLS_PORT} has the server name `{name}`");
+                    self.turn_away("UnknownName", &facts, why);
+                    return None;
+                }
+                Some(opaque(plain, facts.passing(&name, ClientPolicy::UNMET), course))
+            }
+            _ if original.is_some() => Some(opaque(plain, facts, course(installed, original, ""))),
+            _ => {
+                self.turn_away("NotHttp", &facts, "refused: not HTTP, and the original destination is unknown");
+                None
+            }
+        }
+    }
+}
+
+/// `None`: a port that applications connect to themselves stands for a port of services, and for no address.
+fn ip(address: SocketAddr) -> Option<IpAddr> {
+    Some(address.ip().to_canonical()).filter(|ip| !ip.is_unspecified())
+}
+
+/// What has to be seen of a connection before it is known where it goes.
+fn demand(outbound: &Outbound, original: Option<SocketAddr>) -> Demand {
+    let Some(original) = original else { return Demand::Protocol };
+    let table = outbound.opaque.get(&original.port());
+    let own = table.and_then(|table| table.demand(ip(original))).unwrap_or_default();
+    // An address that a service has for bytes has no requests, whatever else the port is for.
+    let claimed = table.zip(ip(original)).is_some_and(|(table, ip)| table.claims(ip));
+    let http = outbound.by_port.contains_key(&original.port());
+    if http && !claimed { Demand::Protocol } else { own }
+}
+
+fn course(installed: Arc<Installed>, original: Option<SocketAddr>, name: &str) -> Course {
+    let outbound = installed.snapshot.outbound.as_ref();
+    let port = original.map_or(TLS_PORT, |original| original.port());
+    let table = outbound.and_then(|outbound| outbound.opaque.get(&port));
+    let found = table.and_then(|table| table.find(original.and_then(ip), name).map(|route| &route.rule));
+    // Without an address there is nothing to choose by, and the first service has the port.
+    let addressless = original.is_some_and(|original| ip(original).is_none());
+    let found = found.or_else(|| table.filter(|_| addressless)?.first());
+    let original = original.filter(|_| !addressless);
+    let unclaimed = outbound.map(|outbound| outbound.unclaimed).unwrap_or_default();
+    let way = match (found, original, unclaimed) {
+        (Some(rule), ..) => Way::Rule(Arc::clone(rule)),
+        (None, None, _) => Way::Nowhere,
+        (None, Some(original), Unclaimed::Pass) => Way::Original(original),
+        (None, Some(_), Unclaimed::Refuse) => Way::Blocked,
+    };
+    Course { installed, way }
+}

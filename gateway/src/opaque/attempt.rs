@@ -1,0 +1,122 @@
+//! From a way to a connection with an endpoint. Nothing has been sent before there is one, so every endpoint may be tried.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use routing::{opaque::is_at, outlier::Outcome, upstream::Balance};
+use tokio::time::Instant;
+
+use super::{ending::Ending, passage::Passage};
+use crate::{
+    net::{connection::Connection, course::Way},
+    telemetry::metrics::Metrics,
+    upstream::{
+        connect::{self, NoConnection, To},
+        dial::Dial,
+        endpoints::{NoEndpoint, Upstream},
+    },
+};
+
+/// Endpoints that one connection tries at most.
+const TRIES: usize = 10;
+
+/// Connects to the endpoint that the way leads to, or to the next one that can be had.
+///
+/// # Errors
+/// Why there is none.
+pub(super) async fn connect(passage: &mut Passage, metrics: &Metrics) -> Result<Connection, Ending> {
+    let direct = match &passage.way {
+        Way::Rule(_) => return by_rule(passage, metrics).await,
+        Way::Application { address, .. } => Some((*address, &passage.installed.application)),
+        Way::Original(address) => Some((*address, &passage.installed.direct)),
+        Way::Blocked => return Err(Ending::Blocked),
+        Way::Nowhere => None,
+    };
+    let (address, dials) = direct.ok_or(Ending::NoRoute)?;
+    let dial = Arc::clone(dials.get(false, false).ok_or(Ending::NoRoute)?);
+    passage.tried.push(address);
+    let to = To { address, host: "", client: &passage.facts };
+    connect::connect(&dial, &to, None, metrics).await.map_err(failed)
+}
+
+async fn by_rule(passage: &mut Passage, metrics: &Metrics) -> Result<Connection, Ending> {
+    let upstream = choose(passage)?;
+    if let Some(breaker) = &upstream.breaker {
+        passage.permit = breaker.connection().map_err(|_| Ending::Overflow)?;
+    }
+    let host = Arc::clone(&upstream.cluster.host);
+    let began = Instant::now();
+    loop {
+        let (dial, address) = endpoint(passage, &upstream)?;
+        passage.tried.push(address);
+        let to = To { address, host: &host, client: &passage.facts };
+        let connected = connect::connect(&dial, &to, None, metrics).await;
+        if let Some(picked) = &passage.picked {
+            let outcome = match &connected {
+                Ok(_) => Outcome::Connected,
+                Err(NoConnection::Failed(_)) => Outcome::Failed,
+                Err(NoConnection::TimedOut) => Outcome::TimedOut,
+            };
+            upstream.record(picked.endpoint, outcome, metrics);
+        }
+        let failed = match connected {
+            Ok(connection) => return Ok(connection),
+            Err(why) => failed(why),
+        };
+        let endpoints = &upstream.cluster.endpoints;
+        let left = endpoints.iter().any(|endpoint| !passage.tried.contains(&endpoint.address));
+        // Endpoints that refuse are tried one after the other; with those that are silent nobody waits for ever.
+        if !left || passage.tried.len() >= TRIES || began.elapsed() >= upstream.cluster.connect_timeout * 2 {
+            return Err(failed);
+        }
+    }
+}
+
+fn choose(passage: &mut Passage) -> Result<Arc<Upstream>, Ending> {
+    let Way::Rule(rule) = &passage.way else { return Err(Ending::NoRoute) };
+    if rule.to.all.is_empty() {
+        return Err(Ending::NoRoute);
+    }
+    let chosen = rule.to.pick(fastrand::u32(..));
+    passage.destination = rule.to.all.iter().position(|one| std::ptr::eq(one, chosen));
+    let cluster = chosen.cluster.ok_or(Ending::NoCluster)?;
+    let upstream = Arc::clone(passage.installed.upstream(cluster));
+    passage.cluster = Some(Arc::clone(&upstream));
+    Ok(upstream)
+}
+
+/// Where the next try goes, and how.
+fn endpoint(passage: &mut Passage, upstream: &Upstream) -> Result<(Arc<Dial>, SocketAddr), Ending> {
+    let cluster = &upstream.cluster;
+    let dial = |tls| upstream.dial(tls, false).map(Arc::clone);
+    let picked = match passage.original().filter(|_| cluster.original) {
+        Some(original) => match cluster.endpoints.iter().position(|one| is_at(one.address, original)) {
+            Some(endpoint) => upstream.take(endpoint),
+            // One that we have not heard of yet, or that nobody lists.
+            None if passage.tried.is_empty() => {
+                let dial = dial(false).or_else(|| dial(true)).ok_or(Ending::NoEndpoint)?;
+                return Ok((dial, original));
+            }
+            None => return Err(Ending::NoEndpoint),
+        },
+        None => {
+            let key = match &cluster.balance {
+                Balance::Hash(hash) => hash.key.of_connection(&passage.facts.remote_ip),
+                _ => None,
+            };
+            upstream.pick_by(key, &passage.tried, || fastrand::u32(..))
+        }
+    };
+    let picked = picked.map_err(|none| match none {
+        NoEndpoint::Unhealthy => Ending::NoEndpoint,
+    })?;
+    let endpoint = &cluster.endpoints[picked.endpoint];
+    passage.picked = Some(picked);
+    Ok((dial(endpoint.tls).ok_or(Ending::NoEndpoint)?, endpoint.address))
+}
+
+fn failed(why: NoConnection) -> Ending {
+    match why {
+        NoConnection::Failed(why) => Ending::Connect(why),
+        NoConnection::TimedOut => Ending::Connect("connection timeout".to_owned()),
+    }
+}

@@ -1,0 +1,70 @@
+//! How a connection ends, and how the log says it.
+
+/// See the module. Flags are Envoy's.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Ending {
+    /// Both sides said that they have sent everything.
+    Done,
+    /// No route is for it.
+    NoRoute,
+    /// The route names a service or subset that the configuration does not have.
+    NoCluster,
+    /// No service claims where the client meant to go (REGISTRY_ONLY).
+    Blocked,
+    /// There is no endpoint that may be used.
+    NoEndpoint,
+    /// `connectionPool` is exhausted.
+    Overflow,
+    /// No endpoint could be connected to; the reason in words.
+    Connect(String),
+    /// The client broke off.
+    Client,
+    /// The endpoint broke off.
+    Endpoint,
+    /// Nothing was sent for Istio's `tcp.idleTimeout`.
+    Idle,
+    /// It is as old as Istio's `tcp.maxConnectionDuration`.
+    Old,
+    /// It was let in by a rule that is not in force any more.
+    Cut,
+}
+
+impl Ending {
+    /// Envoy's response flag.
+    pub(super) fn flag(&self) -> &'static str {
+        match self {
+            Self::Done | Self::Idle | Self::Cut => "-",
+            Self::NoRoute => "NR",
+            Self::NoCluster => "NC",
+            Self::Blocked | Self::NoEndpoint => "UH",
+            Self::Overflow => "UO",
+            Self::Connect(_) => "UF",
+            Self::Client => "DC",
+            Self::Endpoint => "UC",
+            Self::Old => "DT",
+        }
+    }
+
+    /// Why, in the place of response code details; empty = nothing to say.
+    pub(super) fn details(&self) -> &'static str {
+        match self {
+            Self::Done => "",
+            Self::NoRoute => "route_not_found",
+            Self::NoCluster => "cluster_not_found",
+            Self::Blocked => "block_all",
+            Self::NoEndpoint => "no_healthy_upstream",
+            Self::Overflow => "overflow",
+            Self::Connect(_) => "connection_failure",
+            Self::Client => "downstream_remote_disconnect",
+            Self::Endpoint => "upstream_remote_disconnect",
+            Self::Idle => "tcp_session_idle_timeout",
+            Self::Old => "max_connection_duration",
+            Self::Cut => "rule_not_in_force",
+        }
+    }
+
+    /// Whether something may be missing of what was sent.
+    pub(super) fn is_abrupt(&self) -> bool {
+        !matches!(self, Self::Done)
+    }
+}

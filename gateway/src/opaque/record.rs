@@ -1,0 +1,130 @@
+//! From a passage to its record: when it is connected, for what is counted while it lives, and when it is over.
+
+use std::sync::Arc;
+
+use routing::snapshot::Workload;
+
+use super::{ending::Ending, passage::Passage};
+use crate::{
+    net::{
+        course::Way,
+        facts::{Arrival, Facts},
+    },
+    telemetry::{
+        Telemetry,
+        connections::Traffic,
+        record::{Labels, Record, Reporter},
+    },
+};
+
+/// Counts a connection as opened; what is sent on it is counted there, too.
+pub(super) fn opened(telemetry: &Telemetry, passage: &Passage) -> Traffic {
+    let mut name = String::new();
+    let traffic = telemetry.traffic(&record(passage, &mut name));
+    traffic.opened();
+    traffic
+}
+
+/// Writes the record of a connection that is over.
+pub(super) fn finish(telemetry: &Telemetry, passage: &Passage) {
+    let mut name = String::new();
+    let record = record(passage, &mut name);
+    let traffic = telemetry.traffic(&record);
+    if !passage.is_counted {
+        traffic.opened();
+    }
+    traffic.closed();
+    telemetry.log_connection(&record);
+}
+
+fn record<'a>(passage: &'a Passage, name: &'a mut String) -> Record<'a> {
+    let facts = &passage.facts;
+    Record {
+        start: passage.start,
+        duration: passage.started.elapsed(),
+        method: "",
+        path: "",
+        protocol: "",
+        status: 0,
+        flags: passage.ending.flag(),
+        details: passage.ending.details(),
+        transport_failure: match &passage.ending {
+            Ending::Connect(why) => why,
+            _ => "",
+        },
+        bytes_received: passage.received,
+        bytes_sent: passage.sent,
+        upstream_service_time: None,
+        x_forwarded_for: "",
+        user_agent: "",
+        request_id: "",
+        authority: "",
+        upstream_host: passage.upstream.as_ref().map(|facts| facts.remote).or(passage.tried.last().copied()),
+        upstream_local: passage.upstream.as_ref().map(|facts| facts.local),
+        upstream_cluster: cluster(passage, name),
+        downstream_local: Some(facts.local),
+        downstream_remote: Some(facts.remote),
+        sni: facts.sni(),
+        route: "",
+        labels: labels(passage),
+    }
+}
+
+const PASSTHROUGH: &str = "PassthroughCluster";
+const BLACK_HOLE: &str = "BlackHoleCluster";
+const INBOUND_PASSTHROUGH: &str = "InboundPassthroughCluster";
+
+fn cluster<'a>(passage: &'a Passage, name: &'a mut String) -> &'a str {
+    match (&passage.cluster, &passage.way) {
+        (Some(upstream), _) => &upstream.cluster.name,
+        (None, Way::Rule(rule)) => {
+            passage.destination.and_then(|at| rule.to.all.get(at)).map_or("", |to| &to.cluster_name)
+        }
+        (None, Way::Application { port, .. }) => {
+            *name = format!("inbound|{port}||");
+            name
+        }
+        (None, Way::Original(_)) => PASSTHROUGH,
+        (None, Way::Blocked) => BLACK_HOLE,
+        (None, Way::Nowhere) => "",
+    }
+}
+
+fn labels(passage: &Passage) -> Labels<'_> {
+    let facts = &passage.facts;
+    let inbound = matches!(facts.arrival, Arrival::Inbound { .. });
+    let (mut host, mut name, mut namespace) = ("", "", "");
+    let mut peer: Option<&Arc<Workload>> = None;
+    match (&passage.cluster, &passage.way) {
+        (Some(upstream), _) => {
+            let cluster = &upstream.cluster;
+            (host, name, namespace) = (&cluster.host, &cluster.service_name, &cluster.service_namespace);
+            peer = passage
+                .picked
+                .as_ref()
+                .and_then(|picked| cluster.endpoints.get(picked.endpoint))
+                .map(|it| &it.workload);
+        }
+        (None, Way::Application { port, .. }) => {
+            let own = passage.installed.snapshot.inbound.as_ref().and_then(|inbound| inbound.ports.get(port));
+            match own {
+                Some(own) => (host, name, namespace) = (&own.service_host, &own.service_name, &own.service_namespace),
+                None => name = INBOUND_PASSTHROUGH,
+            }
+        }
+        (None, Way::Original(_)) => name = PASSTHROUGH,
+        (None, Way::Blocked) => name = BLACK_HOLE,
+        (None, Way::Rule(_) | Way::Nowhere) => {}
+    }
+    Labels {
+        reporter: if inbound { Reporter::Destination } else { Reporter::Source },
+        peer,
+        peer_principal: if inbound { facts.peer() } else { passage.upstream.as_ref().map_or("", Facts::peer) },
+        service_host: host,
+        service_name: name,
+        service_namespace: namespace,
+        grpc: false,
+        grpc_status: None,
+        mutual_tls: !facts.peer().is_empty() && !facts.own().is_empty(),
+    }
+}
