@@ -15,7 +15,7 @@ pub enum RetryBudget {
     Share {
         /// Retries per request, in millionths.
         parts: u32,
-        /// So many are always allowed: at once, and in a second.
+        /// So many are always allowed: at once, and in a second, twice as many in the first one.
         least: u32,
         /// `retryBudget` is given, so the same share limits how many there are at once, as Envoy does.
         at_once: bool,
@@ -23,9 +23,10 @@ pub enum RetryBudget {
 }
 
 impl Default for RetryBudget {
-    /// Istio has no limit; a fifth of the requests is the default of its `retryBudget`.
+    /// Istio has no limit. A fifth of the requests is the default of its `retryBudget`; where there are few requests, whoever
+    /// tries out a route has to see what it says.
     fn default() -> Self {
-        Self::Share { parts: 200_000, least: 3, at_once: false }
+        Self::Share { parts: 200_000, least: 10, at_once: false }
     }
 }
 
@@ -50,9 +51,11 @@ const SECOND: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub struct Ledger {
     credit: i64,
+    /// What it began with, as far as that is not earned yet: nothing is earned twice.
+    owed: i64,
     /// [`Load::begun`] when it was last looked at.
     begun: u32,
-    /// Retries admitted since then: they are tries that earn nothing.
+    /// Retries admitted that have not been seen among those yet: they are tries that earn nothing.
     retries: u32,
     /// When the current second began, and what it has earned.
     second: Option<(Instant, i64)>,
@@ -88,15 +91,17 @@ impl Ledger {
 
     /// A share of every request, and never less than the least of each second.
     fn earn(&mut self, parts: u32, least: u32, begun: u32, now: Instant) {
-        let requests = begun.wrapping_sub(self.begun).saturating_sub(self.retries);
-        (self.begun, self.retries) = (begun, 0);
+        let tries = begun.wrapping_sub(self.begun);
+        let retries = tries.min(self.retries);
+        let requests = tries - retries;
+        (self.begun, self.retries) = (begun, self.retries - retries);
         let earned = i64::from(requests).saturating_mul(i64::from(parts));
         let least = i64::from(least) * RETRY;
         let added = match &mut self.second {
-            // The first second is not waited for.
             None => {
-                self.second = Some((now, earned.max(least)));
-                earned.max(least)
+                self.second = Some((now, earned));
+                (self.credit, self.owed) = (2 * least, 2 * least);
+                earned
             }
             Some((since, so_far)) => {
                 *so_far += earned;
@@ -110,6 +115,8 @@ impl Ledger {
                 }
             }
         };
-        self.credit = (self.credit + added).min(SAVED);
+        let paid = added.min(self.owed);
+        self.owed -= paid;
+        self.credit = (self.credit + added - paid).min(SAVED);
     }
 }

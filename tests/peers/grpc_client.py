@@ -48,5 +48,6 @@ try:
 except grpc.RpcError as error:
     expect("a call beyond its deadline", error.code(), grpc.StatusCode.DEADLINE_EXCEEDED)
 
+expect("a call that is unavailable at first", channel.unary_unary("/shop.Echo/Flaky")(b"x", timeout=15), b"2")
 expect("a call afterwards", unary(b"again", timeout=15), b"again")
 print("all is well")

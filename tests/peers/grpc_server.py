@@ -26,6 +26,13 @@ def fail(request, context):
     context.abort(grpc.StatusCode.NOT_FOUND, "no such thing: \u00fc")
 
 
+def flaky(request, context):
+    attempt = dict(context.invocation_metadata()).get("x-envoy-attempt-count", "")
+    if attempt == "1":
+        context.abort(grpc.StatusCode.UNAVAILABLE, "not yet")
+    return attempt.encode()
+
+
 def stuck(request, context):
     while context.is_active():
         futures.wait([], timeout=0.01)
@@ -40,6 +47,7 @@ class Handler(grpc.GenericRpcHandler):
             "Bidi": grpc.stream_stream_rpc_method_handler(bidi),
             "Many": grpc.unary_stream_rpc_method_handler(many),
             "Fail": grpc.unary_unary_rpc_method_handler(fail),
+            "Flaky": grpc.unary_unary_rpc_method_handler(flaky),
             "Stuck": grpc.unary_unary_rpc_method_handler(stuck),
         }.get(method)
 

@@ -210,7 +210,7 @@ async fn grpcio_calls_a_server_of_grpcio_in_every_way() {
     let gateway = mesh.gateway().await;
 
     client(&python, "grpc_client.py", &mesh, &[&mesh.block.at(1, 8443).to_string()]).await;
-    let counted = gateway.counts(4.0, &[("request_protocol", "grpc")]).await;
+    let counted = gateway.counts(5.0, &[("request_protocol", "grpc")]).await;
     assert!(counted.sum("istio_requests_total", &[("grpc_response_status", "5")]) >= 1.0, "NOT_FOUND is counted");
 }
 

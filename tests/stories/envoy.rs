@@ -1,12 +1,18 @@
 //! Real Envoy on the other side of mutual TLS, configured as Istio configures its sidecars.
 
-use std::{net::SocketAddr, path::Path};
+use std::{
+    net::SocketAddr,
+    path::Path,
+    sync::{Arc, Mutex},
+};
 
 use harness::{
     client::Client,
+    endpoint::{Call, Endpoint},
     envoy::{Envoy, executable},
     grpc::Grpc,
     mesh::{Mesh, SHOP},
+    message::{Answer, Version},
     pki::spiffe,
     workload::Workload,
     yaml::{self, destination_rule, indent, peer_authentication},
@@ -192,4 +198,72 @@ async fn envoy_as_the_client_speaks_http2_and_grpc_to_a_strict_sidecar() {
 
     assert_eq!(reply.echoed("peer"), spiffe("shop", "ratings"));
     assert_eq!((unary.status, unary.messages.len()), (Some(0), 1));
+}
+
+#[tokio::test]
+async fn a_call_that_is_unavailable_behind_envoy_is_tried_again() {
+    let Some(envoy) = executable("a_call_that_is_unavailable_behind_envoy_is_tried_again") else { return };
+    let mesh = Mesh::with_edge();
+    mesh.write("services.yaml", &yaml::service("shop", "reviews", &[(8080, "grpc")]));
+    let app = mesh.workload("app").unpublished().declare();
+    let tries = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&tries);
+    let _app = Endpoint::start(app, Version::Two, move |mut call: Call| {
+        let seen = Arc::clone(&seen);
+        async move {
+            let (body, _) = call.read().await;
+            let attempt = call.headers.get("x-envoy-attempt-count").cloned();
+            let attempt = attempt.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+            let number = {
+                let mut seen = seen.lock().expect("no panic");
+                seen.push((attempt.unwrap_or_default(), body.clone()));
+                seen.len()
+            };
+            let answer = Answer::new(200, "").header("content-type", "application/grpc");
+            if number < 3 {
+                return call.answer(answer.header("grpc-status", "14")).await;
+            }
+            call.answer(Answer { body, ..answer }.trailer("grpc-status", "0")).await;
+        }
+    })
+    .await;
+    let pod = mesh.workload("reviews").sidecar().declare();
+    mesh.write("rule.yaml", &destination_rule("reviews", "trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}"));
+    mesh.routes("- {retries: {attempts: 3, retryOn: unavailable}, route: [{destination: {host: reviews, port: {number: 8080}}}]}");
+    let _envoy = Envoy::start(&envoy, &inbound(&mesh, pod, app), mesh.block.at(90, 9901)).await;
+    let _gateway = mesh.gateway().await;
+    let channel = Grpc::connect(&mesh.browser().h2(), SHOP).await.expect("HTTP/2 works");
+
+    let unary = channel.unary("/shop.Echo/Unary", "ping").await.expect("a finished call");
+
+    assert_eq!((unary.status, unary.messages.len()), (Some(0), 1));
+    let tries = tries.lock().expect("no panic");
+    let attempts: Vec<&str> = tries.iter().map(|(attempt, _)| attempt.as_str()).collect();
+    assert_eq!(attempts, ["1", "2", "3"]);
+    assert!(tries.iter().all(|(_, body)| *body == tries[0].1), "each is whole");
+}
+
+#[tokio::test]
+async fn a_call_that_envoy_answers_for_a_dead_application_goes_to_another_pod() {
+    let Some(envoy) = executable("a_call_that_envoy_answers_for_a_dead_application_goes_to_another_pod") else {
+        return;
+    };
+    let mesh = Mesh::with_edge();
+    mesh.write("services.yaml", &yaml::service("shop", "reviews", &[(8080, "grpc")]));
+    let dead = mesh.workload("app").unpublished().declare();
+    let pod = mesh.workload("reviews").sidecar().declare();
+    let _well = mesh.workload("reviews").version("v2").sidecar().start().await;
+    mesh.write("rule.yaml", &destination_rule("reviews", "trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}"));
+    mesh.route_all_to("reviews");
+    let _envoy = Envoy::start(&envoy, &inbound(&mesh, pod, dead), mesh.block.at(90, 9901)).await;
+    let gateway = mesh.gateway().await;
+    let channel = Grpc::connect(&mesh.browser().h2(), SHOP).await.expect("HTTP/2 works");
+
+    for call in 0..20 {
+        let unary = channel.unary("/echo.Echo/Unary", "ping").await.expect("a finished call");
+        assert_eq!((unary.status, unary.messages.len()), (Some(0), 1), "call {call}: {}", unary.message);
+    }
+
+    let metrics = gateway.metrics().await;
+    assert!(metrics.sum("sluice_retries_total", &[("result", "helped")]) > 0.0, "some went to Envoy first");
 }

@@ -260,7 +260,7 @@ async fn a_body_is_sent_again_whole() {
 #[tokio::test]
 async fn a_body_that_is_too_large_to_keep_is_not_sent_again() {
     let scene = Scene::stand("retries: {attempts: 2, retryOn: reset}, ", drops_the_first()).await;
-    let body = "x".repeat(200_000);
+    let body = "x".repeat(1_100_000);
 
     for (version, browser) in scene.browsers() {
         let call = request("POST", &format!("{SHOP}/{version}")).header(CONTENT_LENGTH, body.len());

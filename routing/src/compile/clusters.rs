@@ -229,12 +229,11 @@ fn limits(policy: &Policy<'_>) -> Limits {
 fn retry_budget(policy: &Policy<'_>) -> RetryBudget {
     let http = policy.connection_pool.and_then(|pool| pool.http.as_ref());
     let most = http.and_then(|http| u32::try_from(http.max_retries).ok()).filter(|&most| most > 0);
-    let RetryBudget::Share { parts, least, .. } = RetryBudget::default() else { return RetryBudget::default() };
     match (policy.retry_budget, most) {
         (Some(given), _) => RetryBudget::Share {
             // Validation keeps it within 0 and 100.
-            parts: given.percent.map_or(parts, |percent| (percent.clamp(0.0, 100.0) * 10_000.0).round() as u32),
-            least: given.min_retry_concurrency.unwrap_or(least),
+            parts: (given.percent.unwrap_or(20.0).clamp(0.0, 100.0) * 10_000.0).round() as u32,
+            least: given.min_retry_concurrency.unwrap_or(3),
             at_once: true,
         },
         (None, Some(most)) => RetryBudget::AtOnce(most),
