@@ -31,7 +31,7 @@ const TYPES: [&str; 4] = ["Accepted", "ResolvedRefs", "Conflicted", PROGRAMMED];
 /// Every replica has the generation in force.
 const PROGRAMMED: &str = "Programmed";
 /// Codes of problems with what an object names.
-const REFERENCES: [&str; 15] = [
+const REFERENCES: [&str; 16] = [
     "missing-secret",
     "certificate-pending",
     "unknown-issuer",
@@ -45,6 +45,7 @@ const REFERENCES: [&str; 15] = [
     "unknown-port",
     "port-required",
     "unknown-gateway",
+    "unknown-delegate",
     "rejected-reference",
     "host-not-in-gateway",
 ];
@@ -94,6 +95,8 @@ pub(super) struct Index {
     secrets: HashMap<String, Vec<usize>>,
     /// `namespace/name` of the Gateways that select this proxy.
     gateways: HashSet<String>,
+    /// `namespace/name` of the delegates of VirtualServices that are bound to them.
+    delegates: HashSet<String>,
 }
 
 impl Index {
@@ -109,8 +112,20 @@ impl Index {
             }
         }
         let own = applied.resources.gateways.iter().filter(|it| applied.proxy.selected_by(&it.spec.selector));
-        let gateways = own.map(|it| format!("{}/{}", it.namespace(), it.name())).collect();
-        Self { applied, problems, secrets, gateways }
+        let gateways = own.map(|it| full_name(it)).collect();
+        let mut index = Self { applied, problems, secrets, gateways, delegates: HashSet::new() };
+        index.delegates = index.delegates();
+        index
+    }
+
+    fn delegates(&self) -> HashSet<String> {
+        let all = self.applied.resources.virtual_services.iter();
+        let roots = all.filter(|root| !root.spec.hosts.is_empty() && self.attachment(root) == Some(Attachment::Here));
+        let named = roots.flat_map(|root| {
+            let delegates = root.spec.http.iter().filter_map(|route| route.delegate.as_ref());
+            delegates.map(|it| format!("{}/{}", it.namespace.as_deref().unwrap_or_else(|| root.namespace()), it.name))
+        });
+        named.collect()
     }
 
     /// What is in force.
@@ -213,10 +228,12 @@ impl Index {
     /// How a VirtualService concerns this proxy.
     fn attachment(&self, service: &Object<VirtualService>) -> Option<Attachment> {
         let named = &service.spec.gateways;
-        let here = named.iter().any(|gateway| match gateway.contains('/') {
-            true => self.gateways.contains(gateway.as_str()),
-            false => self.gateways.contains(&format!("{}/{gateway}", service.namespace())),
-        });
+        let delegate = service.spec.hosts.is_empty() && self.delegates.contains(&full_name(service));
+        let here = delegate
+            || named.iter().any(|gateway| match gateway.contains('/') {
+                true => self.gateways.contains(gateway.as_str()),
+                false => self.gateways.contains(&format!("{}/{gateway}", service.namespace())),
+            });
         let mesh = named.is_empty() || named.iter().any(|gateway| gateway == "mesh");
         if here { Some(Attachment::Here) } else { mesh.then_some(Attachment::Mesh) }
     }
@@ -231,8 +248,8 @@ enum Attachment {
     Mesh,
 }
 
-fn full_name(gateway: &Object<Gateway>) -> String {
-    format!("{}/{}", gateway.namespace(), gateway.name())
+fn full_name<T>(object: &Object<T>) -> String {
+    format!("{}/{}", object.namespace(), object.name())
 }
 
 fn kind(name: &str) -> Option<Kind> {

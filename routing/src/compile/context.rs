@@ -1,7 +1,7 @@
 //! What every part of the compiler looks things up in.
 
 use super::{
-    absent::RejectedHosts, clusters::Clusters, cors::Policies, destination_rules::DestinationRules,
+    absent::RejectedHosts, clusters::Clusters, cors::Policies, delegates::Roots, destination_rules::DestinationRules,
     endpoints::Endpoints, expressions::Expressions, memory::Memory, peer_authentication::PeerAuthentications,
     proxy::Proxy, report::Report, routes::Bodies, scope::Scope, services::Services,
 };
@@ -23,6 +23,7 @@ pub(super) struct Context<'a> {
     pub(super) memory: Memory,
     pub(super) cors: Policies,
     pub(super) bodies: Bodies,
+    pub(super) roots: Roots,
 }
 
 impl<'a> Context<'a> {
@@ -48,6 +49,7 @@ impl<'a> Context<'a> {
             memory,
             cors: Policies::default(),
             bodies: Bodies::default(),
+            roots: Roots::default(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 mod merge;
 
-use std::borrow::Cow;
+use std::{borrow::Cow, cell::OnceCell, collections::HashMap};
 
 use super::{
     context::Context,
@@ -16,11 +16,32 @@ use crate::{
         VirtualService,
         virtual_service::{Delegate, HttpMatch, HttpRoute},
     },
+    problem::Severity,
     resources::{Kind, Object},
 };
 
 const UNKNOWN_DELEGATE: &str = "unknown-delegate";
 const CONFLICT: &str = "delegate-conflict";
+
+/// How many routes name each delegate, by namespace and name; counted when somebody asks.
+#[derive(Default)]
+pub(super) struct Roots(OnceCell<HashMap<(String, String), usize>>);
+
+impl Roots {
+    fn are_several(&self, context: &Context<'_>, delegate: &Object<VirtualService>) -> bool {
+        let counts = self.0.get_or_init(|| {
+            let mut counts = HashMap::new();
+            for root in context.resources.virtual_services.iter().filter(|root| !root.spec.hosts.is_empty()) {
+                for delegate in root.spec.http.iter().filter_map(|route| route.delegate.as_ref()) {
+                    let namespace = delegate.namespace.as_deref().unwrap_or_else(|| root.namespace());
+                    *counts.entry((namespace.to_owned(), delegate.name.clone())).or_default() += 1;
+                }
+            }
+            counts
+        });
+        counts.get(&(delegate.namespace().to_owned(), delegate.name().to_owned())).is_some_and(|count| *count > 1)
+    }
+}
 
 /// One route of a delegate, joined with the root's route that names the delegate.
 pub(super) struct Joined<'a> {
@@ -68,7 +89,10 @@ pub(super) fn expand<'a>(
                     root.namespace(),
                     root.name()
                 );
-                context.report.error(object, CONFLICT, &format!("{field}.match[{}]", conflict.number), message);
+                // What does not fit below one root may be meant for another.
+                let severity = if context.roots.are_several(context, object) { Severity::Warning } else { Severity::Error };
+                let field = format!("{field}.match[{}]", conflict.number);
+                context.report.add(object, (severity, CONFLICT), &field, message);
                 None
             }
         }

@@ -76,6 +76,23 @@ fn only_what_concerns_this_proxy_is_told() {
 }
 
 #[test]
+fn a_delegate_is_in_force_where_its_root_is() {
+    let leaf = "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: leaf, namespace: team}\n\
+                spec: {http: [{directResponse: {status: 200}}]}\n";
+    let root = |gateways, leaf| routes(gateways, &format!("[{{delegate: {{name: {leaf}, namespace: team}}}}]"));
+    let told = |root: String| {
+        let index = index(&[&format!("{GATEWAY}---\n{root}{leaf}")]);
+        let wanted = |namespace, name| index.wanted(&key(Kind::VirtualService, namespace, name)).unwrap();
+        (said(&wanted("shop", "routes")), wanted("team", "leaf").programmed)
+    };
+    let right = ["Accepted=true Accepted", "ResolvedRefs=true ResolvedRefs"].map(str::to_owned).to_vec();
+    assert_eq!(told(root("[istio-system/edge]", "leaf")), (right.clone(), true));
+    assert_eq!(told(root("[mesh]", "leaf")), (right, false));
+    let missing = ["Accepted=true Accepted", "ResolvedRefs=false UnknownDelegate"].map(str::to_owned).to_vec();
+    assert_eq!(told(root("[istio-system/edge]", "nobody")), (missing, false));
+}
+
+#[test]
 fn a_younger_gateway_with_the_same_host_names_the_winner() {
     let younger = GATEWAY
         .replace("2026-01-01", "2026-01-02")

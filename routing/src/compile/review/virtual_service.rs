@@ -35,7 +35,7 @@ fn route_fields(findings: &mut Findings, route: &HttpRoute, index: usize) {
     for (number, when) in route.matches.iter().enumerate() {
         findings.note(
             when.stat_prefix.is_some(),
-            "statPrefix is not supported; routes have no metrics of their own",
+            "statPrefix means nothing: series by route would cost memory for each; the access log names the route",
             || at(&format!("match[{number}].statPrefix")),
         );
     }
