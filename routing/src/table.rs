@@ -67,6 +67,8 @@ pub struct Route {
 impl RouteList {
     /// Index routes, given in Istio's order: the first match wins.
     pub fn new(routes: Vec<Route>) -> Self {
+        let mut routes = routes;
+        routes.shrink_to_fit();
         let index = PathIndex::new(&routes);
         Self { routes, index }
     }

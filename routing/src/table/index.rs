@@ -37,7 +37,7 @@ pub(super) type Segment<'a> = (&'a [u8], [Numbers; 2]);
 pub(super) struct PathIndex {
     directories: matchit::Router<Arc<Directory>>,
     /// Regex, `ignoreUriCase` and routes without a path: each has to be asked.
-    others: Vec<u32>,
+    others: Box<[u32]>,
 }
 
 /// Everything whose last `/` is that of the same directory.
@@ -51,8 +51,18 @@ struct Directory {
     segments: Segments,
 }
 
+/// So many routes are asked one by one as fast as an index finds them, and the index would be as large as they are.
+const FEW: usize = 16;
+
 impl PathIndex {
     pub(super) fn new(routes: &[Route]) -> Self {
+        if routes.len() <= FEW {
+            return Self { others: (0..).take(routes.len()).collect(), ..Self::default() };
+        }
+        Self::of_many(routes)
+    }
+
+    pub(super) fn of_many(routes: &[Route]) -> Self {
         let mut paths: BTreeMap<&str, Named> = BTreeMap::new();
         let mut others = Vec::new();
         for (number, route) in (0..).zip(routes) {
@@ -62,7 +72,7 @@ impl PathIndex {
                 _ => others.push(number),
             }
         }
-        Self { directories: directories(routes, paths), others }
+        Self { directories: directories(routes, paths), others: others.into() }
     }
 
     pub(super) fn candidates(&self, path: &str) -> impl Iterator<Item = Candidate> {

@@ -17,7 +17,10 @@ fn rule(number: usize) -> Arc<Rule> {
 
 fn host_of(matches: Vec<RouteMatch>) -> VirtualHost {
     let routes = matches.into_iter().enumerate().map(|(number, when)| Route { when, rule: rule(number) });
-    VirtualHost { domain: "*".into(), https_redirect: false, routes: Arc::new(RouteList::new(routes.collect())) }
+    let routes: Vec<Route> = routes.collect();
+    // As if there were many.
+    let index = PathIndex::of_many(&routes);
+    VirtualHost { domain: "*".into(), https_redirect: false, routes: Arc::new(RouteList { routes, index }) }
 }
 
 fn when(kind: PathKind) -> RouteMatch {
@@ -144,8 +147,12 @@ proptest! {
         method in "(GET|POST|PUT)",
     ) {
         let host = host_of(matches);
+        let routes = host.routes.routes().to_vec();
+        let few = VirtualHost { domain: "*".into(), https_redirect: false, routes: Arc::new(RouteList::new(routes)) };
         for path in &paths {
-            prop_assert_eq!(found(&host, &method, path), scan(&host, &method, path), "{}", path);
+            let right = scan(&host, &method, path);
+            prop_assert_eq!(found(&host, &method, path), right, "{}", path);
+            prop_assert_eq!(found(&few, &method, path), right, "{} among few", path);
         }
     }
 }
