@@ -25,6 +25,11 @@ pub struct Retries {
 }
 
 impl Retries {
+    /// `None` for Istio's default, which takes no room.
+    pub fn boxed(self) -> Option<Box<Self>> {
+        (self != Self::DEFAULT).then(|| Box::new(self))
+    }
+
     /// Envoy's base interval between tries.
     pub const BACKOFF: Duration = Duration::from_millis(25);
     /// The wait grows to so many base intervals.

@@ -31,19 +31,19 @@ pub struct Rule {
     /// `timeout`: the whole request with its retries; `None` = no limit.
     pub timeout: Option<Duration>,
     /// `retries`, else Istio's default.
-    pub retries: Retries,
+    pub retries: Option<Box<Retries>>,
     /// `mirror`, `mirrors`; `None`: nothing is copied.
     pub mirrors: Option<Box<[Mirror]>>,
     /// `rewrite`.
-    pub rewrite: Option<Rewrite>,
+    pub rewrite: Option<Box<Rewrite>>,
     /// `fault`.
     pub fault: Option<Box<Fault>>,
     /// `corsPolicy` of a route that forwards; routes with the same one share it.
     pub cors: Option<Arc<Cors>>,
     /// `headers.request` of the route.
-    pub request_headers: HeaderOps,
+    pub request_headers: Option<Box<HeaderOps>>,
     /// `headers.response` of the route.
-    pub response_headers: HeaderOps,
+    pub response_headers: Option<Box<HeaderOps>>,
 }
 
 impl Rule {
@@ -54,13 +54,13 @@ impl Rule {
             source,
             action,
             timeout: None,
-            retries: Retries::default(),
+            retries: None,
             mirrors: None,
             rewrite: None,
             fault: None,
             cors: None,
-            request_headers: HeaderOps::default(),
-            response_headers: HeaderOps::default(),
+            request_headers: None,
+            response_headers: None,
         }
     }
 
@@ -69,35 +69,42 @@ impl Rule {
         self.fault.is_some() || self.cors.is_some()
     }
 
+    /// What is repeated, and how often.
+    pub fn retries(&self) -> &Retries {
+        static DEFAULT: Retries = Retries::DEFAULT;
+        self.retries.as_deref().unwrap_or(&DEFAULT)
+    }
+
     /// Apply the request header operations of the rule and of the destination chosen (`None` unless forwarding).
     pub fn edit_request(&self, destination: Option<&Destination>, headers: &mut impl EditHeaders) {
-        let own = &self.request_headers;
-        self.edit(own, destination.map(|to| &to.request_headers), headers);
+        self.edit(self.request_headers.as_deref(), destination.and_then(|to| to.request_headers.as_deref()), headers);
     }
 
     /// Apply the response header operations of the rule and of the destination chosen (`None` unless forwarding).
     pub fn edit_response(&self, destination: Option<&Destination>, headers: &mut impl EditHeaders) {
-        let own = &self.response_headers;
-        self.edit(own, destination.map(|to| &to.response_headers), headers);
+        self.edit(self.response_headers.as_deref(), destination.and_then(|to| to.response_headers.as_deref()), headers);
     }
 
     /// The authority to send upstream when it differs from the request's: `rewrite.authority`, else `host` set by the
     /// route, else by the destination.
     pub fn authority<'a>(&'a self, destination: &'a Destination) -> Option<&'a HeaderValue> {
         let rewritten = self.rewrite.as_ref().and_then(|rewrite| rewrite.authority.as_ref());
-        rewritten.or(self.request_headers.authority.as_ref()).or(destination.request_headers.authority.as_ref())
+        let own = |ops: &'a Option<Box<HeaderOps>>| ops.as_ref().and_then(|ops| ops.authority.as_ref());
+        rewritten.or_else(|| own(&self.request_headers)).or_else(|| own(&destination.request_headers))
     }
 
     /// One destination: its operations are done together with the route's and after them, so they win. Several: Envoy applies the chosen one's first,
     /// so the route's win.
-    fn edit(&self, own: &HeaderOps, destination: Option<&HeaderOps>, headers: &mut impl EditHeaders) {
+    fn edit(&self, own: Option<&HeaderOps>, theirs: Option<&HeaderOps>, headers: &mut impl EditHeaders) {
         let several = matches!(&self.action, Action::Route(to) if to.all.len() > 1);
-        let Some(theirs) = destination.filter(|ops| !ops.is_empty()) else { return own.apply(headers) };
-        if several {
-            theirs.apply(headers);
-            own.apply(headers);
-        } else {
-            headers::apply([own, theirs], headers);
+        match (own, theirs) {
+            (None, None) => {}
+            (Some(ops), None) | (None, Some(ops)) => ops.apply(headers),
+            (Some(own), Some(theirs)) if several => {
+                theirs.apply(headers);
+                own.apply(headers);
+            }
+            (Some(own), Some(theirs)) => headers::apply([own, theirs], headers),
         }
     }
 }
@@ -108,7 +115,7 @@ pub enum Action {
     /// Forward to one of these.
     Route(Destinations),
     /// Answer with a redirect.
-    Redirect(Redirect),
+    Redirect(Box<Redirect>),
     /// Answer with a fixed response.
     Direct(DirectResponse),
 }
@@ -117,7 +124,7 @@ pub enum Action {
 #[derive(Debug)]
 pub struct Destinations {
     /// At least one; weights above 0.
-    pub all: Vec<Destination>,
+    pub all: Box<[Destination]>,
     /// Sum of the weights.
     pub total: u32,
 }
@@ -125,7 +132,7 @@ pub struct Destinations {
 impl Destinations {
     /// The only destination there is.
     pub fn one(destination: Destination) -> Self {
-        Self { all: vec![destination], total: 1 }
+        Self { all: [destination].into(), total: 1 }
     }
 
     /// One destination; `random` is any uniformly distributed number.
@@ -151,21 +158,15 @@ pub struct Destination {
     /// Relative share.
     pub weight: u32,
     /// `headers.request` of the destination.
-    pub request_headers: HeaderOps,
+    pub request_headers: Option<Box<HeaderOps>>,
     /// `headers.response` of the destination.
-    pub response_headers: HeaderOps,
+    pub response_headers: Option<Box<HeaderOps>>,
 }
 
 impl Destination {
     /// A destination that changes no header.
     pub fn new(cluster: Option<ClusterId>, cluster_name: Arc<str>) -> Self {
-        Self {
-            cluster,
-            cluster_name,
-            weight: 1,
-            request_headers: HeaderOps::default(),
-            response_headers: HeaderOps::default(),
-        }
+        Self { cluster, cluster_name, weight: 1, request_headers: None, response_headers: None }
     }
 }
 

@@ -175,7 +175,7 @@ fn endpoint(exchange: &mut Exchange, downstream_h2: bool) -> Result<(Arc<Dial>, 
         Target::Cluster { upstream, picked, .. } => {
             if picked.is_none() {
                 let key = exchange.affinity.as_ref().and_then(|affinity| affinity.key);
-                let avoids = exchange.rule.as_ref().is_none_or(|rule| rule.retries.avoids_tried);
+                let avoids = exchange.rule.as_ref().is_none_or(|rule| rule.retries().avoids_tried);
                 let tried = if avoids { exchange.tries.addresses.as_slice() } else { &[] };
                 let fresh = upstream.pick_by(key, tried, || fastrand::u32(..)).map_err(|none| match none {
                     NoEndpoint::Unhealthy => Failure::NoHealthyEndpoint,

@@ -274,14 +274,14 @@ impl Wait {
         }
         self.timed = true;
         let Some(rule) = &exchange.rule else { return };
-        if rule.timeout.is_none() && rule.retries.per_try_timeout.is_none() {
+        if rule.timeout.is_none() && rule.retries().per_try_timeout.is_none() {
             return;
         }
         let now = Instant::now();
         if exchange.deadline.is_none() {
             exchange.deadline = rule.timeout.map(|timeout| now + timeout);
         }
-        self.per_try = rule.retries.per_try_timeout.map(|timeout| now + timeout);
+        self.per_try = rule.retries().per_try_timeout.map(|timeout| now + timeout);
     }
 
     fn limit(

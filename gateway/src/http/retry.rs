@@ -70,7 +70,7 @@ impl Stopped {
 /// What a request's tries are repeated by.
 pub(crate) fn policy(exchange: &Exchange) -> &Retries {
     match &exchange.rule {
-        Some(rule) => &rule.retries,
+        Some(rule) => rule.retries(),
         None => Retries::inbound(),
     }
 }

@@ -70,9 +70,9 @@ fn one(
         lost: "so these requests get 503",
     };
     let found = resolve(context, entry, &asked);
-    let ops = |ops: Option<&api::HeaderOperations>, way: Way| -> HeaderOps {
+    let ops = |ops: Option<&api::HeaderOperations>, way: Way| -> Option<Box<HeaderOps>> {
         let field = format!("{field}.headers.{}", way.name());
-        ops.map(|ops| header_ops::compile(context, entry.object, ops, way, &field)).unwrap_or_default()
+        header_ops::compile(context, entry.object, ops?, way, &field).boxed()
     };
     Destination {
         cluster: found.cluster,

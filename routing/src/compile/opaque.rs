@@ -58,7 +58,7 @@ fn rule(
     let all = destinations::of_bytes(context, bound.object, route, (field, port));
     let total = all.iter().map(|to| to.weight).sum();
     let source = format!("{}/{}", bound.object.namespace(), bound.object.name()).into();
-    Arc::new(OpaqueRule { source, to: Destinations { all, total } })
+    Arc::new(OpaqueRule { source, to: Destinations { all: all.into(), total } })
 }
 
 /// The way straight to a service, or to a subset of it.

@@ -209,7 +209,7 @@ impl<'a> Build<'_, 'a> {
         let destination = Destination::new(Some(cluster), clusters::name(port.number, "", &service.host));
         let mut rule = Rule::new("default", Arc::default(), Action::Route(Destinations::one(destination)));
         if let Some(mesh) = self.context.proxy.mesh.retries() {
-            rule.retries = retries(mesh);
+            rule.retries = retries(mesh).boxed();
         }
         Arc::new(RouteList::new(vec![Route { when: RouteMatch::default(), rule: Arc::new(rule) }]))
     }

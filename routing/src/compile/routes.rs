@@ -22,8 +22,8 @@ use crate::{
     re2::{Fault, Substitution},
     retries::Retries,
     rule::{
-        Action, Destination, Destinations, DirectResponse, HeaderOps, PathRewrite, Redirect, RedirectPath,
-        RedirectPort, Rewrite, Rule,
+        Action, Destination, Destinations, DirectResponse, PathRewrite, Redirect, RedirectPath, RedirectPort, Rewrite,
+        Rule,
     },
     table::Route,
 };
@@ -114,9 +114,8 @@ fn rule(context: &Context<'_>, entry: &Entry<'_, '_>, when: Option<&HttpMatch>, 
     let route = entry.route;
     let headers = route.headers.as_ref();
     let ops = |ops: Option<&api::HeaderOperations>, way: Way| {
-        let Some(ops) = ops else { return HeaderOps::default() };
         let (object, field) = entry.place(|route| route.headers.is_some());
-        header_ops::compile(context, object, ops, way, &format!("{field}.headers.{}", way.name()))
+        header_ops::compile(context, object, ops?, way, &format!("{field}.headers.{}", way.name())).boxed()
     };
     let action = action(context, entry, when);
     let cors = route.cors_policy.as_ref().filter(|_| matches!(action, Action::Route(_)));
@@ -125,9 +124,13 @@ fn rule(context: &Context<'_>, entry: &Entry<'_, '_>, when: Option<&HttpMatch>, 
         source: source.clone(),
         action,
         timeout: route.timeout.map(Duration::from).filter(|timeout| !timeout.is_zero()),
-        retries: route.retries.as_ref().or(context.proxy.mesh.retries()).map_or(Retries::DEFAULT, retries),
+        retries: route.retries.as_ref().or(context.proxy.mesh.retries()).map(retries).and_then(Retries::boxed),
         mirrors: mirrors::compile(context, entry),
-        rewrite: route.rewrite.as_ref().and_then(|rewrite| compile_rewrite(context, entry, rewrite, when)),
+        rewrite: route
+            .rewrite
+            .as_ref()
+            .and_then(|rewrite| compile_rewrite(context, entry, rewrite, when))
+            .map(Box::new),
         fault: route.fault.as_ref().and_then(faults::fault),
         cors: cors.map(|policy| cors::compile(context, entry, policy)),
         request_headers: ops(headers.and_then(|headers| headers.request.as_ref()), Way::Request),
@@ -156,7 +159,7 @@ fn action(context: &Context<'_>, entry: &Entry<'_, '_>, when: Option<&HttpMatch>
     let route = entry.route;
     if let Some(redirect) = &route.redirect {
         return match redirect_code(redirect.redirect_code) {
-            Some(code) => Action::Redirect(compile_redirect(redirect, code, when)),
+            Some(code) => Action::Redirect(Box::new(compile_redirect(redirect, code, when))),
             None => {
                 let field = format!("{}.redirect.redirectCode", entry.field);
                 let message = format!(
@@ -177,19 +180,12 @@ fn action(context: &Context<'_>, entry: &Entry<'_, '_>, when: Option<&HttpMatch>
         return Action::Route(nowhere("none"));
     }
     let total = all.iter().map(|destination| destination.weight).fold(0, u32::saturating_add);
-    Action::Route(Destinations { all, total })
+    Action::Route(Destinations { all: all.into(), total })
 }
 
 /// A destination that does not exist: 503, flag NC.
 fn nowhere(name: &str) -> Destinations {
-    let destination = Destination {
-        cluster: None,
-        cluster_name: name.into(),
-        weight: 1,
-        request_headers: HeaderOps::default(),
-        response_headers: HeaderOps::default(),
-    };
-    Destinations { all: vec![destination], total: 1 }
+    Destinations::one(Destination::new(None, name.into()))
 }
 
 fn redirect_code(code: u16) -> Option<u16> {

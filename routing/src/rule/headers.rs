@@ -45,6 +45,11 @@ impl HeaderOps {
             && self.computed.is_none()
     }
 
+    /// `None` when there is nothing to do, which takes no room.
+    pub fn boxed(self) -> Option<Box<Self>> {
+        (!self.is_empty()).then(|| Box::new(self))
+    }
+
     /// Change headers; [`Self::authority`] is no header and left to the caller.
     pub fn apply(&self, headers: &mut impl EditHeaders) {
         apply([self], headers);

@@ -42,14 +42,14 @@ fn ops(
 
 fn rule(destinations: usize, own: HeaderOps, theirs: &HeaderOps) -> Rule {
     let destination = || Destination {
-        request_headers: theirs.clone(),
-        response_headers: theirs.clone(),
+        request_headers: theirs.clone().boxed(),
+        response_headers: theirs.clone().boxed(),
         ..Destination::new(None, "x".into())
     };
     let all = Destinations { all: (0..destinations).map(|_| destination()).collect(), total: destinations as u32 };
     Rule {
-        request_headers: own.clone(),
-        response_headers: own,
+        request_headers: own.clone().boxed(),
+        response_headers: own.boxed(),
         ..Rule::new("r", "default/v".into(), Action::Route(all))
     }
 }

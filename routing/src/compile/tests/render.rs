@@ -9,7 +9,6 @@ use crate::{
     mirrors::Mirror,
     opaque::OpaqueTable,
     pattern::{Conditions, HeaderCondition, HeaderField, PathKind, RouteMatch, StringPattern},
-    retries::Retries,
     retry_budget::RetryBudget,
     rule::{Action, Destination, HeaderOps, Rule},
     snapshot::{Content, Listener, Unclaimed, Workload},
@@ -205,8 +204,8 @@ fn render_rule(out: &mut String, rule: &Rule) {
     if let Some(timeout) = rule.timeout {
         line(out, 3, &format!("timeout {timeout:?}"));
     }
-    if rule.retries != Retries::default() {
-        line(out, 3, &format!("{:?}", rule.retries));
+    if let Some(retries) = &rule.retries {
+        line(out, 3, &format!("{retries:?}"));
     }
     for mirror in rule.mirrors.iter().flatten() {
         let shadow = if mirror.shadow { " as its shadow" } else { "" };
@@ -248,8 +247,8 @@ fn render_opaque(out: &mut String, depth: usize, table: &OpaqueTable) {
     }
 }
 
-fn render_ops(out: &mut String, depth: usize, which: &str, ops: &HeaderOps) {
-    if !ops.is_empty() {
+fn render_ops(out: &mut String, depth: usize, which: &str, ops: &Option<Box<HeaderOps>>) {
+    if let Some(ops) = ops {
         line(out, depth, &format!("{which} {ops:?}").replace(", computed: None", ""));
     }
 }

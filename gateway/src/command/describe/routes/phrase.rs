@@ -68,7 +68,7 @@ impl<'n> Target<'n> {
 /// All of a route, by its place in its list; the address is that of a gateway.
 pub(super) fn route((position, route): (usize, &table::Route), address: Option<Address<'_>>) -> Route {
     let rule = &route.rule;
-    let mut rewrite = rule.rewrite.as_ref().map(rewrite).unwrap_or_default();
+    let mut rewrite = rule.rewrite.as_deref().map(rewrite).unwrap_or_default();
     rewrite.extend(rule.timeout.map(|timeout| format!("timeout {timeout:?}")));
     rewrite.extend(rule.fault.as_deref().into_iter().flat_map(fault));
     rewrite.extend(rule.cors.as_deref().map(cors));
