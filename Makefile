@@ -49,7 +49,7 @@ bench: ## Route lookup with 1, 100 and 10,000 hosts and prefixes
 	@.ci/deps build
 	cargo bench --locked -p sluice-routing
 
-FUZZ_TARGETS := heads chunks hpack frames tls_stream
+FUZZ_TARGETS := heads chunks hpack frames proxy_headers tls_stream
 
 # rustls 0.23 asserts in debug builds that no alert follows a close_notify, and sends one when a record is damaged then; a
 # release sends it and goes on. So TLS is looked at as released.

@@ -150,6 +150,10 @@ pub(crate) struct GatewayFlags {
     /// [below $XDG_STATE_HOME or ~/.local/state, one for each --config]
     #[arg(long, value_name = "DIR", conflicts_with = "kubernetes")]
     pub(crate) state_dir: Option<PathBuf>,
+    /// Where balancers may be that begin each connection with a PROXY header, as the mesh's gatewayTopology.proxyProtocol says;
+    /// connections from elsewhere are refused [private networks]
+    #[arg(long, value_name = "CIDR,...", value_parser = settings::parse_ranges)]
+    pub(crate) proxy_protocol_from: Option<settings::Ranges>,
     /// Folder of programs that an Issuer's spec.dns01.exec may run
     #[arg(long, value_name = "DIR")]
     pub(crate) acme_hooks: Option<PathBuf>,

@@ -7,13 +7,16 @@ use std::{
     time::Duration,
 };
 
+use ipnet::IpNet;
+
 pub(crate) mod downward;
 mod parse;
 pub(crate) mod state;
 use downward::Downward;
 pub(crate) use parse::{
-    Address, LabelList, PortMap, WorkloadName, parse_address, parse_duration, parse_ip, parse_labels, parse_locality,
-    parse_name, parse_object, parse_port_map, parse_size, parse_trust_domain, parse_workers, parse_workload,
+    Address, LabelList, PortMap, Ranges, WorkloadName, parse_address, parse_duration, parse_ip, parse_labels,
+    parse_locality, parse_name, parse_object, parse_port_map, parse_ranges, parse_size, parse_trust_domain,
+    parse_workers, parse_workload, private_ranges,
 };
 
 /// Everything one proxy process is told at start.
@@ -71,6 +74,8 @@ pub(crate) struct Settings {
     pub(crate) state_dir: Option<PathBuf>,
     /// Folder of DNS hooks; exists when given.
     pub(crate) acme_hooks: Option<PathBuf>,
+    /// Where balancers may be whose PROXY headers are read. Default: [`private_ranges`].
+    pub(crate) balancers: Vec<IpNet>,
     /// `POD_UID`, so that what belongs to this process alone is deleted with its pod.
     pub(crate) pod_uid: Option<String>,
 }

@@ -12,11 +12,12 @@ use std::{
 
 use routing::{
     inbound::Inbound,
-    snapshot::{self, CertificateSource, ClientCa, Listener, RootsSource, TlsVersion},
+    snapshot::{self, CertificateFiles, CertificateSource, ClientCa, Listener, RootsSource, TlsVersion},
     upstream::{self, ClientCertificate, ClientRoots, Cluster, ServerNames, UpstreamProtocol},
 };
 use tls::{
     client::{Certificate, ClientSpec, ClientTls, Names, Roots},
+    pins::Pins,
     placeholder::placeholder,
     server::{CertifiedPem, ClientAuth, Part, ServerSpec, ServerTls, Version},
     workload::WorkloadIdentity,
@@ -166,10 +167,12 @@ impl Trust {
     fn remark(&mut self, name: &str, settings: &snapshot::ServerTls, server: &ServerTls) {
         let ca = match &settings.client {
             snapshot::ClientAuth::Required(ca) | snapshot::ClientAuth::Optional(ca) => Some(&ca.roots),
-            snapshot::ClientAuth::None | snapshot::ClientAuth::Mesh { .. } => None,
+            snapshot::ClientAuth::None
+            | snapshot::ClientAuth::Unverified { .. }
+            | snapshot::ClientAuth::Mesh { .. } => None,
         };
         let in_file = |part: Part| match part {
-            Part::Chain => matches!(settings.certificate, CertificateSource::Files { .. }),
+            Part::Chain => matches!(settings.certificate, CertificateSource::Files(_)),
             Part::Roots => matches!(ca, Some(RootsSource::File(_))),
         };
         for remark in server.remarks().iter().filter(|remark| in_file(remark.part)) {
@@ -200,9 +203,9 @@ impl Trust {
     /// What is asked of clients, also by a server that has no certificate.
     fn policy(&mut self, settings: &snapshot::ServerTls, spec: &Result<ServerSpec, Arc<str>>) -> ClientPolicy {
         match spec {
-            Ok(spec) => self.policies.number(&spec.client, self.identity.as_deref()),
+            Ok(spec) => self.policies.number((&spec.client, &spec.pins), self.identity.as_deref()),
             Err(_) => match self.settings_spec(settings) {
-                Ok(spec) => self.policies.number(&spec.client, self.identity.as_deref()),
+                Ok(spec) => self.policies.number((&spec.client, &spec.pins), self.identity.as_deref()),
                 Err(_) => ClientPolicy::UNMET,
             },
         }
@@ -241,7 +244,7 @@ impl Trust {
             alpn: vec![b"h2".to_vec(), b"http/1.1".to_vec()],
             ..ServerSpec::default()
         };
-        let policy = self.policies.number(&spec.client, self.identity.as_deref());
+        let policy = self.policies.number((&spec.client, &spec.pins), self.identity.as_deref());
         Some(Termination { tls: self.build_server(spec), policy })
     }
 
@@ -261,8 +264,9 @@ impl Trust {
         };
         let client = match &settings.client {
             snapshot::ClientAuth::None => ClientAuth::None,
-            snapshot::ClientAuth::Mesh { trust_domains } => {
-                ClientAuth::Mesh { trust_domains: trust_domains.clone(), sans: Vec::new() }
+            snapshot::ClientAuth::Unverified { required } => ClientAuth::Unverified { required: *required },
+            snapshot::ClientAuth::Mesh { trust_domains, sans } => {
+                ClientAuth::Mesh { trust_domains: trust_domains.clone(), sans: sans.clone() }
             }
             snapshot::ClientAuth::Required(ca) => {
                 let (roots_pem, crl, sans) = self.client_ca(ca)?;
@@ -279,13 +283,22 @@ impl Trust {
             min_version: version(settings.min_version),
             max_version: version(settings.max_version),
             cipher_suites: settings.cipher_suites.clone(),
+            curves: settings.curves.clone(),
+            pins: pins(&settings.client),
             alpn: vec![b"h2".to_vec(), b"http/1.1".to_vec()],
         })
     }
 
     #[expect(clippy::type_complexity, reason = "the three fields of both mutual variants")]
     fn client_ca(&mut self, ca: &ClientCa) -> Result<(Vec<u8>, Option<Vec<u8>>, Vec<String>), Arc<str>> {
-        Ok((self.roots(&ca.roots)?, ca.crl.as_deref().map(<[u8]>::to_vec), ca.sans.clone()))
+        let mut lists = ca.crl.as_deref().map(<[u8]>::to_vec);
+        if let Some(path) = &ca.crl_file {
+            // Both count.
+            let all = lists.get_or_insert_default();
+            all.push(b'\n');
+            all.extend(self.file(path)?);
+        }
+        Ok((self.roots(&ca.roots)?, lists, ca.sans.clone()))
     }
 
     fn certificates(&mut self, source: &CertificateSource) -> Result<Vec<CertifiedPem>, Arc<str>> {
@@ -298,8 +311,11 @@ impl Trust {
                     ocsp: secret.ocsp.as_deref().map(<[u8]>::to_vec),
                 })
                 .collect()),
-            CertificateSource::Files { certificate, key } => {
-                Ok(vec![CertifiedPem { chain: self.file(certificate)?, key: self.file(key)?, ocsp: None }])
+            CertificateSource::Files(files) => {
+                let read = |it: &CertificateFiles| {
+                    Ok(CertifiedPem { chain: self.file(&it.certificate)?, key: self.file(&it.key)?, ocsp: None })
+                };
+                files.iter().map(read).collect()
             }
             CertificateSource::Missing(name) => Err(format!("the certificate of Secret {name} is missing").into()),
             CertificateSource::Rejected => Err("the server of this host was rejected, as the problems say".into()),
@@ -390,7 +406,9 @@ impl Trust {
             ServerNames::Host => Names::Host,
             ServerNames::Any => Names::Any,
         };
-        let spec = ClientSpec { roots, names, certificate, alpn: alpn.iter().map(|one| one.to_vec()).collect() };
+        let crl = settings.crl.as_ref().map(|source| self.roots(source)).transpose()?;
+        let alpn = alpn.iter().map(|one| one.to_vec()).collect();
+        let spec = ClientSpec { roots, names, certificate, alpn, crl };
         let generation = if uses_identity(settings) { self.generation() } else { 0 };
         let key = (generation, spec);
         let found = self.round.clients.get(&key).or_else(|| self.clients.get(&key)).cloned();
@@ -441,11 +459,21 @@ fn offered(protocol: UpstreamProtocol, mesh: bool, h2: bool) -> &'static [&'stat
 /// Whether what is odd about a client's certificates is told here; Secrets are told of in `source/audit.rs`.
 fn in_files(settings: &upstream::ClientTls) -> bool {
     matches!(settings.roots, ClientRoots::Given(RootsSource::File(_)))
-        || matches!(settings.certificate, ClientCertificate::Given(CertificateSource::Files { .. }))
+        || matches!(settings.certificate, ClientCertificate::Given(CertificateSource::Files(_)))
 }
 
 fn uses_identity(settings: &upstream::ClientTls) -> bool {
     matches!(settings.roots, ClientRoots::Mesh) || matches!(settings.certificate, ClientCertificate::Workload)
+}
+
+/// The certificates that a server names by their digest.
+fn pins(client: &snapshot::ClientAuth) -> Pins {
+    match client {
+        snapshot::ClientAuth::Required(ca) | snapshot::ClientAuth::Optional(ca) => {
+            Pins { keys: ca.pins.keys.clone(), certificates: ca.pins.certificates.clone() }
+        }
+        _ => Pins::default(),
+    }
 }
 
 /// As in [`Served::secret`].
@@ -454,7 +482,7 @@ fn secret_name(source: &CertificateSource) -> String {
         CertificateSource::Secrets(secrets) => {
             secrets.iter().map(|secret| secret.name.as_str()).collect::<Vec<_>>().join(",")
         }
-        CertificateSource::Files { certificate, .. } => certificate.clone(),
+        CertificateSource::Files(files) => files.iter().map(|it| it.certificate.as_str()).collect::<Vec<_>>().join(","),
         CertificateSource::Workload => "workload".to_owned(),
         CertificateSource::Rejected | CertificateSource::Elsewhere => "rejected".to_owned(),
         CertificateSource::Missing(name) | CertificateSource::Pending { secret: name, .. } => name.clone(),

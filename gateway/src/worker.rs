@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use ipnet::IpNet;
 use tokio::{
     net::TcpStream,
     runtime,
@@ -47,6 +48,8 @@ pub(crate) struct Shared {
     pub(crate) drain: Arc<Drain>,
     /// Sidecar: where the application listens; `None` = where the client meant to go.
     pub(crate) app_address: Option<IpAddr>,
+    /// Where balancers may be that say who their clients are.
+    pub(crate) balancers: Arc<[IpNet]>,
     /// Whether memory is short.
     pub(crate) overload: Arc<Overload>,
     /// How much there may be of everything.
@@ -124,6 +127,7 @@ async fn work(shared: Shared, mut listens: mpsc::Receiver<Listen>, started: ones
         metrics,
         app_address,
         refusals: Rc::clone(&refusals),
+        balancers: Arc::clone(&shared.balancers),
         old_clients: Cell::new(false),
     };
     let desk = Rc::new(Desk { reception, http: Rc::clone(&http), shared });

@@ -56,7 +56,11 @@ use memory::Memory;
 
 use std::sync::Arc;
 
-use crate::{problem::Problem, resources::Resources, snapshot::Snapshot};
+use crate::{
+    problem::Problem,
+    resources::Resources,
+    snapshot::{Snapshot, Topology},
+};
 
 /// A snapshot, and what was wrong on the way to it.
 #[derive(Debug, Default)]
@@ -105,6 +109,7 @@ fn run(context: Context<'_>) -> (Compiled, Memory) {
     match &proxy.role {
         Role::Gateway => {
             (snapshot.listeners, snapshot.ordered) = listeners::compile(&context);
+            snapshot.topology = topology(proxy);
             snapshot.workload = workloads::of_gateway(proxy);
         }
         Role::Sidecar { namespace, workload } => {
@@ -122,3 +127,12 @@ fn run(context: Context<'_>) -> (Compiled, Memory) {
 
 #[cfg(test)]
 mod tests;
+
+/// Who stands in front of a gateway.
+fn topology(proxy: &Proxy) -> Topology {
+    proxy.mesh.proxy.gateway_topology.as_ref().map_or_else(Topology::default, |topology| Topology {
+        trusted_proxies: topology.num_trusted_proxies,
+        forward_client_cert: topology.forward_client_cert_details,
+        proxy_protocol: topology.proxy_protocol.is_some(),
+    })
+}

@@ -22,6 +22,7 @@ pub mod balance;
 pub mod connections;
 pub mod cors;
 pub mod fault;
+pub mod forwarded;
 pub mod host;
 pub mod inbound;
 pub mod locality;

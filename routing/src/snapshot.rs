@@ -4,6 +4,7 @@ use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use crate::{
     acme::Ordered,
+    api::proxy_config::ForwardClientCert,
     inbound::Inbound,
     mesh::Mesh,
     opaque::OpaqueTable,
@@ -31,6 +32,8 @@ pub struct Snapshot {
     pub ordered: Vec<Arc<Ordered>>,
     /// How this proxy describes itself in metrics.
     pub workload: Workload,
+    /// Gateway role: who stands in front.
+    pub topology: Topology,
     /// What holds for the whole mesh.
     pub mesh: Arc<Mesh>,
 }
@@ -45,6 +48,17 @@ impl Snapshot {
     pub fn cluster(&self, id: ClusterId) -> &Arc<Cluster> {
         &self.clusters[id.0 as usize]
     }
+}
+
+/// Who stands in front of a gateway (Istio `gatewayTopology`).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Topology {
+    /// Proxies whose word about a client is believed.
+    pub trusted_proxies: u32,
+    /// What becomes of a client's `x-forwarded-client-cert`; `SANITIZE_SET` when nothing is said.
+    pub forward_client_cert: ForwardClientCert,
+    /// Whether each connection begins with a PROXY header.
+    pub proxy_protocol: bool,
 }
 
 /// A socket that the gateway listens on, with everything behind it.
@@ -136,6 +150,8 @@ pub struct ServerTls {
     pub max_version: TlsVersion,
     /// OpenSSL names as written; empty = the proxy's default.
     pub cipher_suites: Vec<String>,
+    /// BoringSSL names as written; empty = the proxy's default.
+    pub curves: Vec<String>,
 }
 
 /// A server's certificate.
@@ -143,13 +159,9 @@ pub struct ServerTls {
 pub enum CertificateSource {
     /// Istio `credentialName(s)`: the Secrets found (one, or two of different key types).
     Secrets(Vec<CertificateSecret>),
-    /// Istio `serverCertificate` and `privateKey`: files that somebody who may do I/O has to read.
-    Files {
-        /// Path of the PEM chain.
-        certificate: String,
-        /// Path of the PEM key.
-        key: String,
-    },
+    /// Istio `serverCertificate` and `privateKey`, or `tlsCertificates`: files that somebody who may do I/O has to read (one
+    /// pair, or two of different key types).
+    Files(Vec<CertificateFiles>),
     /// The proxy's own workload certificate (`ISTIO_MUTUAL`).
     Workload,
     /// None: TLS ends elsewhere ([`Content::Passed`]).
@@ -169,6 +181,15 @@ pub enum CertificateSource {
         /// The hosts of the certificate, as in [`Ordered::hosts`].
         hosts: Vec<String>,
     },
+}
+
+/// Certificate and key in files.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct CertificateFiles {
+    /// Path of the PEM chain.
+    pub certificate: String,
+    /// Path of the PEM key.
+    pub key: String,
 }
 
 /// Certificate and key out of a Secret.
@@ -200,10 +221,17 @@ pub enum ClientAuth {
     Required(ClientCa),
     /// `OPTIONAL_MUTUAL`: verified when sent.
     Optional(ClientCa),
+    /// `insecureSkipVerify`: a certificate is asked for, and what it says is not believed.
+    Unverified {
+        /// Whether there must be one.
+        required: bool,
+    },
     /// `ISTIO_MUTUAL`: a mesh identity of one of these trust domains (empty = of any).
     Mesh {
         /// Accepted trust domains.
         trust_domains: Vec<String>,
+        /// Istio `subjectAltNames`: one of these exactly; empty = any.
+        sans: Vec<String>,
     },
 }
 
@@ -213,10 +241,23 @@ pub struct ClientCa {
     /// Where the PEM roots come from. `Missing` refuses every handshake: a server never opens without its client
     /// authentication.
     pub roots: RootsSource,
-    /// PEM revocation list.
+    /// PEM revocation list out of the Secret.
     pub crl: Option<Arc<[u8]>>,
+    /// Istio `caCrl`: a file with another one.
+    pub crl_file: Option<String>,
     /// Istio `subjectAltNames`: one of these exactly; empty = any.
     pub sans: Vec<String>,
+    /// Certificates that are named by their digest.
+    pub pins: Pins,
+}
+
+/// SHA-256 digests of which a client's certificate must have one, in either list; both empty = any certificate.
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
+pub struct Pins {
+    /// Istio `verifyCertificateSpki`: of the public key.
+    pub keys: Vec<[u8; 32]>,
+    /// Istio `verifyCertificateHash`: of the certificate.
+    pub certificates: Vec<[u8; 32]>,
 }
 
 /// PEM roots from somewhere.

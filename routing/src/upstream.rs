@@ -158,6 +158,8 @@ impl Endpoint {
 pub struct ClientTls {
     /// What the server must chain to.
     pub roots: ClientRoots,
+    /// PEM revocation list that covers its chain.
+    pub crl: Option<RootsSource>,
     /// What the server must be named.
     pub names: ServerNames,
     /// What we present.

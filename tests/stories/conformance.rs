@@ -22,6 +22,8 @@ macro_rules! topics {
 topics! {
     answers,
     balancing,
+    client_certificates,
+    connection_pools,
     cors,
     delegates,
     faults,
@@ -41,6 +43,7 @@ topics! {
     sidecar_outbound,
     subsets,
     timeouts,
+    trusted_proxies,
     upstream_tls,
     weights,
 }

@@ -36,7 +36,7 @@ pub(crate) fn socket(address: SocketAddr) -> String {
     format!("socket_address: {{address: {}, port_value: {}}}", address.ip(), address.port())
 }
 
-fn cluster(name: &str, to: SocketAddr, more: &str) -> String {
+pub(super) fn cluster(name: &str, to: SocketAddr, more: &str) -> String {
     format!(
         "- name: {name}\n  type: STATIC\n  load_assignment:\n    cluster_name: {name}\n    endpoints:\n    \
          - lb_endpoints: [{{endpoint: {{address: {{{}}}}}}}]\n{}\n",
@@ -53,7 +53,7 @@ fn protocol(http: &str) -> String {
 }
 
 /// A connection manager that sends everything to `cluster`.
-fn manager(cluster: &str, more: &str) -> String {
+pub(super) fn manager(cluster: &str, more: &str) -> String {
     format!(
         "name: envoy.filters.network.http_connection_manager\ntyped_config:\n  \
          '@type': type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager\n  \

@@ -119,7 +119,7 @@ where
     pub async fn accept(self, tls: &ServerTls) -> Result<Stream<IO>, Error> {
         let session = Session::server(tls.config_for(self.alpn()))?;
         let mut stream = shake(self.stream, session).await?;
-        let peer = match stream.certificate() {
+        let peer = match stream.certificate().filter(|_| tls.verifies()) {
             Some(certificate) => Some(PeerIdentity::from_der(certificate).map_err(|_| Error::unreadable_peer())?),
             None => None,
         };

@@ -70,7 +70,7 @@ impl Client {
             None => system_anchors(),
         };
         let anchors = anchors.map_err(|error| Error::Roots(Box::new(error)))?;
-        let verifier = ServerVerifier::new(Some(anchors), roots_pem.is_some(), Names::Host);
+        let verifier = ServerVerifier::new(Some(anchors), roots_pem.is_some(), Names::Host, Vec::new());
         Ok(Self {
             server: server.into(),
             host: transport::host(&uri).into(),

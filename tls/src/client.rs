@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::anchors::Anchors;
 use crate::remarks::{self, Shown};
+use crate::server::revocation_lists;
 use crate::session::Session;
 use crate::stream::Stream;
 use crate::verify::ServerVerifier;
@@ -32,6 +33,8 @@ pub struct ClientSpec {
     pub certificate: Certificate,
     /// The protocols offered, best first; empty: the extension is not sent.
     pub alpn: Vec<Vec<u8>>,
+    /// PEM: revocation lists; when given, every certificate of the server's chain must be covered by one.
+    pub crl: Option<Vec<u8>>,
 }
 
 /// Who may issue the server's certificate.
@@ -111,7 +114,9 @@ impl ClientTls {
             _ => Vec::new(),
         };
         let is_name_needed = anchors.is_some() && spec.names == Names::Host;
-        let verifier = ServerVerifier::new(anchors, is_chosen, spec.names.clone());
+        let lists = spec.crl.as_deref().map(pem::revocation_lists).transpose()?.unwrap_or_default();
+        let lists = revocation_lists(lists)?;
+        let verifier = ServerVerifier::new(anchors, is_chosen, spec.names.clone(), lists);
         let builder = ClientConfig::builder_with_provider(Arc::clone(provider::provider()))
             .with_protocol_versions(&[&TLS13, &TLS12])
             .map_err(Error::Config)?

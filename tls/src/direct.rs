@@ -74,6 +74,26 @@ impl Direct<'_> {
         }
     }
 
+    /// Whether revocation lists, when there are any, cover the chain of a server and revoke nothing of it; webpki has taken
+    /// it otherwise.
+    pub(crate) fn is_covered(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+    ) -> Result<(), rustls::Error> {
+        let lists: Vec<&CertRevocationList<'_>> = self.lists.iter().map(|(_, list)| list).collect();
+        let Ok(builder) = RevocationOptionsBuilder::new(&lists) else { return Ok(()) };
+        let revocation = Some(builder.with_depth(RevocationCheckDepth::Chain).build());
+        let (all, roots) = (self.algorithms.all, &self.anchors.roots.roots);
+        let usage = webpki::KeyUsage::server_auth();
+        let end_entity = EndEntityCert::try_from(certificate).map_err(|_| CertificateError::BadEncoding)?;
+        match end_entity.verify_for_usage(all, roots, intermediates, self.now, usage, revocation, None) {
+            Ok(_) => Ok(()),
+            Err(webpki::Error::CertRevoked) => Err(CertificateError::Revoked.into()),
+            Err(_) => Err(CertificateError::UnknownRevocationStatus.into()),
+        }
+    }
+
     /// Whether there is a chain that a trusted CA allows.
     fn is_within_limits(
         &self,

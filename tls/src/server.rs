@@ -16,10 +16,12 @@ use rustls_pki_types::CertificateRevocationListDer;
 use webpki::OwnedCertRevocationList;
 
 use crate::anchors::Anchors;
+use crate::direct::RevocationList;
+use crate::pins::Pins;
 use crate::remarks::{self, Shown};
-use crate::verify::{ClientVerifier, Clients};
+use crate::verify::{AnyClient, ClientVerifier, Clients};
 use crate::workload::{WorkloadIdentity, certified_key};
-use crate::{Error, cipher, facts, identity, pem, provider};
+use crate::{Error, cipher, curve, facts, identity, pem, provider};
 
 /// How a server's TLS behaves. Equal specs (and equal identities) give equal servers, so it can key a cache.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -36,6 +38,10 @@ pub struct ServerSpec {
     pub cipher_suites: Vec<String>,
     /// The protocols offered, best first. A client that shares none of them is served without ALPN.
     pub alpn: Vec<Vec<u8>>,
+    /// Certificates that clients may show; none of these: any that the CAs vouch for.
+    pub pins: Pins,
+    /// BoringSSL's names of the groups of key exchange, in order; empty: the provider's own. See [`unsupported_curves`].
+    pub curves: Vec<String>,
 }
 
 impl Default for ServerSpec {
@@ -48,6 +54,8 @@ impl Default for ServerSpec {
             max_version: Version::Tls13,
             cipher_suites: Vec::new(),
             alpn: Vec::new(),
+            pins: Pins::default(),
+            curves: Vec::new(),
         }
     }
 }
@@ -92,6 +100,12 @@ pub enum ClientAuth {
         /// One of these (DNS, URI, e-mail or IP) must be among the certificate's names; empty: any name.
         sans: Vec<String>,
     },
+    /// A certificate that nobody verifies: who the client is stays unknown. Source: Istio
+    /// `ServerTLSSettings.insecureSkipVerify`.
+    Unverified {
+        /// Whether there must be one: Istio mode `MUTUAL`, and not `OPTIONAL_MUTUAL`.
+        required: bool,
+    },
     /// A mesh certificate; the server shows the workload identity. Source: Istio mode `ISTIO_MUTUAL`.
     Mesh {
         /// Client ids must be `spiffe://<one of these>/...`; empty: any trust domain the roots vouch for.
@@ -117,6 +131,13 @@ pub fn unsupported_cipher_suites(names: &[String]) -> Vec<String> {
     cipher::unsupported(names)
 }
 
+/// Those of `names` that cannot be offered: this build has no P-521, for one.
+///
+/// When all are, the server offers what it offers without a list.
+pub fn unsupported_curves(names: &[String]) -> Vec<String> {
+    curve::unsupported(names)
+}
+
 /// A server configuration, ready for handshakes; cheap to clone.
 ///
 /// Each has its own ticket keys: sessions of an older configuration are not resumed, so neither are the identities
@@ -130,6 +151,8 @@ struct Configs {
     /// The same without ALPN: rustls ends the handshake when both sides offer and none is common, Envoy goes on.
     plain: Arc<ServerConfig>,
     local: Option<Arc<str>>,
+    /// Whether what a client shows says who it is.
+    verifies: bool,
     not_after: i64,
     /// Serial number and issuer of the first certificate.
     shown: (Box<str>, Box<str>),
@@ -170,8 +193,10 @@ impl ServerTls {
         // A certificate that is odd elsewhere can be served all the same.
         let shown =
             facts::of_der(first).map_or_else(|_| ("".into(), "".into()), |it| (it.serial.into(), it.issuer.into()));
-        let verifier = client_verifier(&spec.client, identity, &mut remarks)?;
-        let mut config = ServerConfig::builder_with_provider(cipher::restricted(&spec.cipher_suites))
+        let verifier = client_verifier(spec, identity, &mut remarks)?;
+        let verifies = !matches!(spec.client, ClientAuth::Unverified { .. });
+        let provider = curve::restricted(cipher::restricted(&spec.cipher_suites), &spec.curves);
+        let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(versions(spec)?)
             .map_err(Error::Config)?
             .with_client_cert_verifier(verifier)
@@ -181,7 +206,8 @@ impl ServerTls {
         config.session_storage = Arc::new(Sessions::default());
         let plain = Arc::new(config.clone());
         config.alpn_protocols.clone_from(&spec.alpn);
-        Ok(Self(Arc::new(Configs { alpn: Arc::new(config), plain, local, not_after, shown, remarks })))
+        let alpn = Arc::new(config);
+        Ok(Self(Arc::new(Configs { alpn, plain, local, verifies, not_after, shown, remarks })))
     }
 
     /// One that has no certificate, for ClientHellos that nobody could answer: rustls finds the words.
@@ -221,6 +247,11 @@ impl ServerTls {
     /// The own URI SAN, when the certificate is the workload identity's.
     pub fn local(&self) -> Option<&Arc<str>> {
         self.0.local.as_ref()
+    }
+
+    /// Whether what a client shows says who it is.
+    pub(crate) fn verifies(&self) -> bool {
+        self.0.verifies
     }
 
     /// The variant for a client that offers these protocols.
@@ -298,17 +329,20 @@ fn versions(spec: &ServerSpec) -> Result<&'static [&'static SupportedProtocolVer
 }
 
 fn client_verifier(
-    client: &ClientAuth,
+    spec: &ServerSpec,
     identity: Option<&WorkloadIdentity>,
     remarks: &mut Vec<Remark>,
 ) -> Result<Arc<dyn ClientCertVerifier>, Error> {
-    let (mandatory, sans, roots_pem, crl) = match client {
+    let algorithms = provider::provider().signature_verification_algorithms;
+    let pins = spec.pins.clone();
+    let (mandatory, sans, roots_pem, crl) = match &spec.client {
         ClientAuth::None => return Ok(Arc::new(NoClientAuth)),
+        ClientAuth::Unverified { required } => return Ok(Arc::new(AnyClient { mandatory: *required, algorithms })),
         ClientAuth::Required { roots_pem, crl, sans } => (true, sans, roots_pem, crl),
         ClientAuth::Optional { roots_pem, crl, sans } => (false, sans, roots_pem, crl),
         ClientAuth::Mesh { trust_domains, sans } => {
             let anchors = Arc::clone(&identity.ok_or(Error::NoIdentity)?.anchors);
-            let clients = Clients { trust_domains: Some(trust_domains.clone()), sans: sans.clone() };
+            let clients = Clients { trust_domains: Some(trust_domains.clone()), sans: sans.clone(), pins };
             // Mesh clients have one certificate; naming the roots would only make the handshake longer.
             return Ok(Arc::new(verifier(anchors, Vec::new(), clients)?));
         }
@@ -322,8 +356,19 @@ fn client_verifier(
                     with several certificates has to know which to show";
         remarks.push(Remark { part: Part::Roots, text: text.to_owned() });
     }
-    let clients = Clients { trust_domains: None, sans: sans.clone() };
+    let clients = Clients { trust_domains: None, sans: sans.clone(), pins };
     Ok(Arc::new(ClientVerifier { mandatory, hints, ..verifier(anchors, lists, clients)? }))
+}
+
+/// Each list with what webpki has read in it.
+pub(crate) fn revocation_lists(
+    lists: Vec<CertificateRevocationListDer<'static>>,
+) -> Result<Vec<RevocationList>, Error> {
+    let read = |der: CertificateRevocationListDer<'static>| match OwnedCertRevocationList::from_der(&der) {
+        Ok(list) => Ok((der, list.into())),
+        Err(error) => Err(Error::BadRevocationList(CertificateError::Other(OtherError(Arc::new(error))).into())),
+    };
+    lists.into_iter().map(read).collect()
 }
 
 /// One that demands a certificate and names no CA.
@@ -341,11 +386,7 @@ fn verifier(
         })
     });
     let chain = chain.transpose()?.map(|chain| -> Arc<dyn ClientCertVerifier> { chain });
-    let lists = lists.into_iter().map(|der| match OwnedCertRevocationList::from_der(&der) {
-        Ok(list) => Ok((der, list.into())),
-        Err(error) => Err(Error::BadRevocationList(CertificateError::Other(OtherError(Arc::new(error))).into())),
-    });
-    let lists = lists.collect::<Result<_, _>>()?;
+    let lists = revocation_lists(lists)?;
     let algorithms = provider::provider().signature_verification_algorithms;
     Ok(ClientVerifier { chain, anchors, lists, clients, mandatory: true, hints: Vec::new(), algorithms })
 }

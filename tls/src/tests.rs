@@ -7,6 +7,7 @@ mod client;
 mod forms;
 mod mesh;
 mod openssl;
+mod pinned;
 mod server;
 
 use std::sync::Arc;
@@ -55,6 +56,7 @@ fn client_spec(ca: &Authority) -> ClientSpec {
         names: Names::Host,
         certificate: Certificate::None,
         alpn: Vec::new(),
+        crl: None,
     }
 }
 
@@ -86,6 +88,7 @@ fn mesh_client(identity: &WorkloadIdentity, expected: &[&str]) -> ClientTls {
         names: Names::Sans(expected.iter().map(|name| (*name).to_owned()).collect()),
         certificate: Certificate::Mesh,
         alpn: protocols(&["istio-h2", "istio", "h2"]),
+        crl: None,
     };
     ClientTls::build(&spec, Some(identity)).expect("is a mesh client")
 }
@@ -140,7 +143,7 @@ fn tls12_client() -> ClientTls {
         .with_protocol_versions(&[&rustls::version::TLS12])
         .expect("TLS 1.2 is there")
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(ServerVerifier::new(None, false, Names::Any)))
+        .with_custom_certificate_verifier(Arc::new(ServerVerifier::new(None, false, Names::Any, Vec::new())))
         .with_no_client_auth();
     config.resumption = Resumption::in_memory_sessions(8);
     ClientTls { config: Arc::new(config), is_name_needed: false, remarks: Arc::default() }

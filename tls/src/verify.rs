@@ -18,6 +18,7 @@ use crate::anchors::Anchors;
 use crate::client::Names;
 use crate::direct::{Direct, RevocationList, Side, key_of_version_1, verify_tls12_signature_with_raw_key};
 use crate::identity::{self, SCHEME, SpiffeId};
+use crate::pins::Pins;
 use crate::provider;
 use crate::san::{Sans, dns_matches, printable};
 
@@ -80,6 +81,13 @@ impl Refused {
         Self { reason: "NoCaInChain", text: text.to_owned() }
     }
 
+    /// The chain is good, and nobody asked for this certificate.
+    pub(crate) fn not_pinned() -> Self {
+        let text = "the client's certificate is none of those that are named by their digest (verifyCertificateSpki, \
+                    verifyCertificateHash)";
+        Self { reason: "NotPinned", text: text.to_owned() }
+    }
+
     pub(crate) fn key_usage() -> Self {
         let text = "the peer's certificate may not be used for TLS (key usage without digital signature)";
         Self { reason: "WrongPurpose", text: text.to_owned() }
@@ -101,10 +109,13 @@ pub(crate) struct Clients {
     pub(crate) trust_domains: Option<Vec<String>>,
     /// One of these among the names of the certificate; empty: any name.
     pub(crate) sans: Vec<String>,
+    /// It has one of these digests.
+    pub(crate) pins: Pins,
 }
 
 impl Clients {
     fn check(&self, certificate: &CertificateDer<'_>) -> Result<(), rustls::Error> {
+        self.pins.check(certificate)?;
         if self.trust_domains.is_none() && self.sans.is_empty() {
             return Ok(());
         }
@@ -216,6 +227,59 @@ fn verify_tls13(
     })
 }
 
+/// Asks for a certificate and believes nothing of it but that the client has its key.
+#[derive(Debug)]
+pub(crate) struct AnyClient {
+    /// Whether clients must show one.
+    pub(crate) mandatory: bool,
+    pub(crate) algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ClientCertVerifier for AnyClient {
+    fn offer_client_auth(&self) -> bool {
+        true
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        self.mandatory
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12(message, cert, dss, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13(message, cert, dss, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
 /// Chain without a DNS name, then the names; anchors of `None` verify nothing but that the peer holds its key.
 #[derive(Debug)]
 pub(crate) struct ServerVerifier {
@@ -224,12 +288,15 @@ pub(crate) struct ServerVerifier {
     /// Whether somebody has chosen the anchors for these servers: a certificate without any subjectAltName that they have
     /// issued directly is then named by its subject, as curl and OpenSSL do.
     chosen: bool,
+    /// When there are any, every certificate of the chain must be covered by one.
+    lists: Vec<RevocationList>,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl ServerVerifier {
-    pub(crate) fn new(anchors: Option<Arc<Anchors>>, chosen: bool, names: Names) -> Self {
-        Self { anchors, chosen, names, algorithms: provider::provider().signature_verification_algorithms }
+    pub(crate) fn new(anchors: Option<Arc<Anchors>>, chosen: bool, names: Names, lists: Vec<RevocationList>) -> Self {
+        let algorithms = provider::provider().signature_verification_algorithms;
+        Self { anchors, chosen, names, lists, algorithms }
     }
 
     /// The host, among the names of the certificate.
@@ -268,11 +335,12 @@ impl ServerCertVerifier for ServerVerifier {
         let Some(anchors) = &self.anchors else {
             return Ok(ServerCertVerified::assertion());
         };
-        let direct = Direct { anchors, lists: &[], algorithms: &self.algorithms, now };
+        let direct = Direct { anchors, lists: &self.lists, algorithms: &self.algorithms, now };
         let roots = &anchors.roots;
         direct.judge(end_entity, intermediates, Side::Server, |intermediates| {
             let certificate = ParsedCertificate::try_from(end_entity)?;
-            verify_server_cert_signed_by_trust_anchor(&certificate, roots, intermediates, now, self.algorithms.all)
+            verify_server_cert_signed_by_trust_anchor(&certificate, roots, intermediates, now, self.algorithms.all)?;
+            direct.is_covered(end_entity, intermediates)
         })?;
         match &self.names {
             Names::Any => {}

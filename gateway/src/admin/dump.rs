@@ -178,7 +178,9 @@ fn server_tls(tls: &ServerTls) -> Value {
     json!({
         "certificate": match &tls.certificate {
             CertificateSource::Secrets(secrets) => json!({"secrets": secrets.iter().map(|it| &it.name).collect::<Vec<_>>()}),
-            CertificateSource::Files { certificate, .. } => json!({"file": certificate}),
+            CertificateSource::Files(files) => {
+                json!({"files": files.iter().map(|it| &it.certificate).collect::<Vec<_>>()})
+            }
             CertificateSource::Workload => json!("workload"),
             CertificateSource::Missing(name) => json!({"missing": name}),
             CertificateSource::Rejected => json!("rejected"),
@@ -189,6 +191,7 @@ fn server_tls(tls: &ServerTls) -> Value {
             ClientAuth::None => json!("none"),
             ClientAuth::Required(ca) => json!({"required": roots(&ca.roots), "subject_alt_names": ca.sans}),
             ClientAuth::Optional(ca) => json!({"optional": roots(&ca.roots), "subject_alt_names": ca.sans}),
+            ClientAuth::Unverified { required } => json!({"unverified": {"required": required}}),
             ClientAuth::Mesh { trust_domains, .. } => json!({"mesh": trust_domains}),
         },
         "min_version": format!("{:?}", tls.min_version),

@@ -47,6 +47,9 @@ impl Settings {
             existing_folder("--acme-hooks", hooks)?;
         }
         let mut settings = Self { acme_hooks: flags.acme_hooks, ..Self::new(flags.common, defaults)? };
+        if let Some(ranges) = flags.proxy_protocol_from {
+            settings.balancers = ranges.0;
+        }
         match &mut settings.source {
             SourceSettings::Kubernetes(kubernetes) => kubernetes.write_status = flags.write_status.unwrap_or(true),
             SourceSettings::Files(paths) => {
@@ -114,6 +117,7 @@ impl Settings {
             connection_age: flags.connection_age,
             state_dir: None,
             acme_hooks: None,
+            balancers: crate::settings::private_ranges(),
             pod_uid: pod.uid.filter(|_| pod.name.is_some()),
             replica: pod.name.unwrap_or_else(|| format!("sluice-{:016x}", fastrand::u64(..))),
         })

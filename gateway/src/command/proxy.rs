@@ -114,6 +114,7 @@ fn share(settings: &Settings, live: Arc<Live>, telemetry: Arc<Telemetry>, drain:
         telemetry,
         drain,
         app_address: assembly::app_address(settings),
+        balancers: settings.balancers.clone().into(),
         overload,
         bounds: Bounds { connections, listener_connections, age: settings.connection_age, drain: settings.drain_time },
         workers: settings.workers,

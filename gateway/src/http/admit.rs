@@ -18,6 +18,7 @@ use super::{
     failure::Failure,
     head::Head,
     name::Name,
+    origin::Origin,
 };
 use crate::{
     challenges::LiveChallenges,
@@ -147,12 +148,16 @@ fn route(exchange: &mut Exchange, request: &Head, h2: bool) -> Result<Admitted, 
     match facts.arrival {
         Arrival::Gateway { bind, port } => {
             let installed = Arc::clone(&exchange.installed);
+            let proxies = installed.snapshot.topology.trusted_proxies;
+            if proxies > 0 {
+                exchange.origin = Some(Origin::behind(proxies, request));
+            }
             let (listener, front) = installed.listener(bind, port).ok_or(Failure::NoRoute)?;
             let (met, host) = (facts.tls.as_ref().map(|tls| tls.policy), bare(request.authority()));
             if !Installed::may_carry(listener, front, host, met) {
                 return Err(if holds(&installed, &facts) { Failure::Misdirected } else { Failure::Outdated });
             }
-            let admitted = by_table(exchange, request, &listener.routes, &facts, port);
+            let admitted = by_table(exchange, request, &listener.routes, port);
             match (&admitted, met) {
                 (Err(Failure::NoRoute), Some(met))
                     if listener.routes.host(host).is_none() && installed.is_elsewhere(host, met) =>
@@ -162,7 +167,7 @@ fn route(exchange: &mut Exchange, request: &Head, h2: bool) -> Result<Admitted, 
                 _ => admitted,
             }
         }
-        Arrival::Outbound { original } => outbound(exchange, request, &facts, original, h2),
+        Arrival::Outbound { original } => outbound(exchange, request, original, h2),
         Arrival::Inbound { port, application } => {
             if !holds(&exchange.installed, &facts) {
                 return Err(Failure::Outdated);
@@ -189,7 +194,6 @@ pub(crate) fn speaks_h2(protocol: UpstreamProtocol, downstream: bool) -> bool {
 fn outbound(
     exchange: &mut Exchange,
     request: &Head,
-    facts: &Facts,
     original: Option<std::net::SocketAddr>,
     h2: bool,
 ) -> Result<Admitted, Failure> {
@@ -201,12 +205,12 @@ fn outbound(
     if let Some(table) = table
         && table.host(host).is_some()
     {
-        return by_table(exchange, request, table, facts, port);
+        return by_table(exchange, request, table, port);
     }
     if let Some(outbound) = &installed.snapshot.outbound {
         match (outbound.unclaimed, &outbound.fallback) {
             (Unclaimed::Refuse, _) => return Err(Failure::Blocked),
-            (Unclaimed::Pass, Some(proxy)) => return by_table(exchange, request, proxy, facts, port),
+            (Unclaimed::Pass, Some(proxy)) => return by_table(exchange, request, proxy, port),
             (Unclaimed::Pass, None) => {}
         }
     }
@@ -215,18 +219,12 @@ fn outbound(
     Ok(Admitted::Forward)
 }
 
-fn by_table(
-    exchange: &mut Exchange,
-    request: &Head,
-    table: &RouteTable,
-    facts: &Facts,
-    port: u16,
-) -> Result<Admitted, Failure> {
+fn by_table(exchange: &mut Exchange, request: &Head, table: &RouteTable, port: u16) -> Result<Admitted, Failure> {
     let host = table.host(request.authority()).ok_or(Failure::NoRoute)?;
-    if host.https_redirect && facts.tls.is_none() {
+    if host.https_redirect && exchange.scheme() == "http" {
         return Ok(Admitted::ToHttps);
     }
-    let rule = host.route(&view(request, scheme(facts), port)).ok_or(Failure::NoRoute)?;
+    let rule = host.route(&view(request, exchange.scheme(), port)).ok_or(Failure::NoRoute)?;
     exchange.rule = Some(Arc::clone(rule));
     if rule.intercepts() { Ok(Admitted::Intercept(Arc::clone(rule))) } else { follow(exchange, request, rule) }
 }

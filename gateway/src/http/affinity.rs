@@ -19,7 +19,7 @@ pub(crate) fn find(exchange: &mut Exchange, request: &Head, upstream: &Upstream)
     let Balance::Hash(hash) = &upstream.cluster.balance else { return None };
     let facts = &exchange.facts;
     let query = request.query().unwrap_or_default();
-    let mut affinity = Affinity { key: hash.key.of(request, query, &facts.remote_ip), set_cookie: None };
+    let mut affinity = Affinity { key: hash.key.of(request, query, exchange.client()), set_cookie: None };
     if let (None, HashKey::Cookie(cookie)) = (affinity.key, &hash.key)
         && let Some(fresh) = cookie.fresh(facts.remote, facts.local)
     {

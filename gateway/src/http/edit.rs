@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use routing::api::proxy_config::ForwardClientCert;
+
 use super::{
     admit::scheme,
     exchange::{Exchange, Heads, Target},
@@ -44,7 +46,7 @@ const NOT_FROM_OUTSIDE: [&[u8]; 20] = [
 pub(crate) fn request(exchange: &Exchange, head: &mut Head) {
     strip_outside(head, exchange.arrival());
     match exchange.arrival() {
-        Arrival::Gateway { .. } => from_outside(head, &exchange.facts),
+        Arrival::Gateway { .. } => from_outside(head, exchange),
         Arrival::Inbound { .. } => into_application(head, &exchange.facts),
         Arrival::Outbound { .. } | Arrival::Upstream => out_of_application(head),
     }
@@ -111,18 +113,48 @@ fn is_disguised(name: &[u8]) -> bool {
     Name::of(&dashed) != Name::Other || dashed.starts_with(b"x-envoy-") || dashed.starts_with(b"x-forwarded-")
 }
 
-/// A gateway trusts nothing that a client says about itself.
-fn from_outside(head: &mut Head, facts: &Facts) {
-    append_address(head, &facts.remote_ip);
-    head.set(Name::XForwardedProto, scheme(facts).as_bytes());
-    head.set(Name::XEnvoyExternalAddress, facts.remote_ip.as_bytes());
+/// A gateway trusts nothing that a client says about itself, and of what it says of others what proxies in front of it have
+/// said, when they are trusted.
+fn from_outside(head: &mut Head, exchange: &Exchange) {
+    append_address(head, &exchange.facts.remote_ip);
+    let told = exchange.origin.is_some() && head.has(Name::XForwardedProto);
+    if !told {
+        head.set(Name::XForwardedProto, exchange.scheme().as_bytes());
+    }
+    head.set(Name::XEnvoyExternalAddress, exchange.client().as_bytes());
     set_request_id(head);
-    for name in [Name::XForwardedClientCert, Name::Forwarded, Name::XRealIp] {
+    for name in [Name::Forwarded, Name::XRealIp] {
         head.remove(name);
     }
-    if let Some(element) = facts.tls.as_ref().and_then(|tls| tls.client_certificate.as_ref()) {
-        head.append(Name::XForwardedClientCert, element.as_bytes());
+    forward_certificate(head, exchange.installed.snapshot.topology.forward_client_cert, &exchange.facts);
+}
+
+/// Istio `forwardClientCertDetails`. A client without a certificate that was verified says nothing of others.
+fn forward_certificate(head: &mut Head, mode: ForwardClientCert, facts: &Facts) {
+    let own = facts.tls.as_ref().and_then(|tls| tls.client_certificate.as_deref());
+    match mode {
+        ForwardClientCert::AlwaysForwardOnly => {}
+        ForwardClientCert::ForwardOnly if own.is_some() => {}
+        ForwardClientCert::AppendForward => append_certificate(head, own),
+        ForwardClientCert::Sanitize | ForwardClientCert::ForwardOnly => head.remove(Name::XForwardedClientCert),
+        ForwardClientCert::SanitizeSet | ForwardClientCert::Undefined => {
+            head.remove(Name::XForwardedClientCert);
+            if let Some(element) = own {
+                head.append(Name::XForwardedClientCert, element.as_bytes());
+            }
+        }
     }
+}
+
+/// The client's element behind what it says of its own clients.
+fn append_certificate(head: &mut Head, own: Option<&str>) {
+    let Some(element) = own else { return head.remove(Name::XForwardedClientCert) };
+    // Behind a quote that stays open, our element would be read as a part of what the client wrote.
+    if !head.values(Name::XForwardedClientCert).all(tls::xfcc::is_whole) {
+        head.remove(Name::XForwardedClientCert);
+    }
+    head.append(Name::XForwardedClientCert, element.as_bytes());
+    head.join(Name::XForwardedClientCert, b",");
 }
 
 /// Gives a request that goes nowhere the id and the address that its log line shows.
@@ -138,17 +170,7 @@ pub(crate) fn name_request(exchange: &Exchange, head: &mut Head) {
 
 /// An inbound sidecar adds who the caller proved to be to what the caller said of its own callers.
 fn into_application(head: &mut Head, facts: &Facts) {
-    match facts.tls.as_ref().and_then(|tls| tls.client_certificate.as_ref()) {
-        Some(element) => {
-            // Behind a quote that stays open, our element would be read as a part of what the caller wrote.
-            if !head.values(Name::XForwardedClientCert).all(tls::xfcc::is_whole) {
-                head.remove(Name::XForwardedClientCert);
-            }
-            head.append(Name::XForwardedClientCert, element.as_bytes());
-            head.join(Name::XForwardedClientCert, b",");
-        }
-        None => head.remove(Name::XForwardedClientCert),
-    }
+    append_certificate(head, facts.tls.as_ref().and_then(|tls| tls.client_certificate.as_deref()));
     keep_or_make(head, scheme(facts));
 }
 

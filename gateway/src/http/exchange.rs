@@ -23,6 +23,7 @@ use super::{
     head::Head,
     mirror::Copying,
     name::Name,
+    origin::Origin,
     retry::Tries,
 };
 use crate::{
@@ -41,6 +42,8 @@ pub(crate) struct Exchange {
     pub(crate) started: Instant,
     /// The connection it came on (`new`).
     pub(crate) facts: Rc<Facts>,
+    /// Who the client is and what it speaks, where proxies in front are trusted to say so (`admit`).
+    pub(crate) origin: Option<Box<Origin>>,
     /// True for `content-type: application/grpc` (`admit`).
     pub(crate) grpc: bool,
     /// The route, for requests that have one (`admit`).
@@ -122,6 +125,7 @@ impl Exchange {
             start: SystemTime::now(),
             started: Instant::now(),
             facts,
+            origin: None,
             grpc: false,
             rule: None,
             target: None,
@@ -141,6 +145,26 @@ impl Exchange {
             cross_origin: false,
             request: Flow::default(),
             response: Flow::default(),
+        }
+    }
+
+    /// `https` or `http`, as the client speaks it.
+    pub(crate) fn scheme(&self) -> &'static str {
+        let told = self.origin.as_ref().and_then(|origin| origin.scheme);
+        told.unwrap_or_else(|| super::admit::scheme(&self.facts))
+    }
+
+    /// The client, as logs show it.
+    pub(crate) fn remote(&self) -> SocketAddr {
+        let told = self.origin.as_ref().and_then(|origin| origin.remote());
+        told.unwrap_or(self.facts.remote)
+    }
+
+    /// The client's IP address as text.
+    pub(crate) fn client(&self) -> &str {
+        match &self.origin {
+            Some(origin) if origin.address.is_some() => &origin.text,
+            _ => &self.facts.remote_ip,
         }
     }
 

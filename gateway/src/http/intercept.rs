@@ -9,7 +9,7 @@ use routing::{
 };
 
 use super::{
-    admit::{self, Admitted, scheme, view},
+    admit::{self, Admitted, view},
     exchange::{Exchange, Target},
     failure::Failure,
     forward::unless_gone,
@@ -40,7 +40,7 @@ pub(crate) async fn intercept(
         }
     }
     if let Some(cors) = &rule.cors {
-        match cors.judge(&view(request, scheme(&exchange.facts), 0)) {
+        match cors.judge(&view(request, exchange.scheme(), 0)) {
             Verdict::Pass => {}
             Verdict::Mark => exchange.cross_origin = true,
             verdict @ (Verdict::Answer | Verdict::Ignore) => {

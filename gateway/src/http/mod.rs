@@ -31,6 +31,7 @@ pub(crate) mod limits;
 mod linger;
 mod mirror;
 mod name;
+mod origin;
 mod overdue;
 mod record;
 mod replay;

@@ -46,7 +46,7 @@ pub(crate) fn finish(telemetry: &Telemetry, exchange: &Exchange, heads: &Heads) 
         upstream_local: upstream.map(|facts| facts.local),
         upstream_cluster: cluster(exchange, &mut name),
         downstream_local: Some(facts.local),
-        downstream_remote: Some(facts.remote),
+        downstream_remote: Some(exchange.remote()),
         sni: facts.sni(),
         route: match &exchange.rule {
             Some(rule) => &rule.name,

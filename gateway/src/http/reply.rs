@@ -11,7 +11,7 @@ use routing::{
 };
 
 use super::{
-    admit::{scheme, view},
+    admit::view,
     edit,
     exchange::{Exchange, Heads},
     failure::{Answer, Failure, grpc_status},
@@ -137,7 +137,7 @@ pub(crate) async fn rule(
                 Arrival::Gateway { port, .. } => port,
                 _ => 80,
             };
-            let sent = view(&heads.request, scheme(&exchange.facts), port);
+            let sent = view(&heads.request, exchange.scheme(), port);
             // To https at the host and port that were asked for.
             let authority = (sent.scheme == "http" && to.scheme.as_deref() == Some("https"))
                 .then(|| secure::authority(&exchange.installed, exchange.arrival(), sent.authority));

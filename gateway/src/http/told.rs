@@ -12,7 +12,6 @@ use routing::{
 use tls::identity::PeerIdentity;
 
 use super::{
-    admit::scheme,
     edit,
     exchange::Exchange,
     head::{Head, Version},
@@ -66,7 +65,7 @@ impl Values for Told<'_> {
         let value = match field {
             HeaderField::Name(name) => self.request.nth(name, 0)?,
             HeaderField::Method => self.request.method().as_bytes(),
-            HeaderField::Scheme => scheme(&self.exchange.facts).as_bytes(),
+            HeaderField::Scheme => self.exchange.scheme().as_bytes(),
             HeaderField::Authority => self.request.authority().as_bytes(),
             HeaderField::Path => self.request.target().as_bytes(),
         };
@@ -117,12 +116,14 @@ impl Told<'_> {
     fn address(&self, fact: Fact, out: &mut Vec<u8>) -> bool {
         let facts = &self.exchange.facts;
         let upstream = self.exchange.upstream.as_deref();
+        let client = self.exchange.remote();
         let (place, form) = match fact {
-            Fact::DownstreamRemoteAddress | Fact::DownstreamDirectRemoteAddress => (Some(facts.remote), Form::Whole),
-            Fact::DownstreamRemoteAddressWithoutPort | Fact::DownstreamDirectRemoteAddressWithoutPort => {
-                (Some(facts.remote), Form::Address)
-            }
-            Fact::DownstreamRemotePort | Fact::DownstreamDirectRemotePort => (Some(facts.remote), Form::Port),
+            Fact::DownstreamRemoteAddress => (Some(client), Form::Whole),
+            Fact::DownstreamDirectRemoteAddress => (Some(facts.remote), Form::Whole),
+            Fact::DownstreamRemoteAddressWithoutPort => (Some(client), Form::Address),
+            Fact::DownstreamDirectRemoteAddressWithoutPort => (Some(facts.remote), Form::Address),
+            Fact::DownstreamRemotePort => (Some(client), Form::Port),
+            Fact::DownstreamDirectRemotePort => (Some(facts.remote), Form::Port),
             Fact::DownstreamLocalAddress => (Some(facts.local), Form::Whole),
             Fact::DownstreamLocalAddressWithoutPort => (Some(facts.local), Form::Address),
             Fact::DownstreamLocalPort => (Some(facts.local), Form::Port),

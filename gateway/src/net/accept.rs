@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use ipnet::IpNet;
 use routing::{
     inbound::{InboundProtocol, MtlsMode},
     opaque::{OpaqueRule, OpaqueTable},
@@ -119,6 +120,8 @@ pub(crate) struct Reception {
     pub(crate) app_address: Option<IpAddr>,
     /// Who was turned away.
     pub(crate) refusals: Rc<Refusals>,
+    /// Where balancers may be that say who their clients are.
+    pub(crate) balancers: Arc<[IpNet]>,
     /// Whether a client with a certificate of an old version was told of.
     pub(crate) old_clients: Cell<bool>,
 }
@@ -150,6 +153,10 @@ impl Reception {
         let Arrival::Gateway { bind, port } = facts.arrival else { return None };
         let installed = self.live.pin();
         let mut plain = Stream::new(tcp);
+        let facts = match installed.snapshot.topology.proxy_protocol {
+            true => self.behind_balancer(&mut plain, facts).await?,
+            false => facts,
+        };
         let (listener, _) = installed.listener(bind, port)?;
         if let Some(table) = &listener.bytes {
             // There are no names to choose by, and the server may have the first word.

@@ -9,5 +9,6 @@ pub(crate) mod holder;
 pub(crate) mod listen;
 pub(crate) mod original_dst;
 mod outbound;
+mod proxy_header;
 pub(crate) mod sniff;
 pub(crate) mod standing;

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use routing::{opaque::is_at, outlier::Outcome, upstream::Balance};
+use routing::{connections::Preamble, opaque::is_at, outlier::Outcome, upstream::Balance};
 use tokio::time::Instant;
 
 use super::{ending::Ending, passage::Passage};
@@ -13,6 +13,7 @@ use crate::{
         connect::{self, NoConnection, To},
         dial::Dial,
         endpoints::{NoEndpoint, Upstream},
+        tunnel,
     },
 };
 
@@ -59,7 +60,7 @@ async fn by_rule(passage: &mut Passage, metrics: &Metrics) -> Result<Connection,
             upstream.record(picked.endpoint, outcome, metrics);
         }
         let failed = match connected {
-            Ok(connection) => return Ok(connection),
+            Ok(connection) => return through_tunnel(&dial, connection).await,
             Err(why) => failed(why),
         };
         let endpoints = &upstream.cluster.endpoints;
@@ -69,6 +70,15 @@ async fn by_rule(passage: &mut Passage, metrics: &Metrics) -> Result<Connection,
             return Err(failed);
         }
     }
+}
+
+/// Where a DestinationRule says so, the endpoint is a proxy that is asked to go on.
+async fn through_tunnel(dial: &Dial, mut connection: Connection) -> Result<Connection, Ending> {
+    let preamble = dial.settings.as_ref().and_then(|settings| settings.preamble.as_ref());
+    if let Some(Preamble::Tunnel(tunnel)) = preamble {
+        tunnel::open(&mut connection.stream, tunnel).await.map_err(Ending::Connect)?;
+    }
+    Ok(connection)
 }
 
 fn choose(passage: &mut Passage) -> Result<Arc<Upstream>, Ending> {

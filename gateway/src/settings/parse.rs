@@ -2,10 +2,11 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
 
+use ipnet::IpNet;
 use routing::locality::Locality;
 
 #[cfg(test)]
@@ -62,6 +63,36 @@ pub(crate) fn parse_address(text: &str) -> Result<Address, String> {
 /// A sentence.
 pub(crate) fn parse_ip(text: &str) -> Result<IpAddr, String> {
     text.parse().map_err(|_| "write an IP address, as in 127.0.0.1 or ::".to_owned())
+}
+
+/// Networks.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Ranges(pub(crate) Vec<IpNet>);
+
+/// Reads `10.0.0.0/8,192.0.2.7`.
+///
+/// # Errors
+/// A sentence.
+pub(crate) fn parse_ranges(text: &str) -> Result<Ranges, String> {
+    let range = |text: &str| {
+        let text = text.trim();
+        let one = || text.parse::<IpAddr>().map(IpNet::from);
+        text.parse::<IpNet>()
+            .or_else(|_| one())
+            .map_err(|_| format!("`{text}` is no network; write 10.0.0.0/8 or an address, several with commas between"))
+    };
+    text.split(',').map(range).collect::<Result<_, _>>().map(Ranges)
+}
+
+/// Networks of which the internet knows nothing (RFC 1918, 6598, 4193, 3927, 4291): a balancer in front of a gateway is in one
+/// of them, and a client from elsewhere is not.
+pub(crate) fn private_ranges() -> Vec<IpNet> {
+    let v4 =
+        [([127, 0, 0, 0], 8), ([10, 0, 0, 0], 8), ([172, 16, 0, 0], 12), ([192, 168, 0, 0], 16), ([100, 64, 0, 0], 10)];
+    let v4 = v4.into_iter().chain([([169, 254, 0, 0], 16)]).map(|(ip, bits)| IpNet::new_assert(IpAddr::from(ip), bits));
+    let v6 = [(0xfc00, 7), (0xfe80, 10)];
+    let v6 = v6.map(|(first, bits)| IpNet::new_assert(IpAddr::from([first, 0, 0, 0, 0, 0, 0, 0_u16]), bits));
+    v4.chain(v6).chain([IpNet::from(IpAddr::V6(Ipv6Addr::LOCALHOST))]).collect()
 }
 
 /// Reads `k=v,k2=v2`. An empty text is no labels.

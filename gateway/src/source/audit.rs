@@ -9,7 +9,7 @@ use routing::{
     problem::{Problem, Severity},
     resources::{Object, Resources},
 };
-use tls::server::{CertifiedPem, ClientAuth, ServerSpec, ServerTls, unsupported_cipher_suites};
+use tls::server::{CertifiedPem, ClientAuth, ServerSpec, ServerTls, unsupported_cipher_suites, unsupported_curves};
 
 #[cfg(test)]
 mod tests;
@@ -67,6 +67,8 @@ impl Audit {
         self.known = known;
         for gateway in &resources.gateways {
             cipher_suites(gateway, &mut problems);
+            curves(gateway, &mut problems);
+            curves(gateway, &mut problems);
         }
         for issuer in &resources.issuers {
             // What is no PEM at all is refused where Issuers are read.
@@ -163,6 +165,22 @@ fn cipher_suites(gateway: &Object<Gateway>, problems: &mut Vec<Problem>) {
                 ignored.join(", ")
             );
             let field = format!("spec.servers[{index}].tls.cipherSuites");
+            problems.push(gateway.problem(Severity::Warning, "unsupported-value", &field, message));
+        }
+    }
+}
+
+fn curves(gateway: &Object<Gateway>, problems: &mut Vec<Problem>) {
+    for (index, server) in gateway.spec.servers.iter().enumerate() {
+        let Some(tls) = &server.tls else { continue };
+        let ignored = unsupported_curves(&tls.ecdh_curves);
+        if !ignored.is_empty() {
+            let rest = if ignored.len() == tls.ecdh_curves.len() { "the proxy's own are" } else { "the others are" };
+            let message = format!(
+                "{} cannot be used and {rest} offered; X25519, P-256, P-384 and X25519MLKEM768 can",
+                ignored.join(", ")
+            );
+            let field = format!("spec.servers[{index}].tls.ecdhCurves");
             problems.push(gateway.problem(Severity::Warning, "unsupported-value", &field, message));
         }
     }

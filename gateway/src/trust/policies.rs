@@ -3,12 +3,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use tls::{server::ClientAuth, workload::WorkloadIdentity};
+use tls::{pins::Pins, server::ClientAuth, workload::WorkloadIdentity};
 
 use crate::live::ClientPolicy;
 
 /// A rule, with the mesh's roots where it means them.
-type Rule = (ClientAuth, Option<[u8; 32]>);
+type Rule = (ClientAuth, Pins, Option<[u8; 32]>);
 
 /// The rules in force.
 #[derive(Default)]
@@ -20,13 +20,17 @@ pub(super) struct Policies {
 
 impl Policies {
     /// The number of a rule.
-    pub(super) fn number(&mut self, client: &ClientAuth, identity: Option<&WorkloadIdentity>) -> ClientPolicy {
+    pub(super) fn number(
+        &mut self,
+        (client, pins): (&ClientAuth, &Pins),
+        identity: Option<&WorkloadIdentity>,
+    ) -> ClientPolicy {
         let roots = match (client, identity) {
             (ClientAuth::Mesh { .. }, None) => return ClientPolicy::UNMET,
             (ClientAuth::Mesh { .. }, Some(identity)) => Some(identity.roots_digest),
             _ => None,
         };
-        let number = *self.numbers.entry((client.clone(), roots)).or_insert_with(|| {
+        let number = *self.numbers.entry((client.clone(), pins.clone(), roots)).or_insert_with(|| {
             self.last += 1;
             ClientPolicy(self.last)
         });
@@ -65,6 +69,8 @@ mod tests {
         let optional = ClientAuth::Optional { roots_pem: "one".into(), crl: None, sans: Vec::new() };
         let all = [
             ClientAuth::None,
+            ClientAuth::Unverified { required: true },
+            ClientAuth::Unverified { required: false },
             required("one", &[], None),
             required("two", &[], None),
             required("one", &["a"], None),
@@ -72,26 +78,32 @@ mod tests {
             optional,
         ];
         let mut policies = Policies::default();
-        let numbers: Vec<_> = all.iter().map(|rule| policies.number(rule, None)).collect();
+        let pinned = |keys: Vec<[u8; 32]>, certificates: Vec<[u8; 32]>| Pins { keys, certificates };
+        let one = required("one", &[], None);
+        for pins in [pinned(vec![[1; 32]], vec![]), pinned(vec![], vec![[1; 32]]), pinned(vec![[2; 32]], vec![])] {
+            let number = policies.number((&one, &pins), None);
+            assert_ne!(number, policies.number((&one, &Pins::default()), None), "{pins:?}");
+        }
+        let numbers: Vec<_> = all.iter().map(|rule| policies.number((rule, &Pins::default()), None)).collect();
 
         assert_eq!(numbers.iter().collect::<HashSet<_>>().len(), all.len());
         assert!(!numbers.contains(&ClientPolicy::UNMET));
-        assert_eq!(all.iter().map(|rule| policies.number(rule, None)).collect::<Vec<_>>(), numbers);
+        assert_eq!(all.iter().map(|rule| policies.number((rule, &Pins::default()), None)).collect::<Vec<_>>(), numbers);
     }
 
     #[test]
     fn a_number_lasts_as_long_as_its_rule_and_is_never_given_to_another_one() {
         let mut policies = Policies::default();
-        let one = policies.number(&required("one", &[], None), None);
+        let one = policies.number((&required("one", &[], None), &Pins::default()), None);
         policies.finish(std::iter::empty());
-        assert_eq!(policies.number(&required("one", &[], None), None), one);
+        assert_eq!(policies.number((&required("one", &[], None), &Pins::default()), None), one);
         policies.finish(std::iter::empty());
         policies.finish(std::iter::once(one));
-        assert_eq!(policies.number(&required("one", &[], None), None), one, "somebody kept it");
+        assert_eq!(policies.number((&required("one", &[], None), &Pins::default()), None), one, "somebody kept it");
         policies.finish(std::iter::empty());
         policies.finish(std::iter::empty());
-        assert_ne!(policies.number(&required("two", &[], None), None), one);
-        assert_ne!(policies.number(&required("one", &[], None), None), one);
+        assert_ne!(policies.number((&required("two", &[], None), &Pins::default()), None), one);
+        assert_ne!(policies.number((&required("one", &[], None), &Pins::default()), None), one);
     }
 
     #[test]
@@ -104,11 +116,15 @@ mod tests {
         };
         let mesh = |domain: &str| ClientAuth::Mesh { trust_domains: vec![domain.to_owned()], sans: Vec::new() };
         let mut policies = Policies::default();
-        let number = policies.number(&mesh("td"), Some(&identity(&ca)));
+        let number = policies.number((&mesh("td"), &Pins::default()), Some(&identity(&ca)));
 
-        assert_eq!(policies.number(&mesh("td"), Some(&identity(&ca))), number, "rotated");
-        assert_ne!(policies.number(&mesh("td"), Some(&identity(&other))), number, "another root");
-        assert_ne!(policies.number(&mesh("other"), Some(&identity(&ca))), number, "another trust domain");
-        assert_eq!(policies.number(&mesh("td"), None), ClientPolicy::UNMET);
+        assert_eq!(policies.number((&mesh("td"), &Pins::default()), Some(&identity(&ca))), number, "rotated");
+        assert_ne!(policies.number((&mesh("td"), &Pins::default()), Some(&identity(&other))), number, "another root");
+        assert_ne!(
+            policies.number((&mesh("other"), &Pins::default()), Some(&identity(&ca))),
+            number,
+            "another trust domain"
+        );
+        assert_eq!(policies.number((&mesh("td"), &Pins::default()), None), ClientPolicy::UNMET);
     }
 }

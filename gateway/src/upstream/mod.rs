@@ -10,3 +10,4 @@ pub(crate) mod names;
 pub(crate) mod pool;
 pub(crate) mod retries;
 pub(crate) mod terms;
+pub(crate) mod tunnel;

@@ -77,14 +77,6 @@ fn server_fields(findings: &mut Findings, server: &Server, field: &str) {
     let endpoint = server.default_endpoint.is_some();
     findings
         .note(endpoint, "defaultEndpoint is not supported (nor is it by Istio)", || format!("{field}.defaultEndpoint"));
-    let Some(tls) = &server.tls else { return };
-    let curves = !tls.ecdh_curves.is_empty();
-    findings.note(curves, "ecdhCurves is not supported yet; the proxy's defaults are offered", || {
-        format!("{field}.tls.ecdhCurves")
-    });
-    findings.note(tls.tls_certificates.len() > 1, "only the first entry of tlsCertificates is served", || {
-        format!("{field}.tls.tlsCertificates[1]")
-    });
 }
 
 fn entries(context: &Context<'_>) {

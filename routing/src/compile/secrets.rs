@@ -2,11 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{
-    context::Context,
-    proxy::Proxy,
-    report::{MISSING_SECRET, UNSUPPORTED},
-};
+use super::{context::Context, proxy::Proxy, report::MISSING_SECRET};
 use crate::{
     acme::ISSUER,
     api::{Secret, check::is_object_name},
@@ -224,9 +220,4 @@ fn pair(secret: &Object<Secret>) -> Option<CertificateSecret> {
 
 fn value(secret: &Object<Secret>, key: &str) -> Option<Arc<[u8]>> {
     secret.spec.data.get(key).filter(|bytes| !bytes.is_empty()).map(|bytes| bytes.as_slice().into())
-}
-
-/// Tells that a setting which restricts whom to trust cannot be honoured, so nobody is trusted.
-pub(super) fn refuse<T>(context: &Context<'_>, object: &Object<T>, field: &str, why: &str) {
-    context.report.error(object, UNSUPPORTED, field, why);
 }

@@ -1,5 +1,7 @@
 //! `ServerTLSSettings` of a server that terminates TLS.
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+
 use super::{
     certificates,
     context::Context,
@@ -12,7 +14,7 @@ use crate::{
         gateway::{self as api, ServerTlsMode},
     },
     resources::Object,
-    snapshot::{CertificateSource, ClientAuth, ClientCa, RootsSource, ServerTls, TlsVersion},
+    snapshot::{CertificateFiles, CertificateSource, ClientAuth, ClientCa, Pins, RootsSource, ServerTls, TlsVersion},
 };
 
 /// Compile the settings; `None` when the server cannot be as strict as it was asked to be, and is not opened.
@@ -31,18 +33,21 @@ pub(super) fn compile(
         min_version,
         max_version,
         cipher_suites: tls.cipher_suites.clone(),
+        curves: tls.ecdh_curves.clone(),
     })
 }
 
 /// Stands for a server that is not opened: nobody is let in.
 pub(super) fn rejected(name: &str) -> ServerTls {
     let roots = RootsSource::Missing(name.to_owned());
+    let ca = ClientCa { roots, crl: None, crl_file: None, sans: Vec::new(), pins: Pins::default() };
     ServerTls {
         certificate: CertificateSource::Rejected,
-        client: ClientAuth::Required(ClientCa { roots, crl: None, sans: Vec::new() }),
+        client: ClientAuth::Required(ca),
         min_version: TlsVersion::V1_2,
         max_version: TlsVersion::V1_3,
         cipher_suites: Vec::new(),
+        curves: Vec::new(),
     }
 }
 
@@ -54,6 +59,7 @@ pub(super) fn passed() -> ServerTls {
         min_version: TlsVersion::V1_2,
         max_version: TlsVersion::V1_3,
         cipher_suites: Vec::new(),
+        curves: Vec::new(),
     }
 }
 
@@ -78,20 +84,52 @@ impl<'s> Server<'s, '_> {
     /// Whether nothing that restricts clients would be left out. Each thing that would is an error.
     fn as_strict_as_asked(&self) -> bool {
         let tls = self.tls;
-        let verifies = matches!(tls.mode, ServerTlsMode::Mutual | ServerTlsMode::OptionalMutual);
+        let mesh = tls.mode == ServerTlsMode::IstioMutual;
         let refused = [
-            (!tls.verify_certificate_spki.is_empty() && verifies, "verifyCertificateSpki"),
-            (!tls.verify_certificate_hash.is_empty() && verifies, "verifyCertificateHash"),
-            (tls.ca_crl.is_some() && verifies, "caCrl"),
-            (tls.insecure_skip_verify && verifies, "insecureSkipVerify"),
-            (!tls.subject_alt_names.is_empty() && tls.mode == ServerTlsMode::IstioMutual, "subjectAltNames"),
+            (mesh && !tls.verify_certificate_spki.is_empty(), "verifyCertificateSpki"),
+            (mesh && !tls.verify_certificate_hash.is_empty(), "verifyCertificateHash"),
+            (mesh && tls.ca_crl.is_some(), "caCrl"),
         ];
         let mut strict = true;
         for (_, field) in refused.into_iter().filter(|(given, _)| *given) {
             strict = false;
-            self.error(field, &format!("{field} is not supported with this mode yet, so the server is not opened"));
+            self.error(
+                field,
+                &format!("{field} is not for mode ISTIO_MUTUAL, so the server is not opened; use MUTUAL"),
+            );
         }
-        strict
+        let pins = pins(tls);
+        if pins.is_none() {
+            let message =
+                "a digest is no SHA-256 (base64 of a key's, hex of a certificate's), so the server is not opened";
+            self.context.report.error(self.gateway, super::report::BAD_VALUE, &self.field, message);
+        }
+        self.without_effect();
+        strict && pins.is_some()
+    }
+
+    /// What restricts clients where no certificate is looked at.
+    fn without_effect(&self) {
+        let tls = self.tls;
+        let asks = matches!(tls.mode, ServerTlsMode::Mutual | ServerTlsMode::OptionalMutual);
+        let blind = asks && tls.insecure_skip_verify;
+        let why = match (asks, blind) {
+            (_, true) => "insecureSkipVerify believes every certificate",
+            (false, _) if tls.mode != ServerTlsMode::IstioMutual => {
+                "this mode asks for no client certificate; use MUTUAL"
+            }
+            _ => return,
+        };
+        let given = [
+            (!tls.verify_certificate_spki.is_empty(), "verifyCertificateSpki"),
+            (!tls.verify_certificate_hash.is_empty(), "verifyCertificateHash"),
+            (!tls.subject_alt_names.is_empty(), "subjectAltNames"),
+            (tls.insecure_skip_verify && !asks, "insecureSkipVerify"),
+        ];
+        for (_, field) in given.into_iter().filter(|(given, _)| *given) {
+            let message = format!("{field} has no effect: {why}");
+            self.context.report.warning(self.gateway, "no-effect", &format!("{}.{field}", self.field), message);
+        }
     }
 
     fn versions(&self) -> Option<(TlsVersion, TlsVersion)> {
@@ -136,19 +174,20 @@ impl<'s> Server<'s, '_> {
             let field = format!("{}.credentialName", self.field);
             return secrets::certificate(self.context, &self.credential(name, &field));
         }
-        let listed = tls.tls_certificates.first();
-        let certificate = listed.map_or(&tls.server_certificate, |pair| &pair.server_certificate);
-        let key = listed.map_or(&tls.private_key, |pair| &pair.private_key);
-        match (certificate, key) {
-            (Some(certificate), Some(key)) => {
-                CertificateSource::Files { certificate: certificate.clone(), key: key.clone() }
-            }
-            _ => {
-                let message = "no certificate is named; give credentialName, or serverCertificate and privateKey";
-                self.context.report.error(self.gateway, super::report::MISSING_SECRET, &self.field, message);
-                CertificateSource::Missing(format!("{}/{}", self.gateway.namespace(), self.gateway.name()))
-            }
+        let pair = |certificate: &Option<String>, key: &Option<String>| {
+            Some(CertificateFiles { certificate: certificate.clone()?, key: key.clone()? })
+        };
+        let listed = tls.tls_certificates.iter().filter_map(|it| pair(&it.server_certificate, &it.private_key));
+        let mut files: Vec<_> = listed.collect();
+        if tls.tls_certificates.is_empty() {
+            files.extend(pair(&tls.server_certificate, &tls.private_key));
         }
+        if files.is_empty() {
+            let message = "no certificate is named; give credentialName, or serverCertificate and privateKey";
+            self.context.report.error(self.gateway, super::report::MISSING_SECRET, &self.field, message);
+            return CertificateSource::Missing(format!("{}/{}", self.gateway.namespace(), self.gateway.name()));
+        }
+        CertificateSource::Files(files)
     }
 
     /// `credentialNames`: every Secret that is right; `Missing` only when none is.
@@ -169,11 +208,17 @@ impl<'s> Server<'s, '_> {
     }
 
     fn client(&self) -> ClientAuth {
+        let required = self.tls.mode == ServerTlsMode::Mutual;
         match self.tls.mode {
+            ServerTlsMode::Mutual | ServerTlsMode::OptionalMutual if self.tls.insecure_skip_verify => {
+                ClientAuth::Unverified { required }
+            }
             ServerTlsMode::Mutual => ClientAuth::Required(self.client_ca()),
             ServerTlsMode::OptionalMutual => ClientAuth::Optional(self.client_ca()),
             // A gateway accepts every trust domain that chains to the mesh roots.
-            ServerTlsMode::IstioMutual => ClientAuth::Mesh { trust_domains: Vec::new() },
+            ServerTlsMode::IstioMutual => {
+                ClientAuth::Mesh { trust_domains: Vec::new(), sans: self.tls.subject_alt_names.clone() }
+            }
             ServerTlsMode::Simple | ServerTlsMode::Passthrough | ServerTlsMode::AutoPassthrough => ClientAuth::None,
         }
     }
@@ -187,7 +232,7 @@ impl<'s> Server<'s, '_> {
         let first = tls.credential_names.first().map(|name| (name, "credentialNames[0]"));
         let named = tls.ca_cert_credential_name.as_ref().map(|name| (name, "caCertCredentialName"));
         let named = named.or(first).or(tls.credential_name.as_ref().map(|name| (name, "credentialName")));
-        let listed = || tls.tls_certificates.first().and_then(|pair| pair.ca_certificates.as_ref());
+        let listed = || tls.tls_certificates.iter().find_map(|pair| pair.ca_certificates.as_ref());
         let file = tls.ca_certificates.as_ref().or_else(listed);
         let (roots, crl) = match (named, file) {
             // The certificate is looked for under the same name, which is told.
@@ -205,6 +250,24 @@ impl<'s> Server<'s, '_> {
                 (RootsSource::Missing(self.field.clone()), None)
             }
         };
-        ClientCa { roots, crl, sans: tls.subject_alt_names.clone() }
+        // What is no digest has kept the server from being opened.
+        let pins = pins(tls).unwrap_or_default();
+        ClientCa { roots, crl, crl_file: tls.ca_crl.clone(), sans: tls.subject_alt_names.clone(), pins }
     }
+}
+
+/// `None`: one of them is no digest.
+fn pins(tls: &api::ServerTls) -> Option<Pins> {
+    let key = |text: &String| BASE64_STANDARD.decode(text).ok()?.try_into().ok();
+    let keys = tls.verify_certificate_spki.iter().map(key).collect::<Option<_>>()?;
+    let certificates = tls.verify_certificate_hash.iter().map(|text| hex(text)).collect::<Option<_>>()?;
+    Some(Pins { keys, certificates })
+}
+
+/// Two digits a byte, with colons between them or without.
+fn hex(text: &str) -> Option<[u8; 32]> {
+    let digits: Vec<u8> =
+        text.chars().filter(|c| *c != ':').map(|c| u8::try_from(c.to_digit(16)?).ok()).collect::<Option<_>>()?;
+    let bytes: Vec<u8> = digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect();
+    bytes.try_into().ok().filter(|_| digits.len() == 64)
 }

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     api::destination_rule::ClientTlsMode,
     inbound::MtlsMode,
-    snapshot::{CertificateSource, RootsSource},
+    snapshot::{CertificateFiles, CertificateSource, RootsSource},
     upstream::{ClientCertificate, ClientRoots, ClientTls, ServerNames, Sni},
 };
 
@@ -72,9 +72,9 @@ fn mesh(context: &Context<'_>, peer: &Peer<'_, '_>, policy: Option<&TlsPolicy<'_
     let given = policy.map(|policy| policy.tls.subject_alt_names.as_slice()).unwrap_or_default();
     let names: BTreeSet<String> =
         if given.is_empty() { accounts(context, peer) } else { given.iter().cloned().collect() };
-    let unread = policy.filter(|policy| revocation_list(context, policy));
     ClientTls {
-        roots: unread.map_or(ClientRoots::Mesh, no_roots),
+        roots: ClientRoots::Mesh,
+        crl: policy.and_then(|policy| policy.tls.ca_crl.clone()).map(RootsSource::File),
         names: if names.is_empty() { ServerNames::Any } else { ServerNames::Sans(names.into_iter().collect()) },
         certificate: ClientCertificate::Workload,
         sni: Sni::Fixed(sni.into()),
@@ -103,7 +103,7 @@ fn in_domains(account: &str, domains: &[String]) -> Vec<String> {
 fn origination(context: &Context<'_>, peer: &Peer<'_, '_>, policy: &TlsPolicy<'_>) -> ClientTls {
     let tls = policy.tls;
     let usable = credential_allowed(context, policy);
-    let roots = if !usable || revocation_list(context, policy) { no_roots(policy) } else { roots(context, policy) };
+    let (roots, crl) = if usable { roots(context, policy) } else { (no_roots(policy), None) };
     let skip = tls.insecure_skip_verify.unwrap_or(false);
     let given = if tls.subject_alt_names.is_empty() { peer.service.subject_alt_names } else { &tls.subject_alt_names };
     let names = match (skip, given) {
@@ -118,7 +118,7 @@ fn origination(context: &Context<'_>, peer: &Peer<'_, '_>, policy: &TlsPolicy<'_
         _ => ClientCertificate::None,
     };
     let sni = tls.sni.as_ref().map_or(Sni::Host, |sni| Sni::Fixed(sni.as_str().into()));
-    ClientTls { roots, names, certificate, sni, mesh: false }
+    ClientTls { roots, crl, names, certificate, sni, mesh: false }
 }
 
 /// Istio's sidecars leave TLS out when a `credentialName` is given without a workload selector; we refuse instead.
@@ -139,23 +139,26 @@ fn credential_allowed(context: &Context<'_>, policy: &TlsPolicy<'_>) -> bool {
     allowed
 }
 
-fn roots(context: &Context<'_>, policy: &TlsPolicy<'_>) -> ClientRoots {
+/// The CAs of a server, and its revocation list.
+fn roots(context: &Context<'_>, policy: &TlsPolicy<'_>) -> (ClientRoots, Option<RootsSource>) {
     let tls = policy.tls;
     if tls.insecure_skip_verify.unwrap_or(false) {
-        return ClientRoots::Insecure;
+        return (ClientRoots::Insecure, None);
     }
+    let file = tls.ca_crl.clone().map(RootsSource::File);
+    let given = |(roots, crl): (RootsSource, Option<Arc<[u8]>>)| {
+        (ClientRoots::Given(roots), crl.map(RootsSource::Pem).or(file.clone()))
+    };
     match (tls.ca_certificates.as_deref(), tls.credential_name.as_deref()) {
-        (Some("system"), _) => ClientRoots::System,
-        (Some(file), _) => ClientRoots::Given(RootsSource::File(file.to_owned())),
+        (Some("system"), _) => (ClientRoots::System, file),
+        (Some(path), _) => (ClientRoots::Given(RootsSource::File(path.to_owned())), file),
         (None, Some(name)) if tls.mode == ClientTlsMode::Simple => {
             let field = format!("{}.credentialName", policy.field);
             let credential = Credential { name, object: policy.object, field: &field, ordered: false };
-            ClientRoots::Given(secrets::required_authority(context, &credential).0)
+            given(secrets::required_authority(context, &credential))
         }
-        (None, Some(name)) => {
-            secrets::authority(context, name).map_or(ClientRoots::System, |(roots, _)| ClientRoots::Given(roots))
-        }
-        (None, None) => ClientRoots::System,
+        (None, Some(name)) => secrets::authority(context, name).map_or((ClientRoots::System, file.clone()), given),
+        (None, None) => (ClientRoots::System, file),
     }
 }
 
@@ -169,7 +172,7 @@ fn client_certificate(context: &Context<'_>, policy: &TlsPolicy<'_>) -> ClientCe
     match (&tls.client_certificate, &tls.private_key) {
         (Some(certificate), Some(key)) => {
             let (certificate, key) = (certificate.clone(), key.clone());
-            ClientCertificate::Given(CertificateSource::Files { certificate, key })
+            ClientCertificate::Given(CertificateSource::Files(vec![CertificateFiles { certificate, key }]))
         }
         _ => {
             let message = "mode MUTUAL needs clientCertificate and privateKey, or credentialName";
@@ -182,14 +185,4 @@ fn client_certificate(context: &Context<'_>, policy: &TlsPolicy<'_>) -> ClientCe
 /// Nobody can be verified, so that every handshake is refused.
 fn no_roots(policy: &TlsPolicy<'_>) -> ClientRoots {
     ClientRoots::Given(RootsSource::Missing(format!("{} of {}", policy.field, policy.object.reference())))
-}
-
-/// A revocation list that we cannot read yet must not be ignored: whether there is one.
-fn revocation_list(context: &Context<'_>, policy: &TlsPolicy<'_>) -> bool {
-    let given = policy.tls.ca_crl.is_some();
-    if given {
-        let why = "a revocation list file is not supported for upstreams; connections are refused while it is set";
-        secrets::refuse(context, policy.object, &format!("{}.caCrl", policy.field), why);
-    }
-    given
 }

@@ -10,7 +10,7 @@ use crate::accept::Refusal;
 use crate::pem;
 use crate::server::Version;
 
-fn required(ca: &Authority, sans: &[&str]) -> ClientAuth {
+pub(super) fn required(ca: &Authority, sans: &[&str]) -> ClientAuth {
     let sans = sans.iter().map(|name| (*name).to_owned()).collect();
     ClientAuth::Required { roots_pem: ca.root_pem().as_bytes().to_vec(), crl: None, sans }
 }
@@ -20,7 +20,7 @@ fn optional(ca: &Authority) -> ClientAuth {
 }
 
 /// The list of a CA that has revoked one certificate.
-fn revocation_list(ca: &Authority, revoked: &Issued) -> Vec<u8> {
+pub(super) fn revocation_list(ca: &Authority, revoked: &Issued) -> Vec<u8> {
     let chain = pem::certificates(revoked.chain_pem.as_bytes()).expect("is PEM");
     let (_, parsed) = X509Certificate::from_der(&chain[0]).expect("is a certificate");
     let key = rcgen::KeyPair::from_pem(&ca.key_pem()).expect("is a key");

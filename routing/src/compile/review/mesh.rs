@@ -63,12 +63,6 @@ fn document(context: &Context<'_>, object: &Object<MeshDocument>) {
 
 /// Settings of a proxy that are not honoured yet.
 fn settings(proxy: &MeshProxyConfig, note: &mut dyn FnMut(bool, &str, &str)) {
-    let topology = proxy.gateway_topology.is_some();
-    note(
-        topology,
-        "gatewayTopology",
-        "gatewayTopology is not supported yet; nothing that clients say of themselves is believed",
-    );
     let headers = proxy.proxy_headers.is_some();
     note(headers, "proxyHeaders", "proxyHeaders is not supported yet; the proxy's own headers are added");
 }
