@@ -121,6 +121,17 @@ async fn faults_are_for_those_who_ask() {
 }
 
 #[tokio::test]
+async fn the_mirror_sees_every_request_and_is_not_heard() {
+    let demo = Demo::start(&example("mirroring")).await;
+    let url = "https://books.example.com/copied";
+    for _ in 0..5 {
+        assert_eq!(version(&demo, url, &[]).await, "reviews-v1");
+    }
+    let copies = async || demo.logs("reviews-v2").matches("GET /copied").count() >= 5;
+    within(Duration::from_secs(5), "the mirror logs its copies", copies).await;
+}
+
+#[tokio::test]
 async fn grpc_calls_of_one_connection_are_spread_over_the_replicas() {
     let demo = Demo::start(&example("grpc")).await;
     let channel = Grpc::connect(&demo.browser().h2(), "https://grpc.example.com").await.expect("a connection");
