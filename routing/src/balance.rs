@@ -125,6 +125,23 @@ impl Table {
         level.pick(cluster, &mut asked)
     }
 
+    /// As [`Self::pick`], at the first priority that was not `left` and has somebody to pick.
+    pub fn pick_beyond<R, L, U>(
+        &self,
+        cluster: &Cluster,
+        mut asked: Asked<'_, R, L, U>,
+        left: impl Fn(usize) -> bool,
+    ) -> Option<usize>
+    where
+        R: FnMut() -> u32,
+        L: Fn(usize) -> u32,
+        U: Fn(usize) -> bool,
+    {
+        let further = self.spill.iter().flat_map(|spill| &spill.further);
+        let levels = std::iter::once(&self.first).chain(further).enumerate().filter(|(at, _)| !left(*at));
+        levels.map(|(_, level)| level).find_map(|level| level.pick(cluster, &mut asked))
+    }
+
     /// Percent of the requests that each priority gets.
     pub fn shares(&self) -> Vec<u32> {
         let Some(spill) = &self.spill else { return vec![100] };

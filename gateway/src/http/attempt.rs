@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use routing::outlier::Outcome;
+use routing::{outlier::Outcome, retries::Retries};
 use tokio::time::Instant;
 
 use super::{
@@ -175,9 +175,20 @@ fn endpoint(exchange: &mut Exchange, downstream_h2: bool) -> Result<(Arc<Dial>, 
         Target::Cluster { upstream, picked, .. } => {
             if picked.is_none() {
                 let key = exchange.affinity.as_ref().and_then(|affinity| affinity.key);
-                let avoids = exchange.rule.as_ref().is_none_or(|rule| rule.retries().avoids_tried);
-                let tried = if avoids { exchange.tries.addresses.as_slice() } else { &[] };
-                let fresh = upstream.pick_by(key, tried, || fastrand::u32(..)).map_err(|none| match none {
+                let retries = match &exchange.rule {
+                    Some(rule) => rule.retries(),
+                    None => Retries::inbound(),
+                };
+                let tries = &exchange.tries;
+                let tried = if retries.avoids_tried { tries.addresses.as_slice() } else { &[] };
+                let random = || fastrand::u32(..);
+                // Envoy leaves priorities after every second try.
+                let fresh = if retries.remote_localities && tries.addresses.len() > 1 {
+                    upstream.pick_beyond(key, tries.priorities, tried, random)
+                } else {
+                    upstream.pick_by(key, tried, random)
+                };
+                let fresh = fresh.map_err(|none| match none {
                     NoEndpoint::Unhealthy => Failure::NoHealthyEndpoint,
                 })?;
                 *picked = Some(fresh);

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     telemetry::{metrics::Metrics, outcomes::Retry},
-    upstream::retries::Retrying,
+    upstream::{endpoints::Priorities, retries::Retrying},
 };
 
 const RATELIMITED: HeaderName = HeaderName::from_static("x-envoy-ratelimited");
@@ -31,6 +31,8 @@ pub(crate) struct Tries {
     pub(crate) refreshed: bool,
     /// Endpoints tried so far.
     pub(crate) addresses: Vec<SocketAddr>,
+    /// Their priorities.
+    pub(crate) priorities: Priorities,
     /// The retry that is under way, as its cluster counts it.
     retrying: Option<Retrying>,
     /// Why no other one followed the last one, although the route wants one.
@@ -169,7 +171,9 @@ fn another(exchange: &mut Exchange, metrics: &Metrics, wanted: bool, sent: bool)
         exchange.tries.retrying = Some(retrying);
         // The next try has an endpoint of its own.
         if let Some(picked) = picked.take() {
-            exchange.tries.addresses.push(upstream.cluster.endpoints[picked.endpoint].address);
+            let endpoint = &upstream.cluster.endpoints[picked.endpoint];
+            exchange.tries.addresses.push(endpoint.address);
+            exchange.tries.priorities.add(usize::from(endpoint.priority));
         }
     }
     metrics.retry(Retry::Begun);

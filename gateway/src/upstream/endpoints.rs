@@ -63,6 +63,21 @@ pub(crate) struct Upstream {
     pub(crate) decorator: http::HeaderValue,
 }
 
+/// Priorities of endpoints that a request has tried; beyond the 64th they are one.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Priorities(u64);
+
+impl Priorities {
+    /// One more.
+    pub(crate) fn add(&mut self, priority: usize) {
+        self.0 |= 1 << priority.min(63);
+    }
+
+    fn has(self, priority: usize) -> bool {
+        self.0 & (1 << priority.min(63)) != 0
+    }
+}
+
 /// Why no endpoint could be had.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum NoEndpoint {
@@ -109,11 +124,40 @@ impl Upstream {
             endpoint = self.choose(key, &mut random, |index| !avoid.contains(&self.cluster.endpoints[index].address));
         }
         let endpoint = endpoint.or_else(|| self.choose(key, random, |_| true)).ok_or(NoEndpoint::Unhealthy)?;
+        Ok(self.picked(endpoint))
+    }
+
+    /// As [`Self::pick_by`], at a priority that is not among the `left` ones, as long as there is one.
+    ///
+    /// # Errors
+    /// [`NoEndpoint`].
+    pub(crate) fn pick_beyond(
+        &self,
+        key: Option<u64>,
+        left: Priorities,
+        avoid: &[SocketAddr],
+        mut random: impl FnMut() -> u32,
+    ) -> Result<Picked, NoEndpoint> {
+        let load = |index: usize| self.loads[index].0.load(Ordering::Relaxed);
+        let usable = |index: usize| !avoid.contains(&self.cluster.endpoints[index].address);
+        let asked = Asked { key, random: &mut random, load, usable, cursor: &self.counters.cursor };
+        let left = |priority: usize| left.has(priority);
+        let endpoint = match &self.varying {
+            None => self.table.pick_beyond(&self.cluster, asked, left),
+            Some(varying) => varying.table().pick_beyond(&self.cluster, asked, left),
+        };
+        match endpoint {
+            Some(endpoint) => Ok(self.picked(endpoint)),
+            None => self.pick_by(key, avoid, random),
+        }
+    }
+
+    fn picked(&self, endpoint: usize) -> Picked {
         let (counters, load) = (Arc::clone(&self.counters), Arc::clone(&self.loads[endpoint]));
         counters.active.fetch_add(1, Ordering::Relaxed);
         load.0.fetch_add(1, Ordering::Relaxed);
         counters.account.begin();
-        Ok(Picked { endpoint, counters, load })
+        Picked { endpoint, counters, load }
     }
 
     fn choose(&self, key: Option<u64>, random: impl FnMut() -> u32, usable: impl Fn(usize) -> bool) -> Option<usize> {

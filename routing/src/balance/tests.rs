@@ -341,6 +341,27 @@ fn a_failing_priority_hands_over_what_it_cannot_take() {
 }
 
 #[test]
+fn a_retry_leaves_priorities_as_long_as_there_are_others() {
+    let mut cluster = cluster(Balance::LeastRequest, &[1; 6]);
+    cluster.endpoints[2..4].iter_mut().for_each(|endpoint| endpoint.priority = 1);
+    cluster.endpoints[4..].iter_mut().for_each(|endpoint| endpoint.priority = 2);
+    let table = full(&cluster);
+    let (cursor, mut random) = (AtomicUsize::new(0), seeded());
+    let mut pick = |left: &[usize], tried: &[usize]| {
+        let usable = |index: usize| !tried.contains(&index);
+        let asked = Asked { key: None, random: &mut random, load: |_| 0, usable, cursor: &cursor };
+        table.pick_beyond(&cluster, asked, |priority| left.contains(&priority))
+    };
+    for _ in 0..20 {
+        assert!(pick(&[], &[]).is_some_and(|index| index < 2));
+        assert!(pick(&[0], &[]).is_some_and(|index| (2..4).contains(&index)));
+        assert!(pick(&[0, 1], &[]).is_some_and(|index| index >= 4));
+        assert!(pick(&[0], &[2, 3]).is_some_and(|index| index >= 4), "all of the next one were tried");
+    }
+    assert_eq!(pick(&[0, 1, 2], &[]), None);
+}
+
+#[test]
 fn localities_share_by_their_weights() {
     let mut cluster = cluster(Balance::Random, &[1, 1, 1, 1, 1]);
     cluster.endpoints[3..].iter_mut().for_each(|endpoint| endpoint.group = 1);
