@@ -35,7 +35,7 @@ mod h1;
 pub mod helm;
 pub mod knot;
 pub mod kubectl;
-mod listening;
+pub mod listening;
 pub mod load;
 pub mod loopback;
 pub mod mesh;

@@ -10,14 +10,14 @@ use tokio::{
 
 /// A listening server in the test. Dropped, it stops soon.
 #[derive(Debug)]
-pub(crate) struct Listening {
+pub struct Listening {
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
 
 impl Listening {
     /// Serves every connection to `address`.
-    pub(crate) async fn start<F>(address: SocketAddr, serve: impl Fn(TcpStream) -> F + Send + 'static) -> Self
+    pub async fn start<F>(address: SocketAddr, serve: impl Fn(TcpStream) -> F + Send + 'static) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -28,7 +28,7 @@ impl Listening {
     }
 
     /// Stops listening and cuts every connection, as a server that died.
-    pub(crate) async fn stop(self) {
+    pub async fn stop(self) {
         // Both only fail when the task ended already.
         self.stop.send(()).ok();
         self.task.await.ok();

@@ -34,6 +34,7 @@ topics! {
     headers,
     matching,
     mirrors,
+    opaque,
     problems,
     protocols,
     redirects,

@@ -44,6 +44,7 @@ mod kubernetes_objects;
 mod mesh;
 mod messages;
 mod mirrors;
+mod opaque;
 mod operations;
 mod original_dst;
 mod pinned_clients;

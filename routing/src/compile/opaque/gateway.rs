@@ -44,7 +44,7 @@ pub(in crate::compile) fn plain<'a>(
     bound: &[Bound<'a>],
     attached: &mut Attached,
 ) -> Option<Arc<OpaqueTable>> {
-    let served = port.servers.first().filter(|served| served.content == ServedContent::Bytes)?;
+    let served = port.servers.first().filter(|served| !port.tls && served.content == ServedContent::Bytes)?;
     let mut table = OpaqueTable::default();
     for (number, service, _) in attaching(port, served, bound, attached) {
         let Some(rule) = first_tcp(context, service, (served, port.number)) else { continue };

@@ -222,7 +222,7 @@ impl<'a> Build<'_, 'a> {
                 self.tell_taken(service, port, taken, other);
             }
         }
-        if anywhere && self.http.contains(&port.number) {
+        if anywhere && !is_unplaced(service) && self.http.contains(&port.number) {
             let message = format!(
                 "port {0} has services that speak HTTP, too, and without an address every connection to it has to be looked at \
                  first: a server that has the first word is not heard; give it an address, or another port",
@@ -234,6 +234,9 @@ impl<'a> Build<'_, 'a> {
 
     fn tell_taken(&self, service: &Service<'a>, port: &ServicePort<'a>, (_, subnet, name): &Taken, other: usize) {
         let Some(other) = self.context.services.iter().nth(other) else { return };
+        if subnet.is_none() && (is_unplaced(service) || is_unplaced(other)) {
+            return;
+        }
         let what = match (subnet, name) {
             (Some(subnet), HostPattern::Any) => format!("{subnet}:{}", port.number),
             (None, HostPattern::Any) => format!("port {} without an address", port.number),
@@ -262,6 +265,11 @@ impl<'a> Build<'_, 'a> {
             }
         }
     }
+}
+
+/// A Service as people write it: the cluster will give it an address of its own.
+fn is_unplaced(service: &Service<'_>) -> bool {
+    service.kubernetes && !service.headless && service.addresses.is_empty()
 }
 
 /// What a service's port is by itself.
