@@ -231,8 +231,8 @@ const READ: [&str; 8] = [
     "security.istio.io/peerauthentications: list,watch",
     "acme.sluice.dev/issuers: list,watch",
     "/services,pods: list,watch",
-    "/nodes: list,watch",
     "/configmaps: list,watch",
+    "/nodes: list,watch",
     "discovery.k8s.io/endpointslices: list,watch",
 ];
 const WRITE_STATUS: &str = "networking.istio.io/gateways/status,virtualservices/status,destinationrules/status,\
