@@ -23,6 +23,7 @@ use crate::{
     upstream::{
         dial::{DialBook, Dials},
         endpoints::{Endpoints, Upstream},
+        lookups::Lookups,
     },
 };
 
@@ -158,6 +159,8 @@ pub(crate) struct Live {
     current: ArcSwap<Installed>,
     /// Counters that survive reloads.
     pub(crate) endpoints: Endpoints,
+    /// Names that requests asked for.
+    pub(crate) lookups: Lookups,
     /// Ways to dial, by key.
     pub(crate) dials: Arc<DialBook>,
     /// What CAs may check now; changes while certificates are ordered, without a new configuration.
@@ -171,6 +174,7 @@ pub(crate) struct Live {
 impl Default for Live {
     fn default() -> Self {
         Self {
+            lookups: Lookups::default(),
             current: ArcSwap::default(),
             endpoints: Endpoints::default(),
             dials: Arc::default(),

@@ -34,6 +34,7 @@ pub mod path;
 pub mod pattern;
 pub mod proxy_protocol;
 pub mod re2;
+pub mod reach;
 pub mod retries;
 pub mod retry_budget;
 pub mod rule;

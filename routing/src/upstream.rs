@@ -6,6 +6,7 @@ use crate::{
     balance::{ConsistentHash, Warmup},
     connections::Connections,
     outlier::Outliers,
+    reach::Reach,
     retry_budget::RetryBudget,
     snapshot::{RootsSource, Workload},
 };
@@ -52,6 +53,8 @@ pub struct Cluster {
     /// Of a sidecar's clusters for bytes: connections go to the endpoint that the client meant, be it listed or not (headless
     /// Services, `resolution: NONE`).
     pub original: bool,
+    /// How its endpoints are found.
+    pub reach: Reach,
     /// Ready endpoints.
     pub endpoints: Vec<Endpoint>,
 }
@@ -91,6 +94,7 @@ impl Default for Cluster {
             connections: None,
             retry_budget: RetryBudget::default(),
             original: false,
+            reach: Reach::default(),
             endpoints: Vec::new(),
         }
     }

@@ -5,6 +5,7 @@ use std::{net::Ipv6Addr, rc::Rc, sync::Arc};
 use routing::{
     host::{bare, strip_port},
     path::{Form, normalise},
+    reach::Reach,
     request::RequestView,
     rule::{Action, Rule},
     snapshot::Unclaimed,
@@ -239,6 +240,10 @@ pub(super) fn follow(exchange: &mut Exchange, request: &Head, rule: &Arc<Rule>) 
     let destination = destinations.all.iter().position(|one| std::ptr::eq(one, chosen)).unwrap_or_default();
     let cluster = chosen.cluster.ok_or(Failure::NoCluster)?;
     let upstream = Arc::clone(exchange.installed.upstream(cluster));
+    if upstream.cluster.reach != Reach::Endpoints {
+        exchange.target = Some(Target::Cluster { upstream, destination, picked: None });
+        return Ok(Admitted::Forward);
+    }
     let key = affinity::find(exchange, request, &upstream);
     let picked = upstream.pick_by(key, &[], || fastrand::u32(..)).map_err(|none| match none {
         NoEndpoint::Unhealthy => Failure::NoHealthyEndpoint,

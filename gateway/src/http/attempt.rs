@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use routing::{outlier::Outcome, retries::Retries};
+use routing::{outlier::Outcome, reach::Reach, retries::Retries};
 use tokio::time::Instant;
 
 use super::{
@@ -29,8 +29,9 @@ use crate::{
         breaker::Counted,
         connect::{NoConnection, To, connect},
         dial::Dial,
-        endpoints::NoEndpoint,
+        endpoints::{NoEndpoint, Upstream},
         pool::{Place, Shared},
+        reach,
         terms::Terms,
     },
 };
@@ -75,8 +76,19 @@ pub(crate) async fn next(
         return Err(Failure::RouteTimeout);
     }
     exchange.tries.count += 1;
-    let (dial, address) = endpoint(exchange, downstream_h2)?;
     let rule = exchange.rule.clone();
+    let (dial, address) = match reached_otherwise(exchange) {
+        None => endpoint(exchange, downstream_h2)?,
+        Some(upstream) => {
+            let rewritten = rule.as_ref().zip(exchange.destination()).and_then(|(rule, to)| rule.authority(to));
+            let host = rewritten.and_then(|value| value.to_str().ok()).unwrap_or_else(|| request.authority());
+            let found = Box::pin(unlisted(desk, exchange, &upstream, host, downstream_h2)).await?;
+            if !exchange.tries.addresses.contains(&found.1) {
+                exchange.tries.addresses.push(found.1);
+            }
+            found
+        }
+    };
     let rewritten = rule.as_ref().zip(exchange.destination()).and_then(|(rule, to)| rule.authority(to));
     let host = rewritten.and_then(|value| value.to_str().ok()).unwrap_or_else(|| request.authority());
     let place = Place::new(&dial, address, host, &exchange.facts);
@@ -159,6 +171,32 @@ pub(super) fn no_connection(why: NoConnection) -> Failure {
         NoConnection::Failed(why) => Failure::Connect(why),
         NoConnection::TimedOut => Failure::ConnectTimeout,
     }
+}
+
+/// The cluster, when its endpoints are not in the configuration.
+fn reached_otherwise(exchange: &Exchange) -> Option<Arc<Upstream>> {
+    match &exchange.target {
+        Some(Target::Cluster { upstream, .. }) if upstream.cluster.reach != Reach::Endpoints => {
+            Some(Arc::clone(upstream))
+        }
+        _ => None,
+    }
+}
+
+/// Where the next try goes, when that is not in the configuration.
+async fn unlisted(
+    desk: &Desk,
+    exchange: &Exchange,
+    upstream: &Upstream,
+    host: &str,
+    downstream_h2: bool,
+) -> Result<(Arc<Dial>, SocketAddr), Failure> {
+    let target = exchange.target.as_ref().ok_or(Failure::Internal("a request without target"))?;
+    let h2 = target_h2(target, downstream_h2);
+    let found = reach::find(&desk.live, &upstream.cluster, (&exchange.facts, host), &exchange.tries.addresses).await;
+    let address = found.map_err(|why| why.map_or(Failure::NoHealthyEndpoint, Failure::Connect))?;
+    let dial = upstream.dial(upstream.cluster.tls.is_some(), h2);
+    Ok((Arc::clone(dial.ok_or(Failure::Internal("the cluster has no such dial"))?), address))
 }
 
 /// Where the next try goes, and how.

@@ -29,10 +29,18 @@ pub struct ServiceSpec {
     /// Virtual IPs of both families.
     #[serde(rename = "clusterIPs")]
     pub cluster_ips: Vec<String>,
+    /// Whether clients use endpoints of their own node alone (`Local`).
+    #[serde(rename = "internalTrafficPolicy", deserialize_with = "is_local")]
+    pub node_local: bool,
     /// Target of an `ExternalName` service.
     pub external_name: Option<String>,
     /// Which endpoints are preferred, as `PreferClose`.
     pub traffic_distribution: Option<String>,
+}
+
+/// `Cluster`, which API servers write where nothing was written, is the same as nothing.
+fn is_local<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    Ok(Option::<String>::deserialize(deserializer)?.is_some_and(|policy| policy == "Local"))
 }
 
 /// Kubernetes `ServicePort`.

@@ -15,10 +15,11 @@ use super::{
 use crate::{
     api::{
         Protocol,
-        destination_rule::{H2UpgradePolicy, HttpPool},
+        destination_rule::{H2UpgradePolicy, HttpPool, SimpleLb},
         service_entry::Resolution,
     },
     opaque,
+    reach::Reach,
     retry_budget::RetryBudget,
     upstream::ClusterId,
     upstream::{Cluster, Endpoint, Limits, UpstreamProtocol},
@@ -173,6 +174,7 @@ fn build<'a>(context: &Context<'a>, member: &Member<'_, 'a>, (subset, carries): 
         connections: connections::compile(&policy),
         retry_budget: retry_budget(&policy),
         original: false,
+        reach: reach(context, member, &policy),
         endpoints,
     };
     if let Some(rule) = rule {
@@ -189,6 +191,26 @@ fn is_original(member: &Member<'_, '_>) -> bool {
     };
     member.service.headless || entry == Some(Resolution::None)
 }
+
+/// How the endpoints of a port are found. What a sidecar does not have to know it takes from the client; a gateway's clients
+/// connect to the gateway alone.
+fn reach(context: &Context<'_>, member: &Member<'_, '_>, policy: &Policy<'_>) -> Reach {
+    let passes = policy.load_balancer.is_some_and(|balancer| balancer.simple == Some(SimpleLb::Passthrough));
+    let original = if context.proxy.is_gateway() { Reach::Endpoints } else { Reach::Original };
+    match member.port.origin {
+        Origin::Entry(object, _) if object.spec.resolution == Resolution::None => original,
+        Origin::Entry(object, declared) if object.spec.resolution == Resolution::DynamicDns => {
+            let port = if declared.target_port == 0 { declared.number } else { declared.target_port };
+            let inside = object.meta.annotations.get(ALLOW_PRIVATE).is_some_and(|allowed| allowed == "true");
+            Reach::Name { port, inside }
+        }
+        _ if passes => original,
+        _ => Reach::Endpoints,
+    }
+}
+
+/// Annotation of a ServiceEntry of resolution `DYNAMIC_DNS` whose names may have addresses that are not public.
+const ALLOW_PRIVATE: &str = "egress.sluice.dev/allow-private";
 
 fn belongs(instance: &Instance, subset: Option<&NamedSubset<'_>>) -> bool {
     subset.is_none_or(|named| is_subset(&named.subset.labels, &instance.owner.labels))

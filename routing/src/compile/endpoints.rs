@@ -177,7 +177,9 @@ impl<'a> Search<'_, 'a> {
         let mut found = Vec::new();
         match self.all.slices.get(&(object.namespace(), object.name())) {
             Some(slices) => {
-                for slice in slices {
+                let family = family(spec, slices);
+                let of_family = |slice: &&&Object<EndpointSlice>| family.is_none_or(|it| slice.spec.address_type == it);
+                for slice in slices.iter().filter(of_family) {
                     self.slice(&mut found, slice, object, port);
                 }
             }
@@ -321,17 +323,12 @@ impl<'a> Search<'_, 'a> {
         found
     }
 
+    /// Clients of a gateway connect to the gateway, so there is no address that they meant.
     fn cannot_resolve(&self, object: &Object<api::ServiceEntry>) {
-        let (name, instead) = match object.spec.resolution {
-            Resolution::DynamicDns => ("DYNAMIC_DNS", "name the hosts without `*` and use DNS"),
-            _ => ("NONE", "use STATIC with endpoints, or DNS"),
-        };
-        let message = format!("resolution {name} gives no address to send requests to, so they get 503; {instead}");
-        let code = super::report::UNSUPPORTED;
-        if self.context.proxy.is_gateway() {
-            self.context.report.error(object, code, "spec.resolution", message);
-        } else {
-            self.context.report.warning(object, code, "spec.resolution", message);
+        if self.context.proxy.is_gateway() && object.spec.resolution == Resolution::None {
+            let message = "resolution NONE gives a gateway no address to send requests to, so they get 503; use STATIC with \
+                           endpoints, or DNS";
+            self.context.report.error(object, super::report::UNSUPPORTED, "spec.resolution", message);
         }
     }
 
@@ -379,6 +376,15 @@ impl<'a> Search<'_, 'a> {
         self.all.names.borrow_mut().insert(host);
         found
     }
+}
+
+/// Of a service with addresses of both families the first one's, which its clients use too; else each pod would be there twice.
+/// `None`: it has one family.
+fn family(service: &api::service::ServiceSpec, slices: &[&Object<EndpointSlice>]) -> Option<&'static str> {
+    let has = |family: &str| slices.iter().any(|slice| slice.spec.address_type == family);
+    let first = service.cluster_ips.first().unwrap_or(&service.cluster_ip).parse::<IpAddr>();
+    let v6 = first.is_ok_and(|address| address.is_ipv6());
+    (has("IPv4") && has("IPv6")).then_some(if v6 { "IPv6" } else { "IPv4" })
 }
 
 /// The port of a slice that belongs to a port of its service.

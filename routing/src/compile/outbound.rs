@@ -14,11 +14,11 @@ use super::{
     report::UNKNOWN_HOST,
     retries::retries,
     routes::{self, Binding},
-    services::{Origin, Service, ServicePort},
+    services::{Service, ServicePort},
     virtual_services::{self, Bound, MESH},
 };
 use crate::{
-    api::{self, Sidecar, mesh_config::OutboundMode, service_entry::Resolution},
+    api::{self, Sidecar, mesh_config::OutboundMode},
     host::{HostMap, HostPattern},
     pattern::RouteMatch,
     resources::Object,
@@ -43,7 +43,7 @@ pub(super) fn compile(context: &Context<'_>) -> Outbound {
     for service in context.services.iter() {
         // An alias is served at the ports of what it leads to, under its own names.
         let behind = context.services.behind(service);
-        for port in behind.ports.iter().filter(|port| port.is_http() && has_addresses(port)) {
+        for port in behind.ports.iter().filter(|port| port.is_http()) {
             if !context.scope.knows(&service.host, &service.namespace, port.number) {
                 continue;
             }
@@ -95,14 +95,6 @@ impl ByHost<'_, '_> {
             }
             by_host
         })
-    }
-}
-
-/// A ServiceEntry without resolution has no endpoints to give: its requests are left to where the workload sent them.
-fn has_addresses(port: &ServicePort<'_>) -> bool {
-    match port.origin {
-        Origin::Kubernetes(..) => true,
-        Origin::Entry(object, _) => !matches!(object.spec.resolution, Resolution::None | Resolution::DynamicDns),
     }
 }
 

@@ -20,7 +20,23 @@ pub(super) fn review(context: &Context<'_>, object: &Object<DestinationRule>) {
             traffic_policy(&mut findings, policy, &format!("spec.subsets[{index}].trafficPolicy"));
         }
     }
+    if context.proxy.is_gateway() {
+        passthrough(&mut findings, object);
+    }
     findings.tell(context, object);
+}
+
+/// What sidecars do and gateways cannot.
+fn passthrough(findings: &mut Findings, object: &Object<DestinationRule>) {
+    let subsets = object.spec.subsets.iter().filter_map(|subset| subset.traffic_policy.as_ref());
+    for policy in object.spec.traffic_policy.iter().chain(subsets) {
+        let ports = policy.port_level_settings.iter().map(|level| level.load_balancer.as_ref());
+        let mut all = ports.chain([policy.load_balancer.as_ref()]).flatten();
+        let used = all.any(|balancer| balancer.simple == Some(SimpleLb::Passthrough));
+        let why =
+            "PASSTHROUGH is for sidecars: a gateway's clients connect to the gateway, so it balances by LEAST_REQUEST";
+        findings.note(used, why, || "spec.trafficPolicy".to_owned());
+    }
 }
 
 fn traffic_policy(findings: &mut Findings, policy: &TrafficPolicy, field: &str) {
@@ -65,8 +81,6 @@ fn failover(findings: &mut Findings, balancer: Option<&LoadBalancer>, ejects: bo
 
 fn load_balancer(findings: &mut Findings, balancer: &LoadBalancer, field: &str) {
     let at = |name: &str| format!("{field}.{name}");
-    let passthrough = "PASSTHROUGH is not supported yet; requests are balanced by LEAST_REQUEST";
-    findings.note(balancer.simple == Some(SimpleLb::Passthrough), passthrough, || at("simple"));
     let zone = "zoneAwareLbSetting is not supported, since it needs to know how many proxies each zone has; write \
                 localityLbSetting";
     findings.note(balancer.zone_aware_lb_setting.is_some(), zone, || at("zoneAwareLbSetting"));

@@ -12,9 +12,13 @@ use crate::{
 
 /// What of a ServiceEntry does not count beside another.
 const CONFLICT: &str = "conflict";
+const NO_EFFECT: &str = "no-effect";
 
 pub(super) fn review(context: &Context<'_>) {
     rules(context);
+    for object in &context.resources.services {
+        hints(context, object);
+    }
     for service in context.services.iter() {
         if let Some(found) = &service.alias {
             alias(context, service, found);
@@ -38,6 +42,18 @@ pub(super) fn review(context: &Context<'_>) {
         let field = format!("spec.hosts[{}]", passed.host);
         let message = format!("nothing here holds for `{}`: the host belongs to {whose}", service.host);
         context.report.warning(passed.entry, CONFLICT, &field, message);
+    }
+}
+
+/// What kube-proxy looks at and no proxy of Istio's does.
+fn hints(context: &Context<'_>, object: &Object<api::Service>) {
+    for key in ["service.kubernetes.io/topology-mode", "service.kubernetes.io/topology-aware-hints"] {
+        let asked = object.meta.annotations.get(key).filter(|mode| !mode.eq_ignore_ascii_case("disabled"));
+        if asked.is_some() {
+            let message = "topology-aware hints are not looked at, by Istio neither; localityLbSetting of a DestinationRule, or \
+                           spec.trafficDistribution, prefers endpoints that are near";
+            context.report.warning(object, NO_EFFECT, &format!("metadata.annotations[{key:?}]"), message);
+        }
     }
 }
 

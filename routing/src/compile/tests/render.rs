@@ -9,6 +9,7 @@ use crate::{
     mirrors::Mirror,
     opaque::OpaqueTable,
     pattern::{Conditions, HeaderCondition, HeaderField, PathKind, RouteMatch, StringPattern},
+    reach::Reach,
     retry_budget::RetryBudget,
     rule::{Action, Destination, HeaderOps, Rule},
     snapshot::{Content, Listener, Unclaimed, Workload},
@@ -266,6 +267,9 @@ fn render_cluster(out: &mut String, cluster: &Cluster) {
     }
     if cluster.original {
         line(out, 1, "to the address that was meant");
+    }
+    if cluster.reach != Reach::Endpoints {
+        line(out, 1, &format!("reached by {:?}", cluster.reach));
     }
     if let Some(tls) = &cluster.tls {
         line(out, 1, &texts_for_bytes(tls));
