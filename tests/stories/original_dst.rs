@@ -123,3 +123,34 @@ async fn captured_connections_reach_the_port_and_the_service_they_were_meant_for
     assert!(inbound.contains("\"service\": \"reviews\"") && inbound.contains("sa/ratings"), "{inbound}");
     assert!(outbound.contains("\"service\": \"ratings\"") && outbound.contains("/out"), "{outbound}");
 }
+
+#[tokio::test]
+async fn what_has_no_addresses_goes_where_it_was_meant_to_go_and_the_rest_is_refused() {
+    let story = "what_has_no_addresses_goes_where_it_was_meant_to_go_and_the_rest_is_refused";
+    let Some(network) = Network::create(story) else { return };
+    let mesh = mesh();
+    mesh.write(
+        "mesh.yaml",
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata:\n  mesh: |-\n    \
+         outboundTrafficPolicy: {mode: REGISTRY_ONLY}\n",
+    );
+    mesh.write(
+        "none.yaml",
+        "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: none, namespace: shop}\nspec: {hosts: \
+         ['*.legacy.test'], ports: [{number: 8080, name: http, protocol: HTTP}], resolution: NONE}\n",
+    );
+    let identity = mesh.identity("shop", "reviews", "reviews");
+    let flags = format!("{SIDECAR} --config {} --identity-dir {}", mesh.config.path().display(), identity.display());
+    let _peer = network.start("peer", "echo --address 10.77.0.2 --port 8080 --service ratings --pod ratings-v1");
+    let _sidecar = network.start("sidecar", &flags);
+    // The sidecar's own connections come from the peer's address, so that they pass.
+    let redirect = "iptables -t nat -A OUTPUT -p tcp --dport 8080 -s 10.77.0.1 -d 10.77.0.2";
+    assert!(network.runs(&format!("{redirect} -j REDIRECT --to-ports 15001")));
+
+    let known = network.curl("--interface 10.77.0.1 -H Host:old.legacy.test http://10.77.0.2:8080/known").await;
+    let status = "--interface 10.77.0.1 -o /dev/null -w %{http_code} -H Host:www.unknown.test http://10.77.0.2:8080/";
+    let unknown = network.curl(status).await;
+
+    assert!(known.contains("\"service\": \"ratings\"") && known.contains("/known"), "{known}");
+    assert_eq!(unknown, "502");
+}

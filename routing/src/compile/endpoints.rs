@@ -122,6 +122,12 @@ impl<'a> Endpoints<'a> {
         {
             found.truncate(1);
         }
+        if let Origin::Kubernetes(object, _) = port.origin
+            && object.spec.spec.node_local
+            && !context.proxy.node.is_empty()
+        {
+            found.retain(|instance| instance.owner.node == context.proxy.node);
+        }
         found.sort_by_key(|instance| instance.address);
         found.dedup_by_key(|instance| instance.address);
         let found: Instances = found.into();

@@ -96,6 +96,12 @@ impl Proxy {
         {
             own.labels = facts.labels;
         }
+        if let Role::Sidecar { namespace, workload } = &self.role
+            && own.node.is_empty()
+            && let Some(pod) = resources.pods.get(namespace, workload)
+        {
+            own.node.clone_from(&pod.spec.spec.node_name);
+        }
         let mesh = Mesh::of(resources, &own);
         if let Some(domain) = mesh.config.trust_domain.as_ref().filter(|_| !self.trust_domain_given) {
             own.trust_domain.clone_from(domain);

@@ -102,6 +102,9 @@ impl<'a> Build<'_, 'a> {
             Some(protocol) => (protocol.is_tls(), false),
             None => (false, true),
         };
+        if !self.context.scope.knows(&service.host, &service.namespace, port.number) {
+            return;
+        }
         let Some(subnets) = self.subnets(service, port) else { return };
         // Requests find an undeclared port by their host. Other bytes have an address alone to be told by.
         if sniffed && subnets.is_empty() {

@@ -18,6 +18,11 @@ pub(super) fn review(context: &Context<'_>) {
     rules(context);
     for object in &context.resources.services {
         hints(context, object);
+        if object.spec.spec.node_local && context.proxy.node.is_empty() {
+            let message =
+                "this proxy's pod is not known, so its node is not either, and it uses endpoints of all nodes";
+            context.report.info(object, NO_EFFECT, "spec.internalTrafficPolicy", message);
+        }
     }
     for service in context.services.iter() {
         if let Some(found) = &service.alias {
