@@ -94,14 +94,14 @@ fn a_field_that_is_not_honoured_is_named() {
     let mesh = Mesh::with_edge();
     mesh.workload("reviews").declare();
     mesh.routes(
-        "- fault: {abort: {httpStatus: 418, percentage: {value: 100}}}\n  \
+        "- match: [{uri: {prefix: /}, statPrefix: all}]\n  \
          route: [{destination: {host: reviews, port: {number: 8080}}}]",
     );
 
     let output = run(&["check", "--output", "json", folder(&mesh.config)]);
 
     let lines = text(&output.stdout);
-    let named = lines.lines().any(|line| line.contains("unsupported-field") && line.contains("fault"));
+    let named = lines.lines().any(|line| line.contains("unsupported-field") && line.contains("statPrefix"));
     assert!(named, "{lines}");
 }
 
