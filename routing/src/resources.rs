@@ -12,6 +12,7 @@ mod document;
 mod foreign;
 mod mesh;
 mod parse;
+mod parsed;
 mod position;
 mod shares;
 mod source;
@@ -35,7 +36,8 @@ use crate::api::{
 use crate::problem::{ObjectRef, Place, Problem, Problems, Severity};
 
 pub use class::Kind;
-pub use parse::{Parsed, parse_file, parse_files, parse_object};
+pub use parse::{parse_file, parse_files, parse_object};
+pub use parsed::Parsed;
 pub use source::Source;
 pub(crate) use source::forget_places;
 pub use store::Store;

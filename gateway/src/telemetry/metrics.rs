@@ -1,4 +1,4 @@
-//! Every metric there is, in one table, and the only file that names the prometheus library.
+//! What counts, and the only file that names the prometheus library.
 
 use std::{
     collections::HashMap,
@@ -13,170 +13,25 @@ use prometheus::{
 use tokio::time::Instant;
 
 use super::{
-    connections::{self, Connections},
+    connections::Connections,
     labels::{self, NAMES, Values},
     outcomes::{MIRROR_RESULTS, Mirroring, RETRY_RESULTS, Retry},
     process::Usage,
 };
 
 mod ejections;
+mod table;
 #[cfg(test)]
 mod tests;
 
 use ejections::Ejections;
-
-/// One row of the table.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Definition {
-    /// Name, with its unit.
-    pub(crate) name: &'static str,
-    /// `counter`, `gauge` or `histogram`.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the library knows the types; tests compare them with the table")
-    )]
-    pub(crate) kind: &'static str,
-    /// What it tells.
-    pub(crate) help: &'static str,
-    /// Label names.
-    pub(crate) labels: &'static [&'static str],
-}
-
-pub(super) const fn row(
-    name: &'static str,
-    kind: &'static str,
-    labels: &'static [&'static str],
-    help: &'static str,
-) -> Definition {
-    Definition { name, kind, help, labels }
-}
-
-const REQUESTS: Definition = row("istio_requests_total", "counter", &NAMES, "Finished requests.");
-const DURATION: Definition =
-    row("istio_request_duration_milliseconds", "histogram", &NAMES, "Request head to last byte, milliseconds.");
-const BUILD: Definition = row("istio_build", "gauge", &["component", "tag"], "The version that runs; always 1.");
-const PROBLEMS: Definition =
-    row("sluice_config_problems", "gauge", &["severity"], "Problems in the installed configuration.");
-const GENERATION: Definition =
-    row("sluice_snapshot_generation", "gauge", &[], "Number of the installed configuration, counted from 1.");
-const SNAPSHOT: Definition = row("sluice_snapshot_info", "gauge", &["digest"], "What the installed configuration is.");
-const RELOADS: Definition = row("sluice_reloads_total", "counter", &["result"], "Times the configuration was read.");
-const CONNECTIONS: Definition =
-    row("sluice_downstream_connections_active", "gauge", &[], "Open connections from clients.");
-const HANDSHAKES: Definition =
-    row("sluice_tls_handshakes_total", "counter", &["result"], "TLS handshakes with clients.");
-const REFUSALS: Definition = row(
-    "sluice_tls_handshake_failures_total",
-    "counter",
-    &["reason"],
-    "Handshakes with clients that failed, by reason.",
-);
-const SHED: Definition = row(
-    "sluice_shed_total",
-    "counter",
-    &["limit"],
-    "Requests answered with 503, and connections closed unserved, by the limit that was reached.",
-);
-const CERTIFICATES: Definition = row(
-    "sluice_certificate_not_after_seconds",
-    "gauge",
-    &["server", "hosts", "secret"],
-    "When a served certificate expires, seconds since 1970.",
-);
-const KEPT: Definition = row(
-    "sluice_certificates_kept",
-    "gauge",
-    &[],
-    "Servers whose last good certificate serves because the one asked for cannot.",
-);
-const ORDERS: Definition =
-    row("sluice_acme_orders_total", "counter", &["result"], "Tries to get a certificate from a CA.");
-const FAILING: Definition =
-    row("sluice_acme_failing_certificates", "gauge", &[], "Certificates to order or renew whose last try failed.");
-const UPSTREAMS: Definition =
-    row("sluice_upstream_connections_total", "counter", &["result"], "Connections opened to endpoints.");
-const EJECTED: Definition = row(
-    "envoy_cluster_outlier_detection_ejections_active",
-    "gauge",
-    &["cluster_name"],
-    "Endpoints that are ejected now (outlierDetection).",
-);
-const EJECTIONS: Definition = row(
-    "envoy_cluster_outlier_detection_ejections_enforced_total",
-    "counter",
-    &["cluster_name"],
-    "Times that an endpoint was ejected.",
-);
-const SPARED: Definition = row(
-    "envoy_cluster_outlier_detection_ejections_overflow",
-    "counter",
-    &["cluster_name"],
-    "Times that an endpoint failed and stayed, because of maxEjectionPercent.",
-);
-const LIMITED: Definition = row(
-    "sluice_cluster_limited_active",
-    "gauge",
-    &["cluster", "limit"],
-    "What a connectionPool limits, as much as there is: connections, pending requests, requests.",
-);
-const OVERFLOWS: Definition = row(
-    "sluice_cluster_overflow_total",
-    "counter",
-    &["cluster", "limit"],
-    "Requests and connections refused because a limit of a connectionPool was reached.",
-);
-const RETRIES: Definition =
-    row("sluice_retries_total", "counter", &["result"], "Retries begun, and what became of those that a route wanted.");
-const MIRRORS: Definition = row(
-    "sluice_mirrored_requests_total",
-    "counter",
-    &["result"],
-    "Copies of requests for mirrors: answered, failed, or dropped and why.",
-);
-const DROPPED: Definition =
-    row("sluice_access_log_dropped_total", "counter", &[], "Access log lines lost because nobody read stdout in time.");
-const CPU: Definition = row("process_cpu_seconds_total", "counter", &[], "User and system time.");
-const MEMORY: Definition = row("process_resident_memory_bytes", "gauge", &[], "Resident memory.");
-const STARTED: Definition = row("process_start_time_seconds", "gauge", &[], "Start, seconds since 1970.");
-const FILES: Definition = row("process_open_fds", "gauge", &[], "Open file descriptors.");
-const THREADS: Definition = row("process_threads", "gauge", &[], "Threads.");
-
-/// Every metric, in the order of the documentation.
-pub(crate) const TABLE: [Definition; 33] = [
-    REQUESTS,
-    DURATION,
-    connections::OPENED,
-    connections::CLOSED,
-    connections::SENT,
-    connections::RECEIVED,
-    BUILD,
-    PROBLEMS,
-    GENERATION,
-    SNAPSHOT,
-    RELOADS,
-    CONNECTIONS,
-    HANDSHAKES,
-    REFUSALS,
-    SHED,
-    CERTIFICATES,
-    KEPT,
-    ORDERS,
-    FAILING,
-    UPSTREAMS,
-    EJECTED,
-    EJECTIONS,
-    SPARED,
-    LIMITED,
-    OVERFLOWS,
-    RETRIES,
-    MIRRORS,
-    DROPPED,
-    CPU,
-    MEMORY,
-    STARTED,
-    FILES,
-    THREADS,
-];
+pub(super) use table::row;
+use table::{
+    BUILD, CERTIFICATES, CONNECTIONS, CPU, DROPPED, DURATION, EJECTED, EJECTIONS, FAILING, FILES, GENERATION,
+    HANDSHAKES, KEPT, LIMITED, MEMORY, MIRRORS, ORDERS, OVERFLOWS, PROBLEMS, REFUSALS, RELOADS, REQUESTS, RETRIES,
+    SHED, SNAPSHOT, SPARED, STARTED, THREADS, UPSTREAMS,
+};
+pub(crate) use table::{Definition, TABLE};
 
 /// Istio's default buckets, milliseconds.
 const BUCKETS: [f64; 19] =

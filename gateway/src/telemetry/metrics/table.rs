@@ -1,0 +1,159 @@
+//! Every metric there is, with its labels and what it says.
+
+use crate::telemetry::{connections, labels::NAMES};
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Definition {
+    /// Name, with its unit.
+    pub(crate) name: &'static str,
+    /// `counter`, `gauge` or `histogram`.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "the library knows the types; tests compare them with the table")
+    )]
+    pub(crate) kind: &'static str,
+    /// What it tells.
+    pub(crate) help: &'static str,
+    /// Label names.
+    pub(crate) labels: &'static [&'static str],
+}
+
+pub(in crate::telemetry) const fn row(
+    name: &'static str,
+    kind: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> Definition {
+    Definition { name, kind, help, labels }
+}
+
+pub(super) const REQUESTS: Definition = row("istio_requests_total", "counter", &NAMES, "Finished requests.");
+pub(super) const DURATION: Definition =
+    row("istio_request_duration_milliseconds", "histogram", &NAMES, "Request head to last byte, milliseconds.");
+pub(super) const BUILD: Definition =
+    row("istio_build", "gauge", &["component", "tag"], "The version that runs; always 1.");
+pub(super) const PROBLEMS: Definition =
+    row("sluice_config_problems", "gauge", &["severity"], "Problems in the installed configuration.");
+pub(super) const GENERATION: Definition =
+    row("sluice_snapshot_generation", "gauge", &[], "Number of the installed configuration, counted from 1.");
+pub(super) const SNAPSHOT: Definition =
+    row("sluice_snapshot_info", "gauge", &["digest"], "What the installed configuration is.");
+pub(super) const RELOADS: Definition =
+    row("sluice_reloads_total", "counter", &["result"], "Times the configuration was read.");
+pub(super) const CONNECTIONS: Definition =
+    row("sluice_downstream_connections_active", "gauge", &[], "Open connections from clients.");
+pub(super) const HANDSHAKES: Definition =
+    row("sluice_tls_handshakes_total", "counter", &["result"], "TLS handshakes with clients.");
+pub(super) const REFUSALS: Definition = row(
+    "sluice_tls_handshake_failures_total",
+    "counter",
+    &["reason"],
+    "Handshakes with clients that failed, by reason.",
+);
+pub(super) const SHED: Definition = row(
+    "sluice_shed_total",
+    "counter",
+    &["limit"],
+    "Requests answered with 503, and connections closed unserved, by the limit that was reached.",
+);
+pub(super) const CERTIFICATES: Definition = row(
+    "sluice_certificate_not_after_seconds",
+    "gauge",
+    &["server", "hosts", "secret"],
+    "When a served certificate expires, seconds since 1970.",
+);
+pub(super) const KEPT: Definition = row(
+    "sluice_certificates_kept",
+    "gauge",
+    &[],
+    "Servers whose last good certificate serves because the one asked for cannot.",
+);
+pub(super) const ORDERS: Definition =
+    row("sluice_acme_orders_total", "counter", &["result"], "Tries to get a certificate from a CA.");
+pub(super) const FAILING: Definition =
+    row("sluice_acme_failing_certificates", "gauge", &[], "Certificates to order or renew whose last try failed.");
+pub(super) const UPSTREAMS: Definition =
+    row("sluice_upstream_connections_total", "counter", &["result"], "Connections opened to endpoints.");
+pub(super) const EJECTED: Definition = row(
+    "envoy_cluster_outlier_detection_ejections_active",
+    "gauge",
+    &["cluster_name"],
+    "Endpoints that are ejected now (outlierDetection).",
+);
+pub(super) const EJECTIONS: Definition = row(
+    "envoy_cluster_outlier_detection_ejections_enforced_total",
+    "counter",
+    &["cluster_name"],
+    "Times that an endpoint was ejected.",
+);
+pub(super) const SPARED: Definition = row(
+    "envoy_cluster_outlier_detection_ejections_overflow",
+    "counter",
+    &["cluster_name"],
+    "Times that an endpoint failed and stayed, because of maxEjectionPercent.",
+);
+pub(super) const LIMITED: Definition = row(
+    "sluice_cluster_limited_active",
+    "gauge",
+    &["cluster", "limit"],
+    "What a connectionPool limits, as much as there is: connections, pending requests, requests.",
+);
+pub(super) const OVERFLOWS: Definition = row(
+    "sluice_cluster_overflow_total",
+    "counter",
+    &["cluster", "limit"],
+    "Requests and connections refused because a limit of a connectionPool was reached.",
+);
+pub(super) const RETRIES: Definition =
+    row("sluice_retries_total", "counter", &["result"], "Retries begun, and what became of those that a route wanted.");
+pub(super) const MIRRORS: Definition = row(
+    "sluice_mirrored_requests_total",
+    "counter",
+    &["result"],
+    "Copies of requests for mirrors: answered, failed, or dropped and why.",
+);
+pub(super) const DROPPED: Definition =
+    row("sluice_access_log_dropped_total", "counter", &[], "Access log lines lost because nobody read stdout in time.");
+pub(super) const CPU: Definition = row("process_cpu_seconds_total", "counter", &[], "User and system time.");
+pub(super) const MEMORY: Definition = row("process_resident_memory_bytes", "gauge", &[], "Resident memory.");
+pub(super) const STARTED: Definition = row("process_start_time_seconds", "gauge", &[], "Start, seconds since 1970.");
+pub(super) const FILES: Definition = row("process_open_fds", "gauge", &[], "Open file descriptors.");
+pub(super) const THREADS: Definition = row("process_threads", "gauge", &[], "Threads.");
+
+/// Every metric, in the order of the documentation.
+pub(crate) const TABLE: [Definition; 33] = [
+    REQUESTS,
+    DURATION,
+    connections::OPENED,
+    connections::CLOSED,
+    connections::SENT,
+    connections::RECEIVED,
+    BUILD,
+    PROBLEMS,
+    GENERATION,
+    SNAPSHOT,
+    RELOADS,
+    CONNECTIONS,
+    HANDSHAKES,
+    REFUSALS,
+    SHED,
+    CERTIFICATES,
+    KEPT,
+    ORDERS,
+    FAILING,
+    UPSTREAMS,
+    EJECTED,
+    EJECTIONS,
+    SPARED,
+    LIMITED,
+    OVERFLOWS,
+    RETRIES,
+    MIRRORS,
+    DROPPED,
+    CPU,
+    MEMORY,
+    STARTED,
+    FILES,
+    THREADS,
+];
