@@ -193,8 +193,12 @@ impl Level {
         }
         match (&cluster.balance, &self.lookup) {
             (_, Some(lookup)) => {
-                let key = asked.key.unwrap_or_else(|| asked.random_key());
-                Some(self.index(lookup.at(key)))
+                if let Some(key) = asked.key {
+                    return Some(self.index(lookup.at(key)));
+                }
+                let key = asked.random_key();
+                let drawn = self.index(lookup.at(key));
+                if (asked.usable)(drawn) { Some(drawn) } else { self.draw(asked) }
             }
             (Balance::RoundRobin, _) => {
                 let turn = asked.cursor.fetch_add(1, Ordering::Relaxed);

@@ -157,6 +157,8 @@ impl Reception {
             true => self.behind_balancer(&mut plain, facts).await?,
             false => facts,
         };
+        // Not before: a balancer may have taken its time.
+        let installed = self.live.pin();
         let (listener, _) = installed.listener(bind, port)?;
         if let Some(table) = &listener.bytes {
             // There are no names to choose by, and the server may have the first word.

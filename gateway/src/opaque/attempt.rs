@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use routing::{connections::Preamble, opaque::is_at, outlier::Outcome, upstream::Balance};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::{ending::Ending, passage::Passage};
 use crate::{
@@ -50,7 +50,7 @@ async fn by_rule(passage: &mut Passage, metrics: &Metrics) -> Result<Connection,
         let (dial, address) = endpoint(passage, &upstream)?;
         passage.tried.push(address);
         let to = To { address, host: &host, client: &passage.facts };
-        let connected = connect::connect(&dial, &to, None, metrics).await;
+        let connected = reach(&dial, &to, metrics).await;
         if let Some(picked) = &passage.picked {
             let outcome = match &connected {
                 Ok(_) => Outcome::Connected,
@@ -60,11 +60,13 @@ async fn by_rule(passage: &mut Passage, metrics: &Metrics) -> Result<Connection,
             upstream.record(picked.endpoint, outcome, metrics);
         }
         let failed = match connected {
-            Ok(connection) => return through_tunnel(&dial, connection).await,
+            Ok(connection) => return Ok(connection),
             Err(why) => failed(why),
         };
         let endpoints = &upstream.cluster.endpoints;
-        let left = endpoints.iter().any(|endpoint| !passage.tried.contains(&endpoint.address));
+        // Whoever meant one endpoint is not served by another.
+        let meant = upstream.cluster.original && passage.original().is_some();
+        let left = !meant && endpoints.iter().any(|endpoint| !passage.tried.contains(&endpoint.address));
         // Endpoints that refuse are tried one after the other; with those that are silent nobody waits for ever.
         if !left || passage.tried.len() >= TRIES || began.elapsed() >= upstream.cluster.connect_timeout * 2 {
             return Err(failed);
@@ -72,11 +74,14 @@ async fn by_rule(passage: &mut Passage, metrics: &Metrics) -> Result<Connection,
     }
 }
 
-/// Where a DestinationRule says so, the endpoint is a proxy that is asked to go on.
-async fn through_tunnel(dial: &Dial, mut connection: Connection) -> Result<Connection, Ending> {
+/// Connects to an endpoint. Where a DestinationRule says so, that is a proxy which is asked to go on, within the same time.
+async fn reach(dial: &Dial, to: &To<'_>, metrics: &Metrics) -> Result<Connection, NoConnection> {
+    let by = Instant::now() + dial.connect_timeout;
+    let mut connection = connect::connect(dial, to, None, metrics).await?;
     let preamble = dial.settings.as_ref().and_then(|settings| settings.preamble.as_ref());
     if let Some(Preamble::Tunnel(tunnel)) = preamble {
-        tunnel::open(&mut connection.stream, tunnel).await.map_err(Ending::Connect)?;
+        let opened = timeout_at(by, tunnel::open(&mut connection.stream, tunnel)).await;
+        opened.map_err(|_| NoConnection::TimedOut)?.map_err(NoConnection::Failed)?;
     }
     Ok(connection)
 }
@@ -113,7 +118,8 @@ fn endpoint(passage: &mut Passage, upstream: &Upstream) -> Result<(Arc<Dial>, So
                 Balance::Hash(hash) => hash.key.of_connection(&passage.facts.remote_ip),
                 _ => None,
             };
-            upstream.pick_by(key, &passage.tried, || fastrand::u32(..))
+            // A key leads to its endpoint, whatever was tried: one that is dead is left to chance.
+            upstream.pick_by(key.filter(|_| passage.tried.is_empty()), &passage.tried, || fastrand::u32(..))
         }
     };
     let picked = picked.map_err(|none| match none {

@@ -1,7 +1,7 @@
 //! What counts, and the only file that names the prometheus library.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -360,7 +360,12 @@ impl Metrics {
     pub(crate) fn set_limits(&self, all: impl IntoIterator<Item = (Arc<str>, &'static str, u32, u64)>) {
         self.limited.reset();
         self.overflows.reset();
+        // A port that is for requests and for bytes has one account, of which both tell.
+        let mut told = HashSet::new();
         for (cluster, limit, active, reached) in all {
+            if !told.insert((Arc::clone(&cluster), limit)) {
+                continue;
+            }
             self.limited.with_label_values(&[&cluster, limit]).set(i64::from(active));
             self.overflows.with_label_values(&[&cluster, limit]).inc_by(reached);
         }

@@ -53,7 +53,8 @@ impl Dial {
         content: impl Hash,
     ) -> Self {
         let requests = cluster.limits.max_requests_per_connection;
-        let key = hash(&(&cluster.name, tls.is_some(), h2, requests, &cluster.connections, hash(&content)));
+        let times = (cluster.connect_timeout, cluster.idle_timeout);
+        let key = hash(&(&cluster.name, tls.is_some(), h2, requests, &cluster.connections, times, hash(&content)));
         let sni = tls.is_some().then(|| cluster.tls.as_ref().map(|tls| tls.sni.clone())).flatten();
         Self {
             key,
@@ -136,5 +137,24 @@ impl DialBook {
     /// Forgets what no snapshot uses any more.
     pub(crate) fn sweep(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, dial| dial.strong_count() > 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_times_are_another_way() {
+        let book = DialBook::default();
+        let enter = |cluster: &Cluster| book.enter(Dial::new(cluster, None, false, ()));
+        let plain = Cluster::default();
+        let before = enter(&plain);
+        assert!(Arc::ptr_eq(&before, &enter(&plain)));
+        let second = Duration::from_secs(1);
+        let quick = enter(&Cluster { connect_timeout: second, ..plain.clone() });
+        assert_eq!((quick.connect_timeout, quick.idle_timeout), (second, before.idle_timeout));
+        let brief = enter(&Cluster { idle_timeout: second, ..plain });
+        assert_eq!((brief.connect_timeout, brief.idle_timeout), (before.connect_timeout, second));
     }
 }

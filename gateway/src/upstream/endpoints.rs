@@ -15,7 +15,7 @@ use std::{
 use routing::{
     balance::{Asked, Standing, Table},
     outlier::Outcome,
-    upstream::{Balance, Cluster},
+    upstream::{Balance, Cluster, UpstreamProtocol},
 };
 use tokio::sync::Notify;
 
@@ -90,14 +90,17 @@ pub(crate) enum NoEndpoint {
 pub(crate) struct Picked {
     /// Index into [`Cluster::endpoints`].
     pub(crate) endpoint: usize,
-    counters: Arc<Counters>,
+    /// Where it counts as a request; `None` = it is none, but a connection.
+    counters: Option<Arc<Counters>>,
     load: Arc<Load>,
 }
 
 impl Drop for Picked {
     fn drop(&mut self) {
         self.load.0.fetch_sub(1, Ordering::Relaxed);
-        self.counters.active.fetch_sub(1, Ordering::Relaxed);
+        if let Some(counters) = &self.counters {
+            counters.active.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -153,10 +156,20 @@ impl Upstream {
     }
 
     fn picked(&self, endpoint: usize) -> Picked {
-        let (counters, load) = (Arc::clone(&self.counters), Arc::clone(&self.loads[endpoint]));
-        counters.active.fetch_add(1, Ordering::Relaxed);
+        let picked = self.counted(endpoint, Arc::clone(&self.loads[endpoint]));
+        if let Some(counters) = &picked.counters {
+            counters.account.begin();
+        }
+        picked
+    }
+
+    /// A cluster of bytes has no requests: retries are not a share of its connections.
+    fn counted(&self, endpoint: usize, load: Arc<Load>) -> Picked {
         load.0.fetch_add(1, Ordering::Relaxed);
-        counters.account.begin();
+        let counters = (self.cluster.protocol != UpstreamProtocol::Opaque).then(|| Arc::clone(&self.counters));
+        if let Some(counters) = &counters {
+            counters.active.fetch_add(1, Ordering::Relaxed);
+        }
         Picked { endpoint, counters, load }
     }
 
@@ -203,10 +216,7 @@ impl Upstream {
     /// [`NoEndpoint`].
     pub(crate) fn take(&self, endpoint: usize) -> Result<Picked, NoEndpoint> {
         let load = self.loads.get(endpoint).ok_or(NoEndpoint::Unhealthy)?;
-        let (counters, load) = (Arc::clone(&self.counters), Arc::clone(load));
-        counters.active.fetch_add(1, Ordering::Relaxed);
-        load.0.fetch_add(1, Ordering::Relaxed);
-        Ok(Picked { endpoint, counters, load })
+        Ok(self.counted(endpoint, Arc::clone(load)))
     }
 
     /// How to reach an endpoint, with TLS or without, speaking HTTP/2 or HTTP/1.1.
@@ -313,7 +323,7 @@ fn reuse<K: Eq + std::hash::Hash, V: Default>(all: &Mutex<HashMap<K, Weak<V>>>, 
 
 #[cfg(test)]
 mod tests {
-    use routing::upstream::{Balance, Endpoint, Limits};
+    use routing::upstream::{Balance, Endpoint, Limits, UpstreamProtocol};
 
     use super::*;
 
@@ -420,6 +430,33 @@ mod tests {
             () = back => {}
         }
         assert!(metrics.render().contains("ejections_active{cluster_name=\"outbound|80||a\"} 0"));
+    }
+
+    #[test]
+    fn an_endpoint_is_out_for_requests_and_for_bytes_of_one_port() {
+        let (endpoints, metrics) = (Endpoints::default(), Metrics::new());
+        let requests = ejecting(&["127.0.0.1:1", "127.0.0.1:2"]);
+        let bytes = Arc::new(Cluster { protocol: UpstreamProtocol::Opaque, ..(*requests).clone() });
+        let both = [endpoints.join(&requests, Dials::default()), endpoints.join(&bytes, Dials::default())];
+        (0..2).for_each(|_| both[0].record(0, Outcome::Status(500), &metrics));
+        for upstream in &both {
+            assert!(picks(upstream).iter().all(|index| *index == 1), "{:?}", upstream.cluster.protocol);
+        }
+    }
+
+    #[test]
+    fn connections_are_no_requests_in_flight() {
+        let endpoints = Endpoints::default();
+        let requests = cluster(&["127.0.0.1:1"], Limits::default());
+        let bytes = Arc::new(Cluster { protocol: UpstreamProtocol::Opaque, ..(*requests).clone() });
+        let [requests, bytes] = [&requests, &bytes].map(|it| endpoints.join(it, Dials::default()));
+        let held = (bytes.pick(&[], || 0).unwrap(), bytes.take(0).unwrap());
+        let active = || requests.counters.active.load(Ordering::Relaxed);
+        assert_eq!((active(), bytes.in_flight(0)), (0, 2));
+        let request = requests.pick(&[], || 0).unwrap();
+        assert_eq!((active(), requests.in_flight(0)), (1, 3));
+        drop((held, request));
+        assert_eq!((active(), requests.in_flight(0)), (0, 0));
     }
 
     #[test]

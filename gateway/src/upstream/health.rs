@@ -31,8 +31,9 @@ pub(crate) struct Health {
 struct State {
     known: HashMap<SocketAddr, Known>,
     ejections: Ejections,
-    /// The cluster as it is in force now.
-    current: Weak<Varying>,
+    /// The cluster in every snapshot that is still in use, the newest last. One snapshot may have it twice: for requests, and
+    /// for bytes.
+    shared: Vec<Weak<Varying>>,
     /// When to see who may come back; `None` = nobody is out.
     look: Option<Instant>,
     /// When new endpoints get more; `None` = nobody is new.
@@ -88,7 +89,8 @@ impl Health {
             cluster.endpoints.iter().map(|endpoint| Arc::clone(&state.known[&endpoint.address].tally)).collect();
         let table = ArcSwap::from_pointee(state.lay(cluster, now));
         let varying = Arc::new(Varying { cluster: Arc::clone(cluster), tallies, table, health: Arc::clone(self) });
-        state.current = Arc::downgrade(&varying);
+        state.shared.retain(|one| one.strong_count() > 0);
+        state.shared.push(Arc::downgrade(&varying));
         state.set_times(cluster, now);
         drop(state);
         self.alarm.notify_one();
@@ -107,7 +109,7 @@ impl Health {
         if !due(state.look) && !due(state.step) {
             return;
         }
-        let Some(current) = state.current.upgrade() else {
+        let Some(current) = state.current() else {
             (state.look, state.step) = (None, None);
             return;
         };
@@ -125,11 +127,23 @@ impl Health {
             state.step = None;
         }
         state.set_times(cluster, now);
-        current.table.store(Arc::new(state.lay(cluster, now)));
+        state.lay_all(now);
     }
 }
 
 impl State {
+    /// The cluster as it is in force now.
+    fn current(&self) -> Option<Arc<Varying>> {
+        self.shared.iter().rev().find_map(Weak::upgrade)
+    }
+
+    /// Whoever holds the cluster sees the same endpoints out.
+    fn lay_all(&self, now: Instant) {
+        for one in self.shared.iter().filter_map(Weak::upgrade) {
+            one.table.store(Arc::new(self.lay(&one.cluster, now)));
+        }
+    }
+
     fn lay(&self, cluster: &Cluster, now: Instant) -> Table {
         Table::new(cluster, |index| self.standing(cluster, index, now))
     }
@@ -183,7 +197,7 @@ impl Varying {
     fn eject(&self, index: usize, why: Why, metrics: &Metrics) {
         let (mut state, now) = (self.health.state(), Instant::now());
         // A request may live under a configuration of before.
-        let Some(current) = state.current.upgrade() else { return };
+        let Some(current) = state.current() else { return };
         let (cluster, address) = (&current.cluster, self.cluster.endpoints[index].address);
         let Some(outliers) = cluster.outliers.as_ref().filter(|_| state.known.contains_key(&address)) else { return };
         let count = cluster.endpoints.len();
@@ -198,7 +212,7 @@ impl Varying {
                 );
             }
             Verdict::Ejected(length) => {
-                current.table.store(Arc::new(state.lay(cluster, now)));
+                state.lay_all(now);
                 state.set_times(cluster, now);
                 metrics.ejection(&cluster.name, true);
                 metrics.set_ejected(&cluster.name, state.ejections.active());

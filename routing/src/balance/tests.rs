@@ -441,3 +441,14 @@ fn cookies_are_made_as_envoy_makes_them() {
     };
     assert_eq!(rich.set("v"), "sid=\"v\"; Max-Age=60; Path=/shop; SameSite=Lax; Secure; HttpOnly");
 }
+
+#[test]
+fn who_has_no_key_goes_past_what_was_tried() {
+    let cluster = cluster(maglev(1009), &[1, 1, 1]);
+    let table = full(&cluster);
+    let (cursor, mut draws) = (AtomicUsize::new(0), seeded());
+    for _ in 0..100 {
+        let asked = Asked { key: None, random: &mut draws, load: |_| 0, usable: |index| index == 1, cursor: &cursor };
+        assert_eq!(table.pick(&cluster, asked), Some(1));
+    }
+}

@@ -24,7 +24,8 @@ fn every_metric_of_the_table_is_rendered_once_it_has_a_value() {
     metrics.handshake_failed("UnrecognizedName");
     metrics.shed("memory");
     metrics.connect(Connect::TlsFailed);
-    metrics.set_limits([("outbound|80||a".into(), "pending", 3, 7)]);
+    // Twice: the port is for requests and for bytes.
+    metrics.set_limits([("outbound|80||a".into(), "pending", 3, 7), ("outbound|80||a".into(), "pending", 3, 7)]);
     metrics.opaque.traffic(&labels::overflowing_connections()).opened();
     let text = metrics.render();
     for row in TABLE {
