@@ -209,8 +209,8 @@ async fn an_upstream_that_is_gone_is_503_with_the_reason() {
 
     assert_eq!(reply.code(), 503);
     assert!(reply.text().starts_with("upstream connect error"), "{}", reply.text());
-    let flagged = async || gateway.access_log().contains(" 503 UF ");
-    harness::eventually::eventually("the access log has the flag UF", flagged).await;
+    let flagged = async || gateway.access_log().contains(" 503 URX,UF ");
+    harness::eventually::eventually("the access log has the flags URX,UF", flagged).await;
 }
 
 #[tokio::test]

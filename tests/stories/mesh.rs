@@ -67,7 +67,7 @@ async fn a_server_with_the_wrong_identity_is_refused_with_503_and_a_reason() {
     assert!(origin.requests().is_empty());
     let told = async || (gateway.access_log() + &gateway.log()).contains("sa/impostor");
     eventually("the access log names the wrong identity", told).await;
-    assert!(gateway.access_log().contains(" UF "), "{}", gateway.access_log());
+    assert!(gateway.access_log().contains(" URX,UF "), "{}", gateway.access_log());
 }
 
 #[tokio::test]

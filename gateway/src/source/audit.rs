@@ -68,7 +68,6 @@ impl Audit {
         for gateway in &resources.gateways {
             cipher_suites(gateway, &mut problems);
             curves(gateway, &mut problems);
-            curves(gateway, &mut problems);
         }
         for issuer in &resources.issuers {
             // What is no PEM at all is refused where Issuers are read.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::text::{Span, Text};
+use super::text::{Span, Text, written};
 
 /// The first document of a file.
 #[derive(Debug, Deserialize)]
@@ -247,10 +247,15 @@ pub(super) struct ProxySpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Problem {
     pub(super) code: Text,
+    #[serde(default, deserialize_with = "written")]
     pub(super) severity: Option<Text>,
+    #[serde(default, deserialize_with = "written")]
     pub(super) kind: Option<Text>,
+    #[serde(default, deserialize_with = "written")]
     pub(super) name: Option<Text>,
+    #[serde(default, deserialize_with = "written")]
     pub(super) field: Option<Text>,
+    #[serde(default, deserialize_with = "written")]
     pub(super) message: Option<Text>,
 }
 
@@ -349,16 +354,21 @@ pub(super) struct Expect {
     pub(super) statuses: Option<BTreeMap<u16, usize>>,
     #[serde(default)]
     pub(super) headers: BTreeMap<String, Text>,
+    #[serde(default, deserialize_with = "written")]
     pub(super) body: Option<Text>,
     #[serde(default)]
     pub(super) trailers: BTreeMap<String, Text>,
     pub(super) grpc: Option<u16>,
+    #[serde(default, deserialize_with = "written")]
     pub(super) grpc_message: Option<Text>,
     /// There is no answer, and this is why.
+    #[serde(default, deserialize_with = "written")]
     pub(super) fails: Option<Text>,
     /// The names of the server's certificate.
+    #[serde(default, deserialize_with = "written")]
     pub(super) certificate: Option<Text>,
     /// ALPN that was agreed on.
+    #[serde(default, deserialize_with = "written")]
     pub(super) alpn: Option<Text>,
     /// The one endpoint that saw requests of this step; `none`: nobody did.
     pub(super) from: Option<String>,
@@ -392,15 +402,23 @@ pub(super) struct Expect {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Saw {
+    #[serde(default, deserialize_with = "written")]
     pub(super) method: Option<Text>,
+    #[serde(default, deserialize_with = "written")]
     pub(super) path: Option<Text>,
     #[serde(default)]
     pub(super) headers: BTreeMap<String, Text>,
+    #[serde(default, deserialize_with = "written")]
     pub(super) body: Option<Text>,
+    #[serde(default, deserialize_with = "written")]
     pub(super) version: Option<Text>,
+    #[serde(default, deserialize_with = "written")]
     pub(super) sni: Option<Text>,
+    #[serde(default, deserialize_with = "written")]
     pub(super) alpn: Option<Text>,
+    #[serde(default, deserialize_with = "written")]
     pub(super) offered: Option<Text>,
+    #[serde(default, deserialize_with = "written")]
     pub(super) client: Option<Text>,
 }
 

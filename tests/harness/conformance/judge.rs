@@ -41,7 +41,7 @@ pub(super) async fn faults(stage: &Stage, step: &Step, heard: &[Heard], before: 
         let mut late = endpoints(stage, &step.expect, &before)?;
         late.extend(logs(stage, step, &before)?);
         late.extend(metrics(stage, step, &before).await?);
-        if late.is_empty() || start.elapsed() > LATE {
+        if start.elapsed() > LATE || (late.is_empty() && (!counts(&step.expect) || start.elapsed() > STILL)) {
             break late;
         }
         sleep(PACE).await;
@@ -51,6 +51,12 @@ pub(super) async fn faults(stage: &Stage, step: &Step, heard: &[Heard], before: 
         faults.extend(heard.first().map(|heard| format!("heard: {}", heard.line())));
     }
     Ok(faults)
+}
+
+/// Whether one request more than expected, or a count that moves after all, would be a fault.
+fn counts(expect: &Expect) -> bool {
+    let nobody = expect.from.as_ref().is_some_and(|from| from == NOBODY);
+    nobody || !expect.attempts.is_empty() || expect.metrics.iter().any(|metric| metric.plus == 0.0)
 }
 
 fn answers(expect: &Expect, heard: &[Heard]) -> Vec<String> {
@@ -223,5 +229,8 @@ const TOLERANCE: f64 = 0.1;
 
 /// What an endpoint sees, a log holds or a metric counts comes at most so much later than the answer.
 const LATE: Duration = Duration::from_secs(3);
+
+/// What is not to happen is waited for so long: nothing tells that it will not.
+const STILL: Duration = Duration::from_millis(200);
 
 const PACE: Duration = Duration::from_millis(15);

@@ -30,7 +30,10 @@ impl Text {
         let (right, wanted) = match self {
             Self::Absent => (values.is_empty(), "nothing".into()),
             Self::Are(list) => (values == list, list.join(" | ")),
-            Self::Not(list) => (!any(&|value| list.iter().any(|it| it == value)), format!("not {}", list.join(" | "))),
+            Self::Not(list) => (
+                !values.is_empty() && !any(&|value| list.iter().any(|it| it == value)),
+                format!("not {}", list.join(" | ")),
+            ),
             Self::Present => (!values.is_empty(), "something".into()),
             Self::Regex(regex) => (any(&|value| regex.is_match(value)), format!("regex {}", regex.as_str())),
             Self::Contains(part) => (any(&|value| value.contains(part.as_str())), format!("...{part}...")),
@@ -41,7 +44,9 @@ impl Text {
 
     /// The same of one text that is always there.
     pub(super) fn fault_of(&self, what: &str, value: &str) -> Option<String> {
-        self.fault(what, &[value.to_owned()])
+        let found = [value.to_owned()];
+        let nothing = value.is_empty() && matches!(self, Self::Absent);
+        self.fault(what, if nothing { &[] } else { &found })
     }
 
     fn read(value: &Value) -> Result<Self, String> {
@@ -94,6 +99,11 @@ impl<'de> Deserialize<'de> for Span {
             number.parse().map_err(|_| D::Error::custom(format!("`{text}` is no time as 250ms or 2s")))?;
         Ok(Self(Duration::from_secs_f64(number * unit)))
     }
+}
+
+/// A text that is written, `null` included, which is [`Text::Absent`] and not the same as no text at all.
+pub(super) fn written<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Text>, D::Error> {
+    Text::deserialize(from).map(Some)
 }
 
 #[cfg(test)]

@@ -249,7 +249,7 @@ fn mesh(page: &mut Page, found: &Mesh) {
 }
 
 fn route(page: &mut Page, found: &Route) {
-    let name = if found.name == "default" { String::new() } else { format!(", route {}", found.name) };
+    let name = if found.name.is_empty() { String::new() } else { format!(", route {}", found.name) };
     let via = format!("VirtualService {}{name}", found.virtual_service);
     match &found.url {
         Some(url) => page.line(2, &format!("{url}  ({via})")),

@@ -4,4 +4,5 @@ pub(crate) mod body;
 pub(crate) mod client;
 pub(crate) mod read;
 pub(crate) mod server;
+pub(crate) mod status;
 pub(crate) mod write;

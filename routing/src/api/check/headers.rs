@@ -77,9 +77,15 @@ impl HeaderOperations {
     }
 }
 
+/// What says where a message ends, and what is for the next hop alone (RFC 9110 section 7.6.1, RFC 9112 section 6).
+const FRAMING: [&str; 8] =
+    ["content-length", "transfer-encoding", "connection", "keep-alive", "proxy-connection", "te", "trailer", "upgrade"];
+
 fn check_changed_header(findings: &mut Findings, name: &str) {
     if let Some(fault) = names::header_name_fault(name) {
         findings.error(BAD_VALUE, fault);
+    } else if FRAMING.iter().any(|own| name.eq_ignore_ascii_case(own)) {
+        findings.error(BAD_VALUE, format!("`{name}` belongs to one connection, whose ends alone say it; remove it"));
     } else if name.starts_with(':') && !name.eq_ignore_ascii_case(":authority") {
         findings.error(
             BAD_VALUE,

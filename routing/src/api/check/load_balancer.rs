@@ -1,7 +1,7 @@
 //! Rules for the load balancer of a DestinationRule.
 
-use super::{BAD_VALUE, CONFLICT, DEPRECATED_FIELD, Findings, MISSING_FIELD, NO_EFFECT};
-use crate::api::destination_rule::{ConsistentHash, LoadBalancer, LocalityLb, Warmup};
+use super::{BAD_VALUE, CONFLICT, DEPRECATED_FIELD, Findings, MISSING_FIELD, NO_EFFECT, names};
+use crate::api::destination_rule::{ConsistentHash, HttpCookie, LoadBalancer, LocalityLb, Warmup};
 
 impl LoadBalancer {
     pub(super) fn check(&self, findings: &mut Findings) {
@@ -73,8 +73,12 @@ impl ConsistentHash {
             [_] => {}
             several => findings.error(CONFLICT, format!("{} exclude each other; keep one", several.join(" and "))),
         }
-        if self.http_cookie.as_ref().is_some_and(|cookie| cookie.name.is_empty()) {
-            findings.within("httpCookie", |findings| findings.error_at("name", MISSING_FIELD, "a cookie needs a name"));
+        if let Some(cookie) = &self.http_cookie {
+            findings.within("httpCookie", |findings| cookie.check(findings));
+        }
+        check_ring(findings, self.minimum_ring_size);
+        if let Some(ring) = &self.ring_hash {
+            findings.within("ringHash", |findings| check_ring(findings, ring.minimum_ring_size));
         }
         if self.ring_hash.is_some() && self.maglev.is_some() {
             findings.error_at("maglev", CONFLICT, "ringHash and maglev exclude each other; keep one");
@@ -97,6 +101,41 @@ impl ConsistentHash {
                 );
             });
         }
+    }
+}
+
+impl HttpCookie {
+    /// All of it goes into `Set-Cookie` (RFC 6265 section 4.1.1).
+    fn check(&self, findings: &mut Findings) {
+        if self.name.is_empty() {
+            findings.error_at("name", MISSING_FIELD, "a cookie needs a name");
+        } else if let Some(fault) = names::header_name_fault(&self.name) {
+            findings.error_at("name", BAD_VALUE, format!("a cookie's name is written as a header's: {fault}"));
+        }
+        let is_wrong = |text: &str| text.chars().any(|letter| letter.is_control() || letter == ';');
+        if self.path.as_deref().is_some_and(is_wrong) {
+            findings.error_at("path", BAD_VALUE, "a path in a cookie has no control characters and no `;`");
+        }
+        findings.each("attributes", &self.attributes, |findings, _, attribute| {
+            if names::header_name_fault(&attribute.name).is_some() {
+                let message = format!("`{}` is not an attribute of a cookie, as `SameSite` is", attribute.name);
+                findings.error_at("name", BAD_VALUE, message);
+            }
+            if is_wrong(&attribute.value) {
+                let message = "a value in a cookie has no control characters and no `;`";
+                findings.error_at("value", BAD_VALUE, message);
+            }
+        });
+    }
+}
+
+/// Envoy's largest ring, in points.
+const LARGEST_RING: u64 = 8 << 20;
+
+fn check_ring(findings: &mut Findings, minimum: Option<u64>) {
+    if let Some(size) = minimum.filter(|size| *size > LARGEST_RING) {
+        let message = format!("a ring of {size} points is too large; {LARGEST_RING} are the most, 1024 is usual");
+        findings.error_at("minimumRingSize", BAD_VALUE, message);
     }
 }
 
@@ -138,5 +177,38 @@ impl LocalityLb {
                 }
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::resources::parse_file;
+
+    fn faults(hash: &str) -> Vec<String> {
+        let text = format!(
+            "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: a}}\n\
+             spec: {{host: a, trafficPolicy: {{loadBalancer: {{consistentHash: {{{hash}}}}}}}}}\n"
+        );
+        parse_file("a.yaml", &text).problems.into_iter().map(|problem| problem.field).collect()
+    }
+
+    #[test]
+    fn a_cookie_can_be_sent_and_a_ring_can_be_built() {
+        let hash = "spec.trafficPolicy.loadBalancer.consistentHash";
+        for (given, wrong) in [
+            ("httpCookie: {name: sid, ttl: 0s, path: /a, attributes: [{name: SameSite, value: Lax}]}", ""),
+            ("httpCookie: {name: 'a b', ttl: 0s}", ".httpCookie.name"),
+            ("httpCookie: {name: sid, path: \"/\\r\\nSet-Cookie: a=b\"}", ".httpCookie.path"),
+            (
+                "httpCookie: {name: sid, attributes: [{name: Domain, value: \"a; Secure\"}]}",
+                ".httpCookie.attributes[0].value",
+            ),
+            ("useSourceIp: true, ringHash: {minimumRingSize: 8388608}", ""),
+            ("useSourceIp: true, ringHash: {minimumRingSize: 1000000000000}", ".ringHash.minimumRingSize"),
+        ] {
+            let right: Vec<String> =
+                Some(wrong).filter(|it| !it.is_empty()).map(|it| format!("{hash}{it}")).into_iter().collect();
+            assert_eq!(faults(given), right, "{given}");
+        }
     }
 }
