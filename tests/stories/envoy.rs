@@ -19,7 +19,7 @@ use harness::{
 };
 
 /// Certificate and trust of an Envoy with this identity, as the inside of `common_tls_context`.
-fn credentials(mesh: &Mesh, identity: &str, peer: &str) -> String {
+pub(super) fn credentials(mesh: &Mesh, identity: &str, peer: &str) -> String {
     let issued = mesh.pki.workload(identity);
     let inline = |pem: &str| format!("{{inline_string: {}}}", serde_json::Value::from(pem));
     format!(
@@ -141,7 +141,7 @@ async fn envoy_as_the_sidecar_gets_grpc_over_http2_with_trailers() {
 
 /// Envoy as the outbound side of a sidecar of service account `ratings`: one listener, mutual TLS to `to` with Istio's
 /// SNI and ALPN names for this HTTP version.
-fn outbound(mesh: &Mesh, to: SocketAddr, http: &str) -> String {
+pub(super) fn outbound(mesh: &Mesh, to: SocketAddr, http: &str) -> String {
     let options = match http {
         "h2" => "explicit_http_config: {http2_protocol_options: {}}",
         _ => "explicit_http_config: {http_protocol_options: {}}",

@@ -31,6 +31,7 @@ mod describe;
 mod edge;
 mod endpoints_h2;
 mod envoy;
+mod envoy_opaque;
 mod envoy_proxy_protocol;
 mod examples;
 mod faults;

@@ -16,10 +16,10 @@ use tokio::{
     process::Command,
 };
 
-const GREETING: &str = "220 ready\n";
+pub(super) const GREETING: &str = "220 ready\n";
 
 /// Says its name first, then counts what it gets, and says the count when that has ended.
-async fn counting(address: SocketAddr, name: &'static str) -> Listening {
+pub(super) async fn counting(address: SocketAddr, name: &'static str) -> Listening {
     Listening::start(address, move |mut stream: TcpStream| async move {
         let _ = stream.write_all(name.as_bytes()).await;
         let mut got = Vec::new();
@@ -29,7 +29,7 @@ async fn counting(address: SocketAddr, name: &'static str) -> Listening {
     .await
 }
 
-fn gateway(servers: &str) -> String {
+pub(super) fn gateway(servers: &str) -> String {
     format!(
         "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: bytes, namespace: istio-system}}\n\
          spec:\n  selector: {{istio: ingressgateway}}\n  servers:\n{servers}"
@@ -47,14 +47,14 @@ fn entry(name: &str, port: u16, endpoints: &[SocketAddr]) -> String {
     )
 }
 
-fn routes(host: &str, body: &str) -> String {
+pub(super) fn routes(host: &str, body: &str) -> String {
     format!(
         "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: bytes, namespace: shop}}\n\
          spec:\n  hosts: ['{host}']\n  gateways: [istio-system/bytes]\n{body}"
     )
 }
 
-const PLAIN: &str = "  - {port: {number: 8080, name: tcp, protocol: TCP}, hosts: ['*']}\n";
+pub(super) const PLAIN: &str = "  - {port: {number: 8080, name: tcp, protocol: TCP}, hosts: ['*']}\n";
 
 /// A gateway whose port 8080 is plain bytes for these endpoints.
 async fn plain(mesh: &Mesh, more: &str, endpoints: &[SocketAddr]) -> Proxy {
@@ -63,7 +63,7 @@ async fn plain(mesh: &Mesh, more: &str, endpoints: &[SocketAddr]) -> Proxy {
     mesh.gateway().await
 }
 
-async fn say(to: SocketAddr, bytes: &[u8]) -> String {
+pub(super) async fn say(to: SocketAddr, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(to).await.expect("the proxy listens");
     stream.write_all(bytes).await.expect("the proxy takes it");
     stream.shutdown().await.expect("an end of our own");
