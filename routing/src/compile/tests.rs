@@ -5,6 +5,7 @@
 
 mod memory;
 mod plain;
+mod plain_opaque;
 mod render;
 
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc};

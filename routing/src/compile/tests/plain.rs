@@ -97,7 +97,7 @@ fn fits((form, text): (Form, &str), value: &str) -> bool {
 }
 
 /// One wildcard pattern or host within another, as sets of names.
-fn within(narrow: &str, wide: &str) -> bool {
+pub(super) fn within(narrow: &str, wide: &str) -> bool {
     match (narrow.strip_prefix('*'), wide.strip_prefix('*')) {
         (_, Some("")) => true,
         (Some(narrow), Some(wide)) => narrow.ends_with(wide),
@@ -268,7 +268,7 @@ fn pattern((form, text): (Form, &str)) -> Value {
     }
 }
 
-fn object(kind: &str, (namespace, name): (&str, String), age: usize, spec: &Value) -> String {
+pub(super) fn object(kind: &str, (namespace, name): (&str, String), age: usize, spec: &Value) -> String {
     let created = format!("2024-01-{:02}T00:00:00Z", age + 1);
     let meta = json!({"name": name, "namespace": namespace, "creationTimestamp": created});
     format!("---\n{}\n", json!({"apiVersion": "networking.istio.io/v1", "kind": kind, "metadata": meta, "spec": spec}))
