@@ -43,7 +43,7 @@ pub struct Load {
 
 /// One retry.
 const RETRY: i64 = 1_000_000;
-/// What is saved up of quiet times, for many requests that fail at once.
+/// What is saved up of quiet times, for many requests that fail at once, unless the budget allows more at once.
 const SAVED: i64 = 100 * RETRY;
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -51,6 +51,8 @@ const SECOND: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub struct Ledger {
     credit: i64,
+    /// More is not saved up, where the budget allows more at once than [`SAVED`].
+    most: i64,
     /// What it began with, as far as that is not earned yet: nothing is earned twice.
     owed: i64,
     /// [`Load::begun`] when it was last looked at.
@@ -73,6 +75,10 @@ impl Ledger {
         if at_once && u64::from(load.retrying) >= share.max(u64::from(least)) {
             return false;
         }
+        let least = i64::from(least) * RETRY;
+        // Who may have more under way at once than is saved up can also pay for them.
+        let burst = if at_once { i64::try_from(share).unwrap_or(i64::MAX).saturating_mul(RETRY) } else { 0 };
+        self.most = burst.max(2 * least);
         self.earn(parts, least, load.begun, now);
         if sent && self.credit < RETRY {
             return false;
@@ -86,17 +92,16 @@ impl Ledger {
 
     /// A retry that was paid for has helped.
     pub fn refund(&mut self) {
-        self.credit = (self.credit + RETRY).min(SAVED);
+        self.credit = (self.credit + RETRY).min(SAVED.max(self.most));
     }
 
     /// A share of every request, and never less than the least of each second.
-    fn earn(&mut self, parts: u32, least: u32, begun: u32, now: Instant) {
+    fn earn(&mut self, parts: u32, least: i64, begun: u32, now: Instant) {
         let tries = begun.wrapping_sub(self.begun);
         let retries = tries.min(self.retries);
         let requests = tries - retries;
         (self.begun, self.retries) = (begun, self.retries - retries);
         let earned = i64::from(requests).saturating_mul(i64::from(parts));
-        let least = i64::from(least) * RETRY;
         let added = match &mut self.second {
             None => {
                 self.second = Some((now, earned));
@@ -104,19 +109,19 @@ impl Ledger {
                 earned
             }
             Some((since, so_far)) => {
-                *so_far += earned;
+                *so_far = so_far.saturating_add(earned);
                 let seconds = now.saturating_duration_since(*since).as_secs();
                 if seconds == 0 {
                     earned
                 } else {
-                    let missing = least.saturating_mul(seconds.min(SAVED as u64) as i64) - *so_far;
+                    let missing = least.saturating_mul(i64::try_from(seconds).unwrap_or(i64::MAX)) - *so_far;
                     (*since, *so_far) = (*since + SECOND * u32::try_from(seconds).unwrap_or(u32::MAX), 0);
-                    earned + missing.max(0)
+                    earned.saturating_add(missing.max(0))
                 }
             }
         };
         let paid = added.min(self.owed);
         self.owed -= paid;
-        self.credit = (self.credit + added - paid).min(SAVED);
+        self.credit = self.credit.saturating_add(added - paid).min(SAVED.max(self.most));
     }
 }

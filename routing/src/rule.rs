@@ -93,8 +93,8 @@ impl Rule {
         rewritten.or_else(|| own(&self.request_headers)).or_else(|| own(&destination.request_headers))
     }
 
-    /// One destination: its operations are done together with the route's and after them, so they win. Several: Envoy applies the chosen one's first,
-    /// so the route's win.
+    /// One destination: its operations are done together with the route's and after them, so they win. Several: Envoy applies
+    /// the chosen one's first, so the route's win.
     fn edit(&self, own: Option<&HeaderOps>, theirs: Option<&HeaderOps>, headers: &mut impl EditHeaders) {
         let several = matches!(&self.action, Action::Route(to) if to.all.len() > 1);
         match (own, theirs) {

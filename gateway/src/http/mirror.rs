@@ -82,7 +82,7 @@ pub(crate) fn begin(desk: &Rc<Desk>, exchange: &Exchange, sent: &Head, down_h2: 
     if sent.upgrade.is_some() || exchange.tries.count > 1 || exchange.tries.refreshed {
         return None;
     }
-    let drawn = mirrors.iter().filter(|mirror| mirror.takes(fastrand::u32(..)));
+    let drawn = mirrors.iter().filter(|mirror| mirror.share.takes(fastrand::u32(..)));
     let to: Vec<Where> = drawn
         .map(|mirror| {
             let upstream = Arc::clone(exchange.installed.upstream(mirror.cluster));

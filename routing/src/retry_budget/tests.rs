@@ -79,6 +79,31 @@ fn quiet_times_are_saved_up_for_a_burst() {
 }
 
 #[test]
+fn what_a_budget_allows_at_once_can_be_paid_for() {
+    let now = Instant::now();
+    let load = Load { active: 500, retrying: 0, begun: 500 };
+    for (parts, least, at_once, allowed) in
+        [(0, 500, true, 1_000), (0, 500, false, 1_000), (1_000_000, 0, true, 500), (1_000_000, 0, false, 100)]
+    {
+        let (budget, mut ledger) = (RetryBudget::Share { parts, least, at_once }, Ledger::default());
+        let burst = (0..5_000).filter(|_| ledger.admit(&budget, load, true, now)).count();
+        assert_eq!(burst, allowed, "{budget:?}");
+    }
+}
+
+#[test]
+fn the_largest_least_after_a_long_pause_is_no_overflow() {
+    let now = Instant::now();
+    let budget = RetryBudget::Share { parts: 1_000_000, least: u32::MAX, at_once: true };
+    let (mut ledger, load) = (Ledger::default(), Load { active: u32::MAX, retrying: 0, begun: u32::MAX });
+    for days in [0, 1, 10_000, 100_000] {
+        let later = now + Duration::from_secs(days * 86_400);
+        assert!(ledger.admit(&budget, load, true, later), "{days}");
+        ledger.refund();
+    }
+}
+
+#[test]
 fn a_given_budget_counts_what_is_under_way_as_envoy_does() {
     let now = Instant::now();
     // Tries in flight, retries among them, allowed.

@@ -6,7 +6,6 @@ use crate::{
     acme::{Current, Ordered},
     compile::Compiled,
     inbound::{Application, Inbound},
-    mirrors::Mirror,
     opaque::OpaqueTable,
     pattern::{Conditions, HeaderCondition, HeaderField, PathKind, RouteMatch, StringPattern},
     reach::Reach,
@@ -210,7 +209,7 @@ fn render_rule(out: &mut String, rule: &Rule) {
     }
     for mirror in rule.mirrors.iter().flatten() {
         let shadow = if mirror.shadow { " as its shadow" } else { "" };
-        line(out, 3, &format!("mirror {} {}/{}{shadow}", mirror.cluster_name, mirror.parts, Mirror::ALL));
+        line(out, 3, &format!("mirror {} {}%{shadow}", mirror.cluster_name, mirror.share.percent()));
     }
     if let Some(rewrite) = &rule.rewrite {
         line(out, 3, &format!("{rewrite:?}"));
