@@ -269,6 +269,19 @@ pub(crate) fn record_failure(desk: &Desk, exchange: &Exchange, failure: &Failure
     }
 }
 
+/// As [`record_failure`], of a try that got no connection.
+pub(crate) fn record_no_connection(desk: &Desk, exchange: &Exchange, failure: &Failure) {
+    if let Some(outcome) = outcome_unconnected(failure) {
+        record(desk, exchange, outcome);
+    }
+}
+
+/// As [`outcome`], of a try that got no connection. Time that ran out at our own limits, before the endpoint was asked for
+/// anything, says nothing of it: one that does not connect in time is [`Failure::ConnectTimeout`].
+fn outcome_unconnected(failure: &Failure) -> Option<Outcome> {
+    outcome(failure).filter(|_| *failure != Failure::RouteTimeout)
+}
+
 /// What a failure is for the endpoint of the current try; `None` when it is not the endpoint's.
 pub(crate) fn outcome(failure: &Failure) -> Option<Outcome> {
     match failure {
@@ -279,5 +292,17 @@ pub(crate) fn outcome(failure: &Failure) -> Option<Outcome> {
         | Failure::UpstreamReset
         | Failure::UpstreamProtocol(_) => Some(Outcome::Failed),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_that_runs_out_before_an_endpoint_is_asked_is_not_its_failure() {
+        assert_eq!(outcome_unconnected(&Failure::RouteTimeout), None);
+        assert_eq!(outcome_unconnected(&Failure::ConnectTimeout), Some(Outcome::TimedOut));
+        assert_eq!(outcome(&Failure::RouteTimeout), Some(Outcome::TimedOut));
     }
 }

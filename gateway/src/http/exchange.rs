@@ -74,8 +74,8 @@ pub(crate) struct Exchange {
     pub(crate) local: Option<&'static str>,
     /// gRPC status seen in headers or trailers.
     pub(crate) grpc_status: Option<u16>,
-    /// It was held back on purpose (`intercept`).
-    pub(crate) delayed: bool,
+    /// It was held back on purpose, until then (`intercept`).
+    pub(crate) delayed: Option<Instant>,
     /// A page asks that may read the answer (`intercept`).
     pub(crate) cross_origin: bool,
     /// The request's body (`forward`).
@@ -141,7 +141,7 @@ impl Exchange {
             failure: None,
             local: None,
             grpc_status: None,
-            delayed: false,
+            delayed: None,
             cross_origin: false,
             request: Flow::default(),
             response: Flow::default(),

@@ -63,7 +63,7 @@ async fn one_try(
     let mut connected = match unless_gone(down, attempt::next(desk, exchange, &heads.request, h2)).await? {
         Ok(connected) => connected,
         Err(mut failure) => {
-            attempt::record_failure(desk, exchange, &failure);
+            attempt::record_no_connection(desk, exchange, &failure);
             let again = retry::after_no_connection(exchange, &mut failure, desk.metrics());
             return if again { Ok(None) } else { Err(failure) };
         }

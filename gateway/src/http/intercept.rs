@@ -1,12 +1,13 @@
 //! What comes before a request goes anywhere: faults on purpose, then preflights. Nothing is chosen for it yet, so a request
 //! that waits here takes no place at an endpoint and none of what its cluster has room for.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use routing::{
     cors::Verdict,
     rule::{Action, Rule},
 };
+use tokio::time::{Instant, sleep_until};
 
 use super::{
     admit::{self, Admitted, view},
@@ -31,8 +32,9 @@ pub(crate) async fn intercept(
         let injected = fault.inject(|| fastrand::u32(..));
         if let Some(time) = injected.delay {
             destine(exchange, rule);
-            exchange.delayed = true;
-            wait(down, time).await?;
+            let end = Instant::now() + time;
+            exchange.delayed = Some(end);
+            wait(down, end).await?;
         }
         if let Some(error) = injected.abort {
             destine(exchange, rule);
@@ -53,8 +55,8 @@ pub(crate) async fn intercept(
 }
 
 /// As long as the client is there.
-async fn wait(down: &mut Down<'_>, time: Duration) -> Result<(), Failure> {
-    unless_gone(down, tokio::time::sleep(time)).await
+async fn wait(down: &mut Down<'_>, end: Instant) -> Result<(), Failure> {
+    unless_gone(down, sleep_until(end)).await
 }
 
 /// Where the request would have gone, for the log and the metrics: with one destination there is no other.

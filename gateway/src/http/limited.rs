@@ -67,11 +67,15 @@ pub(super) async fn next(desk: &Desk, exchange: &Exchange, way: Way<'_>) -> Resu
     }
 }
 
-/// When waiting for a connection ends. The route's timeout runs from the end of the request; of one that is still sent, as
-/// nothing of it is read meanwhile, from its beginning.
+/// When waiting for a connection ends. The route's timeout runs from the end of the request. Of one that is still sent nothing
+/// is read meanwhile: the wait is counted from where forwarding begins, and that of a retry from its own beginning.
 fn deadline(exchange: &Exchange) -> Option<Instant> {
-    let timeout = exchange.rule.as_ref().and_then(|rule| rule.timeout);
-    exchange.deadline.or_else(|| timeout.map(|timeout| exchange.started + timeout))
+    if exchange.deadline.is_some() {
+        return exchange.deadline;
+    }
+    let timeout = exchange.rule.as_ref().and_then(|rule| rule.timeout)?;
+    let from = if exchange.sent.is_some() { Instant::now() } else { exchange.delayed.unwrap_or(exchange.started) };
+    Some(from + timeout)
 }
 
 struct Seeker<'a> {
@@ -145,13 +149,16 @@ impl Seeker<'_> {
     async fn stream(&self) -> Result<(Up, bool), Failure> {
         let (desk, way) = (self.desk, self.way);
         let dialling = desk.shared.dialling(&way.place);
-        let few = way.dial.requests.is_some_and(|limit| limit < FEW);
+        // Beyond a limit on connections one is forced at most, so one is made at a time.
+        let few = self.breaker.gate().is_none() && way.dial.requests.is_some_and(|limit| limit < FEW);
         let _only_one = if few { None } else { Some(self.in_time(dialling.lock()).await?) };
         let permit = loop {
             if let Some(stream) = self.shared() {
                 return Ok((Up::H2(Box::new(stream)), true));
             }
             let Some(gate) = self.breaker.gate() else { break None };
+            // What has served all that it may gives its permit back now.
+            desk.shared.shed(&way.place, Connection::is_dead);
             if !desk.shared.has(&way.place, |connection| !connection.is_dead()) {
                 break Some(gate.permit().unwrap_or_else(|| gate.force()));
             }

@@ -79,7 +79,7 @@ pub(crate) fn transport_failure(exchange: &Exchange) -> &str {
 pub(crate) fn flags(exchange: &Exchange) -> &'static str {
     let flag = exchange.failure.as_ref().map_or("-", |failure| failure.answer().flag);
     let flag = exchange.tries.stopped.map_or(flag, |stopped| stopped.flags(flag));
-    if exchange.delayed { with_delay(flag) } else { flag }
+    if exchange.delayed.is_some() { with_delay(flag) } else { flag }
 }
 
 /// As `%PROTOCOL%` tells it.

@@ -284,6 +284,10 @@ impl Drop for Permit {
         }
         if state.open > state.limit {
             state.open -= 1;
+            // Who waits needs more of them to end.
+            if !state.waiting.is_empty() {
+                gate.call_back(&mut state);
+            }
         } else {
             gate.pass_on(&mut state);
         }

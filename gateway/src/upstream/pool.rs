@@ -140,6 +140,13 @@ impl<C> Shared<C> {
         self.places.borrow().get(place).is_some_and(|slot| slot.open.iter().any(|one| alive(&one.connection)))
     }
 
+    /// Lets go of the connections to this place that serve nobody any more.
+    pub(crate) fn shed(&self, place: &Place, dead: impl Fn(&C) -> bool) {
+        if let Some(slot) = self.places.borrow_mut().get_mut(place) {
+            slot.open.retain(|one| !dead(&one.connection));
+        }
+    }
+
     /// Held while a connection to this place is made: whoever waits for it looks again.
     pub(crate) fn dialling(&self, place: &Place) -> Rc<tokio::sync::Mutex<()>> {
         let mut places = self.places.borrow_mut();
@@ -194,5 +201,19 @@ mod tests {
         drop(dial);
         pool.sweep(|_| true);
         assert_eq!(pool.take(&place, Instant::now(), |_| true), None);
+    }
+    #[test]
+    fn shared_connections_that_are_dead_are_let_go_of_before_another_is_made() {
+        let dial = Arc::new(Dial::direct(true, None));
+        let address = "127.0.0.1:1".parse().unwrap();
+        let facts = Facts::new(address, address, crate::net::facts::Arrival::Upstream);
+        let place = Place::new(&dial, address, "a", &facts);
+        let (pool, permit) = (Shared::default(), Rc::new(()));
+        drop(pool.dialling(&place));
+        pool.put(&place, &dial, (true, Rc::clone(&permit)));
+        pool.put(&place, &dial, (false, Rc::clone(&permit)));
+        pool.shed(&place, |(dead, _)| *dead);
+        assert_eq!(Rc::strong_count(&permit), 2, "the dead one is dropped, the other one stays");
+        assert!(pool.has(&place, |(dead, _)| !dead));
     }
 }

@@ -129,6 +129,22 @@ fn a_limit_that_changes_is_kept_from_then_on() {
 }
 
 #[test]
+fn who_waits_at_a_lowered_limit_calls_back_until_there_is_room() {
+    let (gate, worker) = (gate(3), Arc::<Worker>::default());
+    let mut permits: Vec<_> = (0..3).map(|_| gate.enter(&worker, &place(1)).unwrap()).collect();
+    for permit in &mut permits {
+        assert!(matches!(permit.served(&worker, &place(1)), Next::Rest));
+    }
+    gate.set_limit(Some(1));
+    let mut waiting = wait(&gate, &worker, &place(2));
+    for _ in 0..3 {
+        assert_eq!(calls(&worker), [place(1)]);
+        drop(permits.remove(0));
+    }
+    assert!(matches!(came(&mut waiting), Some(Answer::Dial(_))));
+}
+
+#[test]
 fn permits_cross_threads_and_none_is_lost() {
     let gate = gate(3);
     let most = AtomicU64::new(0);
