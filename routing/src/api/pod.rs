@@ -1,6 +1,6 @@
 //! Kubernetes `Pod` (v1).
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 /// Kubernetes `Pod`, as far as routing reads it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
@@ -70,4 +70,20 @@ pub struct PodStatus {
     /// Address of the pod; empty when unknown.
     #[serde(rename = "podIP")]
     pub pod_ip: String,
+    /// `conditions` say `Ready: False`. Nothing else of them is kept: they change often.
+    #[serde(rename = "conditions", deserialize_with = "says_unready")]
+    pub unready: bool,
+}
+
+/// Kubernetes `PodCondition`.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Condition {
+    r#type: String,
+    status: String,
+}
+
+fn says_unready<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    let conditions = Option::<Vec<Condition>>::deserialize(deserializer)?.unwrap_or_default();
+    Ok(conditions.iter().any(|condition| condition.r#type == "Ready" && condition.status == "False"))
 }

@@ -32,6 +32,8 @@ pub struct ServiceSpec {
     /// Whether clients use endpoints of their own node alone (`Local`).
     #[serde(rename = "internalTrafficPolicy", deserialize_with = "is_local")]
     pub node_local: bool,
+    /// Whether pods count before they are ready.
+    pub publish_not_ready_addresses: bool,
     /// Target of an `ExternalName` service.
     pub external_name: Option<String>,
     /// Which endpoints are preferred, as `PreferClose`.

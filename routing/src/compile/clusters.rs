@@ -171,7 +171,7 @@ fn build<'a>(context: &Context<'a>, member: &Member<'_, 'a>, (subset, carries): 
         connect_timeout: connect_timeout(context, &policy),
         idle_timeout: http.and_then(|http| http.idle_timeout).map_or(Cluster::IDLE_TIMEOUT, Duration::from),
         limits: limits(&policy),
-        connections: connections::compile(&policy),
+        connections: connections::compile(&policy, context.proxy.mesh.config.tcp_keepalive),
         retry_budget: retry_budget(&policy),
         original: false,
         reach: reach(context, member, &policy),

@@ -4,12 +4,12 @@ use std::{net::Ipv6Addr, sync::Arc, time::Duration};
 
 use super::destination_rules::Policy;
 use crate::{
-    api::destination_rule::{self as api, HttpPool, ProxyProtocolVersion, TcpPool},
+    api::destination_rule::{self as api, HttpPool, ProxyProtocolVersion, TcpKeepalive, TcpPool},
     connections::{Connections, Keepalive, Pings, Preamble, ProxyVersion, Tunnel},
 };
 
-/// `None` when a policy says nothing of it.
-pub(super) fn compile(policy: &Policy<'_>) -> Option<Arc<Connections>> {
+/// `None` when neither a policy nor the mesh (`tcpKeepalive`) says anything of it.
+pub(super) fn compile(policy: &Policy<'_>, mesh: Option<TcpKeepalive>) -> Option<Arc<Connections>> {
     let mut found = Connections { preamble: preamble(policy), ..Connections::default() };
     if let Some(pool) = policy.connection_pool {
         if let Some(tcp) = &pool.tcp {
@@ -19,6 +19,8 @@ pub(super) fn compile(policy: &Policy<'_>) -> Option<Arc<Connections>> {
             of_http(&mut found, http);
         }
     }
+    let own = policy.connection_pool.and_then(|pool| pool.tcp.as_ref()?.tcp_keepalive);
+    found.keepalive = keepalive(own, mesh);
     (found != Connections::default()).then(|| Arc::new(found))
 }
 
@@ -31,11 +33,20 @@ fn of_tcp(found: &mut Connections, tcp: &TcpPool) {
     found.most = limit(tcp.max_connections);
     found.lifetime = tcp.max_connection_duration.map(Duration::from);
     found.idle = tcp.idle_timeout.map(Duration::from);
-    found.keepalive = tcp.tcp_keepalive.map(|keepalive| Keepalive {
-        probes: Some(keepalive.probes).filter(|&probes| probes > 0),
-        time: keepalive.time.map(Duration::from),
-        interval: keepalive.interval.map(Duration::from),
-    });
+}
+
+/// What a DestinationRule leaves open the mesh says, field by field.
+fn keepalive(own: Option<TcpKeepalive>, mesh: Option<TcpKeepalive>) -> Option<Keepalive> {
+    if own.is_none() && mesh.is_none() {
+        return None;
+    }
+    let (own, mesh) = (own.unwrap_or_default(), mesh.unwrap_or_default());
+    let probes = if own.probes > 0 { own.probes } else { mesh.probes };
+    Some(Keepalive {
+        probes: Some(probes).filter(|&probes| probes > 0),
+        time: own.time.or(mesh.time).map(Duration::from),
+        interval: own.interval.or(mesh.interval).map(Duration::from),
+    })
 }
 
 fn of_http(found: &mut Connections, http: &HttpPool) {

@@ -192,7 +192,7 @@ impl<'a> Search<'_, 'a> {
             // A folder of YAML has no endpoints controller, so we do its work.
             None if spec.selector.is_empty() => {}
             None => {
-                for (pod, address) in self.pods(object.namespace(), &spec.selector) {
+                for (pod, address) in self.pods(object.namespace(), &spec.selector, spec.publish_not_ready_addresses) {
                     let owner = self.all.pod_owner(self.context, pod);
                     let facts = workloads::pod_facts(self.context.resources, pod);
                     if let Some(number) = facts.target_port(port.target_port.as_ref(), port.port) {
@@ -255,11 +255,13 @@ impl<'a> Search<'_, 'a> {
         &self,
         namespace: &str,
         selector: &BTreeMap<String, String>,
+        unready: bool,
     ) -> impl Iterator<Item = (&'a Object<Pod>, IpAddr)> {
         let pods = self.context.resources.pods.in_namespace(namespace).iter().map(|pod| &**pod);
-        pods.filter(move |pod| is_subset(selector, &pod.meta.labels)).filter_map(|pod| {
-            let ended = matches!(pod.spec.status.phase.as_str(), "Succeeded" | "Failed");
-            Some((pod, pod.spec.status.pod_ip.parse().ok().filter(|_| !ended)?))
+        pods.filter(move |pod| is_subset(selector, &pod.meta.labels)).filter_map(move |pod| {
+            let status = &pod.spec.status;
+            let away = (status.unready && !unready) || matches!(status.phase.as_str(), "Succeeded" | "Failed");
+            Some((pod, status.pod_ip.parse().ok().filter(|_| !away)?))
         })
     }
 
@@ -304,7 +306,7 @@ impl<'a> Search<'_, 'a> {
         let default = if port.target_port == 0 { port.number } else { port.target_port };
         let mut found = Vec::new();
         if let Some(selector) = &spec.workload_selector {
-            for (pod, address) in self.pods(object.namespace(), &selector.labels) {
+            for (pod, address) in self.pods(object.namespace(), &selector.labels, false) {
                 let owner = self.all.pod_owner(self.context, pod);
                 found.push(Instance { address: (address, default).into(), weight: 1, owner });
             }

@@ -46,10 +46,6 @@ fn document(context: &Context<'_>, object: &Object<MeshDocument>) {
     };
     let format = "accessLogFormat is not supported yet; lines have Istio's own form";
     note(mesh.access_log_format.is_some(), "accessLogFormat", format);
-    let keepalive = "tcpKeepalive is not supported yet; the proxy's own keep-alive holds";
-    note(mesh.tcp_keepalive.is_some(), "tcpKeepalive", keepalive);
-    let locality = "localityLbSetting is not supported yet; endpoints of all localities share the requests";
-    note(mesh.locality_lb_setting.is_some(), "localityLbSetting", locality);
     let defaults = "tlsDefaults is not supported yet; TLS 1.2 and the proxy's own algorithms hold";
     note(mesh.tls_defaults.is_some(), "tlsDefaults", defaults);
     let own = "meshMTLS is not supported yet; TLS 1.2 and the proxy's own algorithms hold";
