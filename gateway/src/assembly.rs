@@ -172,6 +172,7 @@ pub(crate) fn install(settings: &Settings, live: &Live, trust: &mut Trust, gener
     live.install(Installed {
         generation,
         upstreams,
+        lookups: Arc::clone(&live.lookups),
         listeners,
         inbound_tls,
         direct: direct(None),

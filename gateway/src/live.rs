@@ -97,6 +97,8 @@ pub(crate) struct Installed {
     pub(crate) listeners: HashMap<(Option<IpAddr>, u16), Front>,
     /// A sidecar's own side of mesh TLS.
     pub(crate) inbound_tls: Option<Termination>,
+    /// Names that are looked up on the way.
+    pub(crate) lookups: Arc<Lookups>,
     /// To addresses that no service claims.
     pub(crate) direct: Dials,
     /// To the sidecar's application.
@@ -160,7 +162,7 @@ pub(crate) struct Live {
     /// Counters that survive reloads.
     pub(crate) endpoints: Endpoints,
     /// Names that requests asked for.
-    pub(crate) lookups: Lookups,
+    pub(crate) lookups: Arc<Lookups>,
     /// Ways to dial, by key.
     pub(crate) dials: Arc<DialBook>,
     /// What CAs may check now; changes while certificates are ordered, without a new configuration.
@@ -174,7 +176,7 @@ pub(crate) struct Live {
 impl Default for Live {
     fn default() -> Self {
         Self {
-            lookups: Lookups::default(),
+            lookups: Arc::default(),
             current: ArcSwap::default(),
             endpoints: Endpoints::default(),
             dials: Arc::default(),

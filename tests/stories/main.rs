@@ -29,6 +29,7 @@ mod cut;
 mod demo;
 mod describe;
 mod edge;
+mod egress_names;
 mod endpoints_h2;
 mod envoy;
 mod envoy_opaque;

@@ -251,7 +251,7 @@ async fn what_is_passed_on_ends_when_its_server_begins_to_end_tls_itself() {
 }
 
 /// A ClientHello for a name.
-fn hello(name: &str) -> Vec<u8> {
+pub(crate) fn hello(name: &str) -> Vec<u8> {
     let config =
         rustls::ClientConfig::builder().with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth();
     let name = name.to_owned().try_into().expect("a name");

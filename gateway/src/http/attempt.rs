@@ -82,7 +82,7 @@ pub(crate) async fn next(
         Some(upstream) => {
             let rewritten = rule.as_ref().zip(exchange.destination()).and_then(|(rule, to)| rule.authority(to));
             let host = rewritten.and_then(|value| value.to_str().ok()).unwrap_or_else(|| request.authority());
-            let found = Box::pin(unlisted(desk, exchange, &upstream, host, downstream_h2)).await?;
+            let found = Box::pin(unlisted(exchange, &upstream, host, downstream_h2)).await?;
             if !exchange.tries.addresses.contains(&found.1) {
                 exchange.tries.addresses.push(found.1);
             }
@@ -185,7 +185,6 @@ fn reached_otherwise(exchange: &Exchange) -> Option<Arc<Upstream>> {
 
 /// Where the next try goes, when that is not in the configuration.
 async fn unlisted(
-    desk: &Desk,
     exchange: &Exchange,
     upstream: &Upstream,
     host: &str,
@@ -193,7 +192,9 @@ async fn unlisted(
 ) -> Result<(Arc<Dial>, SocketAddr), Failure> {
     let target = exchange.target.as_ref().ok_or(Failure::Internal("a request without target"))?;
     let h2 = target_h2(target, downstream_h2);
-    let found = reach::find(&desk.live, &upstream.cluster, (&exchange.facts, host), &exchange.tries.addresses).await;
+    let found =
+        reach::find(&exchange.installed.lookups, &upstream.cluster, (&exchange.facts, host), &exchange.tries.addresses)
+            .await;
     let address = found.map_err(|why| why.map_or(Failure::NoHealthyEndpoint, Failure::Connect))?;
     let dial = upstream.dial(upstream.cluster.tls.is_some(), h2);
     Ok((Arc::clone(dial.ok_or(Failure::Internal("the cluster has no such dial"))?), address))

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use routing::{connections::Preamble, opaque::is_at, outlier::Outcome, upstream::Balance};
+use routing::{connections::Preamble, opaque::is_at, outlier::Outcome, reach::Reach, upstream::Balance};
 use tokio::time::{Instant, timeout_at};
 
 use super::{ending::Ending, passage::Passage};
@@ -13,7 +13,7 @@ use crate::{
         connect::{self, NoConnection, To},
         dial::Dial,
         endpoints::{NoEndpoint, Upstream},
-        tunnel,
+        reach, tunnel,
     },
 };
 
@@ -46,8 +46,16 @@ async fn by_rule(passage: &mut Passage, metrics: &Metrics) -> Result<Connection,
     }
     let host = Arc::clone(&upstream.cluster.host);
     let began = Instant::now();
+    let mut last = None;
     loop {
-        let (dial, address) = endpoint(passage, &upstream)?;
+        let (dial, address) = match upstream.cluster.reach {
+            Reach::Name { .. } => named(passage, &upstream).await?,
+            Reach::Endpoints | Reach::Original => endpoint(passage, &upstream)?,
+        };
+        // A name may have several addresses; when none of them is left, the last one's failure is the answer.
+        if let Some(failed) = last.take().filter(|_| passage.tried.contains(&address)) {
+            return Err(failed);
+        }
         passage.tried.push(address);
         let to = To { address, host: &host, client: &passage.facts };
         let connected = reach(&dial, &to, metrics).await;
@@ -63,14 +71,17 @@ async fn by_rule(passage: &mut Passage, metrics: &Metrics) -> Result<Connection,
             Ok(connection) => return Ok(connection),
             Err(why) => failed(why),
         };
-        let endpoints = &upstream.cluster.endpoints;
         // Whoever meant one endpoint is not served by another.
         let meant = upstream.cluster.original && passage.original().is_some();
-        let left = !meant && endpoints.iter().any(|endpoint| !passage.tried.contains(&endpoint.address));
+        let left = match upstream.cluster.reach {
+            Reach::Name { .. } => true,
+            _ => !meant && upstream.cluster.endpoints.iter().any(|one| !passage.tried.contains(&one.address)),
+        };
         // Endpoints that refuse are tried one after the other; with those that are silent nobody waits for ever.
         if !left || passage.tried.len() >= TRIES || began.elapsed() >= upstream.cluster.connect_timeout * 2 {
             return Err(failed);
         }
+        last = Some(failed);
     }
 }
 
@@ -84,6 +95,15 @@ async fn reach(dial: &Dial, to: &To<'_>, metrics: &Metrics) -> Result<Connection
         opened.map_err(|_| NoConnection::TimedOut)?.map_err(NoConnection::Failed)?;
     }
     Ok(connection)
+}
+
+/// What the server name of the client's first bytes leads to now.
+async fn named(passage: &Passage, upstream: &Upstream) -> Result<(Arc<Dial>, SocketAddr), Ending> {
+    let (lookups, facts) = (&passage.installed.lookups, &passage.facts);
+    let found = reach::find(lookups, &upstream.cluster, (facts, facts.sni()), &passage.tried).await;
+    let address = found.map_err(|why| why.map_or(Ending::NoEndpoint, Ending::Connect))?;
+    let dial = upstream.dial(upstream.cluster.tls.is_some(), false).ok_or(Ending::NoEndpoint)?;
+    Ok((Arc::clone(dial), address))
 }
 
 fn choose(passage: &mut Passage) -> Result<Arc<Upstream>, Ending> {

@@ -8,17 +8,15 @@ use routing::{
     upstream::Cluster,
 };
 
-use crate::{
-    live::Live,
-    net::facts::{Arrival, Facts},
-};
+use super::lookups::Lookups;
+use crate::net::facts::{Arrival, Facts};
 
 /// Where a connection for a cluster goes. `authority`: the name that is asked for. `tried`: what was in vain so far.
 ///
 /// # Errors
 /// `None`: there is nowhere to go; `Some`: why, in a few words.
 pub(crate) async fn find(
-    live: &Live,
+    lookups: &Lookups,
     cluster: &Cluster,
     (facts, authority): (&Facts, &str),
     tried: &[SocketAddr],
@@ -31,7 +29,7 @@ pub(crate) async fn find(
         },
         Reach::Name { port, inside } => {
             let name = reach::name(&cluster.host, authority).map_err(|refused| Some(refused.to_string()))?;
-            let addresses = live.lookups.find(name).await.map_err(Some)?;
+            let addresses = lookups.find(name).await.map_err(Some)?;
             let again = |ip| tried.contains(&SocketAddr::new(ip, port));
             let chosen = reach::choose(name, &addresses, inside, again).map_err(|refused| Some(refused.to_string()))?;
             Ok(SocketAddr::new(chosen, port))
