@@ -134,14 +134,13 @@ pub fn document_name(labels: &BTreeMap<String, String>) -> String {
     }
 }
 
-/// The mesh configuration of a proxy: that of the revision that its pod names, else `istio`, in the root namespace; else the
-/// only one there is.
+/// The mesh configuration of a proxy: that of the revision that its pod names, else `istio` where both are read, as among
+/// files; else a file of its own. A ConfigMap of another namespace never counts: who may write there does not rule the mesh.
 pub fn document<'a>(resources: &'a Resources, proxy: &Proxy) -> Option<&'a Object<api::MeshDocument>> {
     let meshes = &resources.meshes;
-    let find = |name: &str| meshes.get(&proxy.root_namespace, name);
-    let own = find(&document_name(&proxy.labels));
-    let only = || meshes.iter().next().filter(|_| meshes.len() == 1);
-    own.or_else(|| find("istio")).or_else(only).map(|found| &**found)
+    let find = |name: &str| meshes.get(&proxy.mesh_namespace, name);
+    let file = || meshes.iter().find(|found| found.spec.is_file());
+    find(&document_name(&proxy.labels)).or_else(|| find("istio")).or_else(file).map(|found| &**found)
 }
 
 /// An object that has the annotation [`ANNOTATION`] for a proxy, and its text.

@@ -23,6 +23,11 @@ pub struct MeshDocument {
 }
 
 impl MeshDocument {
+    /// Whether it is a file of its own, and no ConfigMap.
+    pub fn is_file(&self) -> bool {
+        self.root.is_empty()
+    }
+
     /// The path of a field of the mesh configuration in its document.
     pub fn field(&self, below: &str) -> String {
         if self.root.is_empty() { below.to_owned() } else { format!("{}.{below}", self.root) }

@@ -123,7 +123,9 @@ fn find<'a>(
         context.report.error(root, BAD_VALUE, &field, message);
         return None;
     }
-    if !is_exported(&object.spec.export_to, namespace, root.namespace()) {
+    let default = &context.proxy.mesh.config.default_virtual_service_export_to;
+    let export_to = if object.spec.export_to.is_empty() { default } else { &object.spec.export_to };
+    if !is_exported(export_to, namespace, root.namespace()) {
         let message = format!(
             "VirtualService {namespace}/{} is not exported to the namespace `{}`, {LOST}; add that to its exportTo",
             delegate.name,

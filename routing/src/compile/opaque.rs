@@ -56,7 +56,7 @@ fn rule(
     (field, port): (&str, u16),
 ) -> Arc<OpaqueRule> {
     let all = destinations::of_bytes(context, bound.object, route, (field, port));
-    let total = all.iter().map(|to| to.weight).sum();
+    let total = all.iter().map(|to| to.weight).fold(0, u32::saturating_add);
     let source = format!("{}/{}", bound.object.namespace(), bound.object.name()).into();
     Arc::new(OpaqueRule { source, to: Destinations { all: all.into(), total } })
 }

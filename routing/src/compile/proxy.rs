@@ -35,6 +35,8 @@ pub struct Proxy {
     pub trust_domain: String,
     /// Whether that was given by hand, so that the mesh configuration does not count.
     pub trust_domain_given: bool,
+    /// Where the mesh configuration is, `istio-system`: nothing in the configuration can move that.
+    pub mesh_namespace: String,
     /// Istio's root namespace, `istio-system` by default: where mesh-wide policies are.
     pub root_namespace: String,
     /// The mesh configuration, as far as [`Self::within`] has looked.
@@ -72,6 +74,7 @@ impl Default for Proxy {
             node: String::new(),
             trust_domain: "cluster.local".to_owned(),
             trust_domain_given: false,
+            mesh_namespace: "istio-system".to_owned(),
             root_namespace: "istio-system".to_owned(),
             mesh: Arc::default(),
             cluster_domain: "cluster.local".to_owned(),
@@ -86,7 +89,7 @@ impl Proxy {
         self.role == Role::Gateway
     }
 
-    /// The same proxy with what the mesh configuration says, except where the command line says it.
+    /// The same proxy with what the mesh configuration says, except where the command line says it. Twice is as good as once.
     #[must_use]
     pub fn within(&self, resources: &Resources) -> Self {
         let mut own = self.clone();

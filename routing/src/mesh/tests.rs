@@ -32,8 +32,8 @@ fn the_revision_of_the_pod_chooses_the_document() {
     assert_eq!(domain(&all, &[("istio.io/rev", "canary")]).as_deref(), Some("canary"));
     assert_eq!(domain(&all, &[("istio.io/rev", "gone")]).as_deref(), Some("main"));
     assert_eq!(domain(&all, &[("istio.io/rev", "default")]).as_deref(), Some("main"));
-    let only = read(&[map("elsewhere", "istio-a", "other")]);
-    assert_eq!(domain(&only, &[]).as_deref(), Some("other"));
+    let others = read(&[map("elsewhere", "istio", "other")]);
+    assert_eq!(domain(&others, &[]), None, "who may write in another namespace does not rule the mesh");
     assert_eq!(domain(&read(&[]), &[]), None);
 }
 
@@ -43,6 +43,35 @@ fn a_file_of_its_own_is_read_too() {
     assert!(problems.is_empty(), "{problems:?}");
     let proxy = Proxy::default().within(&resources);
     assert_eq!((proxy.trust_domain.as_str(), proxy.root_namespace.as_str()), ("td", "mesh"));
+}
+
+#[test]
+fn the_root_namespace_moves_policies_and_not_the_mesh_configuration() {
+    let text = MAP.replace("NAME", "istio").replace("NS", "istio-system") + "    rootNamespace: policies\n";
+    let taken = map("policies", "istio", "taken-over");
+    let resources = read(&[text.replace("DOMAIN", "mine"), taken]);
+    let once = Proxy::default().within(&resources);
+    assert_eq!((once.trust_domain.as_str(), once.root_namespace.as_str()), ("mine", "policies"));
+    assert_eq!(once.within(&resources), once);
+}
+
+#[test]
+fn a_config_map_wins_over_a_file() {
+    let (resources, problems) = Resources::read([
+        ("a", "trustDomain: file\nrootNamespace: mesh\n"),
+        ("b.yaml", map("istio-system", "istio", "map").as_str()),
+    ]);
+    assert!(problems.is_empty(), "{problems:?}");
+    assert_eq!(domain(&resources, &[]).as_deref(), Some("map"));
+}
+
+#[test]
+fn a_template_in_the_entry_is_no_mistake() {
+    let (resources, problems) =
+        Resources::read([("a.yaml", map("istio-system", "istio", "{{ .Values.td }}").as_str())]);
+    let [problem] = problems.as_slice() else { panic!("{problems:?}") };
+    assert_eq!((problem.severity, problem.field.as_str()), (Severity::Info, "data.mesh"), "{problem:?}");
+    assert!(resources.meshes.is_empty());
 }
 
 #[test]

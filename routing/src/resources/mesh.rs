@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::class::Kind;
 use super::parse::{Reader, metadata};
+use super::template::{self, Skip};
 use super::yaml;
 use super::{AnyObject, Object, Rejection, Source, digest};
 use crate::api::check::{BAD_VALUE, Finding, Findings, NO_EFFECT, mesh_config};
@@ -14,8 +15,8 @@ use crate::problem::{ObjectRef, Severity};
 
 /// Where the ConfigMap holds it.
 const ROOT: &str = "data.mesh";
-/// What a file of its own is called: as Istio's ConfigMap is.
-const NAME: [&str; 2] = ["istio-system", "istio"];
+/// What a file of its own is called: not as Istio's ConfigMap is, which wins over it.
+const NAME: [&str; 2] = ["istio-system", "mesh-config-file"];
 
 /// Whether a ConfigMap holds a mesh configuration: `istio`, or `istio-` and a revision.
 pub(super) fn is_one(identity: &ObjectRef, object: &Value) -> bool {
@@ -39,6 +40,13 @@ impl Reader {
             Ok(value) => {
                 networks(object, &mut findings);
                 self.mesh((identity, meta), &value, ROOT, (&source, findings));
+            }
+            Err(_)
+                if !source.file().is_empty()
+                    && let Some(line) = template::line_of_template(text) =>
+            {
+                let place = source.inner_at((line, 1)).or_else(|| source.place(ROOT));
+                self.skip_at(identity, place, Skip { field: ROOT.to_owned(), ..Skip::template() });
             }
             Err(fault) => {
                 let place = fault.at.and_then(|at| source.inner_at(at)).or_else(|| source.place(ROOT));

@@ -213,7 +213,7 @@ impl Reader {
     }
 
     /// What another program is to work on first is no mistake, but what was read of it before stays.
-    fn skip_at(&mut self, object: ObjectRef, place: Option<Place>, skip: Skip) {
+    pub(super) fn skip_at(&mut self, object: ObjectRef, place: Option<Place>, skip: Skip) {
         let Skip { field, message } = skip;
         let object = if template::is_plain(&object) { object } else { ObjectRef::default() };
         // Without one of these, more may be open than was meant.

@@ -119,12 +119,11 @@ pub fn read_annotation(value: &Value, findings: &mut Findings) -> Option<MeshPro
 
 /// Whether a mapping without kind and metadata is a mesh configuration: most of its fields are.
 pub fn is_one(fields: &Map<String, Value>) -> bool {
-    let ours = |name: &&String| {
-        let name = camel_case(name);
-        FIELDS.contains(&name.as_str()) || MESH.iter().any(|(row, ..)| *row == name)
-    };
-    let known = fields.keys().filter(ours).count();
-    known > 0 && known * 2 >= fields.len()
+    let names: Vec<String> = fields.keys().map(|name| camel_case(name).to_string()).collect();
+    // Words that any file may have tell nothing.
+    let telling = || names.iter().map(String::as_str).filter(|name| !matches!(*name, "ca" | "certificates"));
+    let ours = |name: &&str| FIELDS.contains(name) || MESH.iter().any(|(row, ..)| row == name);
+    telling().filter(ours).count() * 2 > telling().count()
 }
 
 /// The fields of [`MeshConfig`] by which a file of it is known.
@@ -323,6 +322,12 @@ mod tests {
         let one = |value: Value| is_one(value.as_object().unwrap());
         assert!(one(json!({"trustDomain": "x", "rootNamespace": "y", "typo": 1})));
         assert!(!one(json!({"replicas": 2, "image": "x"})));
-        assert!(!one(json!({"ca": 1, "foo": 2, "bar": 3})));
+        assert!(one(json!({"trustDomain": "x", "ca": {}, "certificates": []})));
+        for stray in
+            [json!({"ca": 1, "foo": 2, "bar": 3}), json!({"ca": 1, "certificates": 2}), json!({"ca": 1, "foo": 2})]
+        {
+            assert!(!one(stray.clone()), "{stray}");
+        }
+        assert!(!one(json!({"accessLogFile": "x", "port": 1})), "half is not most");
     }
 }

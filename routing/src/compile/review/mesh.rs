@@ -21,7 +21,7 @@ pub(super) fn review(context: &Context<'_>) {
                 context.report.info(object, "no-effect", "", message);
             }
             None => {
-                let root = &context.proxy.root_namespace;
+                let root = &context.proxy.mesh_namespace;
                 let message = format!("the mesh configuration is `istio` in `{root}`, and nothing here holds");
                 context.report.warning(object, "no-effect", "metadata.name", message);
             }
