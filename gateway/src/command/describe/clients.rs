@@ -25,6 +25,7 @@ type Labels = BTreeMap<String, String>;
 /// The clients of a service (its host in full): workloads of its namespace first, every gateway, namespaces and workloads
 /// that a rule singles out, and at last workloads of any other namespace.
 pub(super) fn of(resources: &Resources, host: &str, namespace: &str) -> Vec<Client> {
+    let sidecar = |namespace: &str, labels| sidecar(namespace, labels).within(resources);
     let home = sidecar(namespace, Labels::new());
     let singled_out = singled_out(resources, &View::new(resources, &home), (host, namespace));
     let mut clients = vec![Client { name: format!("workloads of {namespace}"), proxy: home }];
@@ -46,7 +47,7 @@ pub(super) fn of(resources: &Resources, host: &str, namespace: &str) -> Vec<Clie
 /// Every gateway that the configuration speaks of.
 pub(super) fn gateways(resources: &Resources) -> Vec<Client> {
     let all = proxies::of(resources).into_iter().map(|candidate| candidate.proxy).filter(Proxy::is_gateway);
-    all.map(|proxy| Client { name: gateway_name(resources, &proxy), proxy }).collect()
+    all.map(|proxy| Client { name: gateway_name(resources, &proxy), proxy: proxy.within(resources) }).collect()
 }
 
 /// By its workload when the configuration has it, else by the labels that Gateways select it by.

@@ -30,6 +30,7 @@ pub(super) fn describe(
         service_account: facts.service_account.clone(),
         ..Proxy::default()
     };
+    let proxy = proxy.within(resources);
     concerned.looked_as(&proxy);
     concerned.name(backend.kind, &facts.namespace, &backend.name);
     let view = View::new(resources, &proxy);
