@@ -225,19 +225,19 @@ fn requests_may_finish_before_the_pod_is_killed() {
     }
 }
 
-const READ: [&str; 8] = [
+const READ: [&str; 7] = [
     "networking.istio.io/gateways,virtualservices,destinationrules,serviceentries: get,list,watch",
     "networking.istio.io/workloadentries: list,watch",
     "security.istio.io/peerauthentications: list,watch",
     "acme.sluice.dev/issuers: list,watch",
     "/services,pods: list,watch",
-    "/configmaps: list,watch",
     "/nodes: list,watch",
     "discovery.k8s.io/endpointslices: list,watch",
 ];
 const WRITE_STATUS: &str = "networking.istio.io/gateways/status,virtualservices/status,destinationrules/status,\
                             serviceentries/status: patch";
 const LEASES: &str = "coordination.k8s.io/leases: get,list,watch,create,update,patch,delete";
+const MESH: &str = "/configmaps: list,watch";
 const EVENTS: &str = "events.k8s.io/events: create";
 
 #[test]
@@ -246,7 +246,10 @@ fn the_rights_are_exactly_these() {
     let objects = helm::template(GATEWAY, &[]);
 
     assert_eq!(rules(one(&objects, "ClusterRole")), [READ.as_slice(), &[WRITE_STATUS, EVENTS]].concat());
-    assert_eq!(rules(one(&objects, "Role")), ["/secrets: get,list,watch", "/secrets: create,patch,delete", LEASES]);
+    assert_eq!(
+        rules(one(&objects, "Role")),
+        ["/secrets: get,list,watch", "/secrets: create,patch,delete", LEASES, MESH]
+    );
     for (binding, role) in [("ClusterRoleBinding", "ClusterRole"), ("RoleBinding", "Role")] {
         let account = json!({"kind": "ServiceAccount", "name": "istio-ingressgateway", "namespace": "istio-system"});
         assert_eq!(one(&objects, binding)["subjects"], json!([account]));
@@ -260,10 +263,32 @@ fn the_rights_are_exactly_these() {
     assert!(args(&silent).contains(&"--write-status=false"));
 
     let orders_nothing = helm::template(GATEWAY, &["--set", "acme.enabled=false"]);
-    assert_eq!(rules(one(&orders_nothing, "Role")), ["/secrets: get,list,watch", LEASES]);
+    assert_eq!(rules(one(&orders_nothing, "Role")), ["/secrets: get,list,watch", LEASES, MESH]);
 
     let none = helm::template(GATEWAY, &["--set", "rbac.enabled=false"]);
     assert!(!kinds(&none).iter().any(|kind| kind.contains("Role")));
+}
+
+#[test]
+fn the_mesh_configuration_is_read_where_it_is_and_nowhere_else() {
+    let Some(_) = helm::executable("the_mesh_configuration_is_read_where_it_is_and_nowhere_else") else { return };
+    for (revision, name) in [("", "istio"), ("default", "istio"), ("canary", "istio-canary")] {
+        let revision = format!("revision={revision}");
+        let elsewhere = helm::template(GATEWAY, &["--set", &revision, "--namespace", "shop"]);
+        let grants = |role: &&Value| {
+            role["rules"]
+                .as_array()
+                .is_some_and(|rules| rules.iter().any(|it| it["resources"] == json!(["configmaps"])))
+        };
+        let granting: Vec<&Value> = elsewhere.iter().filter(grants).collect();
+        let [role] = granting.as_slice() else { panic!("{granting:?}") };
+        assert_eq!((&role["kind"], &role["metadata"]["namespace"]), (&json!("Role"), &json!("istio-system")));
+        assert_eq!(role["rules"][0]["resourceNames"], json!([name]), "{revision}");
+        let binds = |it: &&Value| it["kind"] == "RoleBinding" && it["metadata"]["namespace"] == "istio-system";
+        let binding = elsewhere.iter().find(binds).expect("the role is bound");
+        assert_eq!(binding["roleRef"]["name"], role["metadata"]["name"]);
+        assert_eq!(binding["subjects"][0]["namespace"], "shop");
+    }
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! Which kinds are read, and how they are named at an API server.
 
-use kube::api::{ApiResource, GroupVersionKind};
+use kube::{
+    Api, Client,
+    api::{ApiResource, DynamicObject, GroupVersionKind},
+};
 use routing::{compile::Proxy, mesh, resources::Kind};
 
 /// Kinds that every proxy reads from every namespace. Deployments are not among them: pods tell what runs.
@@ -36,13 +39,30 @@ pub(super) fn is_read(kind: Kind, proxy: &Proxy) -> bool {
 pub(super) enum Which {
     /// All of them, in every namespace.
     All,
-    /// Those of this name, in every namespace.
-    Named(String),
+    /// The one of this name in this namespace: others may say what they like elsewhere.
+    Named {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
 }
 
 /// What is asked for of a kind: of ConfigMaps the mesh configuration alone.
 pub(super) fn which(kind: Kind, proxy: &Proxy) -> Which {
-    if kind == Kind::ConfigMap { Which::Named(mesh::document_name(&proxy.labels)) } else { Which::All }
+    if kind == Kind::ConfigMap {
+        Which::Named { namespace: proxy.mesh_namespace.clone(), name: mesh::document_name(&proxy.labels) }
+    } else {
+        Which::All
+    }
+}
+
+/// The objects of a kind at the API server, as far as they are asked for.
+pub(super) fn api(client: Client, resource: &ApiResource, which: &Which) -> Api<DynamicObject> {
+    match which {
+        Which::All => Api::all_with(client, resource),
+        Which::Named { namespace, .. } => Api::namespaced_with(client, namespace, resource),
+    }
 }
 
 /// How a kind is named at the API server, in the version `index` of those that can be read, counted round.
@@ -50,4 +70,18 @@ pub(super) fn resource(kind: Kind, index: usize) -> ApiResource {
     let (group, versions) = kind.group_versions();
     let version = versions[index % versions.len()];
     ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind.name()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn config_maps_are_asked_for_in_the_namespace_of_the_mesh_alone() {
+        let client = || Client::try_from(kube::Config::new("http://127.0.0.1:9".parse().unwrap())).unwrap();
+        let proxy = Proxy { namespace: "shop".to_owned(), root_namespace: "team".to_owned(), ..Proxy::default() };
+        let path = |kind| api(client(), &resource(kind, 0), &which(kind, &proxy)).resource_url().to_owned();
+        assert_eq!(path(Kind::ConfigMap), "/api/v1/namespaces/istio-system/configmaps");
+        assert_eq!(path(Kind::Service), "/api/v1/services");
+    }
 }

@@ -1,10 +1,7 @@
 //! The cluster as it is now, for commands that only look.
 
 use anyhow::{Result, anyhow};
-use kube::{
-    Api, Client,
-    api::{DynamicObject, ListParams},
-};
+use kube::{Client, api::ListParams};
 use routing::{
     compile::Proxy,
     problem::{Problem, Severity},
@@ -12,7 +9,7 @@ use routing::{
 };
 
 use super::{
-    kinds::{KINDS, OPTIONAL, Which, resource, which},
+    kinds::{KINDS, OPTIONAL, api, resource, which},
     objects::{Failure, UNKNOWN_KIND},
     reflect,
     source::orders_certificates,
@@ -56,13 +53,11 @@ async fn list(client: &Client, kind: Kind) -> Result<Vec<Parsed>, Failure> {
     let what = format!("{}s", kind.name());
     let mut version = 0;
     let mut params = ListParams::default().limit(PAGE);
-    // No proxy asks, so no revision is known: the usual one.
-    if let Which::Named(name) = which(kind, &Proxy::default()) {
-        params = params.fields(&format!("metadata.name={name}"));
-    }
+    // No proxy asks, so no revision is known: every document of mesh configuration is looked at, by whoever may.
+    let which = which(kind, &Proxy::default());
     let mut all = Vec::new();
     loop {
-        let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource(kind, version));
+        let api = api(client.clone(), &resource(kind, version), &which);
         let page = match api.list(&params).await {
             Ok(page) => page,
             Err(kube::Error::Api(status)) if status.code == 404 => {

@@ -4,7 +4,7 @@ use std::{pin::pin, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt as _};
 use kube::{
-    Api, Client,
+    Client,
     api::DynamicObject,
     runtime::watcher::{self, Config, Error, Event, InitialListStrategy, watcher},
 };
@@ -15,7 +15,7 @@ use tracing::debug;
 
 use super::{
     client::WATCH_SECONDS,
-    kinds::{OPTIONAL, Which, resource},
+    kinds::{OPTIONAL, Which, api, resource},
     objects::{FORBIDDEN, Failure, Name, Objects, UNKNOWN_KIND, UNREACHABLE},
 };
 
@@ -148,11 +148,11 @@ async fn drain<K>(events: impl Stream<Item = watcher::Result<Event<K>>>, sink: &
 /// Follows the objects of a kind, for ever.
 pub(super) async fn follow_kind(client: Client, kind: Kind, which: Which, objects: Arc<Objects>, streaming: bool) {
     let watch = |version, config: Config| {
-        let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource(kind, version));
+        let api = api(client.clone(), &resource(kind, version), &which);
         let config = match &which {
             Which::All if kind == Kind::Pod => config.fields(LIVING_PODS),
             Which::All => config,
-            Which::Named(name) => config.fields(&format!("metadata.name={name}")),
+            Which::Named { name, .. } => config.fields(&format!("metadata.name={name}")),
         };
         watcher(api, config)
     };
