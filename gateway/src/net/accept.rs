@@ -21,7 +21,6 @@ use tls::{
     accept::{ClientHello, Refusal, hello},
     stream::Stream,
 };
-use tokio::io::AsyncWriteExt as _;
 use tokio::{net::TcpStream, time::timeout};
 use tracing::{debug, info, warn};
 
@@ -31,6 +30,7 @@ use super::{
     facts::{Arrival, Facts},
     listen::Door,
     original_dst::original_dst,
+    plain_http::say_https,
     sniff::{Sniffed, client_hello, sniff},
 };
 use crate::{
@@ -452,29 +452,6 @@ async fn detect(plain: &mut Stream<TcpStream>) -> Option<Sniffed> {
         return Some(Sniffed::Closed);
     }
     timeout(HEAD, sniff(plain)).await.unwrap_or(Ok(Sniffed::Opaque)).ok()
-}
-
-/// What a client hears that speaks HTTP where TLS is expected, in the words that it understands.
-async fn say_https(mut plain: Stream<TcpStream>, h2: bool) -> Result<(), tls::Error> {
-    const SAID: &str = "this port speaks TLS, and plain HTTP was sent to it: use https://";
-    let answer = if h2 {
-        // Empty settings, and a GOAWAY with INADEQUATE_SECURITY (RFC 9113 sections 6.8 and 7) that carries the text.
-        let mut frames = b"\0\0\0\x04\0\0\0\0\0\0\0".to_vec();
-        frames.push(8 + SAID.len() as u8);
-        frames.extend(b"\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0c");
-        frames.extend(SAID.as_bytes());
-        frames
-    } else {
-        let length = SAID.len();
-        format!(
-            "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: {length}\r\n\
-             connection: close\r\n\r\n{SAID}"
-        )
-        .into_bytes()
-    };
-    plain.write_all(&answer).await.map_err(tls::Error::from_io)?;
-    tls::accept::tell(plain).await;
-    Ok(())
 }
 
 pub(super) fn http(plain: Stream<TcpStream>, facts: Facts, h2: bool) -> Received {

@@ -9,6 +9,7 @@ pub(crate) mod holder;
 pub(crate) mod listen;
 pub(crate) mod original_dst;
 mod outbound;
+mod plain_http;
 mod proxy_header;
 pub(crate) mod sniff;
 pub(crate) mod standing;
