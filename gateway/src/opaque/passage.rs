@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use routing::connections::Connections;
+use routing::{connections::Connections, snapshot::Snapshot};
 use tokio::time::Instant;
 
 use super::ending::Ending;
@@ -80,12 +80,11 @@ impl Passage {
         }
     }
 
-    /// Where the client meant to go, as far as it was captured.
+    /// Where the client meant to go, as far as it was captured. A port of ours that it connected to is no place to go to: that
+    /// would be a loop.
     pub(super) fn original(&self) -> Option<SocketAddr> {
-        match self.facts.arrival {
-            Arrival::Outbound { original } => original,
-            _ => None,
-        }
+        let Arrival::Outbound { original } = self.facts.arrival else { return None };
+        original.filter(|original| !is_own(&self.installed.snapshot, *original))
     }
 
     /// Without a byte for this time it ends; `None` = never.
@@ -102,5 +101,49 @@ impl Passage {
     /// What its DestinationRule says of connections.
     fn settings(&self) -> Option<&Connections> {
         self.cluster.as_ref()?.cluster.connections.as_deref()
+    }
+}
+
+/// Whether an address is a port that the sidecar itself has for its application (`Sidecar.egress`), or stands for one.
+fn is_own(snapshot: &Snapshot, address: SocketAddr) -> bool {
+    let ip = address.ip().to_canonical();
+    let is_here = || {
+        let mut ours = snapshot.inbound.iter().flat_map(|inbound| &inbound.addresses);
+        ip.is_loopback() || ours.any(|own| *own == ip)
+    };
+    let mut doors = snapshot.outbound.iter().flat_map(|outbound| &outbound.doors);
+    ip.is_unspecified()
+        || doors
+            .any(|door| door.port == address.port() && (door.bind == ip || (door.bind.is_unspecified() && is_here())))
+}
+
+#[cfg(test)]
+mod tests {
+    use routing::{
+        inbound::Inbound,
+        snapshot::{Outbound, OutboundDoor},
+    };
+
+    use super::*;
+
+    #[test]
+    fn what_is_our_own_is_no_place_to_go_to() {
+        let door = |bind: &str, port| OutboundDoor { bind: bind.parse().unwrap(), port };
+        let doors = vec![door("127.0.0.9", 3306), door("0.0.0.0", 5432)];
+        let inbound = Inbound { addresses: vec!["10.0.0.7".parse().unwrap()], ..Inbound::default() };
+        let outbound = Outbound { doors, ..Outbound::default() };
+        let snapshot = Snapshot { inbound: Some(inbound), outbound: Some(outbound), ..Snapshot::default() };
+        for (address, own) in [
+            ("0.0.0.0:80", true),
+            ("[::]:80", true),
+            ("127.0.0.9:3306", true),
+            ("127.0.0.8:3306", false),
+            ("127.0.0.8:5432", true),
+            ("10.0.0.7:5432", true),
+            ("10.0.0.7:3306", false),
+            ("10.0.0.8:5432", false),
+        ] {
+            assert_eq!(is_own(&snapshot, address.parse().unwrap()), own, "{address}");
+        }
     }
 }
