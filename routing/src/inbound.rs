@@ -59,6 +59,8 @@ pub enum Application {
     OwnAddress(u16),
     /// On this port of the loopback address; `true`: of IPv6.
     Loopback(bool, u16),
+    /// On this port of the address that the command line gives; where it gives none, the sidecar itself is in its place.
+    Given(u16),
     /// Nowhere that can be reached.
     Nowhere,
 }

@@ -70,7 +70,7 @@ pub struct Listener {
     pub port: u16,
     /// The port to bind: the Service's `targetPort` for [`Self::port`] where one selects this proxy, else the same.
     pub bind_port: u16,
-    /// `None`: plain HTTP. `Some`: TLS, the server chosen by SNI.
+    /// `None`: plain HTTP, or plain bytes ([`Self::bytes`]). `Some`: TLS, the server chosen by SNI.
     pub tls: Option<TlsServers>,
     /// Routes of **all** servers of this port: the host decides, never the server that the SNI chose.
     pub routes: Arc<RouteTable>,

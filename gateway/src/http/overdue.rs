@@ -1,5 +1,5 @@
-//! The end of a tunnel over HTTP/1.1 whose connection was let in by a rule that is no more: a tunnel has no end that one could
-//! wait for. HTTP/2 looks after its streams itself.
+//! The end of a tunnel over HTTP/1.1 whose listener, or the rule that let its connection in, is no more: a tunnel has no end that
+//! one could wait for. HTTP/2 looks after its streams itself.
 
 use std::{
     pin::Pin,
@@ -9,9 +9,10 @@ use std::{
 use tokio::task::{JoinHandle, spawn_local};
 
 use super::{desk::Desk, side::Down};
+use crate::net::standing::Outlived;
 
 /// See the module.
-pub(crate) struct Overdue(Option<JoinHandle<()>>);
+pub(crate) struct Overdue(Option<JoinHandle<Outlived>>);
 
 impl Overdue {
     /// Begins to wait, where there is a tunnel.

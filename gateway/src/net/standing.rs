@@ -64,17 +64,62 @@ pub(crate) fn holds(installed: &Installed, facts: &Facts) -> bool {
     }
 }
 
-/// For what has no request to end with. Ready when it has gone on for `grace` since a rule came into force that its
-/// connection would not have met.
+/// What a connection has outlived.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Outlived {
+    /// The listener that it came through.
+    Listener,
+    /// The rule that let it in.
+    Rule,
+}
+
+impl Outlived {
+    /// For people.
+    pub(crate) fn why(self) -> &'static str {
+        match self {
+            Self::Listener => "its listener is closed",
+            Self::Rule => "it was opened under another rule",
+        }
+    }
+}
+
+/// For what has no request to end with. Ready when it has gone on for `grace` since its listener closed, or since a rule came
+/// into force that its connection would not have met.
 pub(crate) async fn overdue(
     live: Arc<Live>,
     facts: Rc<Facts>,
     mut standing: watch::Receiver<Standing>,
     grace: Duration,
-) {
-    match standing.wait_for(|_| !holds(&live.pin(), &facts)).await {
-        Ok(_) => sleep(grace).await,
-        // The listener is gone: nobody tells of rules any more.
+) -> Outlived {
+    let outlived = match standing.wait_for(|it| it.closing || !holds(&live.pin(), &facts)).await {
+        Ok(it) if it.closing => Outlived::Listener,
+        Ok(_) => Outlived::Rule,
+        // The process ends, and nobody tells of anything any more.
         Err(_) => std::future::pending().await,
+    };
+    sleep(grace).await;
+    outlived
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::{Instant, timeout};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_outlives_its_listener_by_more_than_the_grace() {
+        let (told, standing) = watch::channel(Standing::default());
+        let at = "127.0.0.1:80".parse().unwrap();
+        let facts = Rc::new(Facts::new(at, at, Arrival::Gateway { bind: None, port: 80 }));
+        let grace = Duration::from_secs(45);
+        let mut waiting = Box::pin(overdue(Arc::default(), facts, standing, grace));
+        assert!(timeout(Duration::from_secs(3600), &mut waiting).await.is_err(), "it stands");
+        let closed = Instant::now();
+        told.send_modify(|standing| standing.closing = true);
+        // As of a listener that the configuration does not have any more.
+        drop(told);
+        assert_eq!(waiting.await, Outlived::Listener);
+        assert_eq!(closed.elapsed(), grace);
     }
 }

@@ -1,5 +1,7 @@
 //! How a connection ends, and how the log says it.
 
+use crate::net::standing::Outlived;
+
 /// See the module. Flags are Envoy's.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Ending {
@@ -25,15 +27,15 @@ pub(super) enum Ending {
     Idle,
     /// It is as old as Istio's `tcp.maxConnectionDuration`.
     Old,
-    /// It was let in by a rule that is not in force any more.
-    Cut,
+    /// It has outlived what let it in.
+    Cut(Outlived),
 }
 
 impl Ending {
     /// Envoy's response flag.
     pub(super) fn flag(&self) -> &'static str {
         match self {
-            Self::Done | Self::Idle | Self::Cut => "-",
+            Self::Done | Self::Idle | Self::Cut(_) => "-",
             Self::NoRoute => "NR",
             Self::NoCluster => "NC",
             Self::Blocked | Self::NoEndpoint => "UH",
@@ -59,7 +61,8 @@ impl Ending {
             Self::Endpoint => "upstream_remote_disconnect",
             Self::Idle => "tcp_session_idle_timeout",
             Self::Old => "max_connection_duration",
-            Self::Cut => "rule_not_in_force",
+            Self::Cut(Outlived::Listener) => "listener_closed",
+            Self::Cut(Outlived::Rule) => "rule_not_in_force",
         }
     }
 

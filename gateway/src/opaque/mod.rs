@@ -14,12 +14,17 @@ use tokio::{net::TcpStream, task::JoinHandle};
 
 use self::{ending::Ending, passage::Passage, relay::Times};
 use crate::{
-    net::{connection::Connection, course::Course},
+    net::{connection::Connection, course::Course, standing::Outlived},
     telemetry::Telemetry,
 };
 
-/// Serves a connection to its end, or until `cut` is ready.
-pub(crate) async fn serve(telemetry: &Telemetry, mut client: Connection, course: Course, cut: &mut JoinHandle<()>) {
+/// Serves a connection to its end, or until `cut` is ready; says whether that was so.
+pub(crate) async fn serve(
+    telemetry: &Telemetry,
+    mut client: Connection,
+    course: Course,
+    cut: &mut JoinHandle<Outlived>,
+) -> Option<Outlived> {
     let mut passage = Passage::new(&client, course);
     let ending = carry(telemetry, &mut client, &mut passage, cut).await;
     if ending.is_abrupt() {
@@ -27,13 +32,17 @@ pub(crate) async fn serve(telemetry: &Telemetry, mut client: Connection, course:
     }
     passage.ending = ending;
     record::finish(telemetry, &passage);
+    match passage.ending {
+        Ending::Cut(outlived) => Some(outlived),
+        _ => None,
+    }
 }
 
 async fn carry(
     telemetry: &Telemetry,
     client: &mut Connection,
     passage: &mut Passage,
-    cut: &mut JoinHandle<()>,
+    cut: &mut JoinHandle<Outlived>,
 ) -> Ending {
     let mut server = match Box::pin(attempt::connect(passage, telemetry.metrics())).await {
         Ok(server) => server,

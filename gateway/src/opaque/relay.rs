@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::ending::Ending;
-use crate::net::deadline::Deadline;
+use crate::net::{deadline::Deadline, standing::Outlived};
 
 /// How long a connection may go on.
 pub(super) struct Times {
@@ -111,7 +111,7 @@ impl Half {
 pub(super) async fn relay<A, B>(
     (client, server): (&mut Stream<A>, &mut Stream<B>),
     mut times: Times,
-    cut: &mut JoinHandle<()>,
+    cut: &mut JoinHandle<Outlived>,
     mut moved: impl FnMut(u64, u64),
 ) -> Ending
 where
@@ -134,8 +134,8 @@ where
             _ if up.done && down.done => return Poll::Ready(Ending::Done),
             _ => {}
         }
-        if Pin::new(&mut *cut).poll(cx).is_ready() {
-            return Poll::Ready(Ending::Cut);
+        if let Poll::Ready(outlived) = Pin::new(&mut *cut).poll(cx) {
+            return Poll::Ready(Ending::Cut(outlived.unwrap_or(Outlived::Rule)));
         }
         times.poll(cx)
     });
@@ -230,6 +230,7 @@ mod tests {
         }
         drop(server);
         drop(client);
-        assert_ne!(relaying.await.unwrap().0, Ending::Idle);
+        let (_, up, down) = relaying.await.unwrap();
+        assert_eq!((up, down), (64, 0), "no more went on than the server's pipe holds");
     }
 }

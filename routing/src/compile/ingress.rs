@@ -45,6 +45,13 @@ fn port(
         let message = "unix sockets are not supported, so what comes in on this port is refused; give 127.0.0.1:PORT";
         context.report.error(sidecar, UNSUPPORTED, &field("defaultEndpoint"), message);
     }
+    let bind = bind(listener);
+    let as_bound = bind.map_or(Application::AsMeant, |bind| Application::beside(bind, declared.number));
+    if application.is_none() && matches!(as_bound, Application::Given(_)) {
+        let message = "the sidecar itself listens on the application's address and port, so what comes in is refused unless \
+                       --app-address says where the application is; give 127.0.0.1:PORT of the application";
+        context.report.warning(sidecar, UNSUPPORTED, &field("defaultEndpoint"), message);
+    }
     if listener.tls.is_some() {
         let message = "tls of a sidecar's port is not supported, nor is it by Istio unless it is turned on there; the port takes \
                        what PeerAuthentication says";
@@ -62,8 +69,8 @@ fn port(
         service_name: text(|service| service.name.clone()),
         service_namespace: text(|service| service.namespace.clone()),
         service_port: service.map_or(0, |(_, port)| port.number),
-        to: application.unwrap_or_default(),
-        bind: bind(listener),
+        to: application.unwrap_or(as_bound),
+        bind,
     })
 }
 
@@ -100,6 +107,14 @@ fn application(text: &str) -> Application {
 }
 
 impl Application {
+    /// Where the application may listen on a port that the sidecar has bound itself: what it was meant for is the sidecar.
+    fn beside(bind: IpAddr, port: u16) -> Self {
+        match bind.is_unspecified() || bind.is_loopback() {
+            true => Self::Given(port),
+            false => Self::Loopback(bind.is_ipv6(), port),
+        }
+    }
+
     /// Where a connection for `meant` goes; `given`: where the application listens, as the command line says.
     pub fn address(self, meant: SocketAddr, given: Option<IpAddr>) -> SocketAddr {
         let loopback = |v6: bool| if v6 { Ipv6Addr::LOCALHOST.into() } else { IpAddr::V4(Ipv4Addr::LOCALHOST) };
@@ -107,8 +122,9 @@ impl Application {
             Self::AsMeant => SocketAddr::new(given.unwrap_or(meant.ip()), meant.port()),
             Self::OwnAddress(port) => SocketAddr::new(given.unwrap_or(meant.ip()), port),
             Self::Loopback(v6, port) => SocketAddr::new(given.unwrap_or(loopback(v6)), port),
+            Self::Given(port) if given.is_some() => SocketAddr::new(given.unwrap_or(meant.ip()), port),
             // No connection to port 0 comes about.
-            Self::Nowhere => SocketAddr::new(loopback(false), 0),
+            Self::Given(_) | Self::Nowhere => SocketAddr::new(loopback(false), 0),
         }
     }
 }
@@ -116,6 +132,20 @@ impl Application {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_port_that_the_sidecar_has_bound_leads_elsewhere() {
+        let meant: SocketAddr = "10.0.0.1:9080".parse().unwrap();
+        let of = |bind: &str, given: Option<IpAddr>| {
+            Application::beside(bind.parse().unwrap(), 9080).address(meant, given).to_string()
+        };
+        assert_eq!(of("10.0.0.1", None), "127.0.0.1:9080");
+        assert_eq!(of("fd00::1", None), "[::1]:9080");
+        for bind in ["0.0.0.0", "::", "127.0.0.1"] {
+            assert_eq!(of(bind, None), "127.0.0.1:0", "{bind}: nothing is there");
+            assert_eq!(of(bind, Some(Ipv4Addr::new(127, 0, 0, 9).into())), "127.0.0.9:9080", "{bind}");
+        }
+    }
 
     #[test]
     fn where_the_application_is_has_every_form_of_istio() {

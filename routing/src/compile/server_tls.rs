@@ -124,6 +124,9 @@ impl<'s> Server<'s, '_> {
             (!tls.verify_certificate_spki.is_empty(), "verifyCertificateSpki"),
             (!tls.verify_certificate_hash.is_empty(), "verifyCertificateHash"),
             (!tls.subject_alt_names.is_empty(), "subjectAltNames"),
+            (tls.ca_crl.is_some() && blind, "caCrl"),
+            (tls.ca_certificates.is_some() && blind, "caCertificates"),
+            (tls.ca_cert_credential_name.is_some() && blind, "caCertCredentialName"),
             (tls.insecure_skip_verify && !asks, "insecureSkipVerify"),
         ];
         for (_, field) in given.into_iter().filter(|(given, _)| *given) {

@@ -30,7 +30,7 @@ use crate::{
         deadline::Deadline,
         facts::Facts,
         listen::Standing,
-        standing::{holds, overdue},
+        standing::{Outlived, holds, overdue},
     },
 };
 
@@ -189,8 +189,8 @@ impl Server {
         self.standing.borrow_and_update().closing || !holds(&live.pin(), &self.facts)
     }
 
-    /// Becomes ready when it has gone on for too long under a rule that is no more.
-    pub(crate) fn overdue(&self, live: &Arc<Live>, grace: Duration) -> impl Future<Output = ()> + use<> {
+    /// Becomes ready when it has gone on for too long under a rule, or from a listener, that is no more.
+    pub(crate) fn overdue(&self, live: &Arc<Live>, grace: Duration) -> impl Future<Output = Outlived> + use<> {
         overdue(Arc::clone(live), Rc::clone(&self.facts), self.standing.clone(), grace)
     }
 
