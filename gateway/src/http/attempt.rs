@@ -249,11 +249,14 @@ pub(crate) fn record(desk: &Desk, exchange: &Exchange, outcome: Outcome) {
 
 /// Tells the cluster what a response head says. An answer of gRPC says it here or in its trailers.
 pub(crate) fn record_head(desk: &Desk, exchange: &Exchange, status: u16) {
-    match exchange.grpc_status {
-        Some(grpc) if exchange.grpc && status == 200 => record(desk, exchange, Outcome::Grpc(grpc)),
-        None if exchange.grpc && status == 200 => {}
-        _ => record(desk, exchange, Outcome::Status(status)),
+    if let Some(outcome) = outcome_of_head(exchange.grpc, status, exchange.grpc_status) {
+        record(desk, exchange, outcome);
     }
+}
+
+/// What the head of an answer is for its endpoint; `None` when that follows in trailers.
+pub(crate) fn outcome_of_head(grpc: bool, status: u16, grpc_status: Option<u16>) -> Option<Outcome> {
+    if grpc && status == 200 { grpc_status.map(Outcome::Grpc) } else { Some(Outcome::Status(status)) }
 }
 
 /// As [`record_head`], of trailers.

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{
     admit::speaks_h2,
-    attempt::shared,
+    attempt::{outcome_of_head, shared},
     desk::Desk,
     exchange::Exchange,
     flow::{Broken, Piece, Sink as _, Source as _},
@@ -23,6 +23,7 @@ use super::{
     head::Head,
     limits::{MIRROR, MIRROR_BODY},
     name::Name,
+    record::grpc_status,
     side::Up,
 };
 use crate::{
@@ -64,6 +65,8 @@ struct Message {
     head: Head,
     body: Vec<u8>,
     trailers: Option<Head>,
+    /// It is one of gRPC.
+    grpc: bool,
     /// Room that it takes.
     taken: usize,
 }
@@ -76,10 +79,10 @@ impl Drop for Message {
 
 /// Begins to copy a request whose head goes upstream like this, if its route says so. A request for a tunnel has no end, and is
 /// not copied.
-pub(crate) fn begin(desk: &Rc<Desk>, exchange: &Exchange, sent: &Head, down_h2: bool) -> Option<Box<Copying>> {
+pub(crate) fn begin(desk: &Rc<Desk>, exchange: &mut Exchange, sent: &Head, down_h2: bool) -> Option<Box<Copying>> {
     let rule = exchange.rule.as_ref()?;
     let mirrors = rule.mirrors.as_ref()?;
-    if sent.upgrade.is_some() || exchange.tries.count > 1 || exchange.tries.refreshed {
+    if sent.upgrade.is_some() || std::mem::replace(&mut exchange.tries.mirrored, true) {
         return None;
     }
     let drawn = mirrors.iter().filter(|mirror| mirror.share.takes(fastrand::u32(..)));
@@ -95,7 +98,8 @@ pub(crate) fn begin(desk: &Rc<Desk>, exchange: &Exchange, sent: &Head, down_h2: 
     }
     let mut head = sent.clone();
     head.remove(Name::Expect);
-    let message = Message { desk: Rc::clone(desk), head, body: Vec::new(), trailers: None, taken: 0 };
+    let grpc = exchange.grpc;
+    let message = Message { desk: Rc::clone(desk), head, body: Vec::new(), trailers: None, grpc, taken: 0 };
     Some(Box::new(Copying {
         desk: Rc::clone(desk),
         to,
@@ -175,14 +179,22 @@ async fn deliver(message: &Message, to: &Where, client: &Rc<Facts>, limit: Durat
         Some(Ok(counted)) => counted,
         None => None,
     };
-    let (outcome, result) = match timeout(limit, exchange(message, to, &picked, client)).await {
-        Ok(Ok(status)) => (Outcome::Status(status), Mirroring::Answered),
+    let mut heard = false;
+    let (outcome, result) = match timeout(limit, exchange(message, to, &picked, client, &mut heard)).await {
+        Ok(Ok(())) => (None, Mirroring::Answered),
         Ok(Err(Unsent)) => return Mirroring::NoEndpoint,
-        Ok(Err(Lost)) => (Outcome::Failed, Mirroring::Failed),
-        Err(_) => (Outcome::TimedOut, Mirroring::TimedOut),
+        Ok(Err(Lost)) => (Some(Outcome::Failed), Mirroring::Failed),
+        // An answer that has begun may be as long as it likes: that it is not heard to its end is not its endpoint's fault.
+        Err(_) => ((!heard).then_some(Outcome::TimedOut), Mirroring::TimedOut),
     };
-    to.upstream.record(picked.endpoint, outcome, message.desk.metrics());
+    record(message, to, &picked, outcome);
     result
+}
+
+fn record(message: &Message, to: &Where, picked: &Picked, outcome: Option<Outcome>) {
+    if let Some(outcome) = outcome {
+        to.upstream.record(picked.endpoint, outcome, message.desk.metrics());
+    }
 }
 
 /// Why there is no answer to a copy.
@@ -193,8 +205,15 @@ enum NoAnswer {
     Lost,
 }
 
-/// Sends a copy and reads its answer to the end, so that the connection can serve the next one. Gives its status.
-async fn exchange(message: &Message, to: &Where, picked: &Picked, client: &Rc<Facts>) -> Result<u16, NoAnswer> {
+/// Sends a copy and reads its answer to the end, so that the connection can serve the next one. `heard`: the answer has begun,
+/// and its endpoint was judged by that.
+async fn exchange(
+    message: &Message,
+    to: &Where,
+    picked: &Picked,
+    client: &Rc<Facts>,
+    heard: &mut bool,
+) -> Result<(), NoAnswer> {
     let mut head = message.head.clone();
     head.set(Name::XEnvoyDecorator, to.upstream.decorator.as_bytes());
     if to.shadow {
@@ -206,7 +225,13 @@ async fn exchange(message: &Message, to: &Where, picked: &Picked, client: &Rc<Fa
     up.send_head(&head, last).map_err(|_| Lost)?;
     let mut delivery = Delivery { sent: 0, ended: false, answered: false };
     let mut answer = Head::default();
-    poll_fn(|cx| delivery.poll(message, &mut up, &mut answer, cx)).await.map_err(|_| Lost)?;
+    poll_fn(|cx| delivery.poll_head(message, &mut up, &mut answer, cx)).await.map_err(|_| Lost)?;
+    *heard = true;
+    record(message, to, picked, outcome_of_head(message.grpc, answer.status, grpc_status(&answer)));
+    poll_fn(|cx| delivery.poll_end(message, &mut up, cx)).await.map_err(|_| Lost)?;
+    if let Some(trailers) = up.trailers().filter(|_| message.grpc && answer.status == 200) {
+        record(message, to, picked, grpc_status(trailers).map(Outcome::Grpc));
+    }
     if let Up::H1(client) = up
         && client.is_reusable()
         && dial.requests.is_none_or(|limit| client.requests < limit)
@@ -215,7 +240,7 @@ async fn exchange(message: &Message, to: &Where, picked: &Picked, client: &Rc<Fa
     {
         message.desk.mirrors.idle.put(place, &dial, client, Instant::now());
     }
-    Ok(answer.status)
+    Ok(())
 }
 
 struct Open {
@@ -261,7 +286,7 @@ struct Delivery {
 }
 
 impl Delivery {
-    fn poll(
+    fn poll_head(
         &mut self,
         message: &Message,
         up: &mut Up,
@@ -276,9 +301,12 @@ impl Delivery {
             }
         }
         let _ = up.poll_flush(cx)?;
-        if !self.answered {
-            return Poll::Pending;
-        }
+        if self.answered { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+
+    fn poll_end(&mut self, message: &Message, up: &mut Up, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        self.write(message, up, cx)?;
+        let _ = up.poll_flush(cx)?;
         while let Poll::Ready(piece) = up.poll_data(cx)? {
             match piece {
                 Piece::Data(count) => up.give(count, |_| Ok(()))?,

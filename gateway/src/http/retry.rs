@@ -35,6 +35,8 @@ pub(crate) struct Tries {
     pub(crate) priorities: Priorities,
     /// The retry that is under way, as its cluster counts it.
     retrying: Option<Retrying>,
+    /// The route's mirrors had their draw.
+    pub(crate) mirrored: bool,
     /// Why no other one followed the last one, although the route wants one.
     pub(crate) stopped: Option<Stopped>,
 }
@@ -93,7 +95,7 @@ pub(crate) fn after_no_connection(exchange: &mut Exchange, failure: &mut Failure
     }
     let about_connecting = matches!(failure, Failure::Connect(_) | Failure::ConnectTimeout);
     let wanted = about_connecting && policy(exchange).want_after(Fault::NoConnection);
-    another(exchange, metrics, wanted, false)
+    another(exchange, metrics, wanted, Before::Unsent)
 }
 
 /// What a try was when it broke.
@@ -130,33 +132,37 @@ pub(crate) fn after_break(
         _ => None,
     };
     let wanted = fault.is_some_and(|fault| policy(exchange).want_after(fault));
-    if wanted && !tried.replayable {
-        metrics.retry(Retry::TooLarge);
-        return false;
-    }
-    another(exchange, metrics, wanted, true)
+    another(exchange, metrics, wanted, Before::Sent { replayable: tried.replayable })
 }
 
 /// An answer has begun. Whether another try follows instead.
 pub(crate) fn after_answer(exchange: &mut Exchange, head: &Head, replayable: bool, metrics: &Metrics) -> bool {
     let ratelimited = || head.nth(&RATELIMITED, 0).is_some();
     let wanted = policy(exchange).want_other_than(head.status, exchange.grpc_status, ratelimited);
-    if wanted && !replayable {
-        metrics.retry(Retry::TooLarge);
-        return false;
-    }
     if !wanted && let Some(retry) = exchange.tries.retrying.take() {
         retry.helped();
         metrics.retry(Retry::Helped);
     }
-    wanted && another(exchange, metrics, true, true)
+    wanted && another(exchange, metrics, true, Before::Sent { replayable })
 }
 
 fn is_late(exchange: &Exchange) -> bool {
     exchange.deadline.is_some_and(|deadline| deadline <= Instant::now())
 }
 
-fn another(exchange: &mut Exchange, metrics: &Metrics, wanted: bool, sent: bool) -> bool {
+/// What became of the request in the try before.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Before {
+    /// No endpoint was sent any of it.
+    Unsent,
+    /// An endpoint was.
+    Sent {
+        /// All of that can be sent again.
+        replayable: bool,
+    },
+}
+
+fn another(exchange: &mut Exchange, metrics: &Metrics, wanted: bool, before: Before) -> bool {
     // The retry before has its verdict.
     exchange.tries.retrying = None;
     let attempts = policy(exchange).attempts;
@@ -166,8 +172,14 @@ fn another(exchange: &mut Exchange, metrics: &Metrics, wanted: bool, sent: bool)
     if exchange.tries.count > attempts {
         return stop(exchange, metrics, Stopped::Exhausted);
     }
+    if before == (Before::Sent { replayable: false }) {
+        metrics.retry(Retry::TooLarge);
+        return false;
+    }
     if let Some(Target::Cluster { upstream, picked, .. }) = &mut exchange.target {
-        let Some(retrying) = upstream.retry(sent) else { return stop(exchange, metrics, Stopped::Overflow) };
+        let Some(retrying) = upstream.retry(before != Before::Unsent) else {
+            return stop(exchange, metrics, Stopped::Overflow);
+        };
         exchange.tries.retrying = Some(retrying);
         // The next try has an endpoint of its own.
         if let Some(picked) = picked.take() {
