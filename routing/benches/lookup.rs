@@ -44,7 +44,7 @@ fn table(hosts: &[String], prefixes: &[String]) -> std::sync::Arc<RouteTable> {
 }
 
 fn request<'a>(authority: &'a str, path: &'a str, headers: &'a HeaderMap) -> RequestView<'a> {
-    RequestView { method: "GET", scheme: "https", authority, path, query: "", port: 80, headers }
+    RequestView { method: "GET", scheme: "https", authority, path, query: "", port: 80, headers, token: None }
 }
 
 fn look_up(bencher: Bencher<'_, '_>, table: &RouteTable, request: RequestView<'_>) {

@@ -16,6 +16,7 @@ mod entry;
 mod expressions;
 mod faults;
 mod gateways;
+mod guard;
 mod header_ops;
 mod inbound;
 mod ingress;
@@ -119,6 +120,7 @@ fn run(context: Context<'_>) -> (Compiled, Memory) {
             snapshot.workload = facts.metrics(&proxy.trust_domain);
         }
     }
+    snapshot.guard = guard::compile(&context);
     snapshot.names = context.endpoints.names();
     let (clusters, places) = context.clusters.into_all();
     snapshot.clusters = clusters;

@@ -2,6 +2,8 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::token::Token;
+
 /// What of a request the rules can look at.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestView<'a> {
@@ -19,6 +21,8 @@ pub struct RequestView<'a> {
     pub port: u16,
     /// Headers.
     pub headers: &'a dyn Headers,
+    /// The token that came with it and was verified.
+    pub token: Option<&'a Token>,
 }
 
 /// Header fields as conditions look at them: a plain map, or whatever form the data path keeps a head in.

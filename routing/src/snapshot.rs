@@ -5,6 +5,7 @@ use std::{collections::HashMap, net::IpAddr, sync::Arc};
 use crate::{
     acme::Ordered,
     api::proxy_config::ForwardClientCert,
+    guard::Guard,
     inbound::Inbound,
     mesh::Mesh,
     opaque::OpaqueTable,
@@ -26,6 +27,8 @@ pub struct Snapshot {
     pub inbound: Option<Inbound>,
     /// Sidecar role: where this workload's own requests go.
     pub outbound: Option<Outbound>,
+    /// What is asked of whoever comes to this workload; `None` = nothing.
+    pub guard: Option<Box<Guard>>,
     /// Host names among the endpoints that somebody with a resolver has to turn into addresses (sorted, unique).
     pub names: Vec<String>,
     /// Gateway role: the certificates to order, sorted by Secret.

@@ -62,26 +62,31 @@ pub(crate) fn view<'a>(request: &'a Head, scheme: &'a str, port: u16) -> Request
         query: request.query().unwrap_or_default(),
         port,
         headers: request,
+        token: None,
     }
 }
 
-/// Decides on a request that its codec has found well-formed. Fills the exchange; the path of the head is in its one form
-/// afterwards, so that what is matched, logged and forwarded is the same string.
+/// Looks at a request that its codec has found well-formed: its host, its path, and who sent it. The path of the head is in its
+/// one form afterwards, so that what policies and routes see, what is logged and what is forwarded is the same string. `Some`: it
+/// is a CA's check of a host, and this is the answer.
 ///
 /// # Errors
 /// [`Failure`], answered by the proxy.
-pub(crate) fn admit(
+pub(crate) fn receive(
     exchange: &mut Exchange,
     request: &mut Head,
     live: &LiveChallenges,
-    h2: bool,
-) -> Result<Admitted, Failure> {
+) -> Result<Option<Arc<str>>, Failure> {
     check_host(request.authority())?;
     normalise_path(request, exchange.installed.snapshot.mesh.path_form())?;
-    match challenge(exchange, request, live) {
-        Some(answer) => Ok(Admitted::Challenge(answer)),
-        None => route(exchange, request, h2),
+    exchange.grpc = request.value(Name::ContentType).is_some_and(|value| value.starts_with(b"application/grpc"));
+    if matches!(exchange.arrival(), Arrival::Gateway { .. }) {
+        let proxies = exchange.installed.snapshot.topology.trusted_proxies;
+        if proxies > 0 {
+            exchange.origin = Some(Origin::behind(proxies, request));
+        }
     }
+    Ok(challenge(exchange, request, live))
 }
 
 /// A name or an address, and a port that exists (RFC 9110 section 4.2).
@@ -143,16 +148,15 @@ fn challenge(exchange: &Exchange, request: &Head, live: &LiveChallenges) -> Opti
     if plain_gateway { live.http(bare(request.authority()), path) } else { None }
 }
 
-fn route(exchange: &mut Exchange, request: &Head, h2: bool) -> Result<Admitted, Failure> {
-    exchange.grpc = request.value(Name::ContentType).is_some_and(|value| value.starts_with(b"application/grpc"));
+/// Finds where a request goes that may go on.
+///
+/// # Errors
+/// [`Failure`], answered by the proxy.
+pub(crate) fn route(exchange: &mut Exchange, request: &Head, h2: bool) -> Result<Admitted, Failure> {
     let facts = Rc::clone(&exchange.facts);
     match facts.arrival {
         Arrival::Gateway { bind, port } => {
             let installed = Arc::clone(&exchange.installed);
-            let proxies = installed.snapshot.topology.trusted_proxies;
-            if proxies > 0 {
-                exchange.origin = Some(Origin::behind(proxies, request));
-            }
             let (listener, front) = installed.listener(bind, port).ok_or(Failure::NoRoute)?;
             let (met, host) = (facts.tls.as_ref().map(|tls| tls.policy), bare(request.authority()));
             if !Installed::may_carry(listener, front, host, met) {
@@ -225,7 +229,8 @@ fn by_table(exchange: &mut Exchange, request: &Head, table: &RouteTable, port: u
     if host.https_redirect && exchange.scheme() == "http" {
         return Ok(Admitted::ToHttps);
     }
-    let rule = host.route(&view(request, exchange.scheme(), port)).ok_or(Failure::NoRoute)?;
+    let view = RequestView { token: exchange.token.as_deref(), ..view(request, exchange.scheme(), port) };
+    let rule = host.route(&view).ok_or(Failure::NoRoute)?;
     exchange.rule = Some(Arc::clone(rule));
     if rule.intercepts() { Ok(Admitted::Intercept(Arc::clone(rule))) } else { follow(exchange, request, rule) }
 }

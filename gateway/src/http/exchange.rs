@@ -13,6 +13,7 @@ use std::{
 use routing::{
     inbound::InboundPort,
     rule::{Action, Destination, Rule},
+    token::Token,
 };
 use tokio::time::Instant;
 
@@ -44,6 +45,8 @@ pub(crate) struct Exchange {
     pub(crate) facts: Rc<Facts>,
     /// Who the client is and what it speaks, where proxies in front are trusted to say so (`admit`).
     pub(crate) origin: Option<Box<Origin>>,
+    /// The token that came with it and was verified (`guard`).
+    pub(crate) token: Option<Box<Token>>,
     /// True for `content-type: application/grpc` (`admit`).
     pub(crate) grpc: bool,
     /// The route, for requests that have one (`admit`).
@@ -126,6 +129,7 @@ impl Exchange {
             started: Instant::now(),
             facts,
             origin: None,
+            token: None,
             grpc: false,
             rule: None,
             target: None,

@@ -1,6 +1,6 @@
 //! Why the proxy answers a request itself, and what the client, the access log and the retry loop see of it.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use routing::fault::AbortError;
 
@@ -70,6 +70,8 @@ pub(crate) enum Failure {
     HeadTooLarge,
     /// Memory is short.
     Overloaded,
+    /// No policy lets it in, or one keeps it out (`AuthorizationPolicy`): the id of its rule, `none` = none that lets it in.
+    Forbidden(Arc<str>),
     /// A fault on purpose (`fault.abort`).
     Abort(AbortError),
     /// A defect of ours.
@@ -203,6 +205,10 @@ impl Failure {
                 "the request head has more than 60 KiB or 100 headers",
                 false,
             ),
+            Self::Forbidden(rule) => Answer {
+                details: Cow::Owned(format!("rbac_access_denied_matched_policy[{rule}]")),
+                ..row(403, "-", "", "RBAC: access denied", true)
+            },
             // By gRPC status; what is no gRPC is told 200, as by Envoy.
             Self::Abort(AbortError::Grpc(_)) => row(200, "FI", "fault_filter_abort", "fault filter abort", true),
             Self::Abort(AbortError::Http(status)) => {
@@ -234,6 +240,7 @@ impl Failure {
             Self::TlsToPlain => Some("TlsToPlain"),
             Self::HeadTooLarge => Some("HeadTooLarge"),
             Self::Overloaded => Some("Overloaded"),
+            Self::Forbidden(_) => Some("Forbidden"),
             Self::NoRoute
             | Self::NoCluster
             | Self::UnknownHost

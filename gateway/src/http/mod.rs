@@ -3,7 +3,8 @@
 //! ```text
 //!  serve --> admit --> forward --------------------------------> record
 //!  (loop of   (limits,   |  ^ attempt (which endpoint), retry (again?), mirror (a copy)
-//!  requests)   route)    |  | edit (heads)
+//!  requests)   guard,    |  | edit (heads)
+//!              route)    |  |
 //!              intercept |  |
 //!   (faults, preflights) |  |
 //!                        v  |
@@ -21,6 +22,7 @@ mod flow;
 pub(crate) mod forward;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+mod guard;
 pub(crate) mod h1;
 pub(crate) mod h2;
 mod handover;

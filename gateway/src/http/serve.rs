@@ -10,6 +10,7 @@ use super::{
     exchange::{Exchange, Lent},
     failure::{Answer, Failure},
     forward::forward,
+    guard,
     h1::server::{NoHead, Server},
     h2,
     head::Head,
@@ -101,7 +102,7 @@ async fn request(desk: &Rc<Desk>, down: &mut Down<'_>, mut heads: Lent, close: b
             desk.metrics().shed("memory");
             Err(Failure::Overloaded)
         }
-        None => admit::admit(exchange_, &mut heads_.request, &desk.live.challenges, down.is_h2()),
+        None => admit(desk, exchange_, &mut heads_.request, down.is_h2()),
     };
     let admitted = match admitted {
         // Apart: what few requests need takes no room in every request's future.
@@ -129,6 +130,17 @@ async fn request(desk: &Rc<Desk>, down: &mut Down<'_>, mut heads: Lent, close: b
     mirror::abandon(&mut exchange);
     record::finish(&desk.telemetry, &exchange, &heads);
     replied.unwrap_or(false) && !close && down.is_read()
+}
+
+/// From a head to what becomes of it: whether it is well-formed, whether it may go on, where it goes.
+fn admit(desk: &Desk, exchange: &mut Exchange, request: &mut Head, h2: bool) -> Result<Admitted, Failure> {
+    if let Some(answer) = admit::receive(exchange, request, &desk.live.challenges)? {
+        return Ok(Admitted::Challenge(answer));
+    }
+    if let Some(guard) = guard::before(exchange) {
+        guard::judge(guard, exchange, request)?;
+    }
+    admit::route(exchange, request, h2)
 }
 
 /// One line in the log for whoever is refused because of what he sent, or of where.

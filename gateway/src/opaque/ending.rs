@@ -15,6 +15,8 @@ pub(super) enum Ending {
     Blocked,
     /// There is no endpoint that may be used.
     NoEndpoint,
+    /// No policy lets it in, or one keeps it out (`AuthorizationPolicy`): Envoy's details of that.
+    Forbidden(Box<str>),
     /// `connectionPool` is exhausted.
     Overflow,
     /// No endpoint could be connected to; the reason in words.
@@ -35,7 +37,7 @@ impl Ending {
     /// Envoy's response flag.
     pub(super) fn flag(&self) -> &'static str {
         match self {
-            Self::Done | Self::Idle | Self::Cut(_) => "-",
+            Self::Done | Self::Idle | Self::Cut(_) | Self::Forbidden(_) => "-",
             Self::NoRoute => "NR",
             Self::NoCluster => "NC",
             Self::Blocked | Self::NoEndpoint => "UH",
@@ -48,8 +50,9 @@ impl Ending {
     }
 
     /// Why, in the place of response code details; empty = nothing to say.
-    pub(super) fn details(&self) -> &'static str {
+    pub(super) fn details(&self) -> &str {
         match self {
+            Self::Forbidden(why) => why,
             Self::Done => "",
             Self::NoRoute => "route_not_found",
             Self::NoCluster => "cluster_not_found",

@@ -2,6 +2,7 @@
 
 mod attempt;
 mod ending;
+mod guard;
 mod passage;
 mod record;
 mod relay;
@@ -44,6 +45,9 @@ async fn carry(
     passage: &mut Passage,
     cut: &mut JoinHandle<Outlived>,
 ) -> Ending {
+    if let Err(ending) = guard::judge(passage) {
+        return ending;
+    }
     let mut server = match Box::pin(attempt::connect(passage, telemetry.metrics())).await {
         Ok(server) => server,
         Err(ending) => return ending,

@@ -18,6 +18,7 @@ fn judged(cors: &Cors, method: &str, pairs: &[(&'static str, &'static str)]) -> 
         query: "",
         port: 443,
         headers: &headers,
+        token: None,
     };
     cors.judge(&view)
 }

@@ -13,6 +13,7 @@ fn request(headers: &HeaderMap) -> RequestView<'_> {
         query: "colour=red&size&colour=blue",
         port: 443,
         headers,
+        token: None,
     }
 }
 

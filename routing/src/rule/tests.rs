@@ -21,6 +21,7 @@ fn location(redirect: Redirect, scheme: &str, authority: &str, query: &str) -> S
         query,
         port: 8080,
         headers: &headers,
+        token: None,
     })
 }
 

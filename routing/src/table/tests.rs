@@ -43,16 +43,32 @@ fn only_method(mut when: RouteMatch, method: &str) -> RouteMatch {
 
 fn found<'a>(host: &'a VirtualHost, method: &str, path: &str) -> Option<&'a str> {
     let headers = HeaderMap::new();
-    let request =
-        RequestView { method, scheme: "http", authority: "a.com", path, query: "", port: 80, headers: &headers };
+    let request = RequestView {
+        method,
+        scheme: "http",
+        authority: "a.com",
+        path,
+        query: "",
+        port: 80,
+        headers: &headers,
+        token: None,
+    };
     host.route(&request).map(|rule| &*rule.name)
 }
 
 /// The definition that the index is held against: routes in order, the first match wins.
 fn scan<'a>(host: &'a VirtualHost, method: &str, path: &str) -> Option<&'a str> {
     let headers = HeaderMap::new();
-    let request =
-        RequestView { method, scheme: "http", authority: "a.com", path, query: "", port: 80, headers: &headers };
+    let request = RequestView {
+        method,
+        scheme: "http",
+        authority: "a.com",
+        path,
+        query: "",
+        port: 80,
+        headers: &headers,
+        token: None,
+    };
     host.routes.routes().iter().find(|route| route.when.matches(&request)).map(|route| &*route.rule.name)
 }
 

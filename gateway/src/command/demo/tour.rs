@@ -130,6 +130,7 @@ impl Guide<'_> {
                 query: "",
                 port: place.listener.port,
                 headers: &HeaderMap::new(),
+                token: None,
             };
             let reaches = virtual_host.route(&request).is_some_and(|rule| Arc::ptr_eq(rule, &route.rule));
             if reaches {

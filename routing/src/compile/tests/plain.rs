@@ -455,6 +455,7 @@ proptest! {
                 query: ask.query,
                 port: ask.port,
                 headers: &headers,
+                token: None,
             };
             let listener = snapshot.listeners.iter().find(|listener| listener.port == ask.port);
             let host = listener.and_then(|listener| listener.routes.host(ask.host));

@@ -151,6 +151,7 @@ proptest! {
             query: "",
             port: 80,
             headers: &headers,
+            token: None,
         };
         let known = Expressions::default();
         let holds = |all: &[HttpMatch]| {
