@@ -29,6 +29,9 @@ pub(crate) trait View: Send + Sync + 'static {
     /// What is counted for limits of clusters, as [`Metrics::set_limits`] takes it.
     fn limits(&self) -> Vec<(Arc<str>, &'static str, u32, u64)>;
 
+    /// How many endpoints of a cluster are ejected, as [`Metrics::set_ejected`] takes it.
+    fn ejected(&self) -> Vec<(Arc<str>, usize)>;
+
     /// The certificates in use: names, what they are for, when they end. Never holds keys.
     fn certificates(&self) -> serde_json::Value;
 

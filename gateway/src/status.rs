@@ -17,6 +17,7 @@ use crate::{
     drain::Drain,
     live::Live,
     trust::Served,
+    upstream::endpoints::Upstream,
 };
 
 /// See the module.
@@ -126,6 +127,12 @@ impl View for Status {
                 breaker.figures().map(|(limit, now, reached)| (Arc::clone(name), limit, now, reached))
             })
             .collect()
+    }
+
+    fn ejected(&self) -> Vec<(Arc<str>, usize)> {
+        let installed = self.live.pin();
+        let ejected = |upstream: &Upstream| Some((Arc::clone(&upstream.cluster.name), upstream.varying()?.ejected()?));
+        installed.upstreams.iter().filter_map(|upstream| ejected(upstream)).collect()
     }
 
     fn certificates(&self) -> serde_json::Value {

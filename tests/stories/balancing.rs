@@ -299,5 +299,9 @@ async fn an_ejected_endpoint_is_named_with_the_reason_and_stays_out_over_a_reloa
     for _ in 0..10 {
         assert_eq!(mesh.browser().get(SHOP).await.echoed("pod"), good.pod.name);
     }
+
+    mesh.write("rule.yaml", &destination_rule("reviews", "trafficPolicy:\n  loadBalancer: {simple: ROUND_ROBIN}"));
+    let told = async || gateway.metrics().await.sum("envoy_cluster_outlier_detection_ejections_active", &cluster);
+    eventually("nobody is ejected without the rule", async || told().await == 0.0).await;
     drop(bad);
 }

@@ -1,6 +1,6 @@
 //! Connections that are no HTTP: TLS that is passed on, bytes both ways, servers with the first word.
 
-use std::{net::SocketAddr, process::Stdio, time::Duration};
+use std::{io::ErrorKind, net::SocketAddr, process::Stdio, time::Duration};
 
 use harness::{
     client::Client,
@@ -8,13 +8,17 @@ use harness::{
     gateway::Proxy,
     listening::Listening,
     mesh::Mesh,
+    tls_peer,
     yaml::{self, peer_authentication},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     process::Command,
+    sync::mpsc::{UnboundedReceiver, unbounded_channel},
+    time::timeout,
 };
+use tokio_rustls::TlsAcceptor;
 
 pub(super) const GREETING: &str = "220 ready\n";
 
@@ -159,14 +163,14 @@ async fn an_endpoint_that_takes_nothing_stalls_nobody_else() {
         let mut stream = TcpStream::connect(deaf).await.expect("the gateway listens");
         let piece = vec![0; 64 << 10];
         let mut taken = 0_usize;
-        while let Ok(count) = tokio::time::timeout(Duration::from_millis(50), stream.write(&piece)).await {
+        while let Ok(count) = timeout(Duration::from_millis(50), stream.write(&piece)).await {
             taken += count.expect("the connection is open");
             assert!(taken < 64 << 20, "what nobody takes is not held");
         }
         pushing.push(stream);
     }
 
-    let answered = tokio::time::timeout(Duration::from_secs(5), say(proxy.addresses().second, b"hello")).await;
+    let answered = timeout(Duration::from_secs(5), say(proxy.addresses().second, b"hello")).await;
     assert_eq!(answered.expect("in time"), format!("{GREETING}5 bytes\n"));
 }
 
@@ -245,9 +249,80 @@ async fn what_is_passed_on_ends_when_its_server_begins_to_end_tls_itself() {
     mesh.write("bytes.yaml", &(gateway(&server("mode: SIMPLE, credentialName: edge-cert")) + &rest));
 
     let mut rest = Vec::new();
-    let ended = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut rest)).await;
+    let ended = timeout(Duration::from_secs(10), stream.read_to_end(&mut rest)).await;
     assert!(ended.is_ok(), "the connection is cut");
     proxy.logs("connection cut: it was opened under another rule").await;
+}
+
+/// What a server hears of one connection, and how that ends.
+async fn hearing(address: SocketAddr) -> (Listening, UnboundedReceiver<(Vec<u8>, Option<ErrorKind>)>) {
+    let (tell, told) = unbounded_channel();
+    let listening = Listening::start(address, move |mut stream: TcpStream| {
+        let tell = tell.clone();
+        async move {
+            let mut heard = Vec::new();
+            let end = stream.read_to_end(&mut heard).await;
+            tell.send((heard, end.err().map(|error| error.kind()))).ok();
+        }
+    })
+    .await;
+    (listening, told)
+}
+
+#[tokio::test]
+async fn a_client_whose_tls_just_ends_is_cut_off_for_the_server() {
+    let mesh = Mesh::new();
+    let db = mesh.block.at(80, 3306);
+    let (_db, mut told) = hearing(db).await;
+    let server = "  - {port: {number: 443, name: tls, protocol: TLS}, hosts: [db.test], tls: {mode: SIMPLE, credentialName: edge-cert}}\n";
+    let tcp = "  tcp: [{route: [{destination: {host: db.test}}]}]\n";
+    mesh.write("cert.yaml", &mesh.edge_secret(&["db.test"]));
+    mesh.write("bytes.yaml", &(gateway(server) + &routes("db.test", tcp) + &entry("db", 3306, &[db])));
+    let proxy = mesh.gateway().await;
+
+    for (says_so, end) in [(true, None), (false, Some(ErrorKind::ConnectionReset))] {
+        let mut stream = mesh.edge_trust().connect(proxy.addresses().main, "db.test").await.expect("TLS works");
+        stream.write_all(b"half of it").await.expect("sent");
+        stream.flush().await.expect("sent");
+        match says_so {
+            true => stream.shutdown().await.expect("an end"),
+            false => stream.get_mut().0.shutdown().await.expect("an end"),
+        }
+        let heard = timeout(Duration::from_secs(10), told.recv()).await.expect("the server hears of it");
+        assert_eq!(heard, Some((b"half of it".to_vec(), end)));
+    }
+    eventually("the log says it", async || proxy.access_log().contains(" DC downstream_ended_without_close_notify "))
+        .await;
+}
+
+#[tokio::test]
+async fn a_server_whose_tls_just_ends_is_cut_off_for_the_client() {
+    let mesh = Mesh::new();
+    let db = mesh.block.at(80, 3306);
+    let tls = TlsAcceptor::from(tls_peer::server(&mesh.pki.server(&["db.test"]), None, &[]));
+    let _db = Listening::start(db, move |stream: TcpStream| {
+        let tls = tls.clone();
+        async move {
+            let Ok(mut stream) = tls.accept(stream).await else { return };
+            stream.write_all(GREETING.as_bytes()).await.ok();
+            stream.flush().await.ok();
+            stream.get_mut().0.shutdown().await.ok();
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        }
+    })
+    .await;
+    let rule = "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: db, namespace: shop}\n\
+                spec: {host: db.test, trafficPolicy: {tls: {mode: SIMPLE, sni: db.test, insecureSkipVerify: true}}}\n";
+    let proxy = plain(&mesh, rule, &[db]).await;
+    let mut stream = TcpStream::connect(proxy.addresses().second).await.expect("the gateway listens");
+
+    let mut heard = Vec::new();
+    let end = stream.read_to_end(&mut heard).await;
+
+    assert_eq!(heard, GREETING.as_bytes());
+    assert_eq!(end.expect_err("no proper end").kind(), ErrorKind::ConnectionReset);
+    eventually("the log says it", async || proxy.access_log().contains(" UC upstream_ended_without_close_notify "))
+        .await;
 }
 
 /// A ClientHello for a name.

@@ -157,6 +157,37 @@ async fn the_limit_is_the_processes_and_no_worker_keeps_a_connection_from_anothe
 }
 
 #[tokio::test]
+async fn a_connection_of_http2_that_rests_makes_room_for_one_of_http1() {
+    let mesh = pooled("{tcp: {maxConnections: 1}, http: {useClientProtocol: true}}");
+    let counted = Arc::new(AtomicUsize::new(0));
+    let server = Scripted::start(mesh.workload("reviews").declare(), move |mut raw: Raw| {
+        let first = counted.fetch_add(1, Ordering::SeqCst) == 0;
+        async move {
+            if !first {
+                while raw.read_until("\r\n\r\n").await.is_ok() {
+                    raw.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.ok();
+                }
+                return;
+            }
+            let Ok(mut frames) = Frames::begin(raw, &[]).await else { return };
+            while let Ok(stream) = frames.request().await {
+                frames.answer(stream).await.ok();
+            }
+        }
+    })
+    .await;
+    mesh.route_all_to("reviews");
+    let gateway = mesh.gateway().await;
+
+    assert_eq!(mesh.browser().h2().status(SHOP).await, 200);
+    assert_eq!(limited(&gateway, "connections").await, 1.0);
+    assert_eq!(mesh.browser().status(SHOP).await, 200);
+
+    assert_eq!(server.connections(), 2);
+    assert_eq!(limited(&gateway, "connections").await, 1.0);
+}
+
+#[tokio::test]
 async fn a_lower_limit_holds_from_then_on_and_none_frees_who_waits() {
     let mesh = pooled("{tcp: {maxConnections: 1}}");
     let held = Held::behind(&mesh).await;

@@ -41,6 +41,10 @@ impl View for Proxy {
         vec![("outbound|80||web".into(), "pending", 3, 7)]
     }
 
+    fn ejected(&self) -> Vec<(Arc<str>, usize)> {
+        vec![("outbound|80||web".into(), 1)]
+    }
+
     fn certificates(&self) -> serde_json::Value {
         json!([])
     }

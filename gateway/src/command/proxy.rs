@@ -51,8 +51,8 @@ async fn serve(settings: Settings, log: LogLevel) -> Result<ExitCode> {
     let (stop_admin, admin_stops) = watch::channel(false);
     tokio::spawn(servers.serve(admin, admin_stops));
 
-    let (tended, metrics) = (Arc::clone(&live), Arc::clone(telemetry.metrics()));
-    tokio::spawn(async move { tended.endpoints.tend(&metrics).await });
+    let tended = Arc::clone(&live);
+    tokio::spawn(async move { tended.endpoints.tend().await });
     let shared = share(&settings, Arc::clone(&live), Arc::clone(&telemetry), Arc::clone(&drain));
     let mut workers = Vec::new();
     for index in 0..settings.workers {

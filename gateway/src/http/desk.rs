@@ -105,8 +105,8 @@ impl Desk {
     }
 
     /// Keeps an endpoint's connection for the next request, or hands it to one that waits.
-    pub(super) fn keep(&self, place: Place, dial: &Arc<Dial>, mut client: Box<Client>, now: Instant) {
-        let next = client.terms.as_mut().map_or(Next::Rest, |terms| terms.served(&self.worker, &place));
+    pub(super) fn keep(&self, place: Place, dial: &Arc<Dial>, client: Box<Client>, now: Instant) {
+        let next = client.terms.as_ref().map_or(Next::Rest, |terms| terms.served(&self.worker, &place));
         match next {
             Next::Rest => self.idle.put(place, dial, client, now),
             Next::Hand(number, told) => {
@@ -121,7 +121,8 @@ impl Desk {
     pub(crate) async fn give_back(&self) {
         loop {
             for call in self.worker.called().await {
-                if !self.idle.close_one(&call.place) {
+                let resting = || self.shared.close_one(&call.place, h2::client::Connection::is_busy);
+                if !self.idle.close_one(&call.place) && !resting() {
                     call.gate.missed();
                 }
             }

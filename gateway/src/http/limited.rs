@@ -15,7 +15,7 @@ use super::{
     exchange::Exchange,
     failure::Failure,
     h1,
-    h2::client::{Connection, Opening, Stream},
+    h2::client::{Connection, Known, Opening, Stream},
     side::Up,
 };
 use crate::{
@@ -133,11 +133,14 @@ impl Seeker<'_> {
                 Answer::Dial(permit) => return Ok(Turn::Dial(permit)),
                 Answer::Handed => {
                     let mut cx = Context::from_waker(Waker::noop());
-                    // One that has ended meanwhile gives its permit back, and there is another turn.
-                    if let Some(mut client) = hand.take()
-                        && client.is_quiet(&mut cx)
-                    {
-                        return Ok(Turn::Handed(client));
+                    if let Some(mut client) = hand.take() {
+                        if client.is_quiet(&mut cx) {
+                            return Ok(Turn::Handed(client));
+                        }
+                        // One that has ended meanwhile leaves its place to whoever it was meant for.
+                        if let Some(permit) = client.terms.as_mut().and_then(|terms| terms.permit.take()) {
+                            return Ok(Turn::Dial(permit));
+                        }
                     }
                 }
             }
@@ -180,7 +183,10 @@ impl Seeker<'_> {
         let connection = self.connect().await?;
         let terms = Terms::of(&way.dial, permit, self.client);
         let counted = terms.as_ref().is_some_and(|terms| terms.permit.is_some());
-        let opening = Opening { freed: counted.then(|| Rc::clone(&desk.freed)), terms, ..Opening::of(&way.dial) };
+        let known = || {
+            Rc::new(Known { freed: Rc::clone(&desk.freed), worker: Arc::clone(&desk.worker), place: way.place.clone() })
+        };
+        let opening = Opening { known: counted.then(known), terms, ..Opening::of(&way.dial) };
         let opened = Connection::open(connection, opening);
         let limit = Instant::now() + way.dial.connect_timeout;
         let opened = timeout_at(limit, opened).await.map_err(|_| Failure::ConnectTimeout)?;

@@ -25,6 +25,10 @@ pub(super) enum Ending {
     Client,
     /// The endpoint broke off.
     Endpoint,
+    /// The client's TLS ended without saying so: something may be missing.
+    ClientUnsaid,
+    /// As [`Self::ClientUnsaid`], of the endpoint's.
+    EndpointUnsaid,
     /// Nothing was sent for Istio's `tcp.idleTimeout`.
     Idle,
     /// It is as old as Istio's `tcp.maxConnectionDuration`.
@@ -43,8 +47,8 @@ impl Ending {
             Self::Blocked | Self::NoEndpoint => "UH",
             Self::Overflow => "UO",
             Self::Connect(_) => "UF",
-            Self::Client => "DC",
-            Self::Endpoint => "UC",
+            Self::Client | Self::ClientUnsaid => "DC",
+            Self::Endpoint | Self::EndpointUnsaid => "UC",
             Self::Old => "DT",
         }
     }
@@ -62,6 +66,8 @@ impl Ending {
             Self::Connect(_) => "connection_failure",
             Self::Client => "downstream_remote_disconnect",
             Self::Endpoint => "upstream_remote_disconnect",
+            Self::ClientUnsaid => "downstream_ended_without_close_notify",
+            Self::EndpointUnsaid => "upstream_ended_without_close_notify",
             Self::Idle => "tcp_session_idle_timeout",
             Self::Old => "max_connection_duration",
             Self::Cut(Outlived::Listener) => "listener_closed",

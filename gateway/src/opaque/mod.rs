@@ -7,11 +7,11 @@ mod passage;
 mod record;
 mod relay;
 
-use std::time::Duration;
+use std::{future::poll_fn, task::Poll, time::Duration};
 
 use socket2::SockRef;
 use tls::stream::Stream;
-use tokio::{net::TcpStream, task::JoinHandle};
+use tokio::{net::TcpStream, task::JoinHandle, time::timeout};
 
 use self::{ending::Ending, passage::Passage, relay::Times};
 use crate::{
@@ -28,9 +28,7 @@ pub(crate) async fn serve(
 ) -> Option<Outlived> {
     let mut passage = Passage::new(&client, course);
     let ending = carry(telemetry, &mut client, &mut passage, cut).await;
-    if ending.is_abrupt() {
-        reset(&client.stream);
-    }
+    ending.show(&client.stream);
     passage.ending = ending;
     record::finish(telemetry, &passage);
     match passage.ending {
@@ -63,14 +61,43 @@ async fn carry(
         counted.moved(up, down);
     })
     .await;
-    if ending.is_abrupt() {
-        reset(&server.stream);
+    match ending {
+        Ending::ClientUnsaid => arrive(&mut server.stream).await,
+        Ending::EndpointUnsaid => arrive(&mut client.stream).await,
+        _ => {}
     }
+    ending.show(&server.stream);
     ending
 }
 
-/// The other side is to see that this is no proper end.
-fn reset(stream: &Stream<TcpStream>) {
-    // A socket that is broken is as good as reset.
-    let _ = SockRef::from(stream.get_ref()).set_linger(Some(Duration::ZERO));
+/// What was sent before an end that nobody said has this time to arrive: a reset overtakes it.
+const ARRIVE: Duration = Duration::from_secs(1);
+
+/// Waits until the other side has ended, too, or for [`ARRIVE`]; with TLS nothing has to be waited for.
+async fn arrive(stream: &mut Stream<TcpStream>) {
+    if stream.is_tls() {
+        return;
+    }
+    let ended = poll_fn(|cx| {
+        loop {
+            match stream.poll_fill(cx) {
+                Poll::Ready(Ok(true)) => stream.consume(stream.input().len()),
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    });
+    let _ = timeout(ARRIVE, ended).await;
+}
+
+impl Ending {
+    /// Lets a side see what is no proper end.
+    fn show(&self, stream: &Stream<TcpStream>) {
+        let unsaid = matches!(self, Self::ClientUnsaid | Self::EndpointUnsaid);
+        // TLS sees that by what is not said, and loses nothing of what was sent.
+        if self.is_abrupt() && !(unsaid && stream.is_tls()) {
+            // A socket that is broken is as good as reset.
+            let _ = SockRef::from(stream.get_ref()).set_linger(Some(Duration::ZERO));
+        }
+    }
 }

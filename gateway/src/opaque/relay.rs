@@ -54,12 +54,22 @@ impl Times {
     }
 }
 
+/// How the side that sends broke off.
+enum Broken {
+    /// With an error.
+    Off,
+    /// Its TLS just ended, and all before is passed on.
+    Unsaid,
+}
+
 /// One direction.
 #[derive(Default)]
 struct Half {
     bytes: u64,
     /// Nothing more comes.
     ended: bool,
+    /// Nor was that said, where TLS says it: the rest may be missing.
+    unsaid: bool,
     /// That has been passed on, or nobody is there any more who would take anything.
     done: bool,
 }
@@ -69,7 +79,7 @@ impl Half {
     ///
     /// # Errors
     /// The side that sends broke off.
-    fn pump<A, B>(&mut self, from: &mut Stream<A>, to: &mut Stream<B>, cx: &mut Context<'_>) -> Result<(), ()>
+    fn pump<A, B>(&mut self, from: &mut Stream<A>, to: &mut Stream<B>, cx: &mut Context<'_>) -> Result<(), Broken>
     where
         A: AsyncRead + AsyncWrite + Unpin,
         B: AsyncRead + AsyncWrite + Unpin,
@@ -85,6 +95,11 @@ impl Half {
                     Poll::Ready(Err(_)) => self.done = true,
                     Poll::Pending => return Ok(()),
                 }
+            } else if self.unsaid {
+                match to.poll_flush_all(cx) {
+                    Poll::Ready(_) => return Err(Broken::Unsaid),
+                    Poll::Pending => return Ok(()),
+                }
             } else if self.ended {
                 match to.poll_close(cx) {
                     Poll::Ready(_) => self.done = true,
@@ -92,8 +107,11 @@ impl Half {
                 }
             } else {
                 match from.poll_fill(cx) {
-                    Poll::Ready(Ok(more)) => self.ended = !more && from.input().is_empty(),
-                    Poll::Ready(Err(_)) => return Err(()),
+                    Poll::Ready(Ok(more)) => {
+                        self.ended = !more && from.input().is_empty();
+                        self.unsaid = self.ended && !from.ended_properly();
+                    }
+                    Poll::Ready(Err(_)) => return Err(Broken::Off),
                     Poll::Pending => {
                         if to.unsent() > 0 && matches!(to.poll_flush_all(cx), Poll::Ready(Err(_))) {
                             self.done = true;
@@ -129,8 +147,10 @@ where
             times.moved();
         }
         match (ups, downs) {
-            (Err(()), _) => return Poll::Ready(Ending::Client),
-            (_, Err(())) => return Poll::Ready(Ending::Endpoint),
+            (Err(Broken::Off), _) => return Poll::Ready(Ending::Client),
+            (_, Err(Broken::Off)) => return Poll::Ready(Ending::Endpoint),
+            (Err(Broken::Unsaid), _) => return Poll::Ready(Ending::ClientUnsaid),
+            (_, Err(Broken::Unsaid)) => return Poll::Ready(Ending::EndpointUnsaid),
             _ if up.done && down.done => return Poll::Ready(Ending::Done),
             _ => {}
         }

@@ -40,9 +40,16 @@ impl Limit {
     }
 }
 
-/// What is counted of every cluster with limits that some snapshot still uses.
+/// What is counted of every cluster with limits that some snapshot still uses, or some connection.
 #[derive(Debug, Default)]
-pub(crate) struct Tallies(Mutex<HashMap<Arc<str>, Weak<Tally>>>);
+pub(crate) struct Tallies(Mutex<HashMap<Arc<str>, Known>>);
+
+/// A connection outlives the last snapshot that has its cluster, and counts when that comes back.
+#[derive(Debug, Default)]
+struct Known {
+    tally: Weak<Tally>,
+    gate: Weak<Gate>,
+}
 
 impl Tallies {
     /// The limits of a cluster, with what was counted before; `None` for one without limits.
@@ -50,23 +57,25 @@ impl Tallies {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(mut breaker) = Breaker::of(cluster) else {
             // Those who wait need not any more.
-            if let Some(before) = all.get(&cluster.name).and_then(Weak::upgrade) {
-                before.gate.set_limit(None);
+            if let Some(before) = all.get(&cluster.name).and_then(|known| known.gate.upgrade()) {
+                before.set_limit(None);
             }
             return None;
         };
-        let slot = all.entry(Arc::clone(&cluster.name)).or_default();
-        match slot.upgrade() {
-            Some(before) => breaker.tally = before,
-            None => *slot = Arc::downgrade(&breaker.tally),
-        }
+        let known = all.entry(Arc::clone(&cluster.name)).or_default();
+        breaker.tally = known.tally.upgrade().unwrap_or_else(|| {
+            let gate = known.gate.upgrade().unwrap_or_default();
+            let fresh = Arc::new(Tally { gate, ..Tally::default() });
+            *known = Known { tally: Arc::downgrade(&fresh), gate: Arc::downgrade(&fresh.gate) };
+            fresh
+        });
         breaker.tally.gate.set_limit(breaker.connections);
         Some(Box::new(breaker))
     }
 
     /// Forgets what no snapshot and no connection uses any more.
     pub(crate) fn sweep(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, found| found.strong_count() > 0);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, known| known.gate.strong_count() > 0);
     }
 }
 
@@ -189,6 +198,21 @@ mod tests {
     fn a_cluster_without_limits_counts_nothing() {
         let cluster = Cluster { connections: Some(Arc::default()), ..Cluster::default() };
         assert!(Tallies::default().join(&cluster).is_none());
+    }
+
+    #[test]
+    fn a_connection_counts_while_its_cluster_is_away() {
+        let connections = Connections { most: Some(1), ..Connections::default() };
+        let cluster = Cluster { connections: Some(Arc::new(connections)), ..Cluster::default() };
+        let tallies = Tallies::default();
+        let before = tallies.join(&cluster).unwrap();
+        let held = before.connection().unwrap();
+        drop(before);
+        tallies.sweep();
+        let after = tallies.join(&cluster).unwrap();
+        assert_eq!(after.connection().unwrap_err(), Limit::Connections);
+        drop(held);
+        assert!(after.connection().is_ok());
     }
 
     #[test]

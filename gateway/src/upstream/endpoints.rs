@@ -142,7 +142,8 @@ impl Upstream {
         mut random: impl FnMut() -> u32,
     ) -> Result<Picked, NoEndpoint> {
         let load = |index: usize| self.loads[index].0.load(Ordering::Relaxed);
-        let usable = |index: usize| !avoid.contains(&self.cluster.endpoints[index].address);
+        let just_out = |index| self.varying.as_ref().is_some_and(|varying| varying.is_just_out(index));
+        let usable = |index: usize| !avoid.contains(&self.cluster.endpoints[index].address) && !just_out(index);
         let asked = Asked { key, random: &mut random, load, usable, cursor: &self.counters.cursor };
         let left = |priority: usize| left.has(priority);
         let endpoint = match &self.varying {
@@ -178,7 +179,7 @@ impl Upstream {
         let asked = Asked { key, random, load, usable, cursor: &self.counters.cursor };
         match &self.varying {
             None => self.table.pick(&self.cluster, asked),
-            Some(varying) => varying.table().pick(&self.cluster, asked),
+            Some(varying) => varying.pick(asked),
         }
     }
 
@@ -270,9 +271,9 @@ impl Endpoints {
         })
     }
 
-    /// Lets ejected endpoints back and new ones take more, as time goes by; for ever.
-    pub(crate) async fn tend(&self, metrics: &Metrics) {
-        health::tend(&self.alarm, metrics, || {
+    /// Lays out what has to do without ejected endpoints, lets them back and new ones take more, as time goes by; for ever.
+    pub(crate) async fn tend(&self) {
+        health::tend(&self.alarm, || {
             let all = self.healths.lock().unwrap_or_else(PoisonError::into_inner);
             all.values().filter_map(Weak::upgrade).collect()
         })
@@ -322,156 +323,4 @@ fn reuse<K: Eq + std::hash::Hash, V: Default>(all: &Mutex<HashMap<K, Weak<V>>>, 
 }
 
 #[cfg(test)]
-mod tests {
-    use routing::upstream::{Balance, Endpoint, Limits, UpstreamProtocol};
-
-    use super::*;
-
-    fn cluster(addresses: &[&str], limits: Limits) -> Arc<Cluster> {
-        Arc::new(Cluster {
-            name: "outbound|80||a".into(),
-            balance: Balance::RoundRobin,
-            limits,
-            endpoints: addresses.iter().map(|address| Endpoint::new(address.parse().unwrap())).collect(),
-            ..Cluster::default()
-        })
-    }
-
-    #[test]
-    fn counts_survive_a_reload_and_end_with_the_request() {
-        let endpoints = Endpoints::default();
-        let cluster = cluster(&["127.0.0.1:1"], Limits { max_requests: Some(1), ..Limits::default() });
-        let before = endpoints.join(&cluster, Dials::default());
-        let request = before.breaker.as_ref().unwrap().request().unwrap();
-        let after = endpoints.join(&cluster, Dials::default());
-        assert!(after.breaker.as_ref().unwrap().request().is_err());
-        drop(request);
-        assert!(after.breaker.as_ref().unwrap().request().is_ok());
-    }
-
-    #[test]
-    fn a_retry_goes_elsewhere_while_there_is_an_elsewhere() {
-        let endpoints = Endpoints::default();
-        let upstream = endpoints.join(&cluster(&["127.0.0.1:1", "127.0.0.1:2"], Limits::default()), Dials::default());
-        let tried = ["127.0.0.1:1".parse().unwrap()];
-        assert!((0..8).all(|_| upstream.pick(&tried, || 0).unwrap().endpoint == 1));
-        let both = ["127.0.0.1:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap()];
-        assert!(upstream.pick(&both, || 0).is_ok());
-    }
-
-    #[test]
-    fn the_less_loaded_is_so_for_the_whole_process() {
-        let endpoints = Arc::new(Endpoints::default());
-        let both = Arc::new(Cluster {
-            balance: Balance::LeastRequest,
-            ..(*cluster(&["127.0.0.1:1", "127.0.0.1:2"], Limits::default())).clone()
-        });
-        // Another worker, under another configuration, holds requests at the first endpoint.
-        let (other, theirs) = (Arc::clone(&endpoints), Arc::clone(&both));
-        let worker = std::thread::spawn(move || {
-            let upstream = other.join(&theirs, Dials::default());
-            let held: Vec<Picked> =
-                (0..64).map(|_| upstream.pick(&["127.0.0.1:2".parse().unwrap()], || 0).unwrap()).collect();
-            held
-        });
-        let held = worker.join().unwrap();
-        let upstream = endpoints.join(&both, Dials::default());
-        assert_eq!((upstream.in_flight(0), upstream.in_flight(1)), (64, 0));
-        // One draw of each endpoint: the other worker's requests decide.
-        let mut draws = [0, u32::MAX].into_iter().cycle();
-        assert!((0..32).all(|_| upstream.pick(&[], || draws.next().unwrap()).unwrap().endpoint == 1));
-        drop(held);
-        assert_eq!(upstream.in_flight(0), 0);
-    }
-
-    fn ejecting(addresses: &[&str]) -> Arc<Cluster> {
-        let outliers = routing::outlier::Outliers {
-            server_errors: Some(2),
-            gateway_errors: None,
-            local_failures: None,
-            split: false,
-            interval: std::time::Duration::from_millis(10),
-            base: std::time::Duration::from_millis(50),
-            max_percent: 50,
-            min_health_percent: 0,
-            codes: Box::default(),
-        };
-        let plain = cluster(addresses, Limits::default());
-        Arc::new(Cluster { outliers: Some(Box::new(outliers)), ..(*plain).clone() })
-    }
-
-    fn picks(upstream: &Upstream) -> Vec<usize> {
-        (0..8).map(|_| upstream.pick(&[], || 0).unwrap().endpoint).collect()
-    }
-
-    #[tokio::test]
-    async fn an_ejected_endpoint_is_out_over_reloads_and_comes_back() {
-        let (endpoints, metrics) = (Arc::new(Endpoints::default()), Arc::new(Metrics::new()));
-        let both = ejecting(&["127.0.0.1:1", "127.0.0.1:2"]);
-        let before = endpoints.join(&both, Dials::default());
-        before.record(0, Outcome::Status(500), &metrics);
-        assert!(picks(&before).contains(&0));
-        let after = endpoints.join(&both, Dials::default());
-        after.record(0, Outcome::Status(503), &metrics);
-        assert!(picks(&after).iter().all(|index| *index == 1), "what was counted before the reload counts");
-        let again = endpoints.join(&ejecting(&["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"]), Dials::default());
-        assert!(!picks(&again).contains(&0));
-        assert!(metrics.render().contains("ejections_active{cluster_name=\"outbound|80||a\"} 1"));
-        let tended = Arc::clone(&endpoints);
-        let (counted, stop) = (Arc::clone(&metrics), tokio::time::sleep(std::time::Duration::from_secs(10)));
-        let back = async {
-            while !picks(&again).contains(&0) {
-                tokio::task::yield_now().await
-            }
-        };
-        tokio::select! {
-            () = tended.tend(&counted) => {}
-            () = stop => panic!("it is out for 50 ms"),
-            () = back => {}
-        }
-        assert!(metrics.render().contains("ejections_active{cluster_name=\"outbound|80||a\"} 0"));
-    }
-
-    #[test]
-    fn an_endpoint_is_out_for_requests_and_for_bytes_of_one_port() {
-        let (endpoints, metrics) = (Endpoints::default(), Metrics::new());
-        let requests = ejecting(&["127.0.0.1:1", "127.0.0.1:2"]);
-        let bytes = Arc::new(Cluster { protocol: UpstreamProtocol::Opaque, ..(*requests).clone() });
-        let both = [endpoints.join(&requests, Dials::default()), endpoints.join(&bytes, Dials::default())];
-        (0..2).for_each(|_| both[0].record(0, Outcome::Status(500), &metrics));
-        for upstream in &both {
-            assert!(picks(upstream).iter().all(|index| *index == 1), "{:?}", upstream.cluster.protocol);
-        }
-    }
-
-    #[test]
-    fn connections_are_no_requests_in_flight() {
-        let endpoints = Endpoints::default();
-        let requests = cluster(&["127.0.0.1:1"], Limits::default());
-        let bytes = Arc::new(Cluster { protocol: UpstreamProtocol::Opaque, ..(*requests).clone() });
-        let [requests, bytes] = [&requests, &bytes].map(|it| endpoints.join(it, Dials::default()));
-        let held = (bytes.pick(&[], || 0).unwrap(), bytes.take(0).unwrap());
-        let active = || requests.counters.active.load(Ordering::Relaxed);
-        assert_eq!((active(), bytes.in_flight(0)), (0, 2));
-        let request = requests.pick(&[], || 0).unwrap();
-        assert_eq!((active(), requests.in_flight(0)), (1, 3));
-        drop((held, request));
-        assert_eq!((active(), requests.in_flight(0)), (0, 0));
-    }
-
-    #[test]
-    fn tables_of_keys_are_made_once_for_the_same_endpoints() {
-        use routing::balance::{ConsistentHash, HashKey, HashTable};
-        let hash = ConsistentHash { key: HashKey::Source, table: HashTable::Maglev { size: 65_537 } };
-        let keyed = |addresses: &[&str]| {
-            let plain = cluster(addresses, Limits::default());
-            Arc::new(Cluster { balance: Balance::Hash(Box::new(hash.clone())), ..(*plain).clone() })
-        };
-        let endpoints = Endpoints::default();
-        let before = endpoints.join(&keyed(&["127.0.0.1:1", "127.0.0.1:2"]), Dials::default());
-        let same = endpoints.join(&keyed(&["127.0.0.1:1", "127.0.0.1:2"]), Dials::default());
-        assert!(Arc::ptr_eq(&before.table, &same.table));
-        let other = endpoints.join(&keyed(&["127.0.0.1:1", "127.0.0.1:3"]), Dials::default());
-        assert!(!Arc::ptr_eq(&before.table, &other.table));
-    }
-}
+mod tests;

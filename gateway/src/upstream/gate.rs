@@ -7,9 +7,11 @@
 //! - One that is closed gives its permit to who waits longest, on whatever worker.
 //! - One that has served its request is handed to a request of the same worker that waits for the same place, but only
 //!   [`PASSES`] times in a row past one that waits longer; else it is closed, and its permit goes on.
-//! - One that rests while somebody begins to wait is called back: the worker that keeps it is told to close it.
+//! - One that rests while somebody begins to wait, or comes to rest while somebody waits, is called back: the worker that
+//!   keeps it is told to close it.
 
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -83,6 +85,13 @@ struct Waiter {
     answer: oneshot::Sender<Answer>,
 }
 
+impl Waiter {
+    /// Whether a connection of this worker to this place is what it waits for.
+    fn fits(&self, worker: &Arc<Worker>, place: &Place) -> bool {
+        Arc::ptr_eq(&self.worker, worker) && self.place == *place
+    }
+}
+
 /// What comes of waiting.
 #[derive(Debug)]
 pub(crate) enum Answer {
@@ -98,7 +107,7 @@ pub(crate) struct Permit {
     /// `None`: it is no right any more.
     gate: Option<Arc<Gate>>,
     /// Its number while it rests.
-    rests: Option<u64>,
+    rests: Cell<Option<u64>>,
 }
 
 /// Waits for a connection until dropped.
@@ -186,7 +195,7 @@ impl Gate {
 
     fn count(self: &Arc<Self>, state: &mut State) -> Permit {
         state.open = state.open.saturating_add(1);
-        Permit { gate: Some(Arc::clone(self)), rests: None }
+        Permit { gate: Some(Arc::clone(self)), rests: Cell::default() }
     }
 
     /// A permit, or a place among those who wait for one.
@@ -221,7 +230,7 @@ impl Gate {
     fn pass_on(self: &Arc<Self>, state: &mut State) {
         state.passed = 0;
         while let Some((_, waiter)) = state.waiting.pop_first() {
-            let permit = Permit { gate: Some(Arc::clone(self)), rests: None };
+            let permit = Permit { gate: Some(Arc::clone(self)), rests: Cell::default() };
             match waiter.answer.send(Answer::Dial(permit)) {
                 Ok(()) => return,
                 // It has gone, and we hold the lock that a permit's drop takes.
@@ -244,21 +253,18 @@ impl Gate {
 
 impl Permit {
     /// What is to become of its connection, which has served its request and could serve another one.
-    pub(crate) fn served(&mut self, worker: &Arc<Worker>, place: &Place) -> Next {
+    pub(crate) fn served(&self, worker: &Arc<Worker>, place: &Place) -> Next {
         let Some(gate) = &self.gate else { return Next::Rest };
         let mut state = gate.state();
         if state.open > state.limit {
             return Next::Close;
         }
         if state.waiting.is_empty() {
-            let number = number();
-            state.resting.insert(number, (Arc::clone(worker), place.clone()));
-            self.rests = Some(number);
+            self.lie_down(&mut state, worker, place);
             return Next::Rest;
         }
-        let fits = |waiter: &Waiter| Arc::ptr_eq(&waiter.worker, worker) && waiter.place == *place;
         let looks = if state.passed < PASSES { LOOKS } else { 1 };
-        let found = state.waiting.iter().take(looks).enumerate().find(|(_, (_, waiter))| fits(waiter));
+        let found = state.waiting.iter().take(looks).enumerate().find(|(_, (_, waiter))| waiter.fits(worker, place));
         let Some((before, number)) = found.map(|(before, (number, _))| (before, *number)) else { return Next::Close };
         state.passed = if before == 0 { 0 } else { state.passed + 1 };
         match state.waiting.remove(&number) {
@@ -267,8 +273,27 @@ impl Permit {
         }
     }
 
+    /// Its connection is one that requests share, and has none. Whoever waits longest is given it, but for a request that can
+    /// have a part of this very connection.
+    pub(crate) fn rest(&self, worker: &Arc<Worker>, place: &Place) {
+        let Some(gate) = &self.gate else { return };
+        let mut state = gate.state();
+        self.lie_down(&mut state, worker, place);
+        if state.waiting.values().next().is_some_and(|waiter| !waiter.fits(worker, place)) {
+            gate.call_back(&mut state);
+        }
+    }
+
+    fn lie_down(&self, state: &mut State, worker: &Arc<Worker>, place: &Place) {
+        let number = number();
+        state.resting.insert(number, (Arc::clone(worker), place.clone()));
+        if let Some(before) = self.rests.replace(Some(number)) {
+            state.resting.remove(&before);
+        }
+    }
+
     /// Its connection is in use again.
-    pub(crate) fn resume(&mut self) {
+    pub(crate) fn resume(&self) {
         if let (Some(gate), Some(number)) = (&self.gate, self.rests.take()) {
             gate.state().resting.remove(&number);
         }
@@ -279,7 +304,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let Some(gate) = self.gate.take() else { return };
         let mut state = gate.state();
-        if let Some(number) = self.rests {
+        if let Some(number) = self.rests.take() {
             state.resting.remove(&number);
         }
         if state.open > state.limit {

@@ -147,6 +147,16 @@ impl<C> Shared<C> {
         }
     }
 
+    /// Closes the connection to this place that rests longest. `false`: there is none.
+    pub(crate) fn close_one(&self, place: &Place, busy: impl Fn(&C) -> bool) -> bool {
+        let mut places = self.places.borrow_mut();
+        let Some(slot) = places.get_mut(place) else { return false };
+        let rest = slot.open.iter().enumerate().filter(|(_, one)| !busy(&one.connection));
+        let Some(longest) = rest.min_by_key(|(_, one)| one.since).map(|(at, _)| at) else { return false };
+        drop(slot.open.remove(longest));
+        true
+    }
+
     /// Held while a connection to this place is made: whoever waits for it looks again.
     pub(crate) fn dialling(&self, place: &Place) -> Rc<tokio::sync::Mutex<()>> {
         let mut places = self.places.borrow_mut();

@@ -43,16 +43,23 @@ impl Terms {
     }
 
     /// Its request is done, and it could serve another one.
-    pub(crate) fn served(&mut self, worker: &Arc<Worker>, place: &Place) -> Next {
+    pub(crate) fn served(&self, worker: &Arc<Worker>, place: &Place) -> Next {
         if self.are_over() {
             return Next::Close;
         }
-        self.permit.as_mut().map_or(Next::Rest, |permit| permit.served(worker, place))
+        self.permit.as_ref().map_or(Next::Rest, |permit| permit.served(worker, place))
+    }
+
+    /// Requests share it, and there are none.
+    pub(crate) fn rest(&self, worker: &Arc<Worker>, place: &Place) {
+        if let Some(permit) = &self.permit {
+            permit.rest(worker, place);
+        }
     }
 
     /// It serves another request.
-    pub(crate) fn resume(&mut self) {
-        if let Some(permit) = &mut self.permit {
+    pub(crate) fn resume(&self) {
+        if let Some(permit) = &self.permit {
             permit.resume();
         }
     }

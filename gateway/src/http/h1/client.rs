@@ -80,7 +80,7 @@ impl Client {
 
     /// It was kept, and serves again.
     pub(crate) fn resume(&mut self) {
-        if let Some(terms) = &mut self.terms {
+        if let Some(terms) = &self.terms {
             terms.resume();
         }
     }

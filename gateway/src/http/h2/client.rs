@@ -4,6 +4,7 @@ use std::{
     cell::RefCell,
     future::poll_fn,
     rc::{Rc, Weak},
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -28,7 +29,7 @@ use crate::{
         limits::{CLOSE, PING, PONG, STREAMS},
     },
     net::{deadline::Deadline, facts::Facts},
-    upstream::{dial::Dial, terms::Terms},
+    upstream::{dial::Dial, gate::Worker, pool::Place, terms::Terms},
 };
 
 /// Heads that a connection keeps for the next answers.
@@ -45,7 +46,17 @@ pub(crate) struct Connection {
     /// Streams that may be on it at once (Istio `maxConcurrentStreams`).
     most: u32,
     terms: Option<Rc<Terms>>,
-    freed: Option<Rc<Notify>>,
+    known: Option<Rc<Known>>,
+}
+
+/// Where a connection is known that others may wait for.
+pub(crate) struct Known {
+    /// Told when a stream has ended.
+    pub(crate) freed: Rc<Notify>,
+    /// Whose it is.
+    pub(crate) worker: Arc<Worker>,
+    /// Where it leads to.
+    pub(crate) place: Place,
 }
 
 /// How a connection begins.
@@ -59,8 +70,8 @@ pub(crate) struct Opening {
     pub(crate) pings: Option<Pings>,
     /// What it is held to.
     pub(crate) terms: Option<Box<Terms>>,
-    /// Told when a stream has ended.
-    pub(crate) freed: Option<Rc<Notify>>,
+    /// Where it is known, when it is counted.
+    pub(crate) known: Option<Rc<Known>>,
 }
 
 impl Opening {
@@ -110,7 +121,7 @@ impl Connection {
         };
         tokio::task::spawn_local(driver.run());
         let (left, most) = (opening.requests.unwrap_or(u32::MAX), opening.streams.unwrap_or(STREAMS).min(STREAMS));
-        Ok(Self { facts: connection.facts, core, streams, left, most, terms, freed: opening.freed })
+        Ok(Self { facts: connection.facts, core, streams, left, most, terms, known: opening.known })
     }
 
     /// A stream, when there is room for one.
@@ -120,13 +131,20 @@ impl Connection {
             return None;
         }
         self.left -= 1;
+        if let (Some(_), Some(terms)) = (&self.known, &self.terms) {
+            terms.resume();
+        }
         Some(Stream {
             facts: Rc::clone(&self.facts),
             core: Rc::clone(&self.core),
             half: None,
             tunnel: false,
             _hold: Rc::clone(&self.streams),
-            _freed: self.freed.clone().map(Freed),
+            _ended: self.known.clone().zip(self.terms.clone()).map(|(known, terms)| Ended {
+                known,
+                terms,
+                streams: Rc::downgrade(&self.streams),
+            }),
         })
     }
 
@@ -221,15 +239,23 @@ pub(crate) struct Stream {
     /// Keeps its connection from being taken for an idle one.
     _hold: Rc<()>,
     /// After [`Self::_hold`]: there is room then.
-    _freed: Option<Freed>,
+    _ended: Option<Ended>,
 }
 
-/// Tells that there is room for another stream when it is dropped.
-struct Freed(Rc<Notify>);
+/// Tells that there is room for another stream when it is dropped, or that its connection has none left.
+struct Ended {
+    known: Rc<Known>,
+    terms: Rc<Terms>,
+    streams: Weak<()>,
+}
 
-impl Drop for Freed {
+impl Drop for Ended {
     fn drop(&mut self) {
-        self.0.notify_waiters();
+        self.known.freed.notify_waiters();
+        // The connection counts as one.
+        if self.streams.strong_count() == 1 {
+            self.terms.rest(&self.known.worker, &self.known.place);
+        }
     }
 }
 

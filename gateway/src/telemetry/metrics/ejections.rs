@@ -1,5 +1,7 @@
 //! Who is ejected from clusters with `outlierDetection`, under Envoy's names: people have dashboards for them.
 
+use std::sync::Arc;
+
 use prometheus::{IntCounterVec, IntGaugeVec, Registry};
 
 use super::{EJECTED, EJECTIONS, Metrics, SPARED, options, register};
@@ -23,9 +25,12 @@ impl Ejections {
 }
 
 impl Metrics {
-    /// Endpoints of a cluster that are out now.
-    pub(crate) fn set_ejected(&self, cluster: &str, active: usize) {
-        self.ejections.active.with_label_values(&[cluster]).set(i64::try_from(active).unwrap_or(i64::MAX));
+    /// Endpoints that are out now, by cluster. Of a cluster that is not among these nothing is told any more.
+    pub(crate) fn set_ejected(&self, all: impl IntoIterator<Item = (Arc<str>, usize)>) {
+        self.ejections.active.reset();
+        for (cluster, active) in all {
+            self.ejections.active.with_label_values(&[&cluster]).set(i64::try_from(active).unwrap_or(i64::MAX));
+        }
     }
 
     /// An endpoint had to go; `enforced`: it went.

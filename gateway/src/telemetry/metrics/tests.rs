@@ -11,7 +11,8 @@ fn certificate(secret: &str) -> CertificateValue<'_> {
 #[test]
 fn every_metric_of_the_table_is_rendered_once_it_has_a_value() {
     let metrics = Metrics::new();
-    metrics.set_ejected("outbound|80||a", 1);
+    metrics.set_ejected([("outbound|80||gone".into(), 2)]);
+    metrics.set_ejected([("outbound|80||a".into(), 1)]);
     metrics.ejection("outbound|80||a", true);
     metrics.ejection("outbound|80||a", false);
     metrics.series(&values("200")).observe(Duration::from_millis(7));
@@ -36,6 +37,7 @@ fn every_metric_of_the_table_is_rendered_once_it_has_a_value() {
         );
     }
     assert_eq!(text.matches("# TYPE ").count(), TABLE.len());
+    assert!(!text.contains("outbound|80||gone"));
     for line in [
         "sluice_config_problems{severity=\"error\"} 2",
         "sluice_snapshot_generation 3",

@@ -63,7 +63,7 @@ fn who_leaves_loses_nothing() {
 #[test]
 fn a_served_connection_goes_to_who_waits_for_it_on_its_worker() {
     let (gate, worker) = (gate(1), Arc::default());
-    let mut permit = gate.enter(&worker, &place(1)).unwrap();
+    let permit = gate.enter(&worker, &place(1)).unwrap();
     let mut same = wait(&gate, &worker, &place(1));
     let Next::Hand(number, told) = permit.served(&worker, &place(1)) else { panic!("somebody waits") };
     assert_eq!(number, same.number);
@@ -75,7 +75,7 @@ fn a_served_connection_goes_to_who_waits_for_it_on_its_worker() {
     let mut elsewhere = wait(&gate, &other, &place(1));
     assert!(matches!(permit.served(&worker, &place(1)), Next::Close));
     drop(permit);
-    let Some(Answer::Dial(mut permit)) = came(&mut elsewhere) else { panic!("the permit moves") };
+    let Some(Answer::Dial(permit)) = came(&mut elsewhere) else { panic!("the permit moves") };
     let _other_endpoint = wait(&gate, &other, &place(2));
     assert!(matches!(permit.served(&other, &place(1)), Next::Close));
 }
@@ -83,7 +83,7 @@ fn a_served_connection_goes_to_who_waits_for_it_on_its_worker() {
 #[test]
 fn a_connection_passes_by_who_waits_longest_only_so_often() {
     let (gate, worker, other) = (gate(1), Arc::<Worker>::default(), Arc::<Worker>::default());
-    let mut permit = gate.enter(&worker, &place(1)).unwrap();
+    let permit = gate.enter(&worker, &place(1)).unwrap();
     let mut oldest = wait(&gate, &other, &place(1));
     let mut passed = 0;
     let _rest: Vec<_> = (0..20).map(|_| wait(&gate, &worker, &place(1))).collect();
@@ -99,7 +99,7 @@ fn a_connection_passes_by_who_waits_longest_only_so_often() {
 #[test]
 fn a_resting_connection_is_called_back_by_who_waits() {
     let (gate, worker, other) = (gate(2), Arc::<Worker>::default(), Arc::<Worker>::default());
-    let (mut one, mut two) = (gate.enter(&worker, &place(1)).unwrap(), gate.enter(&worker, &place(2)).unwrap());
+    let (one, two) = (gate.enter(&worker, &place(1)).unwrap(), gate.enter(&worker, &place(2)).unwrap());
     assert!(matches!(one.served(&worker, &place(1)), Next::Rest));
     assert!(matches!(two.served(&worker, &place(2)), Next::Rest));
     let mut waiting = wait(&gate, &other, &place(3));
@@ -112,6 +112,32 @@ fn a_resting_connection_is_called_back_by_who_waits() {
     assert!(matches!(permit, Some(Answer::Dial(_))));
     gate.missed();
     assert!(calls(&worker).is_empty(), "nobody waits");
+}
+
+#[test]
+fn a_shared_connection_that_comes_to_rest_goes_to_who_waits_longest() {
+    let (gate, worker, other) = (gate(1), Arc::<Worker>::default(), Arc::<Worker>::default());
+    let permit = gate.enter(&worker, &place(1)).unwrap();
+    let mut waiting = wait(&gate, &other, &place(2));
+    assert!(calls(&worker).is_empty(), "it is in use");
+    permit.rest(&worker, &place(1));
+    assert_eq!(calls(&worker), [place(1)]);
+    permit.resume();
+    permit.rest(&worker, &place(1));
+    assert_eq!(calls(&worker), [place(1)], "it was in use again when it was called back");
+    drop(permit);
+    assert!(matches!(came(&mut waiting), Some(Answer::Dial(_))));
+}
+
+#[test]
+fn a_shared_connection_that_comes_to_rest_stays_for_who_can_have_a_part_of_it() {
+    let (gate, worker) = (gate(1), Arc::<Worker>::default());
+    let permit = gate.enter(&worker, &place(1)).unwrap();
+    let _same = wait(&gate, &worker, &place(1));
+    permit.rest(&worker, &place(1));
+    assert!(calls(&worker).is_empty());
+    let _other = wait(&gate, &worker, &place(2));
+    assert_eq!(calls(&worker), [place(1)]);
 }
 
 #[test]
@@ -132,7 +158,7 @@ fn a_limit_that_changes_is_kept_from_then_on() {
 fn who_waits_at_a_lowered_limit_calls_back_until_there_is_room() {
     let (gate, worker) = (gate(3), Arc::<Worker>::default());
     let mut permits: Vec<_> = (0..3).map(|_| gate.enter(&worker, &place(1)).unwrap()).collect();
-    for permit in &mut permits {
+    for permit in &permits {
         assert!(matches!(permit.served(&worker, &place(1)), Next::Rest));
     }
     gate.set_limit(Some(1));
