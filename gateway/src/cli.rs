@@ -10,12 +10,14 @@ use clap::{
 use crate::settings::{self, AccessLogFormat, Settings, SourceSettings};
 
 pub(crate) mod certs;
+mod echo;
 mod given;
 mod resolve;
 #[cfg(test)]
 mod tests;
 
 use certs::{CertsCommand, CertsFlags};
+pub(crate) use echo::EchoFlags;
 
 /// What the user asked for, checked: flags are valid and named files exist.
 #[derive(Debug)]
@@ -374,23 +376,6 @@ pub(crate) struct DemoFlags {
     /// Keep what the demo makes here: ca.pem, logs, identities, demo.json
     #[arg(long, value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
-}
-
-/// `sluice echo`.
-#[derive(Args, Debug)]
-pub(crate) struct EchoFlags {
-    /// Address to bind
-    #[arg(long, value_name = "IP", default_value = "127.0.0.1", value_parser = settings::parse_ip)]
-    pub(crate) address: IpAddr,
-    /// Port to bind; may be given several times
-    #[arg(long = "port", value_name = "N", required = true)]
-    pub(crate) ports: Vec<u16>,
-    /// Service name to answer with
-    #[arg(long, value_name = "S", default_value = "echo")]
-    pub(crate) service: String,
-    /// Pod name to answer with
-    #[arg(long, value_name = "P", default_value = "echo-0")]
-    pub(crate) pod: String,
 }
 
 /// Turns clap's several lines into one sentence; help and version stay as they are.

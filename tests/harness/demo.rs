@@ -58,6 +58,22 @@ impl Demo {
         SocketAddr::from((Ipv4Addr::LOCALHOST, port.unwrap_or_else(|| panic!("no {member} in {}", self.facts))))
     }
 
+    /// The commands that it printed.
+    pub fn commands(&self) -> Vec<String> {
+        let commands = self.facts["curl"].as_array().expect("a list of curl commands");
+        commands.iter().map(|command| command.as_str().expect("a command").to_owned()).collect()
+    }
+
+    /// The printed command with this text in it; panics when there is none, or more than one.
+    pub fn command(&self, part: &str) -> String {
+        let all = self.commands();
+        let mut fitting = all.iter().filter(|command| command.contains(part));
+        match (fitting.next(), fitting.next()) {
+            (Some(command), None) => command.clone(),
+            _ => panic!("one command with `{part}` is wanted: {all:#?}"),
+        }
+    }
+
     /// All logs of this process, as `reviews-v2`, joined.
     pub fn logs(&self, part: &str) -> String {
         let files = fs::read_dir(self.state.path().join("logs")).expect("the demo keeps logs").flatten();

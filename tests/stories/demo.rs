@@ -14,11 +14,6 @@ async fn start() -> Demo {
     Demo::start(&repository().join("examples/cloud-cargo")).await
 }
 
-fn commands(demo: &Demo) -> Vec<String> {
-    let commands = demo.facts["curl"].as_array().expect("a list of curl commands");
-    commands.iter().map(|command| command.as_str().expect("a command").to_owned()).collect()
-}
-
 #[tokio::test]
 async fn every_printed_command_works_as_printed() {
     let demo = start().await;
@@ -27,7 +22,7 @@ async fn every_printed_command_works_as_printed() {
     assert!(demo.state.path().join("ca.pem").is_file());
 
     let mut answers = Vec::new();
-    for command in commands(&demo) {
+    for command in demo.commands() {
         let (code, printed) = shell(&command).await;
         answers.push((code, format!("$ {command}\n{printed}")));
     }
@@ -48,7 +43,7 @@ async fn every_printed_command_works_as_printed() {
 #[tokio::test]
 async fn plain_text_to_a_strict_sidecar_is_refused() {
     let demo = start().await;
-    let commands = commands(&demo);
+    let commands = demo.commands();
     let plain = commands.iter().filter_map(|command| command.split("http://127.").nth(1));
     let refused = plain.filter_map(|rest| format!("127.{}", rest.split(['/', ' ', '\'', '"']).next()?).parse().ok());
 

@@ -13,6 +13,8 @@ use harness::{
     demo::Demo,
     eventually::within,
     grpc::Grpc,
+    raw::Raw,
+    shell::shell,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -58,7 +60,7 @@ fn deployment(pod: &str) -> String {
 fn every_example_passes_the_check() {
     let folders = fs::read_dir(repository().join("examples")).expect("the examples").flatten();
     let folders: Vec<PathBuf> = folders.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
-    assert!(folders.len() >= 6, "{folders:?}");
+    assert!(folders.len() >= 9, "{folders:?}");
     for folder in folders {
         let output = run(&["check", "--output", "json", &folder.display().to_string()]);
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -146,4 +148,76 @@ async fn grpc_calls_of_one_connection_are_spread_over_the_replicas() {
     }
     assert_eq!(pods.len(), 3, "{pods:?}");
     assert!(pods.values().all(|count| *count >= 10), "{pods:?}");
+}
+
+/// Answers of `curl telnet://...` as printed, many times: by version, how many greetings.
+async fn greetings(command: &str, count: usize) -> BTreeMap<String, usize> {
+    let mut versions = BTreeMap::new();
+    for _ in 0..count {
+        let (code, heard) = shell(command).await;
+        assert_eq!(code, 0, "{command}: {heard}");
+        let version = heard.split_whitespace().nth(2).unwrap_or_default().to_owned();
+        *versions.entry(version).or_default() += 1;
+    }
+    versions
+}
+
+#[tokio::test]
+async fn a_broker_has_the_first_word_and_one_connection_in_five_is_for_the_new_one() {
+    let folder = copy("tcp");
+    let demo = Demo::start(folder.path()).await;
+    let command = demo.command("telnet://");
+    let address = command.rsplit("telnet://").next().and_then(|at| at.parse().ok()).expect("an address");
+
+    let mut open = Raw::connect(address).await.expect("the gateway listens");
+    let greeting = open.read_until("\n").await.expect("nothing had to be said first");
+    assert!(greeting.starts_with("220 orders v"), "{greeting}");
+    let versions = greetings(&command, 60).await;
+    assert!((2..=30).contains(&versions["v2"]), "a fifth of 60 is 12, give or take five deviations: {versions:?}");
+
+    replace(folder.path(), "routing.yaml", "weight: 80", "weight: 0");
+    let all_new = async || greetings(&command, 5).await.keys().eq(["v2"]);
+    within(Duration::from_secs(3), "every new connection is for v2", all_new).await;
+    open.send("still here\n").await.expect("the open one stays");
+    assert!(open.read_until("\n").await.expect("an answer").ends_with(": still here\n"));
+
+    let (code, told) = shell(&demo.command(":5672/")).await;
+    assert!(code != 0 && told.contains("reset"), "plain text to the STRICT sidecar: {code} {told}");
+    let (code, metrics) = shell(&demo.command("grep")).await;
+    assert!(code == 0 && metrics.contains("destination_version=\"v2\""), "{code} {metrics}");
+}
+
+#[tokio::test]
+async fn what_leaves_the_mesh_leaves_by_the_egress_gateway() {
+    let folder = copy("egress");
+    let demo = Demo::start(folder.path()).await;
+    let heard = async |host: &str| {
+        let (code, told) = shell(&demo.command(host)).await;
+        assert_eq!(code, 0, "{host}: {told}");
+        serde_json::from_str::<Value>(&told).unwrap_or_else(|_| panic!("{host}: {told}"))
+    };
+
+    let rates = heard("rates.example.com").await;
+    assert_eq!((&rates["tls"]["sni"], &rates["tls"]["client"]), (&"rates.example.com".into(), &Value::Null));
+    assert_eq!(rates["peer"], "spiffe://cluster.local/ns/bookshop/sa/cart", "the gateway knew who asked");
+    let bank = heard("bank.example.com").await;
+    assert_eq!(bank["tls"]["client"], "istio-egressgateway.demo.client");
+    // curl itself trusts the outside's certificate: nobody in between could have shown it.
+    assert_eq!(heard("docs.example.com").await["service"], "docs");
+    for (proxy, cluster) in [
+        ("sidecar-bookshop-cart", "outbound|443|bank|istio-egressgateway.istio-system.svc.cluster.local"),
+        ("gateway-istio-system-istio-egressgateway", "outbound|443||bank.example.com"),
+        ("gateway-istio-system-istio-egressgateway", "outbound|443||docs.example.com"),
+    ] {
+        let told = async || demo.logs(proxy).contains(cluster);
+        within(Duration::from_secs(3), &format!("{proxy} logs {cluster}"), told).await;
+    }
+
+    let command = demo.command("rates.example.com").replace("curl", "curl -o /dev/null -w '%{http_code}'");
+    let (_, elsewhere) = shell(&command.replace("rates.example.com", "other.example.com")).await;
+    assert_eq!(elsewhere, "502", "nothing leaves that is not written down");
+    replace(folder.path(), "gateway.yaml", "        - rates.example.com\n", "");
+    // The connection of before knows the name no more, a new one is not taken.
+    let refused = async || ["404", "503"].contains(&shell(&command).await.1.as_str());
+    within(Duration::from_secs(3), "the gateway takes it no more", refused).await;
 }

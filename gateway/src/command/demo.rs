@@ -85,7 +85,7 @@ impl Demo {
     fn prepare(flags: &DemoFlags, progress: &Progress) -> anyhow::Result<Self> {
         let directory = flags.directory.clone();
         let (resources, _) = read(std::slice::from_ref(&directory))?;
-        let plan = Plan::of(&resources);
+        let plan = Plan::of(&resources)?;
         if plan.gateways.is_empty() && plan.pods.is_empty() {
             anyhow::bail!(
                 "{} holds neither a Gateway nor a Deployment, so there is nothing to run; try examples/cloud-cargo",
@@ -108,7 +108,9 @@ impl Demo {
         if demands_client_certificates(&resources) {
             authorities.issue_client(&state)?;
         }
+        authorities.issue_applications(&state, &plan)?;
         manifests::write_pods(&state, &plan, &addresses)?;
+        manifests::write_gateways(&state, &plan, &addresses)?;
         manifests::write_secrets(&state, &plan, &authorities)?;
         progress.done("identities, pods and server certificates ... ok");
         Ok(Self { directory, state, plan, addresses, authorities })

@@ -8,9 +8,13 @@
 //! Upgrade: websocket                    echoes text and binary messages
 //! POST /echo.Echo/{Unary,ServerStream,BidiStream,Fail}   gRPC
 //! ```
+//!
+//! Ports of `--tcp-port` speak no HTTP: [`lines`] says what they do. `--tls-cert` puts TLS in front of all of them.
 
 mod grpc;
+mod lines;
 mod reply;
+mod secure;
 mod websocket;
 
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
@@ -25,8 +29,13 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
-use tokio::{net::TcpListener, signal::unix::SignalKind};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    signal::unix::SignalKind,
+};
 
+use self::secure::{Secure, Shown};
 use crate::{cli::EchoFlags, net::holder};
 
 /// What every answer is made of: the demo's answers are short, its streams are not collected.
@@ -39,6 +48,22 @@ pub(crate) struct Names {
     pub(crate) service: String,
     /// Pod name.
     pub(crate) pod: String,
+    /// Version.
+    pub(crate) version: String,
+}
+
+/// What every port has in common.
+struct App {
+    names: Names,
+    /// `None`: plain ports.
+    tls: Option<Secure>,
+}
+
+/// What is spoken on a port.
+#[derive(Clone, Copy, Debug)]
+enum Speaks {
+    Http,
+    Lines,
 }
 
 /// Answers until SIGTERM or Ctrl-C.
@@ -54,15 +79,18 @@ pub(crate) fn run(flags: EchoFlags) -> anyhow::Result<()> {
 }
 
 async fn serve(flags: EchoFlags) -> anyhow::Result<()> {
-    let names = Arc::new(Names { service: flags.service, pod: flags.pod });
+    let tls = Secure::of(&flags)?;
+    let names = Names { service: flags.service, pod: flags.pod, version: flags.app_version };
+    let app = Arc::new(App { names, tls });
+    let http = flags.ports.into_iter().map(|port| (port, Speaks::Http));
     let mut ports = Vec::new();
-    for port in flags.ports {
+    for (port, speaks) in http.chain(flags.lines.into_iter().map(|port| (port, Speaks::Lines))) {
         let address = SocketAddr::new(flags.address, port);
         let listener = TcpListener::bind(address).await.map_err(|cause| {
             let advice = holder::advice(&cause, address, "choose another --address or --port");
             anyhow::Error::new(cause).context(format!("cannot listen on {address}; {advice}"))
         })?;
-        ports.push(accept(listener, Arc::clone(&names)));
+        ports.push(accept(listener, speaks, Arc::clone(&app)));
     }
     let mut terminate = tokio::signal::unix::signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     tokio::select! {
@@ -74,7 +102,7 @@ async fn serve(flags: EchoFlags) -> anyhow::Result<()> {
 }
 
 /// Accepts until the process ends; a failed accept (no file descriptors left, for one) is tried again a little later.
-async fn accept(listener: TcpListener, names: Arc<Names>) -> Infallible {
+async fn accept(listener: TcpListener, speaks: Speaks, app: Arc<App>) -> Infallible {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(ACCEPT_BACK_OFF).await;
@@ -82,18 +110,45 @@ async fn accept(listener: TcpListener, names: Arc<Names>) -> Infallible {
         };
         // An application that waits for Nagle's algorithm would measure that and not the proxy.
         let _ = stream.set_nodelay(true);
-        let names = Arc::clone(&names);
-        tokio::spawn(async move {
-            let service = hyper::service::service_fn(move |request| answer(request, Arc::clone(&names)));
+        tokio::spawn(open(stream, speaks, Arc::clone(&app)));
+    }
+}
+
+/// One connection: its handshake, if there is to be one, then what it was opened for.
+async fn open(stream: TcpStream, speaks: Speaks, app: Arc<App>) {
+    match &app.tls {
+        None => talk(stream, speaks, None, &app).await,
+        Some(tls) => {
+            // Whoever failed to shake hands has been told so by an alert.
+            let Some((stream, shown)) = tls.accept(stream).await else { return };
+            talk(stream, speaks, Some(Arc::new(shown)), &app).await;
+        }
+    }
+}
+
+async fn talk<IO>(stream: IO, speaks: Speaks, shown: Option<Arc<Shown>>, app: &Arc<App>)
+where
+    IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    match speaks {
+        Speaks::Http => {
+            let app = Arc::clone(app);
+            let service = hyper::service::service_fn(move |request| answer(request, Arc::clone(&app), shown.clone()));
             let mut server = auto::Builder::new(TokioExecutor::new());
             server.http1().timer(TokioTimer::new());
             // The peer went away or spoke no HTTP: nobody is left to be told.
             let _ = server.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
-        });
+        }
+        // The same.
+        Speaks::Lines => drop(lines::serve(stream, &app.names).await),
     }
 }
 
-async fn answer(request: Request<Incoming>, names: Arc<Names>) -> Result<Response<Body>, Infallible> {
+async fn answer(
+    request: Request<Incoming>,
+    app: Arc<App>,
+    shown: Option<Arc<Shown>>,
+) -> Result<Response<Body>, Infallible> {
     if websocket::wanted(request.headers()) {
         return Ok(websocket::upgrade(request));
     }
@@ -101,15 +156,16 @@ async fn answer(request: Request<Incoming>, names: Arc<Names>) -> Result<Respons
         return Ok(grpc::answer(request).await);
     }
     let path = request.uri().path().to_owned();
+    let described = |request, status| described(request, &app.names, shown.as_deref(), status);
     let response = match Special::of(&path) {
         Some(Special::Stream(chunks)) => stream(chunks),
         Some(Special::Bytes(count)) => zeros(count),
-        Some(Special::Status(status)) => described(request, &names, status).await,
+        Some(Special::Status(status)) => described(request, status).await,
         Some(Special::Delay(pause)) => {
             tokio::time::sleep(pause).await;
-            described(request, &names, StatusCode::OK).await
+            described(request, StatusCode::OK).await
         }
-        None => described(request, &names, StatusCode::OK).await,
+        None => described(request, StatusCode::OK).await,
     };
     Ok(response)
 }
@@ -144,12 +200,17 @@ impl Special {
     }
 }
 
-async fn described(request: Request<Incoming>, names: &Names, status: StatusCode) -> Response<Body> {
+async fn described(
+    request: Request<Incoming>,
+    names: &Names,
+    shown: Option<&Shown>,
+    status: StatusCode,
+) -> Response<Body> {
     let (head, body) = request.into_parts();
     let Ok(seen) = reply::read(body).await else {
         return text(StatusCode::BAD_REQUEST, "the request's body ended early\n");
     };
-    let json = reply::Reply::new(names, &head, seen).to_json();
+    let json = reply::Reply::new(names, &head, seen, shown).to_json();
     let mut response = Response::new(full(json));
     *response.status_mut() = status;
     response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! 127.10.0.K   gateway K: admin 15000, readiness 15021, metrics 15090
-//! 127.10.N.1   pod N: its sidecar, on the pod's own ports and on 15000, 15001, 15006, 15021, 15090
-//! 127.10.N.2   pod N: its application
+//! 127.10.N.1   pod N: its sidecar, on the pod's own ports and on 15000, 15001, 15006, 15021, 15090; without one, its
+//!              application
+//! 127.10.N.2   pod N: its application behind the sidecar
 //! 127.0.0.1    the edge: 8443 for 443, 8080 for 80, or free ports
 //! ```
 //!
@@ -55,12 +56,12 @@ impl Addresses {
         Self::address(self.block, 0, index + 1)
     }
 
-    /// Where others reach pod number `index`: its sidecar.
+    /// Where others reach pod number `index`: its sidecar, or the application itself.
     pub(crate) fn pod(&self, index: usize) -> IpAddr {
         Self::address(self.block, index + 1, 1)
     }
 
-    /// Where the application of pod number `index` listens.
+    /// Where the application of pod number `index` listens behind its sidecar.
     pub(crate) fn app(&self, index: usize) -> IpAddr {
         Self::address(self.block, index + 1, 2)
     }

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use tls::authority::{Authority, Issued};
 
 use super::{
-    plan::{Credential, GatewayPlan, Plan},
+    plan::{Credential, GatewayPlan, OwnTls, Plan, PodPlan},
     state::{Access, State},
 };
 
@@ -32,7 +32,7 @@ impl Authorities {
     /// Writes the identity of every proxy, new or again, under Istio's file names.
     pub(crate) fn issue_identities(&self, state: &State, plan: &Plan) -> anyhow::Result<()> {
         let gateways = plan.gateways.iter().map(|it| (&it.namespace, &it.name, &it.service_account));
-        let pods = plan.pods.iter().map(|it| (&it.namespace, &it.name, &it.service_account));
+        let pods = plan.pods.iter().filter(|it| it.sidecar).map(|it| (&it.namespace, &it.name, &it.service_account));
         for (namespace, name, account) in gateways.chain(pods) {
             let spiffe = format!("spiffe://{TRUST_DOMAIN}/ns/{namespace}/sa/{account}");
             let issued = self.mesh.issue_workload(&spiffe, LIFETIME);
@@ -57,9 +57,31 @@ impl Authorities {
 
     /// A client certificate for servers that demand one, as `client.pem` and `client-key.pem`.
     pub(crate) fn issue_client(&self, state: &State) -> anyhow::Result<()> {
-        let issued = self.edge.issue_client("demo", &["demo.client"]).context("issuing a client certificate")?;
+        let issued = self.client("demo.client")?;
         state.write("client.pem", &issued.chain_pem, Access::Public)?;
         state.write("client-key.pem", &issued.key_pem, Access::Private)
+    }
+
+    /// A client certificate of this name.
+    pub(crate) fn client(&self, name: &str) -> anyhow::Result<Issued> {
+        self.edge.issue_client("demo", &[name]).with_context(|| format!("issuing a client certificate for {name}"))
+    }
+
+    /// Writes chain and key of every application that ends TLS itself, into the folders of [`PodPlan::tls_folder`].
+    pub(crate) fn issue_applications(&self, state: &State, plan: &Plan) -> anyhow::Result<()> {
+        for (pod, OwnTls { hosts, .. }) in plan.pods.iter().filter_map(|pod| Some((pod, pod.application.tls.as_ref()?)))
+        {
+            let mut hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
+            hosts.push(&pod.service);
+            let issued = self.edge.issue_server(&hosts, SERVER_LIFETIME);
+            let issued = issued.with_context(|| format!("issuing a certificate for pod {}", pod.name))?;
+            let folder = pod.tls_folder();
+            state.folder(&folder)?;
+            let folder = Path::new(&folder);
+            state.write(folder.join(KEY), &issued.key_pem, Access::Private)?;
+            state.write(folder.join(CHAIN), &issued.chain_pem, Access::Public)?;
+        }
+        Ok(())
     }
 
     /// PEM: what servers check clients against.
@@ -79,6 +101,19 @@ impl GatewayPlan {
         identity_folder(&self.namespace, &self.name)
     }
 }
+
+impl PodPlan {
+    /// Folder of its application's own certificate, below the state folder.
+    pub(crate) fn tls_folder(&self) -> String {
+        format!("applications/{}-{}", self.namespace, self.name)
+    }
+}
+
+/// Chain of an application, in its folder.
+pub(crate) const CHAIN: &str = "cert-chain.pem";
+
+/// Its key.
+pub(crate) const KEY: &str = "key.pem";
 
 /// Istio's default.
 pub(crate) const TRUST_DOMAIN: &str = "cluster.local";

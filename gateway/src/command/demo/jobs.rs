@@ -7,9 +7,9 @@ use std::{
 
 use super::{
     addresses::{Addresses, EDGE, ports},
-    authorities::{TRUST_DOMAIN, identity_folder},
+    authorities::{CHAIN, KEY, TRUST_DOMAIN, identity_folder},
     plan::{GatewayPlan, Plan, PodPlan},
-    processes::Job,
+    processes::{Job, Ready},
     state::State,
 };
 
@@ -18,7 +18,7 @@ pub(crate) fn jobs(directory: &Path, state: &State, plan: &Plan, addresses: &Add
     let site = Site { directory, state, addresses };
     let pods = plan.pods.iter().enumerate();
     let mut jobs: Vec<Job> = pods.clone().filter_map(|(index, pod)| site.app(index, pod)).collect();
-    jobs.extend(pods.map(|(index, pod)| site.sidecar(index, pod)));
+    jobs.extend(pods.filter(|(_, pod)| pod.sidecar).map(|(index, pod)| site.sidecar(index, pod)));
     jobs.extend(plan.gateways.iter().enumerate().map(|(index, gateway)| site.gateway(index, gateway)));
     jobs
 }
@@ -32,17 +32,32 @@ struct Site<'a> {
 impl Site<'_> {
     /// A pod without ports has no application that could answer.
     fn app(&self, index: usize, pod: &PodPlan) -> Option<Job> {
-        let address = self.addresses.app(index);
+        let address = if pod.sidecar { self.addresses.app(index) } else { self.addresses.pod(index) };
         let (_, first) = pod.ports.first()?;
         let mut arguments =
             Arguments::new("echo").with("--address", address).with("--service", &pod.service).with("--pod", &pod.name);
-        for (_, port) in &pod.ports {
-            arguments = arguments.with("--port", port);
+        if let Some(version) = pod.labels.get("version") {
+            arguments = arguments.with("--app-version", version);
         }
+        for (_, port) in &pod.ports {
+            let flag = if pod.application.bytes.contains(port) { "--tcp-port" } else { "--port" };
+            arguments = arguments.with(flag, port);
+        }
+        if let Some(tls) = &pod.application.tls {
+            let folder = self.state.path(pod.tls_folder());
+            arguments = arguments.with("--tls-cert", folder.join(CHAIN).display());
+            arguments = arguments.with("--tls-key", folder.join(KEY).display());
+            if tls.mutual {
+                arguments = arguments.with("--client-ca", self.state.path("ca.pem").display());
+            }
+        }
+        let at = SocketAddr::new(address, *first);
+        // Only plain HTTP can be asked.
+        let speaks_http = pod.application.tls.is_none() && !pod.application.bytes.contains(first);
         Some(Job {
             name: format!("app-{}-{}", pod.namespace, pod.name),
             arguments: arguments.all,
-            ready: (SocketAddr::new(address, *first), "/"),
+            ready: if speaks_http { Ready::Answers(at, "/") } else { Ready::Listens(at) },
         })
     }
 
@@ -60,7 +75,7 @@ impl Site<'_> {
         Job {
             name: format!("sidecar-{}-{}", pod.namespace, pod.name),
             arguments: arguments.all,
-            ready: (at(ports::STATUS), READY),
+            ready: Ready::Answers(at(ports::STATUS), READY),
         }
     }
 
@@ -83,7 +98,7 @@ impl Site<'_> {
         Job {
             name: format!("gateway-{}-{}", gateway.namespace, gateway.name),
             arguments: arguments.all,
-            ready: (SocketAddr::new(own, ports::STATUS), READY),
+            ready: Ready::Answers(SocketAddr::new(own, ports::STATUS), READY),
         }
     }
 

@@ -1,18 +1,24 @@
 //! What a folder asks for: which gateways and which pods a cluster would run for it.
 
+mod applications;
+mod credentials;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use routing::{
-    api::{self, Deployment, gateway::ServerTlsMode},
+    api::{self, Deployment},
     resources::{Object, Resources},
 };
+
+pub(crate) use applications::{Application, OwnTls};
+pub(crate) use credentials::{ClientCredential, Credential};
 
 /// Everything that has to run.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
     /// One gateway process each.
     pub(crate) gateways: Vec<GatewayPlan>,
-    /// One sidecar and one application each.
+    /// One application each, and mostly a sidecar.
     pub(crate) pods: Vec<PodPlan>,
 }
 
@@ -31,18 +37,13 @@ pub(crate) struct GatewayPlan {
     pub(crate) ports: BTreeSet<u16>,
     /// Secrets that its servers name and the folder does not have.
     pub(crate) credentials: Vec<Credential>,
+    /// Secrets that it needs as a client of applications of the demo.
+    pub(crate) client_credentials: BTreeSet<ClientCredential>,
+    /// The Services that select it, with the name and number of each port.
+    pub(crate) services: BTreeMap<String, Vec<(String, u16)>>,
 }
 
-/// A server certificate that has to be made.
-#[derive(Debug, Eq, PartialEq)]
-pub(crate) struct Credential {
-    /// Name of the Secret, in the gateway's namespace.
-    pub(crate) name: String,
-    /// Hosts it is for, wildcards included.
-    pub(crate) hosts: BTreeSet<String>,
-}
-
-/// One pod: an application with its sidecar.
+/// One pod: an application, mostly with a sidecar.
 #[derive(Debug, Eq, PartialEq)]
 pub(crate) struct PodPlan {
     /// Namespace.
@@ -59,20 +60,30 @@ pub(crate) struct PodPlan {
     pub(crate) ports: Vec<(String, u16)>,
     /// The Service that selects it, else its `app` label, else its Deployment.
     pub(crate) service: String,
+    /// Whether a sidecar stands in front.
+    pub(crate) sidecar: bool,
+    /// What its application speaks.
+    pub(crate) application: Application,
 }
 
 impl Plan {
     /// Reads the plan out of the folder's objects.
-    pub(crate) fn of(resources: &Resources) -> Self {
+    ///
+    /// # Errors
+    /// A sentence about what is meant for the demo alone and cannot be understood.
+    pub(crate) fn of(resources: &Resources) -> anyhow::Result<Self> {
         let mut plan = Self { gateways: gateways(resources), pods: Vec::new() };
         for deployment in resources.deployments.iter() {
             let labels = &deployment.spec.spec.template.metadata.labels;
             let runs_a_gateway = resources.gateways.iter().any(|gateway| selects(&gateway.spec.selector, labels));
             if !runs_a_gateway {
-                plan.pods.extend(pods(resources, deployment));
+                plan.pods.extend(pods(resources, deployment)?);
             }
         }
-        plan
+        for gateway in &mut plan.gateways {
+            gateway.client_credentials = credentials::of_rules(resources, gateway, &plan.pods);
+        }
+        Ok(plan)
     }
 }
 
@@ -99,7 +110,8 @@ fn gateways(resources: &Resources) -> Vec<GatewayPlan> {
     for plan in &mut all {
         plan.ports =
             servers(resources, plan).filter_map(|server| server.port.as_ref()).map(|port| port.number).collect();
-        plan.credentials = credentials(resources, plan);
+        plan.credentials = credentials::of_servers(resources, plan);
+        plan.services = services(resources, plan);
     }
     all
 }
@@ -116,10 +128,11 @@ fn gateway_for(resources: &Resources, gateway: &Object<api::Gateway>) -> Gateway
             (found.name(), found.namespace(), template.metadata.labels.clone(), template.spec.account())
         }
         None => {
-            let labels =
-                if selects_or_empty(selector, &default_labels()) { default_labels() } else { selector.clone() };
-            let name = if labels == default_labels() { DEFAULT_NAME } else { gateway.name() };
-            (name, gateway.namespace(), labels, DEFAULT_NAME)
+            let installed = INSTALLED.iter().find(|known| selects_or_empty(selector, &known.labels()));
+            match installed {
+                Some(known) => (known.name, gateway.namespace(), known.labels(), known.name),
+                None => (gateway.name(), gateway.namespace(), selector.clone(), INSTALLED[0].name),
+            }
         }
     };
     GatewayPlan {
@@ -129,7 +142,20 @@ fn gateway_for(resources: &Resources, gateway: &Object<api::Gateway>) -> Gateway
         service_account: service_account.to_owned(),
         ports: BTreeSet::new(),
         credentials: Vec::new(),
+        client_credentials: BTreeSet::new(),
+        services: BTreeMap::new(),
     }
+}
+
+/// The Services by which others in the mesh find a gateway.
+fn services(resources: &Resources, plan: &GatewayPlan) -> BTreeMap<String, Vec<(String, u16)>> {
+    let own = resources.services.in_namespace(&plan.namespace).iter();
+    let selecting = own.filter(|service| selects(&service.spec.spec.selector, &plan.labels));
+    let ports = |service: &Object<api::Service>| {
+        let tcp = service.spec.spec.ports.iter().filter(|port| matches!(port.protocol.as_str(), "" | "TCP"));
+        tcp.map(|port| (port.name.clone(), port.port)).collect()
+    };
+    selecting.map(|service| (service.name().to_owned(), ports(service))).collect()
 }
 
 fn servers<'a>(resources: &'a Resources, plan: &'a GatewayPlan) -> impl Iterator<Item = &'a api::gateway::Server> {
@@ -137,37 +163,7 @@ fn servers<'a>(resources: &'a Resources, plan: &'a GatewayPlan) -> impl Iterator
     served.flat_map(|gateway| &gateway.spec.servers)
 }
 
-fn credentials(resources: &Resources, plan: &GatewayPlan) -> Vec<Credential> {
-    let mut hosts: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
-    for server in servers(resources, plan) {
-        let Some(tls) = server.tls.as_ref().filter(|tls| terminates(tls.mode)) else { continue };
-        // Several names stand for several key types of the same hosts.
-        for name in tls.credential_name.iter().chain(&tls.credential_names) {
-            if resources.secrets.get(&plan.namespace, name).is_none() {
-                hosts.entry(name).or_default().extend(server.hosts.iter().flat_map(|host| names_for(resources, host)));
-            }
-        }
-    }
-    hosts.into_iter().map(|(name, hosts)| Credential { name: name.to_owned(), hosts }).collect()
-}
-
-fn terminates(mode: ServerTlsMode) -> bool {
-    matches!(mode, ServerTlsMode::Simple | ServerTlsMode::Mutual | ServerTlsMode::OptionalMutual)
-}
-
-/// The certificate names of one `[namespace/]host`. No certificate is for every host, so `*` stands for this machine and
-/// for whatever VirtualServices name.
-fn names_for(resources: &Resources, host: &str) -> Vec<String> {
-    let host = host.rsplit('/').next().unwrap_or(host);
-    if host != "*" {
-        return vec![host.to_owned()];
-    }
-    let routed = resources.virtual_services.iter().filter(|service| !service.spec.gateways.is_empty());
-    let hosts = routed.flat_map(|service| &service.spec.hosts).filter(|host| host.contains('.')).cloned();
-    hosts.chain(["localhost".to_owned()]).collect()
-}
-
-fn pods(resources: &Resources, deployment: &Object<Deployment>) -> Vec<PodPlan> {
+fn pods(resources: &Resources, deployment: &Object<Deployment>) -> anyhow::Result<Vec<PodPlan>> {
     let template = &deployment.spec.spec.template;
     let labels = &template.metadata.labels;
     let selecting = resources
@@ -182,20 +178,24 @@ fn pods(resources: &Resources, deployment: &Object<Deployment>) -> Vec<PodPlan> 
     };
     let ports = template.spec.containers.iter().flat_map(|container| &container.ports);
     let tcp = ports.filter(|port| matches!(port.protocol.as_str(), "" | "TCP") && port.container_port != 0);
+    let sidecar = applications::wants_sidecar(deployment);
+    let application = applications::application(resources, deployment)?;
     let pod = |number: u32| PodPlan {
         namespace: deployment.namespace().to_owned(),
         name: format!("{}-{number}", deployment.name()),
-        labels: with_sidecar(labels),
+        labels: if sidecar { with_sidecar(labels) } else { labels.clone() },
         annotations: template.metadata.annotations.clone(),
         service_account: template.spec.account().to_owned(),
         ports: tcp.clone().map(|port| (port.name.clone(), port.container_port)).collect(),
         service: service.to_owned(),
+        sidecar,
+        application: application.clone(),
     };
-    (0..deployment.spec.spec.replicas.unwrap_or(1)).map(pod).collect()
+    Ok((0..deployment.spec.spec.replicas.unwrap_or(1)).map(pod).collect())
 }
 
 /// Istio's injector marks pods that have a sidecar; clients without a DestinationRule choose mutual TLS by it.
-fn with_sidecar(labels: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+pub(crate) fn with_sidecar(labels: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let mut labels = labels.clone();
     labels.insert("security.istio.io/tlsMode".to_owned(), "istio".to_owned());
     labels
@@ -210,14 +210,27 @@ fn selects_or_empty(selector: &BTreeMap<String, String>, labels: &BTreeMap<Strin
     selector.iter().all(|(name, value)| labels.get(name) == Some(value))
 }
 
-/// As Istio labels its ingress gateway: some select it by the one, some by the other.
-fn default_labels() -> BTreeMap<String, String> {
-    let labels = [("app", DEFAULT_NAME), ("istio", "ingressgateway")];
-    labels.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+/// A gateway as Istio installs it.
+struct Installed {
+    /// Name of its Deployment, its service account, and its label `app`.
+    name: &'static str,
+    /// Its label `istio`.
+    istio: &'static str,
 }
 
-/// Name and service account of a gateway that has no Deployment in the folder, as Istio installs it.
-const DEFAULT_NAME: &str = "istio-ingressgateway";
+impl Installed {
+    /// Some select it by the one label, some by the other.
+    fn labels(&self) -> BTreeMap<String, String> {
+        let labels = [("app", self.name), ("istio", self.istio)];
+        labels.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    }
+}
+
+/// Gateways that have no Deployment in the folder are these, where a selector fits; the first for whatever fits none.
+const INSTALLED: [Installed; 2] = [
+    Installed { name: "istio-ingressgateway", istio: "ingressgateway" },
+    Installed { name: "istio-egressgateway", istio: "egressgateway" },
+];
 
 #[cfg(test)]
 pub(crate) mod tests;

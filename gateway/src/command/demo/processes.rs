@@ -1,6 +1,7 @@
 //! The processes of a demo: started with their logs in files, watched until ready, ended with the demo.
 
 use std::{
+    fmt,
     fs::File,
     net::SocketAddr,
     os::unix::process::{CommandExt as _, ExitStatusExt as _},
@@ -26,8 +27,27 @@ pub(crate) struct Job {
     pub(crate) name: String,
     /// Arguments of `sluice`.
     pub(crate) arguments: Vec<String>,
-    /// Where it tells that it is ready: an address, and a path that answers 200 then.
-    pub(crate) ready: (SocketAddr, &'static str),
+    /// How it tells that it is ready.
+    pub(crate) ready: Ready,
+}
+
+/// How a process tells that it is ready.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Ready {
+    /// A path answers 200.
+    Answers(SocketAddr, &'static str),
+    /// It takes connections: what it says then is no HTTP that could be asked.
+    Listens(SocketAddr),
+}
+
+impl fmt::Display for Ready {
+    /// What is missing.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Answers(address, path) => write!(f, "no 200 from http://{address}{path}"),
+            Self::Listens(address) => write!(f, "nobody listens on {address}"),
+        }
+    }
 }
 
 /// A running process.
@@ -36,7 +56,7 @@ struct Process {
     name: String,
     child: Child,
     log: PathBuf,
-    ready: (SocketAddr, &'static str),
+    ready: Ready,
 }
 
 /// All of them. Dropping kills whatever still runs.
@@ -74,11 +94,11 @@ impl Processes {
                 answer = timeout_at(deadline, is_ready(process.ready)) => answer,
             };
             if answer.is_err() {
-                let (address, path) = process.ready;
                 bail!(
-                    "{} is not ready after {} s (no 200 from http://{address}{path}){}",
+                    "{} is not ready after {} s ({}){}",
                     process.name,
                     READY_WITHIN.as_secs(),
+                    process.ready,
                     last_lines(&process.log)
                 );
             }
@@ -163,9 +183,13 @@ impl Launcher {
     }
 }
 
-/// Asks until the answer is 200.
-async fn is_ready((address, path): (SocketAddr, &str)) {
-    while !timeout(ASK_WITHIN, answers_200(address, path)).await.is_ok_and(|answer| answer.unwrap_or(false)) {
+/// Asks until it is.
+async fn is_ready(ready: Ready) {
+    let ask = async || match ready {
+        Ready::Answers(address, path) => answers_200(address, path).await,
+        Ready::Listens(address) => TcpStream::connect(address).await.map(|_| true),
+    };
+    while !timeout(ASK_WITHIN, ask()).await.is_ok_and(|answer| answer.unwrap_or(false)) {
         sleep(ASK_EVERY).await;
     }
 }
@@ -237,6 +261,15 @@ mod tests {
         assert!(told.starts_with("edge ended with exit code 2"), "{told}");
         let told = ended("edge", Some(ExitStatus::from_raw(9)), Path::new("/nonexistent"));
         assert!(told.starts_with("edge ended by signal 9"), "{told}");
+    }
+
+    #[tokio::test]
+    async fn who_speaks_no_http_is_ready_when_he_listens() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let ready = Ready::Listens(listener.local_addr().unwrap());
+        timeout(ASK_WITHIN, is_ready(ready)).await.unwrap();
+        drop(listener);
+        assert!(timeout(ASK_EVERY * 4, is_ready(ready)).await.is_err());
     }
 
     #[tokio::test]

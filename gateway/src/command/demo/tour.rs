@@ -1,6 +1,9 @@
 //! What to try, taken from the compiled configuration itself: a command is offered only when the data path's own route
 //! table says where it goes.
 
+mod bytes;
+mod outside;
+
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use http::HeaderMap;
@@ -12,9 +15,10 @@ use routing::{
     problem::{Problem, Problems},
     request::RequestView,
     resources::Resources,
-    rule::{Action, Rule},
-    snapshot::{CertificateSource, ClientAuth, Listener, Snapshot},
+    rule::{Action, Destinations, Rule},
+    snapshot::{CertificateSource, ClientAuth, Content, Listener, Snapshot, TlsServer},
     table::VirtualHost,
+    upstream::Cluster,
 };
 
 use super::{
@@ -75,14 +79,20 @@ impl Guide<'_> {
             self.through(&mut tour, index, &snapshot);
         }
         let mut strict = None;
-        for (index, pod) in self.plan.pods.iter().enumerate() {
+        let mut outside = Vec::new();
+        for (index, pod) in self.plan.pods.iter().enumerate().filter(|(_, pod)| pod.sidecar) {
             let Compiled { snapshot, problems: found } = compile(self.resources, &sidecar_proxy(pod));
             problems.extend(found);
             strict = strict.or_else(|| self.refusal(index, pod, &snapshot));
+            if outside.is_empty() {
+                outside = self.outside((index, pod), &snapshot);
+            }
         }
+        tour.mesh.extend(outside);
         tour.mesh.extend(strict);
         tour.mesh.extend(self.between_workloads());
-        tour.mesh.extend((!self.plan.gateways.is_empty()).then(|| self.metrics()));
+        let metrics = (!self.plan.gateways.is_empty()).then(|| self.metrics(&tour.edge));
+        tour.mesh.extend(metrics);
         tour.problems = problems.into_sorted();
         tour
     }
@@ -94,6 +104,13 @@ impl Guide<'_> {
         let mut steps = Vec::new();
         for listener in listeners {
             let Some(port) = self.addresses.edge[index].get(&listener.port).copied() else { continue };
+            if let Some(table) = &listener.bytes {
+                steps.extend(bytes::step(snapshot, table, port));
+                continue;
+            }
+            if !listener.tls.as_ref().is_none_or(|tls| tls.servers.iter().any(is_for_people)) {
+                continue;
+            }
             let known = if listener.tls.is_some() { &mut tour.https_port } else { &mut tour.http_port };
             known.get_or_insert(port);
 
@@ -101,6 +118,9 @@ impl Guide<'_> {
             hosts.sort_by_key(|(_, virtual_host)| virtual_host.domain.clone());
             for (pattern, virtual_host) in hosts {
                 let place = Place { snapshot, listener, port, host: concrete(pattern) };
+                if place.server().is_some_and(|server| !is_for_people(server)) {
+                    continue;
+                }
                 if tour.host.is_empty() {
                     tour.host.clone_from(&place.host);
                 }
@@ -147,16 +167,14 @@ impl Guide<'_> {
             Action::Redirect(redirect) => format!("{} to {}", redirect.code, redirect.location(request)),
             Action::Direct(direct) => format!("{} from the gateway itself (directResponse)", direct.status),
             Action::Route(destinations) => {
-                let clusters = destinations.all.iter().filter_map(|to| to.cluster).map(|id| place.snapshot.cluster(id));
-                let ready: Vec<_> = clusters.filter(|cluster| !cluster.endpoints.is_empty()).collect();
+                let ready = ready(place.snapshot, destinations);
                 if ready.is_empty() {
                     let names: Vec<&str> = destinations.all.iter().map(|to| &*to.cluster_name).collect();
                     return format!("503: nobody is behind {}", names.join(", "));
                 }
-                let names: Vec<&str> = ready.iter().map(|cluster| &*cluster.service_name).collect();
                 let mutual = ready.iter().all(|cluster| cluster.tls.as_ref().is_some_and(|tls| tls.mesh));
                 let how = if mutual { " over mutual TLS; `peer` is the gateway" } else { "" };
-                format!("{} answers{how}", names.join(" or "))
+                format!("{} answers{how}", names(&ready))
             }
         }
     }
@@ -165,7 +183,7 @@ impl Guide<'_> {
         let Place { host, port, .. } = place;
         let url = format!("{}://{host}:{port}{path}", place.scheme());
         let mut command = format!("curl {options}");
-        if let Some(server) = place.tls_server() {
+        if let Some(TlsServer { settings: server, .. }) = place.server() {
             let made = self.made_certificates();
             let ours = match &server.certificate {
                 CertificateSource::Secrets(secrets) => secrets.iter().all(|secret| made.contains(&secret.name)),
@@ -211,9 +229,10 @@ impl Guide<'_> {
 
     /// What one workload sees of another, through the sidecars of both.
     fn between_workloads(&self) -> Option<Step> {
-        let from = self.plan.pods.len().checked_sub(1)?;
+        let from = self.plan.pods.iter().rposition(|pod| pod.sidecar)?;
         let caller = &self.plan.pods[from];
-        let callee = self.plan.pods.iter().find(|pod| pod.service != caller.service)?;
+        let speaks_http = |pod: &&PodPlan| pod.sidecar && pod.application.bytes.is_empty();
+        let callee = self.plan.pods.iter().filter(speaks_http).find(|pod| pod.service != caller.service)?;
         let service = self.resources.services.get(&callee.namespace, &callee.service)?;
         let port = service.spec.spec.ports.first()?.port;
         let host = match callee.namespace == caller.namespace {
@@ -228,11 +247,16 @@ impl Guide<'_> {
         })
     }
 
-    fn metrics(&self) -> Step {
+    fn metrics(&self, edge: &[Step]) -> Step {
         let url = format!("http://{}:{}/stats/prometheus", self.addresses.gateway(0), ports::STATS);
+        let is_bytes = |step: &Step| step.url.starts_with(bytes::SCHEME);
+        let name = match !edge.is_empty() && edge.iter().all(is_bytes) {
+            true => "istio_tcp_connections_opened_total",
+            false => "istio_requests_total",
+        };
         Step {
             expect: "the gateway's metrics, under Istio's names".to_owned(),
-            command: format!("curl -sS {url} | grep istio_requests_total"),
+            command: format!("curl -sS {url} | grep {name}"),
             url,
         }
     }
@@ -255,10 +279,28 @@ impl Place<'_> {
         if self.listener.tls.is_some() { "https" } else { "http" }
     }
 
-    fn tls_server(&self) -> Option<&routing::snapshot::ServerTls> {
+    fn server(&self) -> Option<&TlsServer> {
         let tls = self.listener.tls.as_ref()?;
-        tls.by_sni.get(&self.host).and_then(|index| tls.servers.get(*index)).map(|server| &server.settings)
+        tls.by_sni.get(&self.host).and_then(|index| tls.servers.get(*index))
     }
+}
+
+/// Whether curl is served: HTTP for others than the mesh's own proxies.
+fn is_for_people(server: &TlsServer) -> bool {
+    matches!(server.content, Content::Http) && !matches!(server.settings.client, ClientAuth::Mesh { .. })
+}
+
+/// The clusters of a route where somebody is.
+fn ready<'s>(snapshot: &'s Snapshot, to: &Destinations) -> Vec<&'s Arc<Cluster>> {
+    let clusters = to.all.iter().filter_map(|to| to.cluster).map(|id| snapshot.cluster(id));
+    clusters.filter(|cluster| !cluster.endpoints.is_empty()).collect()
+}
+
+/// Their services, each once.
+fn names(clusters: &[&Arc<Cluster>]) -> String {
+    let mut names: Vec<&str> = clusters.iter().map(|cluster| &*cluster.service_name).collect();
+    names.dedup();
+    names.join(" or ")
 }
 
 /// A host that a pattern matches.

@@ -8,7 +8,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use serde::Serialize;
 
-use super::Names;
+use super::{Names, secure::Shown};
 
 /// One answer, in the order in which it is printed.
 #[derive(Debug, Serialize)]
@@ -21,6 +21,9 @@ pub(crate) struct Reply<'a> {
     headers: BTreeMap<&'a str, String>,
     /// Identity of the caller as the sidecar proved it; null without mutual TLS.
     peer: Option<String>,
+    /// What the application's own handshake told; left out where it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<&'a Shown>,
     protocol: &'static str,
     body_bytes: u64,
     /// The first 4 KiB as text.
@@ -55,7 +58,7 @@ impl Seen {
 
 impl<'a> Reply<'a> {
     /// Describes one request.
-    pub(crate) fn new(names: &'a Names, head: &'a Parts, seen: Seen) -> Self {
+    pub(crate) fn new(names: &'a Names, head: &'a Parts, seen: Seen, shown: Option<&'a Shown>) -> Self {
         let path = match head.uri.path_and_query() {
             Some(path) => path.as_str(),
             None => head.uri.path(),
@@ -67,6 +70,7 @@ impl<'a> Reply<'a> {
             path,
             headers: headers(head),
             peer: peer(&head.headers),
+            tls: shown,
             protocol: protocol(head.version),
             body_bytes: seen.bytes,
             body: String::from_utf8_lossy(&seen.beginning).into_owned(),

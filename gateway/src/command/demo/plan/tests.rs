@@ -5,10 +5,12 @@ pub(crate) fn gateway(ports: &[u16]) -> GatewayPlan {
     GatewayPlan {
         name: "edge".to_owned(),
         namespace: "istio-system".to_owned(),
-        labels: default_labels(),
-        service_account: DEFAULT_NAME.to_owned(),
+        labels: INSTALLED[0].labels(),
+        service_account: INSTALLED[0].name.to_owned(),
         ports: ports.iter().copied().collect(),
         credentials: Vec::new(),
+        client_credentials: BTreeSet::new(),
+        services: BTreeMap::new(),
     }
 }
 
@@ -22,13 +24,15 @@ pub(crate) fn pod(name: &str, port: u16) -> PodPlan {
         service_account: name.to_owned(),
         ports: vec![("http".to_owned(), port)],
         service: name.to_owned(),
+        sidecar: true,
+        application: Application::default(),
     }
 }
 
 fn plan(yaml: &str) -> Plan {
     let (resources, problems) = Resources::read([("test.yaml", yaml)]);
     assert_eq!(problems, [], "the test's own YAML must be right");
-    Plan::of(&resources)
+    Plan::of(&resources).unwrap()
 }
 
 const EDGE: &str = "
@@ -94,7 +98,7 @@ fn a_gateway_without_deployment_runs_in_its_own_namespace() {
     let plan = plan(EDGE);
     let gateway = &plan.gateways[0];
     assert_eq!((gateway.name.as_str(), gateway.namespace.as_str()), ("istio-ingressgateway", "shop"));
-    assert_eq!(gateway.labels, default_labels());
+    assert_eq!(gateway.labels, INSTALLED[0].labels());
     assert_eq!(gateway.ports, BTreeSet::from([80, 443]));
 }
 
@@ -142,7 +146,7 @@ fn gateways_that_select_the_same_pods_by_other_labels_share_a_process() {
         [
             r#"{"app": "edge", "tier": "public"}"#,
             r#"{"app": "istio-ingressgateway", "istio": "ingressgateway"}"#,
-            r#"{"istio": "egressgateway"}"#
+            r#"{"app": "istio-egressgateway", "istio": "egressgateway"}"#
         ]
     );
 }
@@ -174,4 +178,100 @@ spec:
     let plan = plan(&format!("{any}{service}"));
     let wanted = BTreeSet::from(["localhost".to_owned(), "www.example.com".to_owned()]);
     assert_eq!(plan.gateways[0].credentials[0].hosts, wanted);
+}
+
+const OUTSIDE: &str = "
+---
+apiVersion: v1
+kind: Service
+metadata: {name: istio-egressgateway, namespace: istio-system}
+spec:
+  selector: {app: istio-egressgateway, istio: egressgateway}
+  ports: [{name: https, port: 443, targetPort: 8443}, {name: dns, port: 53, protocol: UDP}]
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: egress, namespace: istio-system}
+spec:
+  selector: {istio: egressgateway}
+  servers: [{port: {number: 443, name: https, protocol: HTTPS}, hosts: [bank.test], tls: {mode: ISTIO_MUTUAL}}]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: bank, namespace: outside}
+spec:
+  hosts: [bank.test]
+  ports: [{number: 80, name: http, protocol: HTTP}, {number: 443, name: https, protocol: HTTPS, targetPort: 8443}]
+  location: MESH_EXTERNAL
+  resolution: STATIC
+  workloadSelector: {labels: {app: bank}}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: bank, namespace: istio-system}
+spec: {host: bank.test, trafficPolicy: {portLevelSettings: [{port: {number: 443}, tls: {mode: MUTUAL, credentialName: bank-client}}]}}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: real, namespace: istio-system}
+spec: {host: www.example.com, trafficPolicy: {tls: {mode: SIMPLE, credentialName: real-ca}}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: bank, namespace: outside}
+spec:
+  template:
+    metadata:
+      labels: {app: bank, sidecar.istio.io/inject: 'false'}
+      annotations: {demo.sluice.dev/tls: MUTUAL}
+    spec: {containers: [{name: bank, ports: [{containerPort: 8443}]}]}
+";
+
+#[test]
+fn who_plays_the_outside_has_no_sidecar_and_a_certificate_of_its_hosts() {
+    let plan = plan(OUTSIDE);
+    let bank = &plan.pods[0];
+    assert!(!bank.sidecar && !bank.labels.contains_key("security.istio.io/tlsMode"), "{bank:?}");
+    let hosts = BTreeSet::from(["bank.test".to_owned()]);
+    assert_eq!(bank.application.tls, Some(OwnTls { mutual: true, hosts }));
+}
+
+#[test]
+fn an_egress_gateway_is_as_istio_installs_it_and_its_services_are_known() {
+    let gateway = &plan(OUTSIDE).gateways[0];
+    assert_eq!(
+        (gateway.name.as_str(), gateway.service_account.as_str()),
+        ("istio-egressgateway", "istio-egressgateway")
+    );
+    let ports = vec![("https".to_owned(), 443)];
+    assert_eq!(gateway.services, BTreeMap::from([("istio-egressgateway".to_owned(), ports)]));
+}
+
+#[test]
+fn a_client_certificate_is_made_for_what_the_demo_plays_and_for_nobody_else() {
+    let wanted = ClientCredential { name: "bank-client".to_owned(), mutual: true };
+    assert_eq!(plan(OUTSIDE).gateways[0].client_credentials, BTreeSet::from([wanted]));
+}
+
+#[test]
+fn a_word_that_is_meant_for_the_demo_and_unknown_is_refused() {
+    let (resources, _) = Resources::read([("test.yaml", OUTSIDE.replace("tls: MUTUAL}", "tls: STRICT}").as_str())]);
+    let refused = Plan::of(&resources).unwrap_err().to_string();
+    assert_eq!(
+        refused,
+        "Deployment outside/bank: annotation demo.sluice.dev/tls is `STRICT`; SIMPLE or MUTUAL is wanted"
+    );
+}
+
+#[test]
+fn a_port_that_only_bytes_lead_to_speaks_no_http() {
+    let bytes = |name: &str| {
+        let yaml = WEB.replace("ports: [{name: http, port: 80", &format!("ports: [{{name: {name}, port: 80"));
+        plan(&yaml).pods[0].application.bytes.clone()
+    };
+    assert_eq!(bytes("tcp-broker"), BTreeSet::from([8080]));
+    assert_eq!(bytes("mysql"), BTreeSet::from([8080]));
+    for http in ["http", "grpc", "https", "tls-x", "unnamed"] {
+        assert_eq!(bytes(http), BTreeSet::new(), "{http}");
+    }
 }
