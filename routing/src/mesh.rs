@@ -126,21 +126,19 @@ impl Mesh {
     }
 }
 
-/// The ConfigMap that holds the mesh configuration of a pod with these labels: `istio-REVISION`, or `istio`.
-pub fn document_name(labels: &BTreeMap<String, String>) -> String {
-    match labels.get(REVISION).filter(|revision| !matches!(revision.as_str(), "" | "default")) {
-        Some(revision) => format!("istio-{revision}"),
-        None => "istio".to_owned(),
-    }
+/// The ConfigMaps that may hold the mesh configuration of a pod with these labels, the first that is there counts:
+/// `istio-REVISION`, and `istio`.
+pub fn document_names(labels: &BTreeMap<String, String>) -> Vec<String> {
+    let revision = labels.get(REVISION).filter(|revision| !matches!(revision.as_str(), "" | "default"));
+    revision.map(|revision| format!("istio-{revision}")).into_iter().chain(["istio".to_owned()]).collect()
 }
 
-/// The mesh configuration of a proxy: that of the revision that its pod names, else `istio` where both are read, as among
-/// files; else a file of its own. A ConfigMap of another namespace never counts: who may write there does not rule the mesh.
+/// The mesh configuration of a proxy: that of the revision that its pod names, else `istio`; else a file of its own. A ConfigMap of another namespace never counts: who may write there does not rule the mesh.
 pub fn document<'a>(resources: &'a Resources, proxy: &Proxy) -> Option<&'a Object<api::MeshDocument>> {
     let meshes = &resources.meshes;
     let find = |name: &str| meshes.get(&proxy.mesh_namespace, name);
     let file = || meshes.iter().find(|found| found.spec.is_file());
-    find(&document_name(&proxy.labels)).or_else(|| find("istio")).or_else(file).map(|found| &**found)
+    document_names(&proxy.labels).iter().find_map(|name| find(name)).or_else(file).map(|found| &**found)
 }
 
 /// An object that has the annotation [`ANNOTATION`] for a proxy, and its text.

@@ -145,3 +145,28 @@ async fn a_copy_of_the_cluster_in_files_is_the_same_snapshot() {
     assert_eq!(metrics.sum("sluice_snapshot_info", &[("digest", &from_cluster)]), 1.0);
     drop(cluster);
 }
+
+#[tokio::test]
+async fn the_mesh_configuration_without_a_revision_holds_where_the_revision_has_none() {
+    let mesh = Mesh::with_edge_in_cluster().await;
+    let map = |name: &str, encoding: &str| {
+        format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, namespace: istio-system}}\ndata:\n  mesh: |-\n    \
+             {{accessLogFile: /dev/stdout, accessLogEncoding: {encoding}}}\n"
+        )
+    };
+    mesh.write("mesh.yaml", &map("istio", "JSON"));
+    mesh.write("another.yaml", &map("istio-other", "TEXT"));
+    let gateway = mesh.gateway_with(&["--labels", "istio=ingressgateway,istio.io/rev=canary"]).await;
+    let last = async || {
+        mesh.browser().status("https://shop.example.com/").await;
+        gateway.access_log().lines().last().unwrap_or_default().to_owned()
+    };
+    eventually("the lines are JSON", async || last().await.starts_with('{')).await;
+
+    mesh.write("canary.yaml", &map("istio-canary", "TEXT"));
+
+    eventually("the lines are text", async || last().await.starts_with('[')).await;
+    mesh.remove("canary.yaml");
+    eventually("the lines are JSON again", async || last().await.starts_with('{')).await;
+}

@@ -48,12 +48,13 @@ pub(super) enum Which {
     },
 }
 
-/// What is asked for of a kind: of ConfigMaps the mesh configuration alone.
-pub(super) fn which(kind: Kind, proxy: &Proxy) -> Which {
+/// What is asked for of a kind, each part by a watch of its own: of ConfigMaps the mesh configuration alone.
+pub(super) fn which(kind: Kind, proxy: &Proxy) -> Vec<Which> {
     if kind == Kind::ConfigMap {
-        Which::Named { namespace: proxy.mesh_namespace.clone(), name: mesh::document_name(&proxy.labels) }
+        let named = |name| Which::Named { namespace: proxy.mesh_namespace.clone(), name };
+        mesh::document_names(&proxy.labels).into_iter().map(named).collect()
     } else {
-        Which::All
+        vec![Which::All]
     }
 }
 
@@ -80,8 +81,19 @@ mod tests {
     async fn config_maps_are_asked_for_in_the_namespace_of_the_mesh_alone() {
         let client = || Client::try_from(kube::Config::new("http://127.0.0.1:9".parse().unwrap())).unwrap();
         let proxy = Proxy { namespace: "shop".to_owned(), root_namespace: "team".to_owned(), ..Proxy::default() };
-        let path = |kind| api(client(), &resource(kind, 0), &which(kind, &proxy)).resource_url().to_owned();
+        let path = |kind| api(client(), &resource(kind, 0), &which(kind, &proxy)[0]).resource_url().to_owned();
         assert_eq!(path(Kind::ConfigMap), "/api/v1/namespaces/istio-system/configmaps");
         assert_eq!(path(Kind::Service), "/api/v1/services");
+        let labels = [("istio.io/rev".to_owned(), "canary".to_owned())].into();
+        let names = |which: Vec<Which>| {
+            which
+                .into_iter()
+                .map(|it| match it {
+                    Which::Named { name, .. } => name,
+                    Which::All => String::new(),
+                })
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(names(which(Kind::ConfigMap, &Proxy { labels, ..proxy })), ["istio-canary", "istio"]);
     }
 }

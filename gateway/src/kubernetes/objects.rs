@@ -16,16 +16,19 @@ use super::kinds::OPTIONAL;
 /// Namespace and name.
 pub(super) type Name = (String, String);
 
+/// What one watch follows: a kind, and which part of it where there are several.
+pub(super) type Part = (Kind, usize);
+
 /// Written by the watches, read by the source.
 #[derive(Debug, Default)]
 pub(super) struct Objects {
-    kinds: Mutex<BTreeMap<Kind, Reflected>>,
+    kinds: Mutex<BTreeMap<Part, Reflected>>,
     secrets: Mutex<Secrets>,
     /// Something that may matter is different.
     pub(super) changed: Notify,
 }
 
-/// The objects of one kind.
+/// The objects of a part of a kind.
 #[derive(Debug, Default)]
 pub(super) struct Reflected {
     objects: HashMap<Name, Parsed>,
@@ -70,9 +73,9 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Objects {
-    /// Changes what is known of a kind, and tells when the change `matters`.
-    pub(super) fn change(&self, kind: Kind, change: impl FnOnce(&mut Reflected) -> bool) {
-        if change(locked(&self.kinds).entry(kind).or_default()) {
+    /// Changes what is known of a part, and tells when the change `matters`.
+    pub(super) fn change(&self, part: Part, change: impl FnOnce(&mut Reflected) -> bool) {
+        if change(locked(&self.kinds).entry(part).or_default()) {
             self.changed.notify_one();
         }
     }
@@ -83,13 +86,13 @@ impl Objects {
     }
 
     /// What is waited for before the first configuration can be put together, as a sentence; `None` when nothing is.
-    pub(super) fn awaited(&self, kinds: &[Kind]) -> Option<String> {
+    pub(super) fn awaited(&self, parts: impl IntoIterator<Item = Part>) -> Option<String> {
         let known = locked(&self.kinds);
-        for kind in kinds {
-            match known.get(kind) {
+        for part in parts {
+            match known.get(&part) {
                 Some(Reflected { synced: true, .. }) => {}
                 Some(Reflected { failure: Some(failure), .. }) => return Some(failure.message.clone()),
-                _ => return Some(format!("waiting for the API server's list of {}", client_name(*kind))),
+                _ => return Some(format!("waiting for the API server's list of {}", client_name(part.0))),
             }
         }
         None
@@ -119,9 +122,11 @@ impl Objects {
     /// `misses` it.
     pub(super) fn problems(&self, misses: impl Fn(Kind) -> bool) -> Vec<Problem> {
         let mut problems = Vec::new();
-        for (kind, reflected) in locked(&self.kinds).iter() {
+        for ((kind, part), reflected) in locked(&self.kinds).iter() {
             let failure = reflected.failure.as_ref().filter(|failure| misses(*kind) || !failure.is_lack(*kind));
-            problems.extend(failure.map(|failure| failure.problem(kind.name(), "", "")));
+            let problem = failure.map(|failure| failure.problem(kind.name(), "", ""));
+            // What is wrong with one part of a kind is wrong with the others.
+            problems.extend(problem.filter(|problem| *part == 0 || !problems.contains(problem)));
         }
         let secrets = self.secrets();
         problems.extend(secrets.failure.as_ref().map(|failure| failure.problem("Secret", "", "")));
@@ -201,7 +206,9 @@ pub(super) fn alike(old: &Parsed, new: &Parsed) -> bool {
     fn key(object: &AnyObject) -> (u64, i64, &Option<String>) {
         (object.digest(), object.meta().generation, &object.meta().creation_timestamp)
     }
-    old.problems == new.problems && old.objects.iter().map(key).eq(new.objects.iter().map(key))
+    old.problems == new.problems
+        && old.objects.iter().map(key).eq(new.objects.iter().map(key))
+        && old.sound.iter().map(key).eq(new.sound.iter().map(key))
 }
 
 impl Failure {

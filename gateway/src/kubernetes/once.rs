@@ -54,7 +54,7 @@ async fn list(client: &Client, kind: Kind) -> Result<Vec<Parsed>, Failure> {
     let mut version = 0;
     let mut params = ListParams::default().limit(PAGE);
     // No proxy asks, so no revision is known: every document of mesh configuration is looked at, by whoever may.
-    let which = which(kind, &Proxy::default());
+    let which = which(kind, &Proxy::default()).remove(0);
     let mut all = Vec::new();
     loop {
         let api = api(client.clone(), &resource(kind, version), &which);

@@ -16,7 +16,7 @@ use tracing::debug;
 use super::{
     client::WATCH_SECONDS,
     kinds::{OPTIONAL, Which, api, resource},
-    objects::{FORBIDDEN, Failure, Name, Objects, UNKNOWN_KIND, UNREACHABLE},
+    objects::{FORBIDDEN, Failure, Name, Objects, Part, UNKNOWN_KIND, UNREACHABLE},
 };
 
 /// Pods that have ended keep their address in their status, which may be another pod's now.
@@ -145,9 +145,10 @@ async fn drain<K>(events: impl Stream<Item = watcher::Result<Event<K>>>, sink: &
     }
 }
 
-/// Follows the objects of a kind, for ever.
-pub(super) async fn follow_kind(client: Client, kind: Kind, which: Which, objects: Arc<Objects>, streaming: bool) {
+/// Follows the objects of a part of a kind, for ever.
+pub(super) async fn follow_kind(client: Client, part: Part, which: Which, objects: Arc<Objects>, streaming: bool) {
     let watch = |version, config: Config| {
+        let kind = part.0;
         let api = api(client.clone(), &resource(kind, version), &which);
         let config = match &which {
             Which::All if kind == Kind::Pod => config.fields(LIVING_PODS),
@@ -156,23 +157,23 @@ pub(super) async fn follow_kind(client: Client, kind: Kind, which: Which, object
         };
         watcher(api, config)
     };
-    follow(watch, OfKind { kind, objects }, streaming).await;
+    follow(watch, OfPart { part, objects }, streaming).await;
 }
 
-/// The objects of one kind.
-struct OfKind {
-    kind: Kind,
+/// The objects of a part of a kind.
+struct OfPart {
+    part: Part,
     objects: Arc<Objects>,
 }
 
-impl Sink<DynamicObject> for OfKind {
+impl Sink<DynamicObject> for OfPart {
     fn kind(&self) -> Kind {
-        self.kind
+        self.part.0
     }
 
     fn take(&self, event: Event<DynamicObject>) {
-        let kind = self.kind;
-        self.objects.change(kind, |known| match event {
+        let kind = self.kind();
+        self.objects.change(self.part, |known| match event {
             Event::Init => known.begin(),
             Event::InitApply(object) => known.listed(name(&object), read(kind, object)),
             Event::InitDone => known.complete(),
@@ -182,12 +183,12 @@ impl Sink<DynamicObject> for OfKind {
     }
 
     fn unknown(&self, failure: Failure) {
-        self.objects.change(self.kind, |known| known.unknown(failure));
+        self.objects.change(self.part, |known| known.unknown(failure));
     }
 
     fn failed(&self, failure: Option<Failure>) {
-        self.objects.change(self.kind, |known| match failure {
-            Some(failure) if failure.is_lack(self.kind) => known.unknown(failure),
+        self.objects.change(self.part, |known| match failure {
+            Some(failure) if failure.is_lack(self.kind()) => known.unknown(failure),
             failure => known.fail(failure),
         });
     }

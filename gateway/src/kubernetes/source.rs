@@ -16,8 +16,8 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
-    kinds::{KINDS, OPTIONAL, is_read, which},
-    objects::Objects,
+    kinds::{KINDS, OPTIONAL, Which, is_read, which},
+    objects::{Objects, Part},
     reflect::{self, Wait},
     secrets,
 };
@@ -110,17 +110,18 @@ impl KubernetesSource {
     /// read, however long that takes. `tell` is called with a sentence about what is waited for. Cancel safe.
     pub(crate) async fn synced(&mut self, tell: impl Fn(&str)) {
         let optional = OPTIONAL.into_iter().filter(|kind| is_read(*kind, &self.proxy));
-        let kinds: Vec<Kind> = KINDS.into_iter().chain(optional).collect();
+        let parts =
+            |kind| which(kind, &self.proxy).into_iter().enumerate().map(move |(part, which)| ((kind, part), which));
+        let asked: Vec<(Part, Which)> = KINDS.into_iter().chain(optional).flat_map(parts).collect();
         if self.watches.is_empty() {
             self.streaming = reflect::streams_lists(&self.client).await;
-            for kind in kinds.iter().copied() {
+            for (part, which) in asked.iter().cloned() {
                 let objects = Arc::clone(&self.objects);
-                let which = which(kind, &self.proxy);
-                self.watches.spawn(reflect::follow_kind(self.client.clone(), kind, which, objects, self.streaming));
+                self.watches.spawn(reflect::follow_kind(self.client.clone(), part, which, objects, self.streaming));
             }
         }
         let mut waiting = Waiting::new();
-        while let Some(awaited) = self.objects.awaited(&kinds) {
+        while let Some(awaited) = self.objects.awaited(asked.iter().map(|(part, _)| *part)) {
             waiting.tell(awaited, &tell);
             // The timeout only makes the explanation come round.
             let _ = timeout_at(waiting.next, self.objects.changed.notified()).await;

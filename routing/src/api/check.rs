@@ -140,6 +140,13 @@ impl Findings {
         self.found.push(finding);
     }
 
+    /// As [`Self::add`], unless it is there.
+    pub fn add_once(&mut self, finding: Finding) {
+        if !self.found.contains(&finding) {
+            self.add(finding);
+        }
+    }
+
     /// Whether any is an error, which rejects the object.
     pub fn has_errors(&self) -> bool {
         self.found.iter().any(|finding| finding.severity == Severity::Error)

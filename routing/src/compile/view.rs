@@ -101,6 +101,11 @@ impl<'a> View<'a> {
         self.context.full_host(host, namespace)
     }
 
+    /// The namespace of what holds for the whole mesh.
+    pub fn root_namespace(&self) -> &str {
+        &self.context.proxy.root_namespace
+    }
+
     /// A service by its host in full; `None`: there is none, or it is not exported to the proxy.
     pub fn service(&self, host: &str) -> Option<ViewedService> {
         let service = self.context.services.find(host)?;

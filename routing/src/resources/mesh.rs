@@ -81,16 +81,26 @@ impl Reader {
             findings.add(Finding::error(root, BAD_VALUE, "a mapping is wanted here, as `trustDomain: cluster.local`"));
             return self.mesh_is_broken(identity, findings, source);
         }
-        let Some(mesh) = mesh_config::read(value, root, &mut findings).filter(|_| !findings.has_errors()) else {
-            return self.mesh_is_broken(identity, findings, source);
+        let object = |mesh, value: &Value| {
+            let digest = digest::with_meta(&bare(&meta), digest::of_value("MeshConfig", value));
+            let spec = MeshDocument { mesh, root };
+            let (kind, meta, source) = (Kind::ConfigMap, meta.clone(), source.clone());
+            AnyObject::Mesh(Arc::new(Object { kind, meta, spec, source, digest }))
         };
-        for finding in findings.into_vec() {
-            self.tell(identity.clone(), source, finding);
+        match mesh_config::read(value, root, &mut findings).filter(|_| !findings.has_errors()) {
+            Some(mesh) => {
+                for finding in findings.into_vec() {
+                    self.tell(identity.clone(), source, finding);
+                }
+                self.parsed.objects.push(object(mesh, value));
+            }
+            None => {
+                if let Some((mesh, rest)) = mesh_config::read_what_is_sound(value, root, &mut findings) {
+                    self.parsed.sound.push(object(mesh, &rest));
+                }
+                self.mesh_is_broken(identity, findings, source);
+            }
         }
-        let digest = digest::with_meta(&bare(&meta), digest::of_value("MeshConfig", value));
-        let spec = MeshDocument { mesh, root };
-        let object = Object { kind: Kind::ConfigMap, meta, spec, source: source.clone(), digest };
-        self.parsed.objects.push(AnyObject::Mesh(Arc::new(object)));
     }
 
     fn mesh_is_broken(&mut self, identity: ObjectRef, findings: Findings, source: &Source) {

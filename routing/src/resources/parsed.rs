@@ -15,6 +15,8 @@ pub struct Parsed {
     pub problems: Vec<Problem>,
     /// Objects that are named in the file but broken: their last good version should keep serving.
     pub rejected: Vec<Rejection>,
+    /// Of those, what is sound by itself: it holds as long as no good version is known.
+    pub sound: Vec<AnyObject>,
     /// Something in the file could not even be named: nothing that the file held before may be forgotten.
     pub unreadable: bool,
 }

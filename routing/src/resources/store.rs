@@ -33,6 +33,7 @@ impl Store {
         next.rejected.retain(|reference, _| !next.objects.contains_key(reference));
         let (kept, rejected) = (next.kept, next.rejected);
         let resources = Resources { kept, ..Resources::collect(next.objects.values().cloned()).without(rejected) };
+        next.objects.retain(|reference, _| !next.partial.contains(reference));
         self.good = next.objects;
         (resources, next.problems)
     }
@@ -48,6 +49,10 @@ impl Store {
             if let Some(object) = self.good.get(reference) {
                 next.keep(reference, object);
                 kept.named.insert(reference.clone());
+            } else if let Some(sound) = parsed.sound.iter().find(|object| object.reference() == *reference) {
+                next.objects.insert(reference.clone(), sound.clone());
+                next.partial.insert(reference.clone());
+                kept.partial.insert(reference.clone());
             }
         }
         if parsed.unreadable {
@@ -66,6 +71,8 @@ impl Store {
 #[derive(Default)]
 struct Kept {
     named: BTreeSet<ObjectRef>,
+    /// Those of which no good version is known, and only what is sound is kept.
+    partial: BTreeSet<ObjectRef>,
     unnamed: usize,
 }
 
@@ -74,6 +81,8 @@ struct Kept {
 struct Next {
     objects: HashMap<ObjectRef, AnyObject>,
     kept: BTreeSet<ObjectRef>,
+    /// Those that hold in part.
+    partial: BTreeSet<ObjectRef>,
     rejected: BTreeMap<ObjectRef, Rejection>,
     problems: Vec<Problem>,
     /// Ignored kinds that were already named, by message.
@@ -115,6 +124,8 @@ impl Next {
             if problem.severity == Severity::Error {
                 if kept.named.contains(&problem.object) {
                     problem.message.push_str("; the last good version keeps serving");
+                } else if kept.partial.contains(&problem.object) {
+                    problem.message.push_str("; it is passed over, and the rest holds");
                 } else if kept.unnamed > 0 && !problem.object.is_complete() {
                     problem.message.push_str(&match kept.unnamed {
                         1 => "; the last good version of 1 object of this file keeps serving".to_owned(),

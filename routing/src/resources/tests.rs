@@ -274,3 +274,27 @@ fn the_age_of_objects_is_told_apart_without_changing_the_digest() {
     assert_eq!(first.digest(), second.digest());
     assert_ne!(first.order(), second.order());
 }
+
+#[test]
+fn what_is_sound_of_a_mesh_configuration_holds_until_there_is_a_good_one() {
+    let text = |mesh: &str| {
+        format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: istio, namespace: istio-system}}\ndata:\n  mesh: |-\n    {mesh}\n"
+        )
+    };
+    let mut store = Store::default();
+    let mut read = |mesh: &str| {
+        let (resources, problems) = store.replace(files(&[("a.yaml", &text(mesh))]));
+        let domain = resources.meshes.iter().next().and_then(|it| it.spec.mesh.trust_domain.clone());
+        (domain.unwrap_or_default(), problems.iter().map(|it| it.message.clone()).collect::<Vec<_>>().join("\n"))
+    };
+    for domain in ["one", "two"] {
+        let (found, told) = read(&format!("{{trustDomain: {domain}, connectTimeout: fast}}"));
+        assert_eq!(found, domain);
+        assert!(told.ends_with("; it is passed over, and the rest holds"), "{told}");
+    }
+    assert_eq!(read("{trustDomain: good}"), ("good".to_owned(), String::new()));
+    let (found, told) = read("{trustDomain: three, connectTimeout: fast}");
+    assert_eq!(found, "good");
+    assert!(told.ends_with("the last good version keeps serving"), "{told}");
+}

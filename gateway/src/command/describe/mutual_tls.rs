@@ -2,7 +2,7 @@
 
 use routing::{
     api::{PeerAuthentication, destination_rule::ClientTlsMode},
-    compile::{MergedRule, NamedSubset, Proxy, View, ViewedService},
+    compile::{MergedRule, NamedSubset, View, ViewedService},
     inbound::MtlsMode,
     resources::Object,
 };
@@ -38,16 +38,21 @@ pub(super) fn of_workload(view: &View<'_>, backend: &Backend) -> MutualTls {
         (mode != found.default).then(|| MutualTlsPort {
             workload_port: port,
             mode: self::mode(mode),
-            set_by: set_by(source),
+            set_by: set_by(view, source),
         })
     });
-    MutualTls { workloads: Vec::new(), mode: mode(found.default), set_by: set_by(found.source), ports: ports.collect() }
+    MutualTls {
+        workloads: Vec::new(),
+        mode: mode(found.default),
+        set_by: set_by(view, found.source),
+        ports: ports.collect(),
+    }
 }
 
-fn set_by(source: Option<&Object<PeerAuthentication>>) -> String {
+fn set_by(view: &View<'_>, source: Option<&Object<PeerAuthentication>>) -> String {
     let Some(object) = source else { return "no PeerAuthentication, so it is Istio's default".to_owned() };
     let selects = object.spec.selector.as_ref().is_some_and(|selector| !selector.match_labels.is_empty());
-    let root = object.namespace() == Proxy::default().root_namespace;
+    let root = object.namespace() == view.root_namespace();
     let level = match (selects, root) {
         (true, _) => "for its workload",
         (false, true) => "for the whole mesh",
@@ -112,8 +117,10 @@ impl Pair<'_, '_> {
         let wrong = match (accepted, mesh) {
             (_, true) if bare => format!("but {} has no sidecar that could answer it", backend.title()),
             (_, false) if bare => return None,
-            (MtlsMode::Strict, false) => format!("but STRICT takes mutual TLS of the mesh only ({})", set_by(source)),
-            (MtlsMode::Disable, true) => format!("but DISABLE takes plain text only ({})", set_by(source)),
+            (MtlsMode::Strict, false) => {
+                format!("but STRICT takes mutual TLS of the mesh only ({})", set_by(self.view, source))
+            }
+            (MtlsMode::Disable, true) => format!("but DISABLE takes plain text only ({})", set_by(self.view, source)),
             _ => return None,
         };
         Some(Finding::error(format!("{sent}, {wrong}: these requests fail")))

@@ -106,6 +106,52 @@ pub fn read(value: &Value, root: &str, findings: &mut Findings) -> Option<MeshCo
     Some(mesh)
 }
 
+/// As [`read`], of a document that has errors: without the fields in which they are, and without those in which errors come
+/// to light then. Also gives what is left of it.
+pub fn read_what_is_sound(value: &Value, root: &str, findings: &mut Findings) -> Option<(MeshConfig, Value)> {
+    let mut rest = value.clone();
+    loop {
+        let mut again = Findings::default();
+        let mesh = read(&rest, root, &mut again);
+        let (before, sound) = (size(&rest), !again.has_errors());
+        for finding in again.into_vec() {
+            if finding.severity == Severity::Error {
+                take_out(rest.as_object_mut()?, root, &finding.field);
+            }
+            findings.add_once(finding);
+        }
+        if sound {
+            return mesh.map(|mesh| (mesh, rest));
+        }
+        if size(&rest) == before {
+            return None;
+        }
+    }
+}
+
+/// Takes a field out that holds a path; of the settings of proxies no more than the one that is meant.
+fn take_out(fields: &mut Map<String, Value>, root: &str, path: &str) {
+    let names: Vec<String> = fields.keys().cloned().collect();
+    for name in names {
+        let mut field = root.to_owned();
+        push_key(&mut field, &name);
+        let Some(below) = path.strip_prefix(&field).filter(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        else {
+            continue;
+        };
+        match fields.get_mut(&name).and_then(Value::as_object_mut) {
+            Some(proxy) if camel_case(&name) == "defaultConfig" && !below.is_empty() => take_out(proxy, &field, path),
+            _ => drop(fields.remove(&name)),
+        }
+    }
+}
+
+/// How many fields there are, those of proxies with them.
+fn size(value: &Value) -> usize {
+    let fields = value.as_object().into_iter().flatten();
+    fields.map(|(name, field)| if camel_case(name) == "defaultConfig" { 1 + size(field) } else { 1 }).sum()
+}
+
 /// What the annotation `proxy.istio.io/config` of a pod says; findings name the fields inside of it.
 pub fn read_annotation(value: &Value, findings: &mut Findings) -> Option<MeshProxyConfig> {
     let mut value = value.clone();
@@ -315,6 +361,28 @@ mod tests {
             let (_, found) = findings(&value);
             assert_eq!(found, [(field.to_owned(), Severity::Error)], "{value}");
         }
+    }
+
+    #[test]
+    fn what_is_sound_is_read_without_the_rest_and_every_error_is_told() {
+        let value = json!({
+            "trustDomain": "td", "connectTimeout": "fast", "rootNamespace": 7, "enableAutoMtls": false,
+            "defaultConfig": {"drainDuration": "soon", "terminationDrainDuration": "7s"},
+        });
+        let mut findings = Findings::default();
+        assert!(read(&value, "data.mesh", &mut findings).is_none_or(|_| findings.has_errors()));
+        let (mesh, rest) = read_what_is_sound(&value, "data.mesh", &mut findings).unwrap();
+        assert_eq!(
+            rest,
+            json!({
+                "trustDomain": "td", "enableAutoMtls": false, "defaultConfig": {"terminationDrainDuration": "7s"},
+            })
+        );
+        assert_eq!((mesh.trust_domain.as_deref(), mesh.enable_auto_mtls), (Some("td"), Some(false)));
+        let mut told: Vec<String> = findings.into_vec().into_iter().map(|finding| finding.field).collect();
+        told.sort();
+        let field = |name: &str| format!("data.mesh.{name}");
+        assert_eq!(told, ["connectTimeout", "defaultConfig.drainDuration", "rootNamespace"].map(field));
     }
 
     #[test]
