@@ -3,10 +3,11 @@
 use std::{
     borrow::Cow,
     cmp::{Ordering, Reverse},
-    collections::HashMap,
     fmt,
     str::FromStr,
 };
+
+use crate::hashed::HashMap;
 
 /// A host of a Gateway server, a VirtualService or a DestinationRule, in lower case.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -151,9 +152,9 @@ impl<V> Default for HostMap<V> {
     fn default() -> Self {
         Self {
             entries: Vec::new(),
-            exact: HashMap::new(),
-            dotted: HashMap::new(),
-            other: HashMap::new(),
+            exact: HashMap::default(),
+            dotted: HashMap::default(),
+            other: HashMap::default(),
             other_lengths: Vec::new(),
             any: None,
         }

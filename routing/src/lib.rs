@@ -25,6 +25,7 @@ pub mod cors;
 pub mod fault;
 pub mod forwarded;
 pub mod guard;
+mod hashed;
 pub mod host;
 pub mod inbound;
 pub mod locality;

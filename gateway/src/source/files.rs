@@ -10,12 +10,16 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use foldhash::fast::RandomState;
 use routing::{
     problem::{ObjectRef, Place, Problem, Severity},
     resources::{Extent, Parsed, Resources, Store, parse_files, patch_files},
 };
 
-use super::{bounded, watch::Watch};
+use super::{
+    bounded,
+    watch::{Listed, Watch},
+};
 
 #[cfg(test)]
 mod tests;
@@ -36,7 +40,7 @@ pub(crate) struct FileSource {
     watch: Watch,
     store: Store,
     /// What each file held when it was last read, so that only changed files are parsed again.
-    known: HashMap<PathBuf, Known>,
+    known: HashMap<PathBuf, Known, RandomState>,
     /// Objects when they were last read.
     objects: usize,
     /// A folder that need not be there.
@@ -118,7 +122,7 @@ impl FileSource {
         for path in &paths {
             std::fs::metadata(path).map_err(|source| Unreachable { path: path.clone(), source })?;
         }
-        Ok(Self { watch: watch(paths), store: Store::default(), known: HashMap::new(), objects: 0, optional: None })
+        Ok(Self { watch: watch(paths), store: Store::default(), known: HashMap::default(), objects: 0, optional: None })
     }
 
     /// Reads what is there now. Whatever is broken or cannot be read is a problem, and its last good version stays among
@@ -128,8 +132,8 @@ impl FileSource {
         let mut before = std::mem::take(&mut self.known);
         let mut files = Vec::with_capacity(survey.files.len());
         let (mut room, mut batch) = (LARGEST_FOLDER, Batch::default());
-        for path in survey.files {
-            match find(&path, before.remove(&path), &mut room) {
+        for Listed { path, news } in survey.files {
+            match find(&path, before.remove(&path), news, &mut room) {
                 Ok(Found::Known(known)) => {
                     files.push((path.display().to_string(), known.parsed.clone()));
                     self.known.insert(path, known);
@@ -201,7 +205,14 @@ impl Batch {
 }
 
 /// One file, read only when it may be another one than the known one. There is `room` for so many bytes.
-fn find(path: &Path, known: Option<Known>, room: &mut u64) -> io::Result<Found> {
+fn find(path: &Path, known: Option<Known>, news: bool, room: &mut u64) -> io::Result<Found> {
+    let known = match known {
+        Some(Known { stamp: Some(stamp), hash, parsed }) if !news && stamp.size <= *room => {
+            *room -= stamp.size;
+            return Ok(Found::Known(Known { stamp: Some(stamp), hash, parsed }));
+        }
+        known => known,
+    };
     let facts = std::fs::metadata(path)?;
     let (size, stamp) = (facts.len(), Stamp::of(&facts));
     if size <= LARGEST && size > *room {

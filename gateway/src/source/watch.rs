@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use foldhash::fast::RandomState;
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::{
     sync::Notify,
@@ -30,6 +31,8 @@ mod tests;
 const QUIET: Duration = Duration::from_millis(50);
 /// A burst is told after this long even if it goes on.
 const LONGEST_BURST: Duration = Duration::from_millis(500);
+/// The link by which the kubelet swaps a whole volume.
+const DATA: &str = "..data";
 /// How often files are looked at without inotify.
 const POLL: Duration = Duration::from_secs(1);
 
@@ -50,9 +53,27 @@ pub(crate) struct Watch {
 #[derive(Debug, Default)]
 pub(crate) struct Survey {
     /// Wanted files in a stable order: as the paths were given, folders by name.
-    pub(crate) files: Vec<PathBuf>,
+    pub(crate) files: Vec<Listed>,
     /// What could not be listed. Nothing is known of the files below.
     pub(crate) failures: Vec<(PathBuf, io::Error)>,
+}
+
+/// A file as a survey found it.
+#[derive(Debug)]
+pub(crate) struct Listed {
+    /// Where it is.
+    pub(crate) path: PathBuf,
+    /// It may be another one than at the last survey. Else it has been watched since, and nothing was told of it.
+    pub(crate) news: bool,
+}
+
+/// What events have told since the last survey.
+#[derive(Debug, Default)]
+struct News {
+    /// More than the names of files.
+    anything: bool,
+    /// Files without a link on the way to them.
+    files: HashSet<PathBuf>,
 }
 
 /// What a changed file cannot keep: its inode, size and times.
@@ -85,7 +106,9 @@ impl Watch {
 
     /// Lists the files as they are now and brings the watches up to date.
     pub(crate) fn survey(&mut self) -> Survey {
-        let mut walk = Walk { wanted: self.wanted, eye: self.eye.as_mut(), ..Walk::default() };
+        // Before the walk: what is told meanwhile is for the next one.
+        let news = self.eye.as_ref().map(Eye::news);
+        let mut walk = Walk { wanted: self.wanted, eye: self.eye.as_mut(), news, ..Walk::default() };
         for root in &self.roots {
             walk.root(root);
         }
@@ -97,7 +120,7 @@ impl Watch {
         }
         match &mut self.eye {
             Some(eye) => eye.forget_all_but(&covered),
-            None => self.seen = survey.files.iter().map(|path| stamp(path)).collect(),
+            None => self.seen = survey.files.iter().map(|file| stamp(&file.path)).collect(),
         }
         survey
     }
@@ -127,7 +150,7 @@ impl Watch {
             for root in &self.roots {
                 walk.root(root);
             }
-            if walk.survey.files.iter().map(|path| stamp(path)).ne(self.seen.iter().cloned()) {
+            if walk.survey.files.iter().map(|file| stamp(&file.path)).ne(self.seen.iter().cloned()) {
                 return;
             }
         }
@@ -147,7 +170,9 @@ struct Walk<'a> {
     /// Folders that the paths go through.
     covered: HashSet<PathBuf>,
     /// Folders and files already met, without links: loops end here, and no file is listed twice.
-    met: HashSet<PathBuf>,
+    met: HashSet<PathBuf, RandomState>,
+    /// What was told since the last one; `None`: nobody tells.
+    news: Option<News>,
     watch_error: Option<notify::Error>,
 }
 
@@ -158,7 +183,8 @@ impl Default for Walk<'_> {
             eye: None,
             survey: Survey::default(),
             covered: HashSet::new(),
-            met: HashSet::new(),
+            met: HashSet::default(),
+            news: None,
             watch_error: None,
         }
     }
@@ -183,7 +209,7 @@ impl Walk<'_> {
         if !self.met.insert(canonical.clone()) {
             return;
         }
-        self.cover(&canonical, None);
+        let is_new = self.cover(&canonical, None);
         let kind = |entry: &DirEntry| entry.file_type().is_ok_and(|kind| kind.is_file());
         let listed = std::fs::read_dir(path).and_then(|entries| {
             entries.map(|entry| entry.map(|it| (it.file_name(), kind(&it)))).collect::<io::Result<Vec<_>>>()
@@ -194,7 +220,9 @@ impl Walk<'_> {
                 for (name, is_file) in names.iter().filter(|(name, _)| !is_hidden(name)) {
                     match is_file {
                         // Without a link on the way from its folder: its name there is all that has to be known of it.
-                        true if (self.wanted)(Path::new(name)) => self.list(path.join(name), canonical.join(name)),
+                        true if (self.wanted)(Path::new(name)) => {
+                            self.list(path.join(name), canonical.join(name), is_new);
+                        }
                         true => {}
                         false => self.entry(&path.join(name)),
                     }
@@ -218,12 +246,15 @@ impl Walk<'_> {
 
     fn file(&mut self, path: &Path) {
         let canonical = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-        self.list(path.to_path_buf(), canonical);
+        // What is behind a link may change where nobody looks.
+        self.list(path.to_path_buf(), canonical, true);
     }
 
-    fn list(&mut self, path: PathBuf, canonical: PathBuf) {
+    fn list(&mut self, path: PathBuf, canonical: PathBuf, is_new: bool) {
+        let told = |news: &News| news.anything || news.files.contains(&canonical);
+        let news = is_new || self.news.as_ref().is_none_or(told);
         if self.met.insert(canonical) {
-            self.survey.files.push(path);
+            self.survey.files.push(Listed { path, news });
         }
     }
 
@@ -234,13 +265,14 @@ impl Walk<'_> {
         }
     }
 
-    fn cover(&mut self, folder: &Path, name: Option<OsString>) {
-        if let Some(eye) = &mut self.eye
-            && let Err(error) = eye.watch(folder, name)
-        {
-            self.watch_error = Some(error);
-        }
+    /// Watches a folder, or a name in it. `true`: until now nobody did.
+    fn cover(&mut self, folder: &Path, name: Option<OsString>) -> bool {
         self.covered.insert(folder.to_path_buf());
+        let Some(eye) = &mut self.eye else { return true };
+        eye.watch(folder, name).unwrap_or_else(|error| {
+            self.watch_error = Some(error);
+            true
+        })
     }
 }
 
@@ -262,6 +294,7 @@ struct Eye {
     folders: HashMap<PathBuf, (u64, u64)>,
     interests: Interests,
     bell: Arc<Notify>,
+    news: Arc<Mutex<News>>,
 }
 
 impl std::fmt::Debug for Eye {
@@ -274,31 +307,37 @@ impl Eye {
     fn open() -> notify::Result<Self> {
         let interests = Interests::default();
         let bell = Arc::new(Notify::new());
-        let (rung, known) = (Arc::clone(&bell), Arc::clone(&interests));
+        let news = Arc::default();
+        let (rung, known, told) = (Arc::clone(&bell), Arc::clone(&interests), Arc::clone(&news));
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-            if event.is_err() || event.is_ok_and(|event| matters(&event, &known)) {
+            if hear(event.ok().as_ref(), &known, &told) {
                 rung.notify_one();
             }
         })?;
-        Ok(Self { watcher, folders: HashMap::new(), interests, bell })
+        Ok(Self { watcher, folders: HashMap::new(), interests, bell, news })
     }
 
-    /// Watches all of a folder, or one name in it, besides what is watched of it already.
-    fn watch(&mut self, folder: &Path, name: Option<OsString>) -> notify::Result<()> {
+    /// What was told since the last time.
+    fn news(&self) -> News {
+        std::mem::take(&mut self.news.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Watches all of a folder, or one name in it, besides what is watched of it already. `true`: this was not watched before.
+    fn watch(&mut self, folder: &Path, name: Option<OsString>) -> notify::Result<bool> {
         let Ok(facts) = std::fs::metadata(folder) else {
-            return Ok(());
+            return Ok(true);
         };
-        {
+        let known = {
             let mut interests = self.interests.lock().unwrap_or_else(PoisonError::into_inner);
             let interest = interests.entry(folder.to_path_buf()).or_default();
             match name {
-                Some(name) => drop(interest.names.insert(name)),
-                None => interest.all = true,
+                Some(name) => !interest.names.insert(name),
+                None => std::mem::replace(&mut interest.all, true),
             }
-        }
+        };
         let identity = (facts.dev(), facts.ino());
         match self.folders.get(folder) {
-            Some(known) if *known == identity => return Ok(()),
+            Some(same) if *same == identity => return Ok(!known),
             // The watch went with the folder it belonged to; taking it back may fail for that reason.
             Some(_) => drop(self.watcher.unwatch(folder)),
             None => {}
@@ -306,12 +345,12 @@ impl Eye {
         match self.watcher.watch(folder, RecursiveMode::NonRecursive) {
             Ok(()) => {
                 self.folders.insert(folder.to_path_buf(), identity);
-                Ok(())
+                Ok(true)
             }
             Err(error) if matches!(error.kind, notify::ErrorKind::MaxFilesWatch) => Err(error),
             Err(error) => {
                 debug!(%error, folder = %folder.display(), "a folder cannot be watched");
-                Ok(())
+                Ok(true)
             }
         }
     }
@@ -329,29 +368,41 @@ impl Eye {
     }
 }
 
-/// Whether an event can have changed what a survey finds or what is in a file.
-fn matters(event: &Event, interests: &Interests) -> bool {
+/// Notes what an event tells (`None`: that some were lost). Whether it can have changed what a survey finds or what is in a file.
+fn hear(event: Option<&Event>, interests: &Interests, news: &Mutex<News>) -> bool {
+    let note = |paths: Option<Vec<PathBuf>>| {
+        let mut news = news.lock().unwrap_or_else(PoisonError::into_inner);
+        news.anything |= paths.is_none();
+        news.files.extend(paths.into_iter().flatten());
+        true
+    };
+    let Some(event) = event.filter(|event| !event.need_rescan() && !event.paths.is_empty()) else {
+        return note(None);
+    };
     if matches!(event.kind, EventKind::Access(_)) {
         return false; // our own reading
     }
-    if event.need_rescan() || event.paths.is_empty() {
-        return true;
-    }
     let interests = interests.lock().unwrap_or_else(PoisonError::into_inner);
-    event.paths.iter().any(|path| {
-        let (folder, Some(name)) = (path.parent(), path.file_name()) else {
-            return true;
-        };
-        let inside = folder.and_then(|folder| interests.get(folder));
-        // The folder itself: it was removed or its permissions changed.
-        interests.contains_key(path) || inside.is_some_and(|it| it.names.contains(name) || (it.all && is_news(name)))
-    })
+    let mut files = Vec::new();
+    for path in &event.paths {
+        let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return note(None) };
+        let inside = interests.get(folder);
+        // The folder itself (it was removed or its permissions changed), a link, or what one leads to.
+        let links = inside.is_some_and(|it| it.names.contains(name) || (it.all && name == OsStr::new(DATA)));
+        if interests.contains_key(path) || links {
+            return note(None);
+        }
+        if inside.is_some_and(|it| it.all && is_news(name)) {
+            files.push(path.clone());
+        }
+    }
+    !files.is_empty() && note(Some(files))
 }
 
 /// Whether a name in a watched folder can mean a change of configuration.
 fn is_news(name: &OsStr) -> bool {
     let bytes = name.as_encoded_bytes();
-    name == OsStr::new("..data") || !(is_hidden(name) || bytes.ends_with(b"~") || bytes.ends_with(b".swp"))
+    name == OsStr::new(DATA) || !(is_hidden(name) || bytes.ends_with(b"~") || bytes.ends_with(b".swp"))
 }
 
 /// Hidden files and folders are no configuration: editors' and the kubelet's work lies there.

@@ -1,6 +1,6 @@
 //! Clusters: made when a route names them, once each.
 
-use std::{cell::RefCell, collections::HashMap, sync::Arc, time::Duration};
+use std::{cell::RefCell, sync::Arc, time::Duration};
 
 use super::{
     balancing, connections,
@@ -18,6 +18,7 @@ use crate::{
         destination_rule::{H2UpgradePolicy, HttpPool, SimpleLb},
         service_entry::Resolution,
     },
+    hashed::HashMap,
     opaque,
     reach::Reach,
     retry_budget::RetryBudget,

@@ -2,7 +2,7 @@
 
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     rc::Rc,
     sync::Arc,
@@ -20,6 +20,7 @@ use crate::{
         endpoint_slice::{self, SERVICE_NAME_LABEL},
         service_entry::{Resolution, ServiceEntryPort},
     },
+    hashed::HashMap,
     locality::Locality,
     resources::{Object, Resources},
     snapshot::Workload,
@@ -82,7 +83,7 @@ pub(super) struct Endpoints<'a> {
 
 impl<'a> Endpoints<'a> {
     pub(super) fn new(resources: &'a Resources) -> Self {
-        let mut slices: HashMap<(&str, &str), Vec<&Object<EndpointSlice>>> = HashMap::new();
+        let mut slices: HashMap<(&str, &str), Vec<&Object<EndpointSlice>>> = HashMap::default();
         for slice in &resources.endpoint_slices {
             if let Some(service) = slice.meta.labels.get(SERVICE_NAME_LABEL) {
                 slices.entry((slice.namespace(), service)).or_default().push(slice);

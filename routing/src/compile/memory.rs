@@ -11,7 +11,6 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::{HashMap, HashSet},
     hash::{Hash, Hasher},
     sync::Arc,
 };
@@ -25,6 +24,7 @@ use super::{
 };
 use crate::{
     api::VirtualService,
+    hashed::{HashMap, HashSet},
     resources::Object,
     table::{Route, RouteList},
     upstream::ClusterId,
@@ -130,7 +130,7 @@ impl Memory {
     /// Ends it: what was not taken again is forgotten.
     pub(super) fn end(mut self, places: Places) -> Self {
         self.before.take();
-        self.clean_before = HashSet::new();
+        self.clean_before = HashSet::default();
         // Many vacant ones would be carried along for ever.
         if places.are_mostly_vacant() {
             return Self { proxy: self.proxy, ..Self::default() };

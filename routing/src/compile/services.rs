@@ -1,10 +1,11 @@
 //! Kubernetes Services and Istio ServiceEntries, as one table of services by host.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use super::proxy::Proxy;
 use crate::{
     api::{self, Protocol, service_entry},
+    hashed::HashMap,
     host::HostPattern,
     resources::{Object, Resources},
 };
@@ -145,7 +146,7 @@ impl<'a> Service<'a> {
 
 impl<'a> Services<'a> {
     pub(super) fn new(resources: &'a Resources, proxy: &Proxy) -> Self {
-        let mut services = Self { all: Vec::new(), by_host: HashMap::new(), passed_over: Vec::new() };
+        let mut services = Self { all: Vec::new(), by_host: HashMap::default(), passed_over: Vec::new() };
         for object in
             resources.services.iter().filter(|object| proxy.sees_service(&exported_to(object), object.namespace()))
         {

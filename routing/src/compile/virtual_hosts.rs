@@ -1,9 +1,6 @@
 //! One listener's route table: which VirtualServices attach to which hosts of its servers.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use super::{
     context::Context,
@@ -13,6 +10,7 @@ use super::{
     virtual_services::Bound,
 };
 use crate::{
+    hashed::{HashMap, HashSet},
     host::{HostMap, HostPattern},
     table::{Route, RouteList, RouteTable, VirtualHost},
 };
@@ -39,7 +37,8 @@ pub(super) fn compile<'a>(
 ) -> RouteTable {
     let gateways = by_gateway(port, |served| served.content == ServedContent::Http);
     let mut domains: HostMap<Vec<usize>> = HostMap::default();
-    let mut lists = RouteLists { context, bound, port: port.number, bindings: HashMap::new(), shared: HashMap::new() };
+    let mut lists =
+        RouteLists { context, bound, port: port.number, bindings: HashMap::default(), shared: HashMap::default() };
     for (number, service) in bound.iter().enumerate().filter(|(_, service)| service.has_http()) {
         let own: Vec<String> =
             service.gateways.iter().filter(|name| gateways.contains_key(name.as_str())).cloned().collect();
@@ -97,7 +96,7 @@ pub(super) fn by_gateway<'s, 'a>(
     port: &'s ServedPort<'a>,
     counts: impl Fn(&Served<'a>) -> bool,
 ) -> HashMap<&'s str, GatewayHosts<'s>> {
-    let mut gateways: HashMap<&str, GatewayHosts<'_>> = HashMap::new();
+    let mut gateways: HashMap<&str, GatewayHosts<'_>> = HashMap::default();
     for served in port.servers.iter().filter(|served| counts(served)) {
         let hosts = gateways.entry(&served.gateway_name).or_default();
         for host in &served.hosts {

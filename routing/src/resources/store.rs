@@ -1,8 +1,9 @@
 //! What survives a reload: the last good version of every object.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{AnyObject, Parsed, Rejection, Resources};
+use crate::hashed::HashMap;
 use crate::problem::{ObjectRef, Problem, Severity};
 
 /// The last good version of every object, so that a broken file takes nothing away that worked.

@@ -38,7 +38,7 @@ async fn silent(watch: &mut Watch) {
 }
 
 fn found(watch: &mut Watch) -> Vec<String> {
-    let names = |path: PathBuf| path.file_name().unwrap().to_string_lossy().into_owned();
+    let names = |file: Listed| file.path.file_name().unwrap().to_string_lossy().into_owned();
     watch.survey().files.into_iter().map(names).collect()
 }
 
@@ -179,4 +179,41 @@ async fn without_inotify_changes_are_seen_by_looking() {
     watch.survey();
     fs::write(folder.at("b.yaml"), "longer").unwrap();
     timeout(PATIENCE, watch.changed()).await.expect("new content is seen");
+}
+
+#[tokio::test]
+async fn a_survey_says_which_files_may_be_others_than_before() {
+    let folder = Folder::new();
+    fs::create_dir(folder.at("sub")).unwrap();
+    for name in ["a.yaml", "b.yaml", "sub/c.yaml", "elsewhere"] {
+        folder.write(name);
+    }
+    symlink(folder.at("elsewhere"), folder.at("link.yaml")).unwrap();
+    let news = |watch: &mut Watch| {
+        let files = watch.survey().files.into_iter().filter(|file| file.news);
+        files.map(|file| file.path.file_name().unwrap().to_string_lossy().into_owned()).collect::<Vec<_>>()
+    };
+    let mut watch = Watch::new(vec![folder.at("")], |path| path.extension().is_some_and(|it| it == "yaml"));
+    assert_eq!(news(&mut watch), ["a.yaml", "b.yaml", "link.yaml", "c.yaml"], "nobody has looked before");
+    assert_eq!(news(&mut watch), ["link.yaml"], "what is behind a link is always looked at");
+
+    folder.write("b.yaml");
+    timeout(PATIENCE, watch.changed()).await.unwrap();
+    assert_eq!(news(&mut watch), ["b.yaml", "link.yaml"]);
+
+    folder.write("new");
+    fs::rename(folder.at("new"), folder.at("a.yaml")).unwrap();
+    timeout(PATIENCE, watch.changed()).await.unwrap();
+    assert_eq!(news(&mut watch), ["a.yaml", "link.yaml"]);
+
+    fs::rename(folder.at("sub"), folder.at("gone")).unwrap();
+    fs::create_dir(folder.at("sub")).unwrap();
+    folder.write("sub/c.yaml");
+    timeout(PATIENCE, watch.changed()).await.unwrap();
+    let found = news(&mut watch);
+    assert_eq!(found.iter().filter(|name| *name == "c.yaml").count(), 2, "folders that are new: {found:?}");
+
+    let mut polling = Watch::polling(vec![folder.at("")], |path| path.extension().is_some_and(|it| it == "yaml"));
+    assert!(polling.survey().files.iter().all(|file| file.news));
+    assert!(polling.survey().files.iter().all(|file| file.news), "nobody tells");
 }
