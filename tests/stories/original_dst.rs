@@ -154,3 +154,42 @@ async fn what_has_no_addresses_goes_where_it_was_meant_to_go_and_the_rest_is_ref
     assert!(known.contains("\"service\": \"ratings\"") && known.contains("/known"), "{known}");
     assert_eq!(unknown, "502");
 }
+
+#[tokio::test]
+async fn passthrough_leads_where_the_client_connected_to_whatever_else_the_service_has() {
+    let story = "passthrough_leads_where_the_client_connected_to_whatever_else_the_service_has";
+    let Some(network) = Network::create(story) else { return };
+    let mesh = mesh();
+    mesh.write(
+        "rule.yaml",
+        "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: ratings, namespace: shop}\nspec: {host: \
+         ratings, trafficPolicy: {loadBalancer: {simple: PASSTHROUGH}}}\n",
+    );
+    // The other one, which nobody connects to.
+    let pod = |name: &str, ip: &str| Pod {
+        namespace: "shop".into(),
+        name: name.into(),
+        app: "ratings".into(),
+        version: "v1".into(),
+        ip: ip.into(),
+        ports: vec![8080],
+        sidecar: false,
+    };
+    mesh.write("pod-ratings-other.yaml", &pod("ratings-other", "10.77.9.9").yaml());
+    let identity = mesh.identity("shop", "reviews", "reviews");
+    let flags = format!("{SIDECAR} --config {} --identity-dir {}", mesh.config.path().display(), identity.display());
+    let _peer = network.start("peer", "echo --address 10.77.0.2 --port 8080 --service ratings --pod ratings-v1");
+    let _other = network.start("other", "echo --address 10.77.9.9 --port 8080 --service ratings --pod ratings-other");
+    let _sidecar = network.start("sidecar", &flags);
+    // The sidecar's own connections come from elsewhere, so that they pass.
+    let redirect = "iptables -t nat -A OUTPUT -p tcp --dport 8080 -s 10.77.0.1";
+    assert!(network.runs(&format!("{redirect} -j REDIRECT --to-ports 15001")));
+
+    for (address, pod) in [("10.77.0.2", "ratings-v1"), ("10.77.9.9", "ratings-other")] {
+        for _ in 0..6 {
+            let answer =
+                network.curl(&format!("--interface 10.77.0.1 -H Host:ratings:8080 http://{address}:8080/")).await;
+            assert!(answer.contains(&format!("\"pod\": \"{pod}\"")), "{address}: {answer}");
+        }
+    }
+}

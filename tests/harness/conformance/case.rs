@@ -40,7 +40,10 @@ impl Case {
     /// Reads a file: the case, and the objects that follow it.
     pub(super) fn parse(text: &str) -> Result<(Self, String), String> {
         let (case, objects) = text.split_once("\n---\n").unwrap_or((text, ""));
-        let case = serde_saphyr::from_str(case).map_err(|error| error.to_string())?;
+        let case: Self = serde_saphyr::from_str(case).map_err(|error| error.to_string())?;
+        for (number, step) in case.steps.iter().enumerate() {
+            step.check().map_err(|error| format!("step {} ({}): {error}", number + 1, step.title()))?;
+        }
         Ok((case, objects.to_owned()))
     }
 }
@@ -294,9 +297,9 @@ pub(super) struct Step {
 }
 
 impl Step {
-    /// For reports.
-    pub(super) fn title(&self) -> String {
-        let verbs = [
+    /// What happens, by name and with its first line.
+    fn verbs(&self) -> Vec<(&'static str, &str)> {
+        let written = [
             ("get", &self.get),
             ("request", &self.request),
             ("grpc", &self.grpc),
@@ -305,14 +308,35 @@ impl Step {
             ("stop", &self.stop),
             ("start", &self.start),
         ];
-        let verb = verbs.iter().find_map(|(verb, value)| Some(format!("{verb} {}", value.as_deref()?.lines().next()?)));
-        let verb = verb.unwrap_or_else(|| "talk".into());
+        let written = written.into_iter().filter_map(|(verb, value)| Some((verb, value.as_deref()?)));
+        let talk = self.talk.as_ref().map(|_| ("talk", ""));
+        written.map(|(verb, value)| (verb, value.lines().next().unwrap_or_default())).chain(talk).collect()
+    }
+
+    /// A step with two things to do would do one of them, and nobody would hear of the other.
+    fn check(&self) -> Result<(), String> {
+        let verbs: Vec<&str> = self.verbs().into_iter().map(|(verb, _)| verb).collect();
+        match verbs[..] {
+            [_] => Ok(()),
+            [] => Err(format!("nothing happens; a step has {VERBS}")),
+            _ => Err(format!("{} in one step; a step has {VERBS}", verbs.join(" and "))),
+        }
+    }
+
+    /// For reports.
+    pub(super) fn title(&self) -> String {
+        let verbs = self.verbs();
+        let verb = verbs.first().map(|(verb, value)| format!("{verb} {value}").trim_end().to_owned());
+        let verb = verb.unwrap_or_else(|| "nothing".into());
         match &self.name {
             Some(name) => format!("{name}: {verb}"),
             None => verb,
         }
     }
 }
+
+/// What a step may do.
+const VERBS: &str = "one of get, request, grpc, raw, talk, apply, stop, start";
 
 /// TLS of a client.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -375,6 +399,8 @@ pub(super) struct Expect {
     /// Requests that an endpoint saw, or connections of an endpoint without HTTP.
     #[serde(default)]
     pub(super) attempts: BTreeMap<String, usize>,
+    /// How many different endpoints saw any.
+    pub(super) endpoints: Option<usize>,
     /// The share of each endpoint, and how far it may be from that.
     #[serde(default)]
     pub(super) shares: BTreeMap<String, f64>,
@@ -433,4 +459,25 @@ pub(super) struct Metric {
     pub(super) plus: f64,
     /// Of another proxy.
     pub(super) at: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Case;
+
+    fn refused(steps: &str) -> String {
+        Case::parse(&format!("about: x\nsteps:\n{steps}\n---\n")).err().unwrap_or_default()
+    }
+
+    #[test]
+    fn a_step_does_one_thing() {
+        assert_eq!(refused("- {get: /}\n- {talk: [end]}"), "");
+        assert_eq!(
+            refused("- {get: /}\n- {get: /a, raw: x, talk: []}"),
+            "step 2 (get /a): get and raw and talk in one step; a step has one of get, request, grpc, raw, talk, apply, \
+             stop, start"
+        );
+        let nothing = refused("- {name: idle, times: 3}");
+        assert!(nothing.starts_with("step 1 (idle: nothing): nothing happens; a step has one of"), "{nothing}");
+    }
 }

@@ -56,7 +56,10 @@ pub(super) async fn faults(stage: &Stage, step: &Step, heard: &[Heard], before: 
 /// Whether one request more than expected, or a count that moves after all, would be a fault.
 fn counts(expect: &Expect) -> bool {
     let nobody = expect.from.as_ref().is_some_and(|from| from == NOBODY);
-    nobody || !expect.attempts.is_empty() || expect.metrics.iter().any(|metric| metric.plus == 0.0)
+    nobody
+        || !expect.attempts.is_empty()
+        || expect.endpoints.is_some()
+        || expect.metrics.iter().any(|metric| metric.plus == 0.0)
 }
 
 fn answers(expect: &Expect, heard: &[Heard]) -> Vec<String> {
@@ -131,6 +134,9 @@ fn endpoints(stage: &Stage, expect: &Expect, before: &Before) -> Result<Vec<Stri
         if counts.get(name.as_str()).copied().unwrap_or_default() != *count {
             faults.push(format!("attempts: expected {count} at {name}, found {counts:?}"));
         }
+    }
+    if let Some(expected) = expect.endpoints.filter(|expected| *expected != counts.len()) {
+        faults.push(format!("endpoints: expected {expected} of them, found {counts:?}"));
     }
     let total: usize = counts.values().sum();
     for (name, share) in &expect.shares {

@@ -215,7 +215,7 @@ async fn answer(
 }
 
 fn respond(answer: &Answer, name: &str) -> Result<Response<Body>, Failure> {
-    let mut headers = fields(&answer.headers)?;
+    let mut headers = fields(&answer.headers, None)?;
     let mut frames = Vec::new();
     match answer.grpc {
         Some(status) => {
@@ -235,7 +235,7 @@ fn respond(answer: &Answer, name: &str) -> Result<Response<Body>, Failure> {
         return Ok(response.body(StreamBody::new(body).boxed_unsync())?);
     }
     if !answer.trailers.is_empty() {
-        frames.push(Ok(Frame::trailers(fields(&answer.trailers)?)));
+        frames.push(Ok(Frame::trailers(fields(&answer.trailers, None)?)));
     }
     let mut response = Response::builder().status(answer.status.unwrap_or(200));
     if let Some(all) = response.headers_mut() {
@@ -255,11 +255,17 @@ fn respond(answer: &Answer, name: &str) -> Result<Response<Body>, Failure> {
     Ok(response.body(body)?)
 }
 
-/// Fields of HTTP from those of a case.
-pub(super) fn fields(given: &std::collections::BTreeMap<String, Values>) -> Result<HeaderMap, Failure> {
+/// Fields of HTTP from those of a case; `number` stands for `${count}`.
+pub(super) fn fields(
+    given: &std::collections::BTreeMap<String, Values>,
+    number: Option<usize>,
+) -> Result<HeaderMap, Failure> {
     let mut headers = HeaderMap::new();
     for (name, values) in given {
-        for value in values.list() {
+        for mut value in values.list() {
+            if let Some(number) = number {
+                value = value.replace("${count}", &number.to_string());
+            }
             headers.append(HeaderName::try_from(name.as_str())?, HeaderValue::from_str(&value)?);
         }
     }

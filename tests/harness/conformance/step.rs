@@ -144,23 +144,24 @@ async fn ask(stage: &Stage, step: &Step) -> Result<Vec<Heard>, String> {
     if let Some(path) = &step.grpc {
         return Ok(vec![timed(call(&caller, step, path)).await]);
     }
-    let request = request_of(step)?;
     if let Some(count) = step.parallel {
-        return Ok(join_all((0..count).map(|_| timed(ask_alone(&caller, request.clone())))).await);
+        let requests: Vec<_> = (1..=count).map(|number| request_of(step, number)).collect::<Result<_, _>>()?;
+        return Ok(join_all(requests.into_iter().map(|request| timed(ask_alone(&caller, request)))).await);
     }
     let count = step.times.unwrap_or(1);
     let mut heard = Vec::with_capacity(count);
     let mut kept = None;
-    for _ in 0..count {
+    for number in 1..=count {
+        let request = request_of(step, number)?;
         if !step.kept && count <= FEW {
-            heard.push(timed(ask_alone(&caller, request.clone())).await);
+            heard.push(timed(ask_alone(&caller, request)).await);
             continue;
         }
         let (mut connection, session) = match kept.take() {
             Some(kept) => kept,
             None => caller.connect().await?,
         };
-        let answer = async { Ok(connection.send(request.clone()).await.map_err(|error| told(&*error))?.into()) };
+        let answer = async { Ok(connection.send(request).await.map_err(|error| told(&*error))?.into()) };
         heard.push(Heard { session: session.clone(), ..timed(answer).await });
         kept = (!connection.is_closed()).then_some((connection, session));
     }
@@ -173,18 +174,19 @@ async fn ask_alone(caller: &Caller, request: Request<Full<bytes::Bytes>>) -> Res
     Ok(Heard { session, ..reply.into() })
 }
 
-fn request_of(step: &Step) -> Result<Request<Full<bytes::Bytes>>, String> {
+/// The request of this number, from 1.
+fn request_of(step: &Step, number: usize) -> Result<Request<Full<bytes::Bytes>>, String> {
     let line = match (&step.get, &step.request) {
-        (Some(path), None) => format!("GET {path}"),
+        (Some(path), _) => format!("GET {path}"),
         (None, Some(line)) => line.clone(),
-        _ => return Err("a step has one of get, request, grpc, raw, talk, apply, stop, start".into()),
+        (None, None) => return Err("nothing is asked".into()),
     };
     let (method, target) = line.split_once(' ').ok_or("a request is METHOD /path")?;
     let scheme = if step.tls.is_some() || step.port == Some(443) { "https" } else { "http" };
     let host = step.host.as_deref().unwrap_or(HOST);
     let mut builder = Request::builder().method(method).uri(format!("{scheme}://{host}{target}"));
     if let Some(headers) = builder.headers_mut() {
-        headers.extend(peer::fields(&step.headers).map_err(|error| error.to_string())?);
+        headers.extend(peer::fields(&step.headers, Some(number)).map_err(|error| error.to_string())?);
     }
     Ok(with_body(builder, step.body.clone().unwrap_or_default()))
 }
