@@ -39,6 +39,8 @@ pub(crate) struct Desk {
     pub(super) freed: Rc<Notify>,
     /// The connections of copies, which requests never use.
     pub(crate) mirrors: Kept,
+    /// The connections of questions that are asked about requests.
+    pub(crate) calls: Kept,
 }
 
 /// Connections of one purpose.
@@ -75,6 +77,7 @@ impl Desk {
             hands: Hands::default(),
             freed: Rc::default(),
             mirrors: Kept::default(),
+            calls: Kept::default(),
         }
     }
 
@@ -137,7 +140,9 @@ impl Desk {
 
     fn sweep_all(&self) {
         let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
-        for (idle, shared) in [(&self.idle, &self.shared), (&self.mirrors.idle, &self.mirrors.shared)] {
+        let own = (&self.idle, &self.shared);
+        let [mirrors, calls] = [&self.mirrors, &self.calls].map(|kept| (&kept.idle, &kept.shared));
+        for (idle, shared) in [own, mirrors, calls] {
             idle.sweep(|client| client.is_quiet(&mut cx));
             shared.sweep(h2::client::Connection::is_dead, h2::client::Connection::is_busy);
         }

@@ -40,6 +40,8 @@ pub(crate) const MIRROR_BODY: usize = 1024 * 1024;
 pub(crate) const MIRROR_ALL: usize = 64 * 1024 * 1024;
 /// A mirrored request is over within this time, its answer included.
 pub(crate) const MIRROR: Duration = Duration::from_secs(15);
+/// Bytes of the answer of a service that is asked about a request.
+pub(crate) const ANSWER: usize = 1024 * 1024;
 /// A body that nobody wants is read so long, so that the answer before it arrives (nginx's lingering time).
 pub(crate) const LINGER: Duration = Duration::from_secs(30);
 /// Bytes of a body that nobody wants which are read before others have their turn.

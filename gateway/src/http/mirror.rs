@@ -1,43 +1,20 @@
 //! Copies of requests for other clusters (Istio `mirror`): made while a request passes, sent once it is whole, each by a task and
 //! over connections of its own. Nothing waits for them, and what has become of them is only counted.
 
-use std::{
-    future::poll_fn,
-    rc::Rc,
-    sync::Arc,
-    task::{Context, Poll, Waker},
-    time::Duration,
-};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
-use NoAnswer::{Lost, Unsent};
-use routing::{mirrors::shadow_host, outlier::Outcome, rule::Rule};
-use tokio::time::{Instant, timeout};
+use routing::{mirrors::shadow_host, rule::Rule};
 
 use super::{
     admit::speaks_h2,
-    attempt::{outcome_of_head, shared},
+    call::{Call, Heard, NoAnswer, Way, call},
     desk::Desk,
     exchange::Exchange,
-    flow::{Broken, Piece, Sink as _, Source as _},
-    h1, h2,
     head::Head,
     limits::{MIRROR, MIRROR_BODY},
     name::Name,
-    record::grpc_status,
-    side::Up,
 };
-use crate::{
-    net::facts::Facts,
-    telemetry::outcomes::Mirroring,
-    upstream::{
-        breaker::Breaker,
-        connect::{To, connect},
-        dial::Dial,
-        endpoints::{Picked, Upstream},
-        pool::Place,
-        terms::Terms,
-    },
-};
+use crate::{net::facts::Facts, telemetry::outcomes::Mirroring, upstream::endpoints::Upstream};
 
 /// A request that is being copied.
 pub(crate) struct Copying {
@@ -171,163 +148,22 @@ impl Copying {
     }
 }
 
-/// Sends a copy to an endpoint, which is judged by its answer as by any other.
+/// Sends a copy; its answer is nobody's.
 async fn deliver(message: &Message, to: &Where, client: &Rc<Facts>, limit: Duration) -> Mirroring {
-    let Ok(picked) = to.upstream.pick_by(None, &[], || fastrand::u32(..)) else { return Mirroring::NoEndpoint };
-    let _counted = match to.upstream.breaker.as_deref().map(Breaker::request) {
-        Some(Err(_)) => return Mirroring::NoEndpoint,
-        Some(Ok(counted)) => counted,
-        None => None,
-    };
-    let mut heard = false;
-    let (outcome, result) = match timeout(limit, exchange(message, to, &picked, client, &mut heard)).await {
-        Ok(Ok(())) => (None, Mirroring::Answered),
-        Ok(Err(Unsent)) => return Mirroring::NoEndpoint,
-        Ok(Err(Lost)) => (Some(Outcome::Failed), Mirroring::Failed),
-        // An answer that has begun may be as long as it likes: that it is not heard to its end is not its endpoint's fault.
-        Err(_) => ((!heard).then_some(Outcome::TimedOut), Mirroring::TimedOut),
-    };
-    record(message, to, &picked, outcome);
-    result
-}
-
-fn record(message: &Message, to: &Where, picked: &Picked, outcome: Option<Outcome>) {
-    if let Some(outcome) = outcome {
-        to.upstream.record(picked.endpoint, outcome, message.desk.metrics());
-    }
-}
-
-/// Why there is no answer to a copy.
-enum NoAnswer {
-    /// The cluster has no connection left for it.
-    Unsent,
-    /// The endpoint gives none.
-    Lost,
-}
-
-/// Sends a copy and reads its answer to the end, so that the connection can serve the next one. `heard`: the answer has begun,
-/// and its endpoint was judged by that.
-async fn exchange(
-    message: &Message,
-    to: &Where,
-    picked: &Picked,
-    client: &Rc<Facts>,
-    heard: &mut bool,
-) -> Result<(), NoAnswer> {
     let mut head = message.head.clone();
     head.set(Name::XEnvoyDecorator, to.upstream.decorator.as_bytes());
     if to.shadow {
         let host = shadow_host(head.authority());
         head.set_authority(host.as_bytes());
     }
-    let Open { mut up, dial, place } = open(&message.desk, to, picked, head.authority(), client).await?;
-    let last = matches!((&up, dial.requests), (Up::H1(client), Some(limit)) if client.requests + 1 >= limit);
-    up.send_head(&head, last).map_err(|_| Lost)?;
-    let mut delivery = Delivery { sent: 0, ended: false, answered: false };
-    let mut answer = Head::default();
-    poll_fn(|cx| delivery.poll_head(message, &mut up, &mut answer, cx)).await.map_err(|_| Lost)?;
-    *heard = true;
-    record(message, to, picked, outcome_of_head(message.grpc, answer.status, grpc_status(&answer)));
-    poll_fn(|cx| delivery.poll_end(message, &mut up, cx)).await.map_err(|_| Lost)?;
-    if let Some(trailers) = up.trailers().filter(|_| message.grpc && answer.status == 200) {
-        record(message, to, picked, grpc_status(trailers).map(Outcome::Grpc));
-    }
-    if let Up::H1(client) = up
-        && client.is_reusable()
-        && dial.requests.is_none_or(|limit| client.requests < limit)
-        // One that is counted is not kept from requests that wait for it.
-        && client.terms.as_ref().is_none_or(|terms| terms.permit.is_none() && !terms.are_over())
-    {
-        message.desk.mirrors.idle.put(place, &dial, client, Instant::now());
-    }
-    Ok(())
-}
-
-struct Open {
-    up: Up,
-    dial: Arc<Dial>,
-    place: Place,
-}
-
-/// A connection to the endpoint of a copy. Requests are never given one of these, nor copies one of theirs.
-async fn open(desk: &Rc<Desk>, to: &Where, picked: &Picked, host: &str, client: &Rc<Facts>) -> Result<Open, NoAnswer> {
-    let endpoint = to.upstream.cluster.endpoints.get(picked.endpoint).ok_or(Unsent)?;
-    let dial = Arc::clone(to.upstream.dial(endpoint.tls, to.h2).ok_or(Unsent)?);
-    let place = Place::new(&dial, endpoint.address, host, client);
-    let pools = &desk.mirrors;
-    let way = To { address: endpoint.address, host, client };
-    if dial.h2 {
-        if let Some(stream) = pools.shared.find(&place, h2::client::Connection::stream) {
-            return Ok(Open { up: Up::H2(Box::new(stream)), dial, place });
-        }
-        let connected = shared(&pools.shared, desk.metrics(), dial, way, place, None).await.map_err(|_| Lost)?;
-        return Ok(Open { up: connected.up, dial: connected.dial, place: connected.place });
-    }
-    let mut cx = Context::from_waker(Waker::noop());
-    let quiet = |client: &mut Box<h1::client::Client>| client.is_quiet(&mut cx);
-    if let Some(kept) = pools.idle.take(&place, Instant::now(), quiet) {
-        return Ok(Open { up: Up::H1(kept), dial, place });
-    }
-    let permit = match to.upstream.breaker.as_deref().and_then(Breaker::gate) {
-        Some(gate) => Some(gate.permit().ok_or(Unsent)?),
-        None => None,
-    };
-    let connection = connect(&dial, &way, None, desk.metrics()).await.map_err(|_| Lost)?;
-    let mut fresh = h1::client::Client::new(connection);
-    fresh.terms = Terms::of(&dial, permit, client);
-    Ok(Open { up: Up::H1(Box::new(fresh)), dial, place })
-}
-
-/// How far a copy and its answer have come.
-struct Delivery {
-    sent: usize,
-    ended: bool,
-    answered: bool,
-}
-
-impl Delivery {
-    fn poll_head(
-        &mut self,
-        message: &Message,
-        up: &mut Up,
-        answer: &mut Head,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), Broken>> {
-        self.write(message, up, cx)?;
-        while !self.answered {
-            match up.poll_head(cx, answer)? {
-                Poll::Ready(()) => self.answered = answer.status >= 200,
-                Poll::Pending => break,
-            }
-        }
-        let _ = up.poll_flush(cx)?;
-        if self.answered { Poll::Ready(Ok(())) } else { Poll::Pending }
-    }
-
-    fn poll_end(&mut self, message: &Message, up: &mut Up, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
-        self.write(message, up, cx)?;
-        let _ = up.poll_flush(cx)?;
-        while let Poll::Ready(piece) = up.poll_data(cx)? {
-            match piece {
-                Piece::Data(count) => up.give(count, |_| Ok(()))?,
-                Piece::End => return Poll::Ready(Ok(())),
-            }
-        }
-        Poll::Pending
-    }
-
-    fn write(&mut self, message: &Message, up: &mut Up, cx: &mut Context<'_>) -> Result<(), Broken> {
-        while self.sent < message.body.len() {
-            let left = message.body.len() - self.sent;
-            let Poll::Ready(room) = up.poll_room(cx, left) else { return Ok(()) };
-            let count = room?.min(left);
-            up.send(&message.body[self.sent..self.sent + count])?;
-            self.sent += count;
-        }
-        if !std::mem::replace(&mut self.ended, true) {
-            up.end(message.trailers.as_ref())?;
-        }
-        Ok(())
+    let (body, trailers, grpc) = (message.body.as_slice(), message.trailers.as_ref(), message.grpc);
+    let copy = Call { head: &head, body, trailers, grpc, again: false };
+    let way = Way { upstream: &to.upstream, h2: to.h2, pools: &message.desk.mirrors, client };
+    match call(&message.desk, way, copy, limit, &mut Heard::default()).await {
+        Ok(()) => Mirroring::Answered,
+        Err(NoAnswer::Unsent) => Mirroring::NoEndpoint,
+        Err(NoAnswer::Lost(_) | NoAnswer::TooLarge) => Mirroring::Failed,
+        Err(NoAnswer::TimedOut) => Mirroring::TimedOut,
     }
 }
 
