@@ -300,11 +300,13 @@ impl Control {
     fn tell_metrics(&self, workload: &routing::snapshot::Workload, certificates: &[Served], digest: u64) {
         let telemetry: &Telemetry = &self.shared.telemetry;
         telemetry.installed(workload);
-        telemetry.set_access_log(self.shared.live.pin().snapshot.mesh.access_log().map(|form| match form {
+        let mesh = Arc::clone(&self.compiled.0.mesh);
+        let form = mesh.access_log().map(|form| match form {
             AccessLog::Off => AccessLogFormat::Off,
             AccessLog::Text => AccessLogFormat::Text,
             AccessLog::Json => AccessLogFormat::Json,
-        }));
+        });
+        telemetry.set_access_log(form, mesh.log_format());
         let metrics = telemetry.metrics();
         metrics.reload(Reload::Installed);
         metrics.set_snapshot(self.generation, digest);

@@ -24,7 +24,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use routing::snapshot::Workload;
+use routing::{log_format::LogFormat, snapshot::Workload};
 
 use self::{access_log::AccessLog, connections::Traffic, metrics::Metrics, record::Record};
 use crate::settings::AccessLogFormat;
@@ -34,8 +34,8 @@ use crate::settings::AccessLogFormat;
 pub(crate) struct Telemetry {
     metrics: Arc<Metrics>,
     access_log: Option<AccessLog>,
-    /// Whether the form of the access log was given by hand.
-    given: bool,
+    /// The form of the access log, when it was given by hand.
+    given: Option<AccessLogFormat>,
     /// The workload this proxy speaks for.
     own: ArcSwap<Workload>,
     /// Which [`series`] cache entries are valid: changes whenever label values may have changed.
@@ -69,13 +69,7 @@ impl Telemetry {
             Some(AccessLogFormat::Off) => None,
             given => Some(AccessLog::start(given.unwrap_or_default(), out, metrics.access_log_dropped())?),
         };
-        Ok(Self {
-            given: given.is_some(),
-            metrics,
-            access_log,
-            own: ArcSwap::default(),
-            epoch: AtomicU64::new(next_epoch()),
-        })
+        Ok(Self { given, metrics, access_log, own: ArcSwap::default(), epoch: AtomicU64::new(next_epoch()) })
     }
 
     /// Counts and logs one finished request. Called on the data path: in the usual case it allocates nothing.
@@ -108,11 +102,16 @@ impl Telemetry {
         self.metrics.retire_idle_series();
     }
 
-    /// What the mesh configuration says about the access log; `None`: nothing.
-    pub(crate) fn set_access_log(&self, format: Option<AccessLogFormat>) {
-        if let Some(access_log) = self.access_log.as_ref().filter(|_| !self.given) {
-            access_log.set(format.unwrap_or_default());
-        }
+    /// What the mesh configuration says about the access log, its form and what lines hold; `None`: nothing. The form that
+    /// was given by hand stays.
+    pub(crate) fn set_access_log(&self, form: Option<AccessLogFormat>, format: Option<LogFormat>) {
+        let Some(access_log) = &self.access_log else { return };
+        let form = self.given.or(form).unwrap_or_default();
+        let fits = |format: &LogFormat| match format {
+            LogFormat::Text(_) => form == AccessLogFormat::Text,
+            LogFormat::Json(_) => form == AccessLogFormat::Json,
+        };
+        access_log.set(form, format.filter(fits));
     }
 
     /// The metrics, to count what is not a request.

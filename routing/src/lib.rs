@@ -29,6 +29,7 @@ mod hashed;
 pub mod host;
 pub mod inbound;
 pub mod locality;
+pub mod log_format;
 pub mod mesh;
 pub mod mirrors;
 pub mod opaque;

@@ -14,6 +14,7 @@ use crate::{
         virtual_service::HttpRetry,
     },
     compile::{Proxy, Role},
+    log_format::LogFormat,
     path::Form,
     resources::{Object, Resources, read_yaml},
     upstream::Cluster,
@@ -123,6 +124,15 @@ impl Mesh {
             (_, Some(AccessLogEncoding::Json)) => Some(AccessLog::Json),
             (Some(_), _) | (None, Some(AccessLogEncoding::Text)) => Some(AccessLog::Text),
         }
+    }
+}
+
+impl Mesh {
+    /// What lines of the access log hold; `None`: what Istio's own do.
+    pub fn log_format(&self) -> Option<LogFormat> {
+        let json = self.config.access_log_encoding == Some(AccessLogEncoding::Json);
+        // One that cannot be read is told of where the configuration is checked.
+        LogFormat::parse(self.config.access_log_format.as_deref()?, json).ok().map(|(format, _)| format)
     }
 }
 

@@ -50,6 +50,8 @@ enum Command {
     Certificate(Validity, TimeFormat),
     /// Everything without an argument.
     Fact(Fact),
+    /// What is not served.
+    Nothing,
 }
 
 /// What of an answer can be told.
@@ -68,6 +70,15 @@ pub enum Validity {
     NotBefore,
     /// Its end.
     NotAfter,
+}
+
+/// A piece of a text that is filled in.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Piece<'a> {
+    /// As it was written.
+    Written(&'a str),
+    /// What a command stands for; empty: nothing is known.
+    Told(&'a [u8]),
 }
 
 /// Whoever knows what commands stand for. What is not known, or not yet, is told by `None` or by writing nothing.
@@ -92,7 +103,29 @@ impl Template {
     /// # Errors
     /// A command that there is not, or not here, or that is written in another way.
     pub fn parse(text: &str) -> Result<Self, Fault> {
-        Ok(Self { text: text.into(), parts: parse::parts(text)?.into() })
+        Ok(Self { text: text.into(), parts: parse::parts(text, None)?.into() })
+    }
+
+    /// As [`Self::parse`], of a line that is written when everything is over. What Envoy's logs tell and these do not is named,
+    /// and stands for nothing.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn parse_for_log(text: &str) -> Result<(Self, Vec<Fault>), Fault> {
+        let mut passed = Vec::new();
+        let parts = parse::parts(text, Some(&mut passed))?.into();
+        Ok((Self { text: text.into(), parts }, passed))
+    }
+
+    /// What the text is when it is one command and no more: `Some(true)` = a number.
+    pub(crate) fn as_one_command(&self) -> Option<bool> {
+        match &*self.parts {
+            [Part::Command { command, longest: None }] => {
+                Some(matches!(command, Command::Fact(fact) if fact.is_number()))
+            }
+            [Part::Command { .. }] => Some(false),
+            _ => None,
+        }
     }
 
     /// The text when it holds no command, with `%%` made single.
@@ -114,7 +147,7 @@ impl Template {
     }
 
     /// Appends the text with every command filled in; `absent` stands for what is not known.
-    pub fn fill(&self, values: &impl Values, absent: &str, out: &mut Vec<u8>) {
+    pub fn fill(&self, values: &(impl Values + ?Sized), absent: &str, out: &mut Vec<u8>) {
         for part in &self.parts {
             match part {
                 Part::Text(text) => out.extend_from_slice(text.as_bytes()),
@@ -130,6 +163,22 @@ impl Template {
             }
         }
     }
+
+    /// Gives the pieces of the text one after the other: what was written, and what commands stand for, which is put together
+    /// in `room`.
+    pub fn pieces(&self, values: &(impl Values + ?Sized), room: &mut Vec<u8>, mut give: impl FnMut(Piece<'_>)) {
+        for part in &self.parts {
+            match part {
+                Part::Text(text) => give(Piece::Written(text)),
+                Part::Command { command, longest } => {
+                    room.clear();
+                    command.fill(values, room);
+                    room.truncate(longest.unwrap_or(usize::MAX));
+                    give(Piece::Told(room));
+                }
+            }
+        }
+    }
 }
 
 impl fmt::Debug for Template {
@@ -140,8 +189,9 @@ impl fmt::Debug for Template {
 }
 
 impl Command {
-    fn fill(&self, values: &impl Values, out: &mut Vec<u8>) {
+    fn fill(&self, values: &(impl Values + ?Sized), out: &mut Vec<u8>) {
         match self {
+            Self::Nothing => {}
             Self::Request(first, second) => append(out, either(first, second, |field| values.request(field))),
             Self::RequestWithoutQuery(first, second) => {
                 let before = out.len();

@@ -43,6 +43,7 @@ mod install;
 mod kubectl;
 mod kubernetes;
 mod kubernetes_objects;
+mod log_lines;
 mod mesh;
 mod messages;
 mod mirrors;

@@ -9,12 +9,13 @@ use super::{
     failure::{Failure, SILENT, with_delay},
     head::{Head, Version},
     name::Name,
+    told::Told,
 };
 use crate::{
     net::facts::Arrival,
     telemetry::{
         Telemetry,
-        record::{Labels, Record, Reporter},
+        record::{self, Labels, Record, Reporter},
     },
 };
 
@@ -54,6 +55,7 @@ pub(crate) fn finish(telemetry: &Telemetry, exchange: &Exchange, heads: &Heads) 
             None => "",
         },
         labels: labels(exchange),
+        told: record::Told(&Told::of_ended(exchange, heads)),
     });
 }
 

@@ -1,6 +1,6 @@
-//! What the command operators in header values stand for.
+//! What the command operators stand for, in header values and in lines of the access log.
 
-use std::{borrow::Cow, fmt::Display, io::Write as _, net::SocketAddr, sync::OnceLock, time::Duration};
+use std::{borrow::Cow, time::Duration};
 
 use http::{HeaderName, HeaderValue};
 use routing::{
@@ -9,16 +9,17 @@ use routing::{
     rule::EditHeaders,
     template::{Fact, ResponseField, Template, Validity, Values},
 };
-use tls::identity::PeerIdentity;
 
 use super::{
     edit,
-    exchange::Exchange,
+    exchange::{Exchange, Heads},
     head::{Head, Version},
     name::Name,
     record,
 };
-use crate::net::facts::TlsFacts;
+use crate::net::told::{Connections, push};
+
+const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
 
 /// A head that is being edited, with what its values may tell of.
 pub(super) struct Editing<'a> {
@@ -43,10 +44,11 @@ impl EditHeaders for Editing<'_> {
     }
 
     fn compute(&self, template: &Template) -> Option<HeaderValue> {
-        let told = match self.request {
-            None => Told { exchange: self.exchange, request: self.head, response: None },
-            Some(request) => Told { exchange: self.exchange, request, response: Some(self.head) },
+        let (request, response) = match self.request {
+            None => (&*self.head, None),
+            Some(request) => (request, Some(&*self.head)),
         };
+        let told = Told { exchange: self.exchange, request, response, ended: false };
         let mut value = Vec::with_capacity(64);
         template.fill(&told, "", &mut value);
         HeaderValue::from_bytes(&value).ok()
@@ -54,10 +56,12 @@ impl EditHeaders for Editing<'_> {
 }
 
 /// What is known of an exchange.
-struct Told<'a> {
+pub(super) struct Told<'a> {
     exchange: &'a Exchange,
     request: &'a Head,
     response: Option<&'a Head>,
+    /// Nothing more will come of it.
+    ended: bool,
 }
 
 impl Values for Told<'_> {
@@ -76,14 +80,20 @@ impl Values for Told<'_> {
         let response = self.response?;
         match field {
             ResponseField::Status => Some(Cow::Owned(response.status.to_string().into_bytes())),
+            // A header that may have been taken away on the way to the client.
+            ResponseField::Name(name) if self.ended && *name == SERVICE_TIME && response.nth(name, 0).is_none() => {
+                let time = self.exchange.service_time?.as_millis();
+                Some(Cow::Owned(time.to_string().into_bytes()))
+            }
             ResponseField::Name(name) => response.nth(name, 0).map(Cow::Borrowed),
         }
     }
 
     fn fact(&self, fact: Fact, out: &mut Vec<u8>) {
-        if !self.address(fact, out) && !self.certificate_fact(fact, out) {
-            self.other(fact, out);
+        if self.connections().fact(fact, out) || self.ended && self.at_the_end(fact, out) {
+            return;
         }
+        self.other(fact, out);
     }
 
     fn environment(&self, name: &str) -> Option<String> {
@@ -95,66 +105,46 @@ impl Values for Told<'_> {
     }
 
     fn certificate(&self, end: Validity) -> Option<i64> {
-        let peer = self.peer()?;
-        match end {
-            Validity::NotBefore => peer.not_before(),
-            Validity::NotAfter => Some(peer.not_after),
-        }
+        self.connections().certificate(end)
     }
 }
 
-impl Told<'_> {
-    fn tls(&self) -> Option<&TlsFacts> {
-        self.exchange.facts.tls.as_ref()
+impl<'a> Told<'a> {
+    /// Of an exchange that is over.
+    pub(super) fn of_ended(exchange: &'a Exchange, heads: &'a Heads) -> Self {
+        // What the proxy answers by itself has not gone anywhere.
+        let request = if heads.sent.method().is_empty() { &heads.request } else { &heads.sent };
+        Self { exchange, request, response: Some(&heads.response), ended: true }
     }
 
-    fn peer(&self) -> Option<&PeerIdentity> {
-        self.tls()?.certificate.as_deref()
+    fn connections(&self) -> Connections<'a> {
+        let exchange = self.exchange;
+        let tried = exchange.tries.addresses.last().copied().filter(|_| self.ended);
+        Connections { facts: &exchange.facts, client: exchange.remote(), upstream: exchange.upstream.as_deref(), tried }
     }
 
-    /// Appends one of the addresses; `false`: the fact is something else.
-    fn address(&self, fact: Fact, out: &mut Vec<u8>) -> bool {
-        let facts = &self.exchange.facts;
-        let upstream = self.exchange.upstream.as_deref();
-        let client = self.exchange.remote();
-        let (place, form) = match fact {
-            Fact::DownstreamRemoteAddress => (Some(client), Form::Whole),
-            Fact::DownstreamDirectRemoteAddress => (Some(facts.remote), Form::Whole),
-            Fact::DownstreamRemoteAddressWithoutPort => (Some(client), Form::Address),
-            Fact::DownstreamDirectRemoteAddressWithoutPort => (Some(facts.remote), Form::Address),
-            Fact::DownstreamRemotePort => (Some(client), Form::Port),
-            Fact::DownstreamDirectRemotePort => (Some(facts.remote), Form::Port),
-            Fact::DownstreamLocalAddress => (Some(facts.local), Form::Whole),
-            Fact::DownstreamLocalAddressWithoutPort => (Some(facts.local), Form::Address),
-            Fact::DownstreamLocalPort => (Some(facts.local), Form::Port),
-            Fact::UpstreamHost | Fact::UpstreamRemoteAddress => (upstream.map(|it| it.remote), Form::Whole),
-            Fact::UpstreamRemoteAddressWithoutPort => (upstream.map(|it| it.remote), Form::Address),
-            Fact::UpstreamRemotePort => (upstream.map(|it| it.remote), Form::Port),
-            Fact::UpstreamLocalAddress => (upstream.map(|it| it.local), Form::Whole),
-            Fact::UpstreamLocalAddressWithoutPort => (upstream.map(|it| it.local), Form::Address),
-            Fact::UpstreamLocalPort => (upstream.map(|it| it.local), Form::Port),
-            _ => return false,
-        };
-        if let Some(place) = place {
-            form.write(place, out);
-        }
-        true
-    }
-
-    /// Appends what the client's certificate says; `false`: the fact is something else.
-    fn certificate_fact(&self, fact: Fact, out: &mut Vec<u8>) -> bool {
-        let Some(peer) = self.peer() else { return false };
+    /// Appends what only logs tell, or tell in another way; `false`: the fact is something else.
+    fn at_the_end(&self, fact: Fact, out: &mut Vec<u8>) -> bool {
+        let exchange = self.exchange;
+        let first_byte = exchange.answered.map(|at| at.duration_since(exchange.started));
         match fact {
-            Fact::DownstreamPeerSubject => push(out, &peer.subject),
-            Fact::DownstreamPeerIssuer => push(out, peer.issuer()),
-            Fact::DownstreamPeerSerial => push(out, peer.serial()),
-            Fact::DownstreamPeerFingerprint256 => push(out, &peer.sha256_hex),
-            Fact::DownstreamPeerFingerprint1 => push(out, peer.sha1_hex()),
-            Fact::DownstreamPeerCert => push(out, peer.pem_urlencoded()),
-            Fact::DownstreamPeerUriSan => list(out, &peer.uri_sans),
-            Fact::DownstreamPeerDnsSan => list(out, &peer.dns_sans),
-            Fact::DownstreamPeerIpSan => list(out, &peer.ip_sans()),
-            Fact::DownstreamPeerEmailSan => list(out, &peer.email_sans()),
+            Fact::ResponseCode => push(out, exchange.status),
+            Fact::ResponseCodeDetails => push(out, record::details(exchange).replace(' ', "_")),
+            Fact::ResponseDuration => {
+                if let Some(time) = first_byte {
+                    push(out, time.as_millis());
+                }
+            }
+            Fact::ResponseTxDuration => {
+                if let Some(time) = first_byte {
+                    push(out, exchange.started.elapsed().saturating_sub(time).as_millis());
+                }
+            }
+            Fact::GrpcStatus => {
+                if let Some(status) = exchange.grpc_status {
+                    push(out, grpc_word(status));
+                }
+            }
             _ => return false,
         }
         true
@@ -164,18 +154,12 @@ impl Told<'_> {
         let exchange = self.exchange;
         match fact {
             Fact::Protocol => push(out, record::protocol(self.version())),
-            Fact::RequestedServerName => push(out, exchange.facts.sni()),
-            Fact::DownstreamLocalUriSan => push(out, exchange.facts.own()),
-            Fact::DownstreamTlsVersion => push(out, self.tls().map_or("", |tls| tls.version)),
-            Fact::DownstreamTlsCipher => push(out, self.tls().map_or("", |tls| tls.cipher)),
-            Fact::UpstreamPeerUriSan => push(out, exchange.upstream.as_ref().map_or("", |facts| facts.peer())),
             Fact::UpstreamCluster | Fact::UpstreamClusterRaw => {
                 push(out, record::cluster(exchange, &mut String::new()))
             }
             Fact::UpstreamRequestAttemptCount => push(out, exchange.tries.count),
             Fact::UpstreamTransportFailureReason => push(out, record::transport_failure(exchange)),
             Fact::RouteName => push(out, exchange.rule.as_ref().map_or("", |rule| &rule.name)),
-            Fact::Hostname => push(out, hostname()),
             Fact::TraceId => out.extend_from_slice(trace_id(self.request)),
             Fact::Duration => push(out, exchange.started.elapsed().as_millis()),
             Fact::BytesReceived => push(out, exchange.request.bytes),
@@ -204,37 +188,28 @@ impl Told<'_> {
     }
 }
 
-/// How an address is told.
-#[derive(Clone, Copy)]
-enum Form {
-    Whole,
-    Address,
-    Port,
-}
-
-impl Form {
-    fn write(self, place: SocketAddr, out: &mut Vec<u8>) {
-        let address = place.ip().to_canonical();
-        match self {
-            Self::Whole => push(out, SocketAddr::new(address, place.port())),
-            Self::Address => push(out, address),
-            Self::Port => push(out, place.port()),
-        }
-    }
-}
-
-fn push(out: &mut Vec<u8>, value: impl Display) {
-    // Writing into a Vec cannot fail.
-    let _ = write!(out, "{value}");
-}
-
-fn list(out: &mut Vec<u8>, values: &[impl Display]) {
-    for (number, value) in values.iter().enumerate() {
-        if number > 0 {
-            out.push(b',');
-        }
-        push(out, value);
-    }
+/// A status of gRPC as Envoy's logs name it.
+fn grpc_word(status: u16) -> Cow<'static, str> {
+    const WORDS: [&str; 17] = [
+        "OK",
+        "Canceled",
+        "Unknown",
+        "InvalidArgument",
+        "DeadlineExceeded",
+        "NotFound",
+        "AlreadyExists",
+        "PermissionDenied",
+        "ResourceExhausted",
+        "FailedPrecondition",
+        "Aborted",
+        "OutOfRange",
+        "Unimplemented",
+        "Internal",
+        "Unavailable",
+        "DataLoss",
+        "Unauthenticated",
+    ];
+    WORDS.get(usize::from(status)).map_or_else(|| status.to_string().into(), |word| (*word).into())
 }
 
 /// The trace that a request belongs to, in the forms that callers use: W3C's, Zipkin's in several headers and in one.
@@ -247,15 +222,6 @@ fn trace_id(request: &Head) -> &[u8] {
         (!part.is_empty()).then_some(part)
     };
     part(&W3C, 1).or_else(|| part(&B3, 0)).or_else(|| part(&B3_SINGLE, 0)).unwrap_or_default()
-}
-
-/// Asked of the kernel once: the pod's name in Kubernetes.
-fn hostname() -> &'static str {
-    static NAME: OnceLock<String> = OnceLock::new();
-    NAME.get_or_init(|| {
-        let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
-        name.map(|name| name.trim_end().to_owned()).or_else(|_| std::env::var("HOSTNAME")).unwrap_or_default()
-    })
 }
 
 #[cfg(test)]
@@ -274,18 +240,5 @@ mod tests {
         assert_eq!(with("X-B3-TraceId", id), id);
         assert_eq!(with("b3", &format!("{id}-00f067aa0ba902b7-1")), id);
         assert_eq!(with("x-other", id), "");
-    }
-
-    #[test]
-    fn an_address_is_told_whole_or_in_parts() {
-        let text = |form: Form, place: &str| {
-            let mut out = Vec::new();
-            form.write(place.parse().unwrap(), &mut out);
-            String::from_utf8(out).unwrap()
-        };
-        assert_eq!(text(Form::Whole, "[::ffff:192.0.2.1]:80"), "192.0.2.1:80");
-        assert_eq!(text(Form::Whole, "[2001:db8::1]:80"), "[2001:db8::1]:80");
-        assert_eq!(text(Form::Address, "[2001:db8::1]:80"), "2001:db8::1");
-        assert_eq!(text(Form::Port, "192.0.2.1:80"), "80");
     }
 }

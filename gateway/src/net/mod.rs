@@ -13,3 +13,4 @@ mod plain_http;
 mod proxy_header;
 pub(crate) mod sniff;
 pub(crate) mod standing;
+pub(crate) mod told;

@@ -1,19 +1,28 @@
 //! From a passage to its record: when it is connected, for what is counted while it lives, and when it is over.
 
-use std::sync::Arc;
+use std::{
+    borrow::Cow,
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
 
-use routing::snapshot::Workload;
+use routing::{
+    pattern::HeaderField,
+    snapshot::Workload,
+    template::{Fact, ResponseField, Validity, Values},
+};
 
 use super::{ending::Ending, passage::Passage};
 use crate::{
     net::{
         course::Way,
         facts::{Arrival, Facts},
+        told::{Connections, push},
     },
     telemetry::{
         Telemetry,
         connections::Traffic,
-        record::{Labels, Record, Reporter},
+        record::{Labels, Record, Reporter, Told},
     },
 };
 
@@ -67,7 +76,59 @@ fn record<'a>(passage: &'a Passage, name: &'a mut String) -> Record<'a> {
         sni: facts.sni(),
         route: "",
         labels: labels(passage),
+        told: Told(passage),
     }
+}
+
+/// There are no heads, so nothing is known of what they would hold.
+impl Values for Passage {
+    fn request(&self, _: &HeaderField) -> Option<Cow<'_, [u8]>> {
+        None
+    }
+
+    fn response(&self, _: &ResponseField) -> Option<Cow<'_, [u8]>> {
+        None
+    }
+
+    fn fact(&self, fact: Fact, out: &mut Vec<u8>) {
+        if connections(self).fact(fact, out) {
+            return;
+        }
+        match fact {
+            Fact::ResponseCode => push(out, 0),
+            Fact::ResponseFlags => push(out, self.ending.flag()),
+            Fact::ResponseCodeDetails => push(out, self.ending.details()),
+            Fact::UpstreamCluster | Fact::UpstreamClusterRaw => push(out, cluster(self, &mut String::new())),
+            Fact::UpstreamTransportFailureReason => {
+                if let Ending::Connect(why) = &self.ending {
+                    push(out, why);
+                }
+            }
+            Fact::Duration => push(out, self.started.elapsed().as_millis()),
+            Fact::BytesReceived => push(out, self.received),
+            Fact::BytesSent => push(out, self.sent),
+            // The rest is of requests.
+            _ => {}
+        }
+    }
+
+    fn environment(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+
+    fn start(&self) -> Duration {
+        self.start.duration_since(UNIX_EPOCH).unwrap_or_default()
+    }
+
+    fn certificate(&self, end: Validity) -> Option<i64> {
+        connections(self).certificate(end)
+    }
+}
+
+fn connections(passage: &Passage) -> Connections<'_> {
+    let facts = &*passage.facts;
+    let tried = passage.tried.last().copied();
+    Connections { facts, client: facts.remote, upstream: passage.upstream.as_ref(), tried }
 }
 
 const PASSTHROUGH: &str = "PassthroughCluster";

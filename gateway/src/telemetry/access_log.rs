@@ -20,6 +20,8 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwapOption;
+use routing::log_format::LogFormat;
 use tokio::time::Instant;
 
 use self::line::Line;
@@ -33,6 +35,10 @@ const HURRY: usize = 64 << 10;
 /// A lane this full takes no more.
 const FULL: usize = 1 << 20;
 
+const JSON: u8 = AccessLogFormat::Json as u8;
+/// Lines hold what the mesh configuration says.
+const OWN: u8 = u8::MAX;
+
 /// The access log of the process.
 #[derive(Debug)]
 pub(crate) struct AccessLog {
@@ -42,8 +48,10 @@ pub(crate) struct AccessLog {
 /// What the data threads and the writer share.
 #[derive(Debug)]
 struct Sink {
-    /// Of an [`AccessLogFormat`].
+    /// Of an [`AccessLogFormat`], or [`OWN`].
     format: AtomicU8,
+    /// What lines hold, when somebody says it.
+    own: ArcSwapOption<LogFormat>,
     dropped: Counter,
     lanes: Mutex<Vec<Arc<Lane>>>,
     /// The writer has nothing to do and must be woken.
@@ -75,6 +83,7 @@ impl AccessLog {
     pub(crate) fn start(format: AccessLogFormat, out: Box<dyn Write + Send>, dropped: Counter) -> io::Result<Self> {
         let sink = Arc::new(Sink {
             format: AtomicU8::new(format as u8),
+            own: ArcSwapOption::empty(),
             dropped,
             lanes: Mutex::default(),
             idle: AtomicBool::new(false),
@@ -91,9 +100,11 @@ impl AccessLog {
         Ok(Self { sink })
     }
 
-    /// From now on lines have this form.
-    pub(crate) fn set(&self, format: AccessLogFormat) {
-        self.sink.format.store(format as u8, Ordering::Relaxed);
+    /// From now on lines have this form, or hold this.
+    pub(crate) fn set(&self, format: AccessLogFormat, own: Option<LogFormat>) {
+        let code = if own.is_some() { OWN } else { format as u8 };
+        self.sink.own.store(own.map(Arc::new));
+        self.sink.format.store(code, Ordering::Release);
     }
 
     /// Appends the line of one request, or drops it when the reader of the log is too slow. Never waits.
@@ -145,10 +156,10 @@ impl Sink {
             self.dropped.inc();
             return;
         }
-        if self.format.load(Ordering::Relaxed) == AccessLogFormat::Json as u8 {
-            line.json(record)
-        } else {
-            line.text(record)
+        match self.format.load(Ordering::Acquire) {
+            JSON => line.json(record),
+            OWN if let Some(format) = &*self.own.load() => line.own(format, record),
+            _ => line.text(record),
         }
         let after = line.bytes.len();
         drop(line);

@@ -1,12 +1,21 @@
 //! What one finished request looked like: the access log and the metrics read the same record, so they cannot disagree.
 
 use std::{
+    fmt,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use routing::snapshot::Workload;
+use routing::{snapshot::Workload, template::Values};
+#[cfg(test)]
+use {
+    routing::{
+        pattern::HeaderField,
+        template::{Fact, ResponseField, Validity},
+    },
+    std::borrow::Cow,
+};
 
 /// One finished request, borrowed from the request while it ends.
 #[derive(Debug)]
@@ -59,6 +68,48 @@ pub(crate) struct Record<'a> {
     pub(crate) route: &'a str,
     /// For Istio's standard metrics.
     pub(crate) labels: Labels<'a>,
+    /// For lines of the access log that hold something else.
+    pub(crate) told: Told<'a>,
+}
+
+/// Whoever knows what commands stand for.
+#[derive(Clone, Copy)]
+pub(crate) struct Told<'a>(pub(crate) &'a dyn Values);
+
+/// Knows nothing.
+#[cfg(test)]
+#[derive(Debug)]
+pub(crate) struct Silent;
+
+#[cfg(test)]
+impl Values for Silent {
+    fn request(&self, _: &HeaderField) -> Option<Cow<'_, [u8]>> {
+        None
+    }
+
+    fn response(&self, _: &ResponseField) -> Option<Cow<'_, [u8]>> {
+        None
+    }
+
+    fn fact(&self, _: Fact, _: &mut Vec<u8>) {}
+
+    fn environment(&self, _: &str) -> Option<String> {
+        None
+    }
+
+    fn start(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn certificate(&self, _: Validity) -> Option<i64> {
+        None
+    }
+}
+
+impl fmt::Debug for Told<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Told")
+    }
 }
 
 /// The parts of Istio's standard metric labels that differ between requests.

@@ -1,7 +1,7 @@
 use std::time::SystemTime;
 
 use super::{
-    record::{Labels, Reporter},
+    record::{Labels, Reporter, Silent, Told},
     *,
 };
 
@@ -49,6 +49,7 @@ fn record(peer: Option<&Arc<Workload>>, status: u16) -> Record<'_> {
             grpc_status: None,
             mutual_tls: false,
         },
+        told: Told(&Silent),
     }
 }
 

@@ -17,6 +17,7 @@ macro_rules! facts {
 facts! {
     BytesReceived "BYTES_RECEIVED",
     BytesSent "BYTES_SENT",
+    ConnectionTerminationDetails "CONNECTION_TERMINATION_DETAILS",
     DownstreamDirectRemoteAddress "DOWNSTREAM_DIRECT_REMOTE_ADDRESS",
     DownstreamDirectRemoteAddressWithoutPort "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT",
     DownstreamDirectRemotePort "DOWNSTREAM_DIRECT_REMOTE_PORT",
@@ -40,13 +41,16 @@ facts! {
     DownstreamTlsCipher "DOWNSTREAM_TLS_CIPHER",
     DownstreamTlsVersion "DOWNSTREAM_TLS_VERSION",
     Duration "DURATION",
+    GrpcStatus "GRPC_STATUS",
     GrpcStatusNumber "GRPC_STATUS_NUMBER",
     Hostname "HOSTNAME",
     Protocol "PROTOCOL",
     RequestedServerName "REQUESTED_SERVER_NAME",
     ResponseCode "RESPONSE_CODE",
     ResponseCodeDetails "RESPONSE_CODE_DETAILS",
+    ResponseDuration "RESPONSE_DURATION",
     ResponseFlags "RESPONSE_FLAGS",
+    ResponseTxDuration "RESPONSE_TX_DURATION",
     RouteName "ROUTE_NAME",
     StreamId "STREAM_ID",
     TraceId "TRACE_ID",
@@ -75,6 +79,32 @@ impl Fact {
     pub(super) const fn is_of_answers(self) -> bool {
         matches!(self, Self::ResponseCode | Self::ResponseCodeDetails | Self::ResponseFlags | Self::GrpcStatusNumber)
     }
+
+    /// Whether nothing is known of it before a request has ended, so that only a log can tell it.
+    pub(super) const fn is_of_the_end(self) -> bool {
+        use Fact::{ConnectionTerminationDetails, GrpcStatus, ResponseDuration, ResponseTxDuration};
+        matches!(self, ConnectionTerminationDetails | GrpcStatus | ResponseDuration | ResponseTxDuration)
+    }
+
+    /// Whether it is a number.
+    pub(super) const fn is_number(self) -> bool {
+        use Fact::{
+            BytesReceived, BytesSent, DownstreamDirectRemotePort, DownstreamLocalPort, DownstreamRemotePort, Duration,
+            GrpcStatusNumber, ResponseCode, ResponseDuration, ResponseTxDuration, UpstreamLocalPort,
+            UpstreamRemotePort, UpstreamRequestAttemptCount,
+        };
+        let bytes = matches!(self, BytesReceived | BytesSent);
+        let times = matches!(self, Duration | ResponseDuration | ResponseTxDuration);
+        let ports = matches!(
+            self,
+            DownstreamDirectRemotePort
+                | DownstreamLocalPort
+                | DownstreamRemotePort
+                | UpstreamLocalPort
+                | UpstreamRemotePort
+        );
+        bytes || times || ports || matches!(self, GrpcStatusNumber | ResponseCode | UpstreamRequestAttemptCount)
+    }
 }
 
 /// Commands with an argument.
@@ -90,15 +120,11 @@ pub(super) const WITH_ARGUMENT: [&str; 8] = [
 ];
 
 /// Commands of which nothing is known before a request has ended.
-const OF_THE_END: [&str; 13] = [
+const OF_THE_END: [&str; 9] = [
     "COMMON_DURATION",
-    "CONNECTION_TERMINATION_DETAILS",
-    "GRPC_STATUS",
     "REQUEST_DURATION",
     "REQUEST_TX_DURATION",
-    "RESPONSE_DURATION",
     "RESPONSE_TRAILERS_BYTES",
-    "RESPONSE_TX_DURATION",
     "TRAILER",
     "UPSTREAM_HEADER_BYTES_RECEIVED",
     "UPSTREAM_HEADER_BYTES_SENT",
@@ -151,10 +177,13 @@ const OF_ENVOY: [&str; 41] = [
     "VIRTUAL_CLUSTER_NAME",
 ];
 
+/// Of a command that only logs tell.
+pub(super) const ONLY_AT_THE_END: &str = "tells of what is known only when a request has ended";
+
 /// Why a command of Envoy is not served; `None`: Envoy has no such command.
 pub(super) fn why_not(name: &str) -> Option<&'static str> {
     if OF_THE_END.contains(&name) {
-        Some("tells of what is known only when a request has ended")
+        Some(ONLY_AT_THE_END)
     } else if OF_ENVOY.contains(&name) {
         Some("tells of what this proxy does not keep")
     } else {
@@ -167,7 +196,8 @@ pub(super) fn fact(name: &str) -> Option<Fact> {
     FACTS.iter().find(|(_, text)| *text == name).map(|(fact, _)| *fact)
 }
 
-/// Every command that is served.
-pub(super) fn served() -> Vec<&'static str> {
-    FACTS.iter().map(|(_, name)| *name).chain(WITH_ARGUMENT).collect()
+/// Every command that is served, in logs or everywhere.
+pub(super) fn served(logs: bool) -> Vec<&'static str> {
+    let facts = FACTS.iter().filter(|(fact, _)| logs || !fact.is_of_the_end());
+    facts.map(|(_, name)| *name).chain(WITH_ARGUMENT).collect()
 }

@@ -6,7 +6,7 @@ use http::HeaderName;
 
 use super::{
     Command, Part, ResponseField, TimeFormat, Validity,
-    command::{fact, served, why_not},
+    command::{ONLY_AT_THE_END, fact, served, why_not},
 };
 use crate::{api::decode::nearest::nearest, pattern::HeaderField};
 
@@ -38,7 +38,8 @@ impl fmt::Display for Fault {
     }
 }
 
-pub(super) fn parts(text: &str) -> Result<Vec<Part>, Fault> {
+/// `passed`: of a log, whose commands tell more; those that are known and not served are named there and stand for nothing.
+pub(super) fn parts(text: &str, mut passed: Option<&mut Vec<Fault>>) -> Result<Vec<Part>, Fault> {
     let mut parts = Vec::new();
     let mut plain = String::new();
     let mut rest = text;
@@ -53,7 +54,14 @@ pub(super) fn parts(text: &str) -> Result<Vec<Part>, Fault> {
         if !plain.is_empty() {
             parts.push(Part::Text(std::mem::take(&mut plain).into()));
         }
-        parts.push(Part::Command { command: command(&written)?, longest: written.longest });
+        let command = match (command(&written, passed.is_some()), &mut passed) {
+            (Err(fault @ Fault::Unserved(..)), Some(passed)) => {
+                passed.push(fault);
+                Command::Nothing
+            }
+            (command, _) => command?,
+        };
+        parts.push(Part::Command { command, longest: written.longest });
         rest = tail;
     }
     plain.push_str(rest);
@@ -88,7 +96,7 @@ fn split(text: &str) -> Option<(Written<'_>, &str)> {
     (!name.is_empty()).then_some((Written { name, argument, longest }, rest))
 }
 
-fn command(written: &Written<'_>) -> Result<Command, Fault> {
+fn command(written: &Written<'_>, logs: bool) -> Result<Command, Fault> {
     let argument = written.argument.unwrap_or_default();
     let wrong = |example| Fault::Argument(written.name.to_owned(), example);
     match written.name {
@@ -116,12 +124,13 @@ fn command(written: &Written<'_>) -> Result<Command, Fault> {
             Ok(Command::Certificate(end, format))
         }
         name => match (fact(name), why_not(name)) {
+            (Some(fact), _) if fact.is_of_the_end() && !logs => Err(Fault::Unserved(name.to_owned(), ONLY_AT_THE_END)),
             (Some(_), _) if written.argument.is_some_and(|argument| !argument.is_empty()) => {
                 Err(wrong("%COMMAND%, with nothing between parentheses"))
             }
             (Some(fact), _) => Ok(Command::Fact(fact)),
             (None, Some(why)) => Err(Fault::Unserved(name.to_owned(), why)),
-            (None, None) => Err(Fault::Unknown(name.to_owned(), nearest(name, &served()))),
+            (None, None) => Err(Fault::Unknown(name.to_owned(), nearest(name, &served(logs)))),
         },
     }
 }

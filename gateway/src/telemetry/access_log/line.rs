@@ -2,6 +2,8 @@
 
 use std::{io::Write as _, net::SocketAddr, time::UNIX_EPOCH};
 
+use routing::log_format::{self, LogFormat};
+
 use super::text::{Escape, address, escaped, number};
 use crate::telemetry::record::Record;
 
@@ -13,6 +15,21 @@ pub(crate) struct Line {
     second: Option<u64>,
     /// `2026-01-31T12:00:00.` of that second.
     stamp: Vec<u8>,
+    /// Where values are put together.
+    room: Vec<u8>,
+}
+
+/// Values as they stand in lines that the mesh configuration describes.
+struct Escaped;
+
+impl log_format::Escape for Escaped {
+    fn text(value: &[u8], out: &mut Vec<u8>) {
+        escaped(out, value, Escape::Quoted);
+    }
+
+    fn json(value: &[u8], out: &mut Vec<u8>) {
+        escaped(out, String::from_utf8_lossy(value).as_bytes(), Escape::Json);
+    }
 }
 
 impl Line {
@@ -25,11 +42,11 @@ impl Line {
         self.time(record);
         let out = &mut self.bytes;
         out.extend_from_slice(b"] \"");
-        escaped(out, or_dash(record.method), Escape::Quoted);
+        escaped(out, or_dash(record.method).as_bytes(), Escape::Quoted);
         out.push(b' ');
-        escaped(out, or_dash(record.path), Escape::Quoted);
+        escaped(out, or_dash(record.path).as_bytes(), Escape::Quoted);
         out.push(b' ');
-        escaped(out, or_dash(record.protocol), Escape::Quoted);
+        escaped(out, or_dash(record.protocol).as_bytes(), Escape::Quoted);
         out.extend_from_slice(b"\" ");
         number(out, u64::from(record.status));
         bare(out, record.flags);
@@ -61,6 +78,11 @@ impl Line {
         out.push(b'\n');
     }
 
+    /// Appends a line that holds what somebody says.
+    pub(crate) fn own(&mut self, format: &LogFormat, record: &Record<'_>) {
+        format.write::<Escaped>(record.told.0, &mut self.room, &mut self.bytes);
+    }
+
     /// Appends one JSON object with Istio's keys; what is absent is null. `upstream_service_time` is a string, because it
     /// is a header to Envoy.
     pub(crate) fn json(&mut self, record: &Record<'_>) {
@@ -84,7 +106,7 @@ impl Line {
                 if index > 0 {
                     out.push(b'_');
                 }
-                escaped(out, part, Escape::Json);
+                escaped(out, part.as_bytes(), Escape::Json);
             });
             out.push(b'"');
         }
@@ -152,12 +174,12 @@ fn address_or_dash(out: &mut Vec<u8>, place: Option<SocketAddr>) {
 
 fn bare(out: &mut Vec<u8>, text: &str) {
     out.push(b' ');
-    escaped(out, or_dash(text), Escape::Bare);
+    escaped(out, or_dash(text).as_bytes(), Escape::Bare);
 }
 
 fn quoted(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(b" \"");
-    escaped(out, or_dash(text), Escape::Quoted);
+    escaped(out, or_dash(text).as_bytes(), Escape::Quoted);
     out.push(b'"');
 }
 
@@ -174,7 +196,7 @@ fn json_text(out: &mut Vec<u8>, key: &str, text: &str) {
         return;
     }
     out.push(b'"');
-    escaped(out, text, Escape::Json);
+    escaped(out, text.as_bytes(), Escape::Json);
     out.push(b'"');
 }
 

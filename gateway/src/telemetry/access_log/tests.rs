@@ -3,7 +3,7 @@ use std::{net::SocketAddr, sync::mpsc, time::SystemTime};
 use super::*;
 use crate::telemetry::{
     metrics::Metrics,
-    record::{Labels, Reporter},
+    record::{Labels, Reporter, Silent, Told},
 };
 
 fn address(text: &str) -> Option<SocketAddr> {
@@ -46,6 +46,7 @@ fn record(path: &str) -> Record<'_> {
             grpc_status: None,
             mutual_tls: false,
         },
+        told: Told(&Silent),
     }
 }
 
@@ -238,7 +239,7 @@ fn the_form_changes_while_it_is_written() {
     let (send, written) = mpsc::channel();
     let (log, _) = start(Box::new(Pipe(send)));
     for format in [AccessLogFormat::Off, AccessLogFormat::Json, AccessLogFormat::Off, AccessLogFormat::Text] {
-        log.set(format);
+        log.set(format, None);
         log.write(&record("/"));
     }
     log.flush(Duration::from_secs(20));

@@ -17,8 +17,7 @@ pub(crate) enum Escape {
 }
 
 /// Appends text, escaped. Text is mostly clean: it is copied in stretches.
-pub(crate) fn escaped(out: &mut Vec<u8>, text: &str, escape: Escape) {
-    let bytes = text.as_bytes();
+pub(crate) fn escaped(out: &mut Vec<u8>, bytes: &[u8], escape: Escape) {
     let mut clean = 0;
     for (at, &byte) in bytes.iter().enumerate() {
         let special = byte < 0x20 || byte == 0x7f || byte == b'"' || byte == b'\\';

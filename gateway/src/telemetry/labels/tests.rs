@@ -1,6 +1,7 @@
 use std::{sync::Arc, time::SystemTime};
 
 use super::*;
+use crate::telemetry::record::{Silent, Told};
 
 fn workload(name: &str, namespace: &str) -> Arc<Workload> {
     Arc::new(Workload {
@@ -50,6 +51,7 @@ fn record<'a>(reporter: Reporter, peer: Option<&'a Arc<Workload>>) -> Record<'a>
             grpc_status: None,
             mutual_tls: false,
         },
+        told: Told(&Silent),
     }
 }
 

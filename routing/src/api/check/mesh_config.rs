@@ -4,8 +4,9 @@ use serde_json::{Map, Value};
 
 use super::{BAD_VALUE, Finding, Findings, NO_EFFECT, UNKNOWN_FIELD, names, push_key};
 use crate::api::decode::{Reading, camel_case, decode};
-use crate::api::mesh_config::{InboundMode, OutboundMode};
+use crate::api::mesh_config::{AccessLogEncoding, InboundMode, OutboundMode};
 use crate::api::{MeshConfig, MeshProxyConfig};
+use crate::log_format::LogFormat;
 use crate::problem::Severity;
 
 use Severity::{Info, Warning};
@@ -262,6 +263,15 @@ impl MeshConfig {
         }
         if let Some(proxy) = &self.default_config {
             findings.within("defaultConfig", |findings| proxy.check(findings));
+        }
+        if let Some(format) = &self.access_log_format {
+            let json = self.access_log_encoding == Some(AccessLogEncoding::Json);
+            match LogFormat::parse(format, json) {
+                Ok((_, passed)) => passed.iter().for_each(|fault| {
+                    findings.warn_at("accessLogFormat", NO_EFFECT, format!("{fault}; lines have `-` or null there"));
+                }),
+                Err(wrong) => findings.error_at("accessLogFormat", BAD_VALUE, wrong.to_string()),
+            }
         }
         self.warn_of_what_is_not_there(findings);
     }

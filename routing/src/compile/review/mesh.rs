@@ -44,8 +44,6 @@ fn document(context: &Context<'_>, object: &Object<MeshDocument>) {
             context.report.warning(object, UNSUPPORTED, &object.spec.field(field), message);
         }
     };
-    let format = "accessLogFormat is not supported yet; lines have Istio's own form";
-    note(mesh.access_log_format.is_some(), "accessLogFormat", format);
     let defaults = "tlsDefaults is not supported yet; TLS 1.2 and the proxy's own algorithms hold";
     note(mesh.tls_defaults.is_some(), "tlsDefaults", defaults);
     let own = "meshMTLS is not supported yet; TLS 1.2 and the proxy's own algorithms hold";

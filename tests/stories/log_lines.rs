@@ -1,0 +1,112 @@
+//! What lines of the access log hold, as the mesh configuration says it.
+
+use harness::{
+    client::get,
+    eventually::eventually,
+    gateway::Proxy,
+    listening::Listening,
+    mesh::{Mesh, SHOP},
+};
+use serde_json::{Value, json};
+
+use crate::opaque::{PLAIN, counting, gateway, routes, say};
+
+fn config_map(mesh: &str) -> String {
+    let lines: Vec<String> = mesh.lines().map(|line| format!("    {line}\n")).collect();
+    format!(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: istio, namespace: istio-system}}\ndata:\n  mesh: |-\n{}",
+        lines.concat()
+    )
+}
+
+/// The last line of the log for which this is so.
+async fn line(gateway: &Proxy, so: impl Fn(&str) -> bool) -> String {
+    eventually("the line is written", async || gateway.access_log().lines().any(&so)).await;
+    gateway.access_log().lines().rfind(|line| so(line)).expect("it was there").to_owned()
+}
+
+async fn shop(mesh: &Mesh) -> harness::workload::Workload {
+    mesh.routes(
+        "- match: [{uri: {prefix: /old}}]\n  rewrite: {uri: /new}\n  \
+         route: [{destination: {host: reviews, port: {number: 8080}}}]\n\
+         - match: [{uri: {prefix: /gone}}]\n  directResponse: {status: 410, body: {string: gone}}\n\
+         - route: [{destination: {host: reviews, port: {number: 8080}}}]",
+    );
+    mesh.workload("reviews").start().await
+}
+
+#[tokio::test]
+async fn a_line_of_text_holds_what_the_mesh_says_and_nobody_ends_it() {
+    let mesh = Mesh::with_edge();
+    let _reviews = shop(&mesh).await;
+    let format = "%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %REQ(:PATH)% %RESPONSE_CODE% %RESPONSE_FLAGS% \
+                  %RESPONSE_CODE_DETAILS% %REQ(X-NOTE)% %REQ(X-NONE)% %GRPC_STATUS% %RESP(CONTENT-TYPE):4% \
+                  %CONNECTION_TERMINATION_DETAILS% %UPSTREAM_HOST% %REQUESTED_SERVER_NAME%";
+    mesh.write("mesh.yaml", &config_map(&format!("accessLogFormat: |\n  ours {format}")));
+    let gateway = mesh.gateway().await;
+
+    let mut request = get(&format!("{SHOP}/old"));
+    request.headers_mut().insert("x-note", "say \"hi\"".parse().expect("a value"));
+    assert_eq!(mesh.browser().call(request).await.code(), 200);
+    let told = line(&gateway, |line| line.contains("/old")).await;
+    let wanted = "ours GET /old /new 200 - via_upstream say \\\"hi\\\" - - ";
+    assert!(told.starts_with(wanted), "{told}");
+    assert!(told.ends_with(":8080 shop.example.com"), "{told}");
+
+    assert_eq!(mesh.browser().status(&format!("{SHOP}/gone")).await, 410);
+    let told = line(&gateway, |line| line.contains("/gone")).await;
+    assert_eq!(told, "ours GET /gone /gone 410 - direct_response - - - - - - shop.example.com");
+
+    mesh.write("mesh.yaml", &config_map("accessLogFormat: 'changed %RESPONSE_DURATION%'"));
+    eventually("a change is live", async || {
+        mesh.browser().status(SHOP).await;
+        gateway.access_log().lines().any(|line| line.starts_with("changed "))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_object_has_the_keys_that_the_mesh_says() {
+    let mesh = Mesh::with_edge();
+    let _reviews = shop(&mesh).await;
+    let format =
+        r#"{"code": "%RESPONSE_CODE%", "of": {"path": "%REQ(:PATH)%", "note": "%REQ(X-NOTE)%"}, "who": "proxy"}"#;
+    let written = format!("accessLogEncoding: JSON\naccessLogFormat: '{format}'");
+    mesh.write("mesh.yaml", &config_map(&written));
+    let gateway = mesh.gateway().await;
+
+    let mut request = get(&format!("{SHOP}/a"));
+    request.headers_mut().insert("x-note", http::HeaderValue::from_bytes(b"\xffx\"").expect("a value"));
+    assert_eq!(mesh.browser().call(request).await.code(), 200);
+    let told: Value = serde_json::from_str(&line(&gateway, |line| line.contains("/a")).await).expect("JSON");
+    assert_eq!(told, json!({"code": 200, "of": {"path": "/a", "note": "\u{fffd}x\""}, "who": "proxy"}));
+
+    let by_hand = mesh.replica(2, &["--access-log", "text"]).await;
+    let front = by_hand.addresses().main;
+    let client = harness::client::Client::https(front, mesh.edge_trust());
+    assert_eq!(client.status(&format!("{SHOP}/b")).await, 200);
+    assert!(line(&by_hand, |line| line.contains("/b")).await.starts_with('['), "the command line wins");
+}
+
+#[tokio::test]
+async fn connections_that_are_no_http_have_such_lines_too() {
+    let mesh = Mesh::new();
+    let db = mesh.block.at(80, 3306);
+    let _db: Listening = counting(db, "hello ").await;
+    let entry = format!(
+        "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: db, namespace: shop}}\n\
+         spec: {{hosts: [db.test], resolution: STATIC, ports: [{{number: 3306, name: tcp, protocol: TCP}}], \
+         endpoints: [{{address: {}}}]}}\n",
+        db.ip()
+    );
+    let tcp = routes("*", "  tcp: [{route: [{destination: {host: db.test}}]}]\n");
+    mesh.write("bytes.yaml", &(gateway(PLAIN) + &tcp + &entry));
+    let format = "tcp %BYTES_RECEIVED%/%BYTES_SENT% %UPSTREAM_HOST% %UPSTREAM_CLUSTER% %REQ(:PATH)% %RESPONSE_FLAGS%";
+    mesh.write("mesh.yaml", &config_map(&format!("accessLogFormat: '{format}'")));
+    let proxy = mesh.gateway().await;
+
+    assert_eq!(say(proxy.addresses().second, b"four").await, "hello 4 bytes\n");
+
+    let told = line(&proxy, |line| line.starts_with("tcp ")).await;
+    assert_eq!(told, format!("tcp 4/14 {db} outbound|3306||db.test - -"));
+}
