@@ -28,6 +28,7 @@ pub mod endpoint;
 pub mod envoy;
 pub mod envtest;
 pub mod eventually;
+pub mod forward_proxy;
 pub mod frames;
 pub mod gateway;
 pub mod grpc;

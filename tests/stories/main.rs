@@ -36,6 +36,7 @@ mod envoy_opaque;
 mod envoy_proxy_protocol;
 mod examples;
 mod faults;
+mod forward_proxies;
 mod gateway_tls;
 mod hardening;
 mod hostile;

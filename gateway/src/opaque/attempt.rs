@@ -7,6 +7,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{ending::Ending, passage::Passage};
 use crate::{
+    http::h1::body::Body,
     net::{connection::Connection, course::Way},
     telemetry::metrics::Metrics,
     upstream::{
@@ -68,7 +69,10 @@ async fn by_rule(passage: &mut Passage, metrics: &Metrics) -> Result<Connection,
             upstream.record(picked.endpoint, outcome, metrics);
         }
         let failed = match connected {
-            Ok(connection) => return Ok(connection),
+            Ok((connection, posted)) => {
+                passage.posted = posted;
+                return Ok(connection);
+            }
             Err(why) => failed(why),
         };
         // Whoever meant one endpoint is not served by another.
@@ -86,15 +90,14 @@ async fn by_rule(passage: &mut Passage, metrics: &Metrics) -> Result<Connection,
 }
 
 /// Connects to an endpoint. Where a DestinationRule says so, that is a proxy which is asked to go on, within the same time.
-async fn reach(dial: &Dial, to: &To<'_>, metrics: &Metrics) -> Result<Connection, NoConnection> {
+async fn reach(dial: &Dial, to: &To<'_>, metrics: &Metrics) -> Result<(Connection, Option<Body>), NoConnection> {
     let by = Instant::now() + dial.connect_timeout;
     let mut connection = connect::connect(dial, to, None, metrics).await?;
     let preamble = dial.settings.as_ref().and_then(|settings| settings.preamble.as_ref());
-    if let Some(Preamble::Tunnel(tunnel)) = preamble {
-        let opened = timeout_at(by, tunnel::open(&mut connection.stream, tunnel)).await;
-        opened.map_err(|_| NoConnection::TimedOut)?.map_err(NoConnection::Failed)?;
-    }
-    Ok(connection)
+    let Some(Preamble::Tunnel(tunnel)) = preamble else { return Ok((connection, None)) };
+    let opened = timeout_at(by, tunnel::open(&mut connection.stream, tunnel)).await;
+    let posted = opened.map_err(|_| NoConnection::TimedOut)?.map_err(NoConnection::Failed)?;
+    Ok((connection, posted))
 }
 
 /// What the server name of the client's first bytes leads to now.

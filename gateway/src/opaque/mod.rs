@@ -17,6 +17,7 @@ use self::{ending::Ending, passage::Passage, relay::Times};
 use crate::{
     net::{connection::Connection, course::Course, standing::Outlived},
     telemetry::Telemetry,
+    upstream::posted::Posted,
 };
 
 /// Serves a connection to its end, or until `cut` is ready; says whether that was so.
@@ -55,12 +56,18 @@ async fn carry(
     passage.is_counted = true;
     let times = Times::new(passage.idle_timeout(), passage.lifetime());
     let (received, sent) = (&mut passage.received, &mut passage.sent);
-    let ending = relay::relay((&mut client.stream, &mut server.stream), times, cut, |up, down| {
+    let mut moved = |up, down| {
         *received += up;
         *sent += down;
         counted.moved(up, down);
-    })
-    .await;
+    };
+    let ending = match passage.posted.take() {
+        None => relay::relay((&mut client.stream, &mut server.stream), times, cut, &mut moved).await,
+        Some(body) => {
+            let mut posted = Stream::new(Posted::new(&mut server.stream, body));
+            Box::pin(relay::relay((&mut client.stream, &mut posted), times, cut, &mut moved)).await
+        }
+    };
     match ending {
         Ending::ClientUnsaid => arrive(&mut server.stream).await,
         Ending::EndpointUnsaid => arrive(&mut client.stream).await,

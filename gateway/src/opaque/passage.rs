@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::ending::Ending;
 use crate::{
+    http::h1::body::Body,
     live::Installed,
     net::{
         connection::Connection,
@@ -44,6 +45,8 @@ pub(super) struct Passage {
     pub(super) picked: Option<Picked>,
     /// Its place among the connections that the cluster may have (`attempt`).
     pub(super) permit: Option<Permit>,
+    /// The endpoint is a proxy that was asked by POST, and its bytes are the rest of this body (`attempt`).
+    pub(super) posted: Option<Body>,
     /// Endpoints tried so far (`attempt`).
     pub(super) tried: Vec<SocketAddr>,
     /// The connection to the endpoint (`carry`).
@@ -71,6 +74,7 @@ impl Passage {
             cluster: None,
             picked: None,
             permit: None,
+            posted: None,
             tried: Vec::new(),
             upstream: None,
             received: 0,

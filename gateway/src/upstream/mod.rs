@@ -9,6 +9,7 @@ pub(crate) mod health;
 pub(crate) mod lookups;
 pub(crate) mod names;
 pub(crate) mod pool;
+pub(crate) mod posted;
 pub(crate) mod reach;
 pub(crate) mod retries;
 pub(crate) mod terms;

@@ -1,5 +1,11 @@
 //! The head of an answer, as far as it tells what became of a request that asked for nothing else.
 
+use super::{
+    body::Body,
+    read::{Asked, response},
+};
+use crate::http::head::Head;
+
 /// Status and length of the head that `input` begins with; `None` = it is not all there.
 ///
 /// # Errors
@@ -11,4 +17,14 @@ pub(crate) fn status(input: &[u8]) -> Result<Option<(u16, usize)>, httparse::Err
         httparse::Status::Complete(length) => Some((head.code.unwrap_or_default(), length)),
         httparse::Status::Partial => None,
     })
+}
+
+/// How what follows an answer's whole head is framed.
+///
+/// # Errors
+/// Why that cannot be told, in words.
+pub(crate) fn body(answer: &[u8]) -> Result<Body, &'static str> {
+    let mut head = Head::default();
+    let after = response(answer, Asked { head: false, upgrade: false }, &mut head)?;
+    Ok(if after.until_close { Body::until_close() } else { Body::new(head.length) })
 }

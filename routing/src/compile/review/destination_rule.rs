@@ -43,9 +43,6 @@ fn traffic_policy(findings: &mut Findings, policy: &TrafficPolicy, field: &str) 
     let blocks = Blocks { load_balancer: policy.load_balancer.as_ref() };
     blocks.review(findings, field);
     failover(findings, policy.load_balancer.as_ref(), policy.outlier_detection.is_some(), field);
-    let post = policy.tunnel.as_ref().is_some_and(|tunnel| tunnel.protocol.as_deref() == Some("POST"));
-    let why = "POST is not supported, and connections through this tunnel are refused; proxies for TCP take CONNECT";
-    findings.note(post, why, || format!("{field}.tunnel.protocol"));
     let interval = policy.retry_budget.is_some_and(|budget| budget.budget_interval.is_some());
     let told = "budgetInterval is not looked at; a retryBudget counts what is under way and what the requests so far have left";
     findings.note(interval, told, || format!("{field}.retryBudget.budgetInterval"));
