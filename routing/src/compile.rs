@@ -49,7 +49,9 @@ pub use peer_authentication::WorkloadMtls;
 pub use proxy::{Proxy, Role};
 pub use secrets::named_secrets;
 pub use services::ProtocolChoice;
-pub use view::{GatewayPort, GatewayServer, LeadingPort, View, ViewedPort, ViewedService, selects};
+pub use view::{
+    BytesRoute, BytesServer, GatewayPort, GatewayServer, LeadingPort, TlsEnds, View, ViewedPort, ViewedService, selects,
+};
 pub use workloads::{WorkloadFacts, WorkloadPort, entry_facts, pod_facts, template_facts, whereabouts, workload};
 
 use context::Context;

@@ -6,7 +6,7 @@ mod outbound;
 use std::sync::Arc;
 
 pub(super) use gateway::{contents, plain};
-pub(super) use outbound::compile as outbound;
+pub(super) use outbound::{compile as outbound, owned};
 
 use super::{
     clusters::{self, Carries, Member},

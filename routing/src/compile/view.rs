@@ -1,7 +1,11 @@
 //! What one proxy makes of single services and workloads, for those who explain the configuration to people. Every answer
 //! is the compiler's own.
 
+mod bytes;
+
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+
+pub use bytes::{BytesRoute, BytesServer, TlsEnds};
 
 use super::{
     clusters::{self, Member},

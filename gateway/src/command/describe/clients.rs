@@ -78,10 +78,14 @@ fn singled_out(resources: &Resources, view: &View<'_>, (host, own): (&str, &str)
         if service.spec.export_to.iter().any(|to| to == ".") {
             found.insert((service.namespace().to_owned(), Labels::new()));
         }
-        for when in service.spec.http.iter().flat_map(|route| &route.matches) {
-            let namespace = when.source_namespace.as_deref().unwrap_or(own);
-            if when.source_namespace.is_some() || !when.source_labels.is_empty() {
-                found.insert((namespace.to_owned(), when.source_labels.clone()));
+        let spec = &service.spec;
+        let http =
+            spec.http.iter().flat_map(|it| &it.matches).map(|when| (&when.source_namespace, &when.source_labels));
+        let tls = spec.tls.iter().flat_map(|it| &it.matches).map(|when| (&when.source_namespace, &when.source_labels));
+        let tcp = spec.tcp.iter().flat_map(|it| &it.matches).map(|when| (&when.source_namespace, &when.source_labels));
+        for (namespace, labels) in http.chain(tls).chain(tcp) {
+            if namespace.is_some() || !labels.is_empty() {
+                found.insert((namespace.as_deref().unwrap_or(own).to_owned(), labels.clone()));
             }
         }
     }

@@ -10,8 +10,8 @@ use routing::problem::Problem;
 use super::{
     clients::words,
     report::{
-        Description, Destination, Exposure, Finding, Mesh, MutualTls, Policies, Policy, PortPolicy, Route, Service,
-        Subset, Workload,
+        Carries, Description, Destination, Exposure, Finding, Mesh, MutualTls, Policies, Policy, PortPolicy, Route,
+        Service, Subset, Workload,
     },
 };
 
@@ -244,36 +244,44 @@ fn mesh(page: &mut Page, found: &Mesh) {
         host.routes.iter().for_each(|it| route(page, it));
     }
     if found.hosts.is_empty() {
-        page.line(1, "no HTTP port: connections are passed on as they are");
+        page.line(1, "no route: connections go where they were meant to go");
     }
 }
 
 fn route(page: &mut Page, found: &Route) {
     let name = if found.name.is_empty() { String::new() } else { format!(", route {}", found.name) };
-    let via = format!("VirtualService {}{name}", found.virtual_service);
+    let via = match found.virtual_service.as_str() {
+        "" => "for gateways of other networks".to_owned(),
+        source => format!("VirtualService {source}{name}"),
+    };
+    let what = if found.carries == Carries::Http { "request" } else { "connection" };
     match &found.url {
         Some(url) => page.line(2, &format!("{url}  ({via})")),
         None => page.line(2, &via),
     }
     let when = match (found.when.as_slice(), found.position) {
-        ([], 0) => "every request".to_owned(),
-        ([], _) => "every request that no earlier route takes".to_owned(),
+        ([], 0) => format!("every {what}"),
+        ([], _) => format!("every {what} that no earlier route takes"),
         (when, _) => when.join(", "),
     };
     let rewrite: String = found.rewrite.iter().map(|it| format!(", {it}")).collect();
     page.line(3, &format!("{when}{rewrite}"));
     for to in &found.destinations {
-        page.line(3, &format!("-> {}", destination(to)));
+        page.line(3, &format!("-> {}", destination(to, found.carries)));
     }
     if let Some(answer) = &found.answer {
         page.line(3, &format!("-> {answer}"));
     }
 }
 
-fn destination(to: &Destination) -> String {
+fn destination(to: &Destination, carries: Carries) -> String {
     let share = if to.percent >= 100.0 { String::new() } else { format!(" {} %", to.percent) };
     let subset = to.subset.as_ref().map(|name| format!(" subset {name}")).unwrap_or_default();
-    let exists = if to.exists { "" } else { ": there is no such thing, so these requests get 503" };
+    let exists = match (to.exists, carries) {
+        (true, _) => "",
+        (false, Carries::Http) => ": there is no such thing, so these requests get 503",
+        (false, _) => ": there is no such thing, so these connections end",
+    };
     if to.host.is_empty() {
         return format!("nowhere{share}{exists}");
     }

@@ -241,7 +241,9 @@ pub(super) struct MeshHost {
 /// One route.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Route {
-    /// `namespace/name`.
+    /// What it is for.
+    pub(super) carries: Carries,
+    /// `namespace/name`; empty for the way that peers of other networks take (`AUTO_PASSTHROUGH`).
     pub(super) virtual_service: String,
     /// Its place among the routes of its host, from 0: the first that fits wins.
     pub(super) position: usize,
@@ -259,6 +261,18 @@ pub(super) struct Route {
     pub(super) answer: Option<String>,
 }
 
+/// What goes along a route, as the lists of a VirtualService are called.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Carries {
+    /// Requests.
+    Http,
+    /// Connections whose server name is looked at.
+    Tls,
+    /// Connections.
+    Tcp,
+}
+
 /// Where a route leads.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Destination {
@@ -268,6 +282,6 @@ pub(super) struct Destination {
     pub(super) subset: Option<String>,
     /// Share of the requests, 0 to 100, with one decimal.
     pub(super) percent: f64,
-    /// False: there is no such service, port or subset, and its requests get 503.
+    /// False: there is no such service, port or subset: its requests get 503, its connections end.
     pub(super) exists: bool,
 }

@@ -1,14 +1,15 @@
 //! Routes in words: on which Gateways a service is exposed, and how requests inside of the mesh find it.
 
+mod bytes;
 mod phrase;
 
 use std::sync::Arc;
 
 use routing::{
     api::gateway::ServerTlsMode,
-    compile::{GatewayPort, GatewayServer, View, ViewedService},
+    compile::{GatewayServer, View, ViewedService},
     host::HostPattern,
-    rule::{Action, Rule},
+    rule::{Action, Destinations, Rule},
     table::{RouteList, RouteTable},
 };
 
@@ -22,7 +23,7 @@ pub(super) fn exposures(view: &View<'_>, host: &str) -> Vec<Exposure> {
             let routes = virtual_host.routes.routes().iter().enumerate();
             for (position, route) in routes.filter(|(_, route)| leads_to(&route.rule, host)) {
                 for server in view.servers_of(&port, &route.rule.source, domain) {
-                    let exposure = exposure(&port, server);
+                    let exposure = exposure(port.number, server);
                     let at = found.iter().position(|known| is_same(known, &exposure)).unwrap_or_else(|| {
                         found.push(exposure);
                         found.len() - 1
@@ -33,6 +34,7 @@ pub(super) fn exposures(view: &View<'_>, host: &str) -> Vec<Exposure> {
             }
         }
     }
+    found.extend(bytes::exposures(view, host));
     found
 }
 
@@ -40,11 +42,11 @@ fn is_same(a: &Exposure, b: &Exposure) -> bool {
     (&a.gateway, a.port, &a.hosts, &a.protocol) == (&b.gateway, b.port, &b.hosts, &b.protocol)
 }
 
-fn exposure(port: &GatewayPort<'_>, server: &GatewayServer<'_>) -> Exposure {
+fn exposure(port: u16, server: &GatewayServer<'_>) -> Exposure {
     let terminates = server.server.tls.as_ref().filter(|_| is_tls(server));
     Exposure {
         gateway: format!("{}/{}", server.gateway.namespace(), server.gateway.name()),
-        port: port.number,
+        port,
         protocol: server
             .server
             .port
@@ -102,6 +104,7 @@ pub(super) fn mesh(view: &View<'_>, service: &ViewedService) -> Mesh {
             }
         }
     }
+    bytes::mesh(view, service, &mut hosts);
     Mesh { clients: Vec::new(), hosts }
 }
 
@@ -137,7 +140,11 @@ fn others(view: &View<'_>, table: &RouteTable, service: &ViewedService) -> Vec<(
 /// Whether requests of a rule go, or would go, to a host in full.
 fn leads_to(rule: &Rule, host: &str) -> bool {
     match &rule.action {
-        Action::Route(to) => to.all.iter().any(|to| phrase::Target::of(&to.cluster_name).host == host),
+        Action::Route(to) => lead_to(to, host),
         Action::Redirect(_) | Action::Direct(_) => false,
     }
+}
+
+fn lead_to(to: &Destinations, host: &str) -> bool {
+    to.all.iter().any(|to| phrase::Target::of(&to.cluster_name).host == host)
 }

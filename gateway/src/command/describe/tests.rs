@@ -1,5 +1,7 @@
 //! Golden descriptions in `testdata/describe`; `BLESS=1` writes them anew.
 
+mod bytes;
+
 use std::{fs, path::Path};
 
 use super::*;
@@ -15,8 +17,8 @@ fn one_file(text: &str) -> Vec<(String, String)> {
     vec![("books.yaml".to_owned(), text.to_owned())]
 }
 
-fn cloud_cargo() -> Vec<(String, String)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/cloud-cargo");
+fn example(name: &str) -> Vec<(String, String)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name);
     let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| path.extension().is_some_and(|ending| ending == "yaml"));
     files.sort();
@@ -48,11 +50,14 @@ fn refused(kind: DescribeKind, title: &str, yaml: &str) -> String {
 #[test]
 fn golden_descriptions_are_what_was_reviewed() {
     use DescribeKind::{Pod, Service};
-    let (cargo, books) = (cloud_cargo(), one_file(BOOKS));
+    let (cargo, books) = (example("cloud-cargo"), one_file(BOOKS));
+    let (tcp, egress) = (example("tcp"), example("egress"));
     let of = |kind, object, files: &[(String, String)]| described(kind, object, files).unwrap();
     let cases = [
         ("cargo-rating.txt", in_text(&of(Service, ("cloud-cargo", "freight-rating-server"), &cargo))),
         ("cargo-webapp.txt", in_text(&of(Pod, ("cloud-cargo", "cargo-webapp"), &cargo))),
+        ("tcp-orders.txt", in_text(&of(Service, ("bookshop", "orders"), &tcp))),
+        ("egress-gateway.txt", in_text(&of(Service, ("istio-system", "istio-egressgateway"), &egress))),
         ("books-page.txt", in_text(&of(Service, ("books", "page"), &books))),
         ("books-page.json", as_json(&of(Service, ("books", "page"), &books))),
         ("books-reviews.txt", in_text(&of(Service, ("books", "reviews"), &books))),

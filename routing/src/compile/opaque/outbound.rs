@@ -15,6 +15,7 @@ use crate::{
         clusters::{Carries, Member},
         context::Context,
         services::{Origin, Service, ServicePort},
+        view::BytesRoute,
         virtual_services::{Bound, MESH},
     },
     host::{HostMap, HostPattern},
@@ -27,14 +28,41 @@ pub(in crate::compile) fn compile<'a>(
     bound: &[Bound<'a>],
     http: &BTreeSet<u16>,
 ) -> HashMap<u16, Arc<OpaqueTable>> {
-    let mut build = Build { context, bound, by_host: by_host(bound), http, ports: HashMap::new() };
-    for service in context.services.iter().filter(|service| service.alias.is_none()) {
-        for port in &service.ports {
-            build.service(service, port);
-        }
-    }
+    let build = Build::of(context, bound, http);
     report_unfollowed(context, bound);
     build.ports.into_iter().map(|(number, port)| (number, Arc::new(port.table))).collect()
+}
+
+/// The routes in these tables with the services whose connections they are for, by port and in order.
+pub(in crate::compile) fn owned<'a>(
+    context: &Context<'a>,
+    bound: &[Bound<'a>],
+    http: &BTreeSet<u16>,
+) -> Vec<BytesRoute> {
+    let build = Build::of(context, bound, http);
+    let mut found = Vec::new();
+    for (number, known) in &build.ports {
+        let mut positions: HashMap<usize, usize> = HashMap::new();
+        for (route, &owner) in known.table.routes().iter().zip(&known.owners) {
+            let Some(service) = context.services.iter().nth(owner) else { continue };
+            let Some(port) = service.port(*number) else { continue };
+            let own = build.subnets(service, port).unwrap_or_default();
+            let position = positions.entry(owner).or_default();
+            found.push(BytesRoute {
+                port: *number,
+                host: service.host.clone(),
+                position: *position,
+                tls: port.protocol.is_some_and(Protocol::is_tls),
+                sniffed: route.sniffed,
+                names: route.names.clone(),
+                subnets: if route.subnets == own { Vec::new() } else { route.subnets.clone() },
+                rule: route.rule.clone(),
+            });
+            *position += 1;
+        }
+    }
+    found.sort_by(|a, b| (a.port, &a.host, a.position).cmp(&(b.port, &b.host, b.position)));
+    found
 }
 
 /// The VirtualServices with routes for bytes, by host.
@@ -94,7 +122,17 @@ struct Build<'s, 'a> {
     ports: HashMap<u16, Port>,
 }
 
-impl<'a> Build<'_, 'a> {
+impl<'s, 'a> Build<'s, 'a> {
+    fn of(context: &'s Context<'a>, bound: &'s [Bound<'a>], http: &'s BTreeSet<u16>) -> Self {
+        let mut build = Self { context, bound, by_host: by_host(bound), http, ports: HashMap::new() };
+        for service in context.services.iter().filter(|service| service.alias.is_none()) {
+            for port in &service.ports {
+                build.service(service, port);
+            }
+        }
+        build
+    }
+
     fn service(&mut self, service: &Service<'a>, port: &ServicePort<'a>) {
         let (tls, sniffed) = match port.protocol {
             Some(Protocol::Udp) => return,

@@ -10,7 +10,7 @@ use routing::{
     table,
 };
 
-use crate::command::describe::report::{Destination, Route};
+use crate::command::describe::report::{Carries, Destination, Route};
 
 /// How clients begin a URL.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +46,7 @@ impl<'d> Address<'d> {
     }
 }
 
-/// A destination as its cluster is named: `outbound|8080|v1|host`.
+/// A destination as its cluster is named: `outbound|8080|v1|host`, or `outbound_.8080_.v1_.host` between networks.
 #[derive(Debug, Default)]
 pub(super) struct Target<'n> {
     /// Fully qualified; empty when the route names none.
@@ -57,7 +57,8 @@ pub(super) struct Target<'n> {
 
 impl<'n> Target<'n> {
     pub(super) fn of(cluster: &'n str) -> Self {
-        let mut parts = cluster.splitn(4, '|').skip(1);
+        let between = if cluster.contains('|') { "|" } else { "_." };
+        let mut parts = cluster.splitn(4, between).skip(1);
         let (Some(port), Some(subset), Some(host)) = (parts.next(), parts.next(), parts.next()) else {
             return Self::default();
         };
@@ -78,6 +79,7 @@ pub(super) fn route((position, route): (usize, &table::Route), address: Option<A
         Action::Direct(direct) => (Vec::new(), Some(format!("answer {}", direct.status))),
     };
     Route {
+        carries: Carries::Http,
         position,
         virtual_service: rule.source.to_string(),
         name: rule.name.to_string(),
@@ -89,7 +91,8 @@ pub(super) fn route((position, route): (usize, &table::Route), address: Option<A
     }
 }
 
-fn destinations(to: &Destinations) -> Vec<Destination> {
+/// Where a route leads, each with its share.
+pub(super) fn destinations(to: &Destinations) -> Vec<Destination> {
     let each = to.all.iter().map(|it| {
         let target = Target::of(&it.cluster_name);
         Destination {
