@@ -4,6 +4,7 @@
 //! Values that only mean something together with other objects (hosts, gateway names) stay text here and get their
 //! types in `compile`.
 
+pub mod authorization_policy;
 pub mod check;
 pub mod crd;
 pub mod decode;
@@ -24,10 +25,12 @@ pub mod secret;
 pub mod service;
 pub mod service_entry;
 pub mod sidecar;
+pub mod target_reference;
 pub mod virtual_service;
 pub mod workload_entry;
 pub mod workload_group;
 
+pub use authorization_policy::AuthorizationPolicy;
 pub use deployment::Deployment;
 pub use destination_rule::DestinationRule;
 pub use endpoint_slice::EndpointSlice;
@@ -45,6 +48,7 @@ pub use secret::Secret;
 pub use service::Service;
 pub use service_entry::ServiceEntry;
 pub use sidecar::Sidecar;
+pub use target_reference::TargetReference;
 pub use virtual_service::VirtualService;
 pub use workload_entry::WorkloadEntry;
 pub use workload_group::WorkloadGroup;

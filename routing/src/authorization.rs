@@ -1,9 +1,24 @@
 //! Who may do what: Istio's `AuthorizationPolicy`, compiled.
 
+pub(crate) mod attribute;
+mod blocks;
+pub(crate) mod pattern;
+pub(crate) mod rule;
+mod rules;
+pub(crate) mod template;
+mod texts;
+
+#[cfg(test)]
+mod tests;
+
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
+
+use rule::Rule;
+use rules::Rules;
 
 use crate::request::RequestView;
 
@@ -30,15 +45,114 @@ pub struct Access<'a> {
 pub struct Judgement {
     /// `Some`: it is denied, by the rule of this id (`ns[..]-policy[..]-rule[..]`), or by none that allows it (`none`).
     pub denied: Option<Arc<str>>,
+    /// The rule of an AUDIT policy that matches.
+    pub audited: Option<Arc<str>>,
+    /// What the DENY policies would say that are only tried.
+    pub tried_deny: Option<Trial>,
+    /// What the ALLOW policies would say that are only tried; `None` where a DENY policy has ended it.
+    pub tried_allow: Option<Trial>,
+}
+
+/// What policies would say that are only tried (annotation `istio.io/dry-run`).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Trial {
+    /// Whether the access would be denied.
+    pub denied: bool,
+    /// The rule that matches; `none`.
+    pub rule: Arc<str>,
 }
 
 /// The policies of one workload.
 #[derive(Debug, Default)]
-pub struct Authorization {}
+pub struct Authorization {
+    http: Policies,
+    bytes: Policies,
+    none: Arc<str>,
+}
+
+/// Policies by action, for requests or for bytes, of which less is known. `None`: there are none.
+#[derive(Debug, Default)]
+struct Policies {
+    custom: Option<Rules>,
+    audit: Option<Rules>,
+    deny: Option<Rules>,
+    allow: Option<Rules>,
+    tried_deny: Option<Rules>,
+    tried_allow: Option<Rules>,
+}
+
+/// Rules by action, as the compiler gathers them. Where there are ALLOW policies that allow nothing, the list is there
+/// and empty.
+#[derive(Debug, Default)]
+pub(crate) struct Gathered {
+    pub(crate) custom: Vec<Rule>,
+    pub(crate) audit: Vec<Rule>,
+    pub(crate) deny: Vec<Rule>,
+    pub(crate) allow: Option<Vec<Rule>>,
+    pub(crate) tried_deny: Vec<Rule>,
+    pub(crate) tried_allow: Option<Vec<Rule>>,
+}
+
+impl From<Gathered> for Policies {
+    fn from(all: Gathered) -> Self {
+        Self {
+            custom: Rules::new(all.custom),
+            audit: Rules::new(all.audit),
+            deny: Rules::new(all.deny),
+            allow: all.allow.map(Rules::of),
+            tried_deny: Rules::new(all.tried_deny),
+            tried_allow: all.tried_allow.map(Rules::of),
+        }
+    }
+}
 
 impl Authorization {
-    /// What the policies say.
-    pub fn judge(&self, _access: &Access<'_>) -> Judgement {
-        Judgement::default()
+    pub(crate) fn new(http: Gathered, bytes: Gathered) -> Self {
+        Self { http: http.into(), bytes: bytes.into(), none: "none".into() }
+    }
+
+    fn policies(&self, access: &Access<'_>) -> &Policies {
+        if access.request.is_some() { &self.http } else { &self.bytes }
+    }
+
+    /// Who has to be asked first, by name (Istio `extensionProviders`): the provider of a CUSTOM policy that matches.
+    pub fn asks(&self, access: &Access<'_>) -> Option<&Arc<str>> {
+        self.policies(access).custom.as_ref()?.any(access)?.provider.as_ref()
+    }
+
+    /// Everybody who may have to be asked.
+    pub fn providers(&self) -> BTreeSet<&Arc<str>> {
+        // For bytes there is no provider more than for requests.
+        self.http.custom.as_ref().map(Rules::providers).unwrap_or_default()
+    }
+
+    /// What the policies say that need nobody's word: AUDIT, DENY, ALLOW, in this order.
+    pub fn judge(&self, access: &Access<'_>) -> Judgement {
+        let policies = self.policies(access);
+        let first = |rules: &Option<Rules>| Some(Arc::clone(&rules.as_ref()?.first(access)?.id));
+        let mut judgement = Judgement {
+            audited: first(&policies.audit),
+            tried_deny: policies.tried_deny.as_ref().map(|rules| {
+                let found = rules.first(access);
+                Trial { denied: found.is_some(), rule: self.rule(found) }
+            }),
+            denied: first(&policies.deny),
+            tried_allow: None,
+        };
+        if judgement.denied.is_some() {
+            return judgement;
+        }
+        judgement.tried_allow = policies.tried_allow.as_ref().map(|rules| {
+            let found = rules.first(access);
+            Trial { denied: found.is_none(), rule: self.rule(found) }
+        });
+        if policies.allow.as_ref().is_some_and(|rules| rules.any(access).is_none()) {
+            judgement.denied = Some(Arc::clone(&self.none));
+        }
+        judgement
+    }
+
+    fn rule(&self, found: Option<&Rule>) -> Arc<str> {
+        Arc::clone(found.map_or(&self.none, |rule| &rule.id))
     }
 }

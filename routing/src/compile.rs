@@ -1,6 +1,7 @@
 //! Resources to snapshot: one pure function that collects every problem and never stops at one.
 
 mod absent;
+mod authorization;
 mod balancing;
 mod certificates;
 mod clusters;
@@ -35,6 +36,7 @@ mod review;
 mod routes;
 mod scope;
 mod secrets;
+mod selection;
 mod server_tls;
 mod services;
 mod upstream_tls;

@@ -14,6 +14,7 @@ mod mesh;
 mod parse;
 mod parsed;
 mod position;
+mod rejected_policy;
 mod shares;
 mod source;
 mod store;
@@ -30,14 +31,17 @@ use std::{
 };
 
 use crate::api::{
-    Deployment, DestinationRule, EndpointSlice, Gateway, Issuer, MeshDocument, Node, ObjectMeta, PeerAuthentication,
-    Pod, ProxyConfig, Secret, Service, ServiceEntry, Sidecar, VirtualService, WorkloadEntry, WorkloadGroup,
+    AuthorizationPolicy, Deployment, DestinationRule, EndpointSlice, Gateway, Issuer, MeshDocument, Node, ObjectMeta,
+    PeerAuthentication, Pod, ProxyConfig, Secret, Service, ServiceEntry, Sidecar, VirtualService, WorkloadEntry,
+    WorkloadGroup,
 };
 use crate::problem::{ObjectRef, Place, Problem, Problems, Severity};
 
 pub use class::Kind;
 pub use parse::{parse_file, parse_files, parse_object};
 pub use parsed::Parsed;
+pub use rejected_policy::RejectedPolicy;
+pub(crate) use rejected_policy::{DRY_RUN, truth};
 pub use source::Source;
 pub(crate) use source::forget_places;
 pub use store::Store;
@@ -118,6 +122,8 @@ pub enum AnyObject {
     WorkloadEntry(Arc<Object<WorkloadEntry>>),
     /// Istio PeerAuthentication.
     PeerAuthentication(Arc<Object<PeerAuthentication>>),
+    /// Istio AuthorizationPolicy.
+    AuthorizationPolicy(Arc<Object<AuthorizationPolicy>>),
     /// Our Issuer.
     Issuer(Arc<Object<Issuer>>),
     /// Kubernetes Secret.
@@ -180,6 +186,7 @@ impl AnyObject {
             Self::ServiceEntry(object) => of(object),
             Self::WorkloadEntry(object) => of(object),
             Self::PeerAuthentication(object) => of(object),
+            Self::AuthorizationPolicy(object) => of(object),
             Self::Issuer(object) => of(object),
             Self::Secret(object) => of(object),
             Self::Service(object) => of(object),
@@ -218,6 +225,8 @@ pub struct Rejection {
     pub place: Option<Place>,
     /// It is a template or a patch, which is not read, and nothing is wrong with it.
     pub skipped: bool,
+    /// Of a policy: where it would have held.
+    pub policy: Option<RejectedPolicy>,
 }
 
 /// A TLS server of a Gateway that gave no object, as far as it could be read.
@@ -250,6 +259,8 @@ pub struct Resources {
     pub workload_entries: Table<WorkloadEntry>,
     /// Istio PeerAuthentications.
     pub peer_authentications: Table<PeerAuthentication>,
+    /// Istio AuthorizationPolicies.
+    pub authorization_policies: Table<AuthorizationPolicy>,
     /// Our Issuers.
     pub issuers: Table<Issuer>,
     /// Kubernetes Secrets.
@@ -294,6 +305,7 @@ impl Resources {
         all.service_entries.sort();
         all.workload_entries.sort();
         all.peer_authentications.sort();
+        all.authorization_policies.sort();
         all.issuers.sort();
         all.secrets.sort();
         all.services.sort();
@@ -324,6 +336,7 @@ impl Resources {
             AnyObject::ServiceEntry(object) => self.service_entries.push(object),
             AnyObject::WorkloadEntry(object) => self.workload_entries.push(object),
             AnyObject::PeerAuthentication(object) => self.peer_authentications.push(object),
+            AnyObject::AuthorizationPolicy(object) => self.authorization_policies.push(object),
             AnyObject::Issuer(object) => self.issuers.push(object),
             AnyObject::Secret(object) => self.secrets.push(object),
             AnyObject::Service(object) => self.services.push(object),
@@ -338,11 +351,15 @@ impl Resources {
         }
     }
 
-    /// With what was rejected: servers that are not there still keep their hosts from others.
+    /// With what was rejected: servers that are not there still keep their hosts from others, and policies fail closed.
     fn without(mut self, rejected: BTreeMap<ObjectRef, Rejection>) -> Self {
         let servers = rejected.iter().flat_map(|(object, it)| it.servers.iter().map(move |server| (object, server)));
         for server in servers {
             self.digest = self.digest.wrapping_add(digest::of_kubernetes("Gateway", &server));
+        }
+        for (object, policy) in rejected.iter().filter_map(|(object, it)| Some((object, it.policy.as_ref()?))) {
+            let content = (&object.namespace, &object.name, policy);
+            self.digest = self.digest.wrapping_add(digest::of_kubernetes(&object.kind, &content));
         }
         Self { rejected, ..self }
     }

@@ -228,7 +228,7 @@ fn requests_may_finish_before_the_pod_is_killed() {
 const READ: [&str; 7] = [
     "networking.istio.io/gateways,virtualservices,destinationrules,serviceentries: get,list,watch",
     "networking.istio.io/workloadentries: list,watch",
-    "security.istio.io/peerauthentications: list,watch",
+    "security.istio.io/peerauthentications,authorizationpolicies: list,watch",
     "acme.sluice.dev/issuers: list,watch",
     "/services,pods: list,watch",
     "/nodes: list,watch",

@@ -96,7 +96,7 @@ async fn an_object_that_breaks_keeps_its_last_good_version_serving() {
 async fn copied(mesh: &Mesh) -> ConfigDir {
     const KINDS: [(&str, &[&str]); 7] = [
         ("networking.istio.io/v1", &["Gateway", "VirtualService", "DestinationRule", "ServiceEntry", "WorkloadEntry"]),
-        ("security.istio.io/v1", &["PeerAuthentication"]),
+        ("security.istio.io/v1", &["PeerAuthentication", "AuthorizationPolicy"]),
         ("acme.sluice.dev/v1alpha1", &["Issuer"]),
         ("v1", &["Secret", "Service", "Pod"]),
         ("discovery.k8s.io/v1", &["EndpointSlice"]),

@@ -7,13 +7,14 @@ use kube::{
 use routing::{compile::Proxy, mesh, resources::Kind};
 
 /// Kinds that every proxy reads from every namespace. Deployments are not among them: pods tell what runs.
-pub(super) const KINDS: [Kind; 9] = [
+pub(super) const KINDS: [Kind; 10] = [
     Kind::Gateway,
     Kind::VirtualService,
     Kind::DestinationRule,
     Kind::ServiceEntry,
     Kind::WorkloadEntry,
     Kind::PeerAuthentication,
+    Kind::AuthorizationPolicy,
     Kind::Service,
     Kind::EndpointSlice,
     Kind::Pod,

@@ -2,6 +2,7 @@
 //!
 //! For Istio's kinds the rules are those of its validation webhook; there is one file of them per kind.
 
+mod authorization_policy;
 mod destination_rule;
 mod fault;
 mod gateway;
@@ -16,6 +17,7 @@ mod peer_authentication;
 mod punycode;
 mod service_entry;
 mod sidecar;
+mod target_reference;
 mod virtual_service;
 mod workload_group;
 

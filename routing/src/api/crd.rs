@@ -13,8 +13,8 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
 
 use super::{
-    DestinationRule, Gateway, Issuer, PeerAuthentication, ProxyConfig, ServiceEntry, Sidecar, VirtualService,
-    WorkloadEntry, WorkloadGroup,
+    AuthorizationPolicy, DestinationRule, Gateway, Issuer, PeerAuthentication, ProxyConfig, ServiceEntry, Sidecar,
+    VirtualService, WorkloadEntry, WorkloadGroup,
 };
 
 /// One kind, as the API server has to know it.
@@ -42,7 +42,7 @@ const ACCEPTED: Column =
     Column("Accepted", r#".status.conditions[?(@.type=="Accepted")].status"#, "Whether the gateways take it over");
 const HOSTS: Column = Column("Hosts", ".spec.hosts", "The hosts that it is about");
 
-const DEFINITIONS: [Definition; 10] = [
+const DEFINITIONS: [Definition; 11] = [
     Definition {
         group: ACME,
         kind: "Issuer",
@@ -51,6 +51,15 @@ const DEFINITIONS: [Definition; 10] = [
         versions: &["v1alpha1"],
         columns: &[Column("Server", ".spec.server", "The CA's directory")],
         spec: spec::<Issuer>,
+    },
+    Definition {
+        group: SECURITY,
+        kind: "AuthorizationPolicy",
+        plural: "authorizationpolicies",
+        short: "ap",
+        versions: &["v1", "v1beta1"],
+        columns: &[Column("Action", ".spec.action", "What becomes of a request that matches")],
+        spec: spec::<AuthorizationPolicy>,
     },
     Definition {
         group: NETWORKING,

@@ -1,10 +1,10 @@
 //! What a proxy asks of whoever comes to its workload.
 
-use super::context::Context;
+use super::{authorization, context::Context};
 use crate::guard::Guard;
 
 /// `None`: nothing.
-pub(super) fn compile(_context: &Context<'_>) -> Option<Box<Guard>> {
-    let guard = Guard::default();
+pub(super) fn compile(context: &Context<'_>) -> Option<Box<Guard>> {
+    let guard = Guard { authorization: authorization::compile(context, |_| false) };
     (!guard.is_open()).then(|| Box::new(guard))
 }

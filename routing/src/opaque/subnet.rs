@@ -31,12 +31,12 @@ impl Subnet {
     }
 
     /// How narrow it is.
-    pub(super) fn length(&self) -> u8 {
+    pub(crate) fn length(&self) -> u8 {
         self.length
     }
 
     /// The wider block around it. `None`: it would be one of the other family, or it is no wider one.
-    pub(super) fn shortened(&self, length: u8) -> Option<Self> {
+    pub(crate) fn shortened(&self, length: u8) -> Option<Self> {
         let foreign = self.is_v4() && length < MAPPED;
         (length <= self.length && !foreign).then(|| Self { bits: self.bits & mask(length), length })
     }

@@ -18,6 +18,8 @@ pub enum Kind {
     WorkloadEntry,
     /// Istio PeerAuthentication.
     PeerAuthentication,
+    /// Istio AuthorizationPolicy.
+    AuthorizationPolicy,
     /// Our Issuer.
     Issuer,
     /// Kubernetes Secret.
@@ -48,13 +50,14 @@ pub enum Kind {
 
 impl Kind {
     /// Group, versions and name of every kind; the first version is the one to recommend.
-    const ALL: [(Self, &'static str, &'static [&'static str], &'static str); 19] = [
+    const ALL: [(Self, &'static str, &'static [&'static str], &'static str); 20] = [
         (Self::Gateway, NETWORKING, ISTIO_VERSIONS, "Gateway"),
         (Self::VirtualService, NETWORKING, ISTIO_VERSIONS, "VirtualService"),
         (Self::DestinationRule, NETWORKING, ISTIO_VERSIONS, "DestinationRule"),
         (Self::ServiceEntry, NETWORKING, ISTIO_VERSIONS, "ServiceEntry"),
         (Self::WorkloadEntry, NETWORKING, ISTIO_VERSIONS, "WorkloadEntry"),
         (Self::PeerAuthentication, SECURITY, &["v1", "v1beta1"], "PeerAuthentication"),
+        (Self::AuthorizationPolicy, SECURITY, &["v1", "v1beta1"], "AuthorizationPolicy"),
         (Self::Issuer, ACME, &["v1alpha1"], "Issuer"),
         (Self::Secret, "", &["v1"], "Secret"),
         (Self::Service, "", &["v1"], "Service"),
@@ -204,13 +207,14 @@ fn misspelt(group: &str, api_version: &str, kind: &str) -> Option<Misspelt> {
 
 /// Whether a group that is not ours may well have its own kind of this name. What only Istio's API has is always ours.
 fn is_anothers(group: &str, kind: &str) -> bool {
-    const ISTIO_ONLY: [&str; 7] = [
+    const ISTIO_ONLY: [&str; 8] = [
         "VirtualService",
         "DestinationRule",
         "ServiceEntry",
         "WorkloadEntry",
         "WorkloadGroup",
         "PeerAuthentication",
+        "AuthorizationPolicy",
         "ProxyConfig",
     ];
     let lower = group.to_ascii_lowercase();

@@ -115,7 +115,7 @@ impl Reader {
 }
 
 fn rejection(object: ObjectRef, place: Option<crate::problem::Place>) -> Rejection {
-    Rejection { object, hosts: Vec::new(), servers: Vec::new(), place, skipped: false }
+    Rejection { object, hosts: Vec::new(), servers: Vec::new(), place, skipped: false, policy: None }
 }
 
 /// Without labels and annotations, which tools write there: nothing reads them.

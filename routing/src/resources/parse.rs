@@ -11,16 +11,17 @@ use super::class::{Class, Kind};
 use super::document::{self, Document};
 use super::foreign::Foreign;
 use super::parsed::{MOST, Parsed, SKIPPED};
+use super::rejected_policy::{DRY_RUN, truth};
 use super::shares;
 use super::source::forget_places;
 use super::template::{self, Skip};
 use super::yaml::{self, Fault};
-use super::{AnyObject, Object, RejectedServer, Rejection, Source, digest, position};
+use super::{AnyObject, Object, RejectedPolicy, RejectedServer, Rejection, Source, digest, position};
 use crate::api::check::{BAD_VALUE, Finding, Findings, MISSING_FIELD, UNKNOWN_FIELD, mesh_config};
 use crate::api::decode::{Reading, decode};
 use crate::api::{
-    Deployment, DestinationRule, Gateway, Issuer, ObjectMeta, PeerAuthentication, ProxyConfig, ServiceEntry, Sidecar,
-    VirtualService, WorkloadEntry, WorkloadGroup,
+    AuthorizationPolicy, Deployment, DestinationRule, Gateway, Issuer, ObjectMeta, PeerAuthentication, ProxyConfig,
+    ServiceEntry, Sidecar, VirtualService, WorkloadEntry, WorkloadGroup,
 };
 use crate::locality::{REGION, SUBZONE, ZONE};
 use crate::problem::{ObjectRef, Place, Problem, Severity};
@@ -106,7 +107,8 @@ impl Reader {
             place: place.clone(),
             message,
         });
-        self.lose(Rejection { object, hosts: Vec::new(), servers: Vec::new(), place, skipped: false });
+        let policy = RejectedPolicy::of(&object.kind, &Value::Null);
+        self.lose(Rejection { object, hosts: Vec::new(), servers: Vec::new(), place, skipped: false, policy });
     }
 
     fn object(&mut self, object: &Value, source: &Source) {
@@ -222,7 +224,8 @@ impl Reader {
         let code = SKIPPED;
         let problem = Problem { code, severity, object: object.clone(), field, place: place.clone(), message };
         self.parsed.problems.push(problem);
-        self.lose(Rejection { object, hosts: Vec::new(), servers: Vec::new(), place, skipped: true });
+        let policy = RejectedPolicy::of(&object.kind, &Value::Null);
+        self.lose(Rejection { object, hosts: Vec::new(), servers: Vec::new(), place, skipped: true, policy });
     }
 
     fn ours(&mut self, kind: Kind, identity: ObjectRef, object: &Value, source: &Source) {
@@ -246,6 +249,7 @@ impl Reader {
                 servers: servers(object),
                 place,
                 skipped: false,
+                policy: RejectedPolicy::of(kind.name(), object),
             }),
         }
     }
@@ -254,6 +258,7 @@ impl Reader {
         let place = source.place(&finding.field);
         self.tell(identity.clone(), source, finding);
         self.lose(Rejection {
+            policy: RejectedPolicy::of(&identity.kind, object),
             object: identity,
             hosts: hosts(object),
             servers: servers(object),
@@ -274,6 +279,10 @@ impl Reader {
             self.parsed.rejected.push(rejection);
         } else {
             self.parsed.unreadable = true;
+            // Whatever its name is, it closes something.
+            if rejection.policy.is_some() {
+                self.parsed.rejected.push(rejection);
+            }
         }
     }
 }
@@ -291,9 +300,6 @@ fn identity(object: &Value) -> ObjectRef {
 }
 
 const DEFAULT_NAMESPACE: &str = "default";
-
-/// Istio's annotation for a policy that only counts what it would refuse.
-const DRY_RUN: &str = "istio.io/dry-run";
 
 /// The hosts that a broken object would have had, as far as they are there.
 fn hosts(object: &Value) -> Vec<String> {
@@ -339,13 +345,23 @@ pub(super) fn metadata(kind: Kind, object: &Value, findings: &mut Findings) -> O
         DEFAULT_NAMESPACE.clone_into(&mut meta.namespace);
     }
     meta.check(kind == Kind::Gateway, findings);
-    if kind.is_strict() && meta.annotations.contains_key(DRY_RUN) {
-        let message =
-            "only an AuthorizationPolicy can be tried like this, so Istio refuses it here; remove the annotation";
-        findings.add(Finding::error(&format!("metadata.annotations[{DRY_RUN:?}]"), BAD_VALUE, message));
+    if let Some(fault) = meta.annotations.get(DRY_RUN).and_then(|written| dry_run_fault(kind, written)) {
+        findings.add(Finding::error(&format!("metadata.annotations[{DRY_RUN:?}]"), BAD_VALUE, fault));
     }
     keep_what_is_read(kind, &mut meta);
     Some(meta)
+}
+
+/// Only an AuthorizationPolicy can be tried.
+fn dry_run_fault(kind: Kind, written: &str) -> Option<&'static str> {
+    match kind {
+        Kind::AuthorizationPolicy if truth(written).is_some() => None,
+        Kind::AuthorizationPolicy => Some("this is neither `true` nor `false`; write one of them, in quotes"),
+        _ if kind.is_strict() => {
+            Some("only an AuthorizationPolicy can be tried like this, so Istio refuses it here; remove the annotation")
+        }
+        _ => None,
+    }
 }
 
 /// Forgets what nobody reads: annotations that hold the whole object again, and, of kinds that come by the thousand,
@@ -400,6 +416,9 @@ impl Input<'_> {
             Kind::WorkloadEntry => AnyObject::WorkloadEntry(self.strict(meta, findings, WorkloadEntry::check)?),
             Kind::PeerAuthentication => {
                 AnyObject::PeerAuthentication(self.strict(meta, findings, PeerAuthentication::check)?)
+            }
+            Kind::AuthorizationPolicy => {
+                AnyObject::AuthorizationPolicy(self.strict(meta, findings, AuthorizationPolicy::check)?)
             }
             Kind::Issuer => {
                 let check = |issuer: &Issuer, findings: &mut Findings| issuer.check(&own.name, findings);

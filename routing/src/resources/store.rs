@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{AnyObject, Parsed, Rejection, Resources};
+use super::parsed::SKIPPED;
+use super::{AnyObject, Parsed, RejectedPolicy, Rejection, Resources};
 use crate::hashed::HashMap;
 use crate::problem::{ObjectRef, Problem, Severity};
 
@@ -26,10 +27,18 @@ impl Store {
         }
         for (file, parsed) in files {
             let kept = self.keep(&file, &parsed, &mut next);
-            for rejection in parsed.rejected {
+            let mut closed = BTreeSet::new();
+            // A policy without a name is one of those that the file had before.
+            let named = |it: &Rejection| !it.object.name.is_empty() || kept.unnamed == 0;
+            for rejection in parsed.rejected.into_iter().filter(named) {
+                if rejection.policy.as_ref().is_some_and(RejectedPolicy::closes)
+                    && !kept.named.contains(&rejection.object)
+                {
+                    closed.insert(rejection.object.clone());
+                }
                 next.rejected.entry(rejection.object.clone()).or_insert(rejection);
             }
-            next.tell(parsed.problems, &kept);
+            next.tell(parsed.problems, &kept, &closed);
         }
         next.rejected.retain(|reference, _| !next.objects.contains_key(reference));
         let (kept, rejected) = (next.kept, next.rejected);
@@ -117,12 +126,16 @@ impl Next {
         self.kept.insert(reference.clone());
     }
 
-    fn tell(&mut self, problems: Vec<Problem>, kept: &Kept) {
+    fn tell(&mut self, problems: Vec<Problem>, kept: &Kept, closed: &BTreeSet<ObjectRef>) {
         for mut problem in problems {
             if problem.code == "ignored-kind" && !self.ignored.insert(problem.message.clone()) {
                 continue;
             }
-            if problem.severity == Severity::Error {
+            // A template that would close something only warns.
+            let fails = problem.severity == Severity::Error || problem.code == SKIPPED;
+            if fails && closed.contains(&problem.object) && !self.objects.contains_key(&problem.object) {
+                problem.message.push_str("; until it can be read it fails closed, for all that it may select");
+            } else if problem.severity == Severity::Error {
                 if kept.named.contains(&problem.object) {
                     problem.message.push_str("; the last good version keeps serving");
                 } else if kept.partial.contains(&problem.object) {

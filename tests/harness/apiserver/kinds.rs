@@ -206,5 +206,6 @@ networking.istio.io v1,v1beta1,v1alpha3 workloadgroups WorkloadGroup wg nsg
 networking.istio.io v1,v1beta1,v1alpha3 sidecars Sidecar - nsg
 networking.istio.io v1beta1 proxyconfigs ProxyConfig - nsg
 security.istio.io v1,v1beta1 peerauthentications PeerAuthentication pa nsg
+security.istio.io v1,v1beta1 authorizationpolicies AuthorizationPolicy ap nsg
 acme.sluice.dev v1alpha1 issuers Issuer acme nsg
 ";

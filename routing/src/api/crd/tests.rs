@@ -182,6 +182,7 @@ fn names_and_versions_of_istios_kinds_are_istios() {
         names,
         [
             "issuers.acme.sluice.dev issuer IssuerList acme sluice-dev,acme-sluice-dev v1alpha1",
+            "authorizationpolicies.security.istio.io authorizationpolicy AuthorizationPolicyList ap istio-io,security-istio-io v1,v1beta1",
             "destinationrules.networking.istio.io destinationrule DestinationRuleList dr \
              istio-io,networking-istio-io v1,v1beta1,v1alpha3",
             "gateways.networking.istio.io gateway GatewayList gw istio-io,networking-istio-io v1,v1beta1,v1alpha3",

@@ -1,0 +1,33 @@
+//! Istio `PolicyTargetReference` (type.istio.io): what a policy is attached to, instead of labels.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::scalar::non_empty;
+
+/// The group of Kubernetes' Gateway API.
+pub const GATEWAY_API: &str = "gateway.networking.k8s.io";
+
+/// Istio `PolicyTargetReference`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct TargetReference {
+    /// Group of the target, as `gateway.networking.k8s.io`; empty for the core group.
+    pub group: String,
+    /// Kind of the target. Required.
+    #[schemars(extend("x-required" = true))]
+    pub kind: String,
+    /// Name of the target. Required.
+    #[schemars(extend("x-required" = true))]
+    pub name: String,
+    /// Must be unset: the target is in the policy's own namespace.
+    #[serde(deserialize_with = "non_empty")]
+    pub namespace: Option<String>,
+}
+
+impl TargetReference {
+    /// Whether it is a Gateway of Kubernetes' Gateway API, whose proxies carry its name in a label.
+    pub fn is_gateway(&self) -> bool {
+        self.group == GATEWAY_API && self.kind == "Gateway"
+    }
+}

@@ -1,0 +1,66 @@
+//! Which policies hold for a workload: those of its namespace and of the root namespace whose selector picks it, and those
+//! that are attached to its Gateway.
+
+use std::{borrow::Cow, collections::BTreeMap};
+
+use super::proxy::{Proxy, Role, is_subset};
+use crate::api::{TargetReference, destination_rule::LabelSelector};
+
+/// The label that tells the proxies of a Gateway of Kubernetes' Gateway API by its name.
+const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
+
+/// A workload, as policies pick it.
+pub(super) struct Workload<'a> {
+    root_namespace: &'a str,
+    namespace: &'a str,
+    labels: Cow<'a, BTreeMap<String, String>>,
+}
+
+impl<'a> Workload<'a> {
+    pub(super) fn new(root_namespace: &'a str, namespace: &'a str, labels: &'a BTreeMap<String, String>) -> Self {
+        Self { root_namespace, namespace, labels: Cow::Borrowed(labels) }
+    }
+
+    /// The workload of a proxy. Istio's own gateways carry their name in two labels, so policies select them by `app` as
+    /// well as by `istio`: what is for the one that a proxy stands in for must not be lost because Gateways name `istio` alone.
+    pub(super) fn of(proxy: &'a Proxy) -> Self {
+        let namespace = match &proxy.role {
+            Role::Gateway => &proxy.namespace,
+            Role::Sidecar { namespace, .. } => namespace,
+        };
+        let mut workload = Self::new(&proxy.root_namespace, namespace, &proxy.labels);
+        if let Some(own) = proxy.labels.get("istio").filter(|_| proxy.is_gateway() && !proxy.labels.contains_key("app"))
+        {
+            let app = format!("istio-{own}");
+            workload.labels.to_mut().insert("app".to_owned(), app);
+        }
+        workload
+    }
+
+    /// Whether a policy of a namespace holds for it.
+    pub(super) fn is_picked<'t>(
+        &self,
+        namespace: &str,
+        selector: Option<&LabelSelector>,
+        targets: impl IntoIterator<Item = &'t TargetReference>,
+    ) -> bool {
+        let empty = BTreeMap::new();
+        self.is_picked_by(namespace, selector.map_or(&empty, |selector| &selector.match_labels), targets)
+    }
+
+    /// As [`Self::is_picked`]; empty labels pick all.
+    pub(super) fn is_picked_by<'t>(
+        &self,
+        namespace: &str,
+        labels: &BTreeMap<String, String>,
+        targets: impl IntoIterator<Item = &'t TargetReference>,
+    ) -> bool {
+        let mut targets = targets.into_iter().peekable();
+        if targets.peek().is_some() {
+            let own = self.labels.get(GATEWAY_NAME);
+            return namespace == self.namespace
+                && targets.any(|target| target.is_gateway() && own.is_some_and(|own| *own == target.name));
+        }
+        (namespace == self.namespace || namespace == self.root_namespace) && is_subset(labels, &self.labels)
+    }
+}

@@ -1,0 +1,144 @@
+//! What is known of a policy that gave no object, so that it can fail closed where it would have held.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::Kind;
+use crate::api::{TargetReference, authorization_policy::Action};
+
+/// Istio's annotation for a policy that only counts what it would refuse.
+pub(crate) const DRY_RUN: &str = "istio.io/dry-run";
+
+/// A policy that gave no object, as far as it could be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct RejectedPolicy {
+    /// What it asks for; `None`: nobody knows.
+    pub action: Option<Action>,
+    /// The labels that it selects; empty: all workloads of its namespace, also when its selector could not be read.
+    pub selector: BTreeMap<String, String>,
+    /// What it is attached to.
+    pub targets: Vec<TargetReference>,
+    /// It would only have counted.
+    pub dry_run: bool,
+}
+
+impl RejectedPolicy {
+    /// Of a kind that closes something; `object` is null where not even YAML could be read.
+    pub(super) fn of(kind: &str, object: &Value) -> Option<Self> {
+        if ![Kind::AuthorizationPolicy.name(), "RequestAuthentication"].contains(&kind) {
+            return None;
+        }
+        let spec = object.get("spec");
+        let action = match spec.map(|spec| spec.get("action")) {
+            Some(None | Some(Value::Null)) => Some(Action::Allow),
+            Some(Some(Value::String(name))) => {
+                let all = [Action::Allow, Action::Deny, Action::Audit, Action::Custom];
+                all.into_iter().find(|action| action.name() == name)
+            }
+            _ => None,
+        };
+        let field = |name: &str| spec.and_then(|spec| spec.get(name)).filter(|value| !value.is_null());
+        let (mut selector, mut targets) = (BTreeMap::new(), Vec::new());
+        if let Some(target) = field("targetRef").or_else(|| field("targetRefs"))
+            && field("selector").is_none()
+        {
+            targets = references(target).unwrap_or_default();
+        }
+        if let Some(written) = field("selector") {
+            selector = labels(written).unwrap_or_default();
+        }
+        let dry_run = object.pointer("/metadata/annotations").and_then(|all| all.get(DRY_RUN)).and_then(Value::as_str);
+        let dry_run = dry_run.and_then(truth).unwrap_or(false);
+        Some(Self { action, selector, targets, dry_run })
+    }
+
+    /// Whether something is denied for its sake.
+    pub fn closes(&self) -> bool {
+        !self.dry_run && self.action != Some(Action::Audit)
+    }
+}
+
+/// Labels that workloads may have. `None`: they cannot be read, or no workload can have them.
+fn labels(selector: &Value) -> Option<BTreeMap<String, String>> {
+    if selector.as_object()?.keys().any(|key| !matches!(key.as_str(), "matchLabels" | "match_labels")) {
+        return None;
+    }
+    let labels = selector.get("matchLabels").or_else(|| selector.get("match_labels"))?.as_object()?;
+    let label = |(key, value): (&String, &Value)| {
+        let value = value.as_str()?;
+        let plain = !key.is_empty() && !key.contains('*') && !value.contains('*');
+        plain.then(|| (key.clone(), value.to_owned()))
+    };
+    labels.iter().map(label).collect()
+}
+
+fn references(written: &Value) -> Option<Vec<TargetReference>> {
+    let all = match written {
+        Value::Array(all) => all.as_slice(),
+        one => std::slice::from_ref(one),
+    };
+    let reference = |written: &Value| {
+        let text = |name: &str| Some(written.get(name).map_or(Some(""), Value::as_str)?.to_owned());
+        let found =
+            TargetReference { group: text("group")?, kind: text("kind")?, name: text("name")?, namespace: None };
+        (!found.kind.is_empty() && !found.name.is_empty()).then_some(found)
+    };
+    all.iter().map(reference).collect()
+}
+
+/// A truth value in any of the spellings that Istio takes.
+pub(crate) fn truth(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(spec: Value) -> RejectedPolicy {
+        RejectedPolicy::of("AuthorizationPolicy", &json!({"metadata": {"name": "a"}, "spec": spec})).unwrap()
+    }
+
+    #[test]
+    fn what_cannot_be_read_widens_it() {
+        let picked = BTreeMap::from([("app".to_owned(), "web".to_owned())]);
+        let sound = read(json!({"selector": {"matchLabels": {"app": "web"}}, "action": "DENY", "rules": 3}));
+        assert_eq!((sound.action, &sound.selector, sound.closes()), (Some(Action::Deny), &picked, true));
+        for selector in [
+            json!("app"),
+            json!({"matchLabels": {"app": 1}}),
+            json!({"matchLabels": {"app": "*"}}),
+            json!({"matchLabel": {"app": "web"}}),
+            json!({"matchLabels": {"app": "web"}, "matchExpressions": []}),
+        ] {
+            assert_eq!(read(json!({"selector": selector})).selector, BTreeMap::new(), "{selector}");
+        }
+        assert_eq!(read(json!({"action": "ALOW"})).action, None);
+        assert_eq!(read(json!({})).action, Some(Action::Allow));
+        assert_eq!(RejectedPolicy::of("AuthorizationPolicy", &Value::Null), Some(RejectedPolicy::default()));
+        assert_eq!(RejectedPolicy::of("Gateway", &Value::Null), None);
+    }
+
+    #[test]
+    fn what_only_counts_closes_nothing() {
+        assert!(!read(json!({"action": "AUDIT"})).closes());
+        let tried = json!({"metadata": {"annotations": {DRY_RUN: "true"}}, "spec": {"action": "DENY", "rules": 1}});
+        assert!(!RejectedPolicy::of("AuthorizationPolicy", &tried).unwrap().closes());
+        assert!(RejectedPolicy::default().closes());
+    }
+
+    #[test]
+    fn targets_are_read_in_either_spelling() {
+        let one = json!({"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "edge"});
+        assert_eq!(read(json!({"targetRef": one})).targets, read(json!({"targetRefs": [one]})).targets);
+        assert!(read(json!({"targetRefs": [one]})).targets[0].is_gateway());
+        assert!(read(json!({"targetRefs": [one, {"kind": "Gateway"}]})).targets.is_empty());
+    }
+}
