@@ -202,6 +202,9 @@ impl Trust {
         let spec = ServerSpec {
             client: ClientAuth::Mesh { trust_domains: inbound.trust_domains.clone(), sans: Vec::new() },
             alpn: vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+            min_version: version(inbound.tls.min_version),
+            cipher_suites: inbound.tls.cipher_suites.clone(),
+            curves: inbound.tls.curves.clone(),
             ..ServerSpec::default()
         };
         let policy = self.policies.number((&spec.client, &spec.pins), self.identity.as_deref());
@@ -218,10 +221,6 @@ impl Trust {
 
     /// All of the settings but the certificates.
     fn settings_spec(&mut self, settings: &snapshot::ServerTls) -> Result<ServerSpec, Arc<str>> {
-        let version = |version: TlsVersion| match version {
-            TlsVersion::V1_2 => Version::Tls12,
-            TlsVersion::V1_3 => Version::Tls13,
-        };
         let client = match &settings.client {
             snapshot::ClientAuth::None => ClientAuth::None,
             snapshot::ClientAuth::Unverified { required } => ClientAuth::Unverified { required: *required },
@@ -368,7 +367,10 @@ impl Trust {
         };
         let crl = settings.crl.as_ref().map(|source| self.roots(source)).transpose()?;
         let alpn = alpn.iter().map(|one| one.to_vec()).collect();
-        let spec = ClientSpec { roots, names, certificate, alpn, crl };
+        let range = settings.range.as_deref();
+        let cipher_suites = range.map(|range| range.cipher_suites.clone()).unwrap_or_default();
+        let curves = range.map(|range| range.curves.clone()).unwrap_or_default();
+        let spec = ClientSpec { roots, names, certificate, alpn, crl, cipher_suites, curves };
         let generation = if uses_identity(settings) { self.generation() } else { 0 };
         let key = (generation, spec);
         let found = self.round.clients.get(&key).or_else(|| self.clients.get(&key)).cloned();
@@ -402,6 +404,13 @@ impl Trust {
 
     fn complain(&mut self, subject: &str, message: &str) {
         self.round.complaints.push(Complaint { subject: subject.to_owned(), message: message.to_owned() });
+    }
+}
+
+fn version(version: TlsVersion) -> Version {
+    match version {
+        TlsVersion::V1_2 => Version::Tls12,
+        TlsVersion::V1_3 => Version::Tls13,
     }
 }
 

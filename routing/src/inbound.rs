@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use crate::upstream::UpstreamProtocol;
+use crate::{snapshot::TlsRange, upstream::UpstreamProtocol};
 
 /// The inbound side of one workload.
 #[derive(Debug, Default)]
@@ -15,6 +15,8 @@ pub struct Inbound {
     pub default_mtls: MtlsMode,
     /// Trust domains whose identities may come in.
     pub trust_domains: Vec<String>,
+    /// What their TLS may use.
+    pub tls: TlsRange,
 }
 
 impl Inbound {

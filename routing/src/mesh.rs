@@ -10,13 +10,15 @@ use crate::{
     api::{
         self, MeshConfig, MeshProxyConfig,
         check::{Finding, Findings, mesh_config},
-        mesh_config::{AccessLogEncoding, MeshH2Upgrade, OutboundMode, PathNormalization},
+        gateway::TlsVersion as WrittenVersion,
+        mesh_config::{AccessLogEncoding, MeshH2Upgrade, MeshTls, OutboundMode, PathNormalization},
         virtual_service::HttpRetry,
     },
     compile::{Proxy, Role},
     log_format::LogFormat,
     path::Form,
     resources::{Object, Resources, read_yaml},
+    snapshot::{TlsRange, TlsVersion},
     upstream::Cluster,
 };
 
@@ -98,6 +100,16 @@ impl Mesh {
         self.config.protocol_detection_timeout.map(Duration::from).filter(|timeout| !timeout.is_zero())
     }
 
+    /// What mutual TLS of the mesh may use, where the proxy is the server.
+    pub fn mesh_tls(&self) -> TlsRange {
+        self.config.mesh_mtls.as_ref().map(range).unwrap_or_default()
+    }
+
+    /// What TLS other than that may use.
+    pub fn tls_defaults(&self) -> Option<TlsRange> {
+        self.config.tls_defaults.as_ref().map(range)
+    }
+
     /// Retries of routes that say nothing about them.
     pub fn retries(&self) -> Option<&HttpRetry> {
         self.config.default_http_retry_policy.as_ref()
@@ -124,6 +136,17 @@ impl Mesh {
             (_, Some(AccessLogEncoding::Json)) => Some(AccessLog::Json),
             (Some(_), _) | (None, Some(AccessLogEncoding::Text)) => Some(AccessLog::Text),
         }
+    }
+}
+
+fn range(written: &MeshTls) -> TlsRange {
+    TlsRange {
+        min_version: match written.min_protocol_version {
+            WrittenVersion::V1_3 => TlsVersion::V1_3,
+            _ => TlsVersion::V1_2,
+        },
+        cipher_suites: written.cipher_suites.clone(),
+        curves: written.ecdh_curves.clone(),
     }
 }
 

@@ -284,6 +284,17 @@ pub enum TlsVersion {
     V1_3,
 }
 
+/// What TLS may use where nothing narrower says it (Istio `MeshConfig.TLSConfig`).
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
+pub struct TlsRange {
+    /// Lowest accepted version.
+    pub min_version: TlsVersion,
+    /// OpenSSL names as written; empty = the proxy's default.
+    pub cipher_suites: Vec<String>,
+    /// BoringSSL names as written; empty = the proxy's default.
+    pub curves: Vec<String>,
+}
+
 /// A sidecar's outbound side.
 #[derive(Debug, Default)]
 pub struct Outbound {

@@ -8,7 +8,7 @@ use crate::{
     outlier::Outliers,
     reach::Reach,
     retry_budget::RetryBudget,
-    snapshot::{RootsSource, Workload},
+    snapshot::{RootsSource, TlsRange, Workload},
 };
 
 /// Index into [`crate::snapshot::Snapshot::clusters`].
@@ -172,6 +172,8 @@ pub struct ClientTls {
     pub sni: Sni,
     /// True for `ISTIO_MUTUAL`: offer Istio's ALPN names before the plain ones.
     pub mesh: bool,
+    /// Which cipher suites and groups may be used; `None` = the proxy's own.
+    pub range: Option<Arc<TlsRange>>,
 }
 
 /// Roots towards an upstream.

@@ -18,7 +18,7 @@ use crate::session::Session;
 use crate::stream::Stream;
 use crate::verify::ServerVerifier;
 use crate::workload::{WorkloadIdentity, certified_key};
-use crate::{Error, pem, provider};
+use crate::{Error, cipher, curve, pem};
 
 /// How to speak TLS to a cluster. Equal specs (and equal identities) give equal clients, so it can key a cache.
 ///
@@ -35,6 +35,10 @@ pub struct ClientSpec {
     pub alpn: Vec<Vec<u8>>,
     /// PEM: revocation lists; when given, every certificate of the server's chain must be covered by one.
     pub crl: Option<Vec<u8>>,
+    /// OpenSSL names of the TLS 1.2 suites offered; empty: all.
+    pub cipher_suites: Vec<String>,
+    /// BoringSSL's names of the groups of key exchange, in order; empty: the provider's own.
+    pub curves: Vec<String>,
 }
 
 /// Who may issue the server's certificate.
@@ -117,7 +121,8 @@ impl ClientTls {
         let lists = spec.crl.as_deref().map(pem::revocation_lists).transpose()?.unwrap_or_default();
         let lists = revocation_lists(lists)?;
         let verifier = ServerVerifier::new(anchors, is_chosen, spec.names.clone(), lists);
-        let builder = ClientConfig::builder_with_provider(Arc::clone(provider::provider()))
+        let provider = curve::restricted(cipher::restricted(&spec.cipher_suites), &spec.curves);
+        let builder = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&TLS13, &TLS12])
             .map_err(Error::Config)?
             .dangerous()

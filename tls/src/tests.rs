@@ -57,6 +57,8 @@ fn client_spec(ca: &Authority) -> ClientSpec {
         certificate: Certificate::None,
         alpn: Vec::new(),
         crl: None,
+        cipher_suites: Vec::new(),
+        curves: Vec::new(),
     }
 }
 
@@ -89,6 +91,8 @@ fn mesh_client(identity: &WorkloadIdentity, expected: &[&str]) -> ClientTls {
         certificate: Certificate::Mesh,
         alpn: protocols(&["istio-h2", "istio", "h2"]),
         crl: None,
+        cipher_suites: Vec::new(),
+        curves: Vec::new(),
     };
     ClientTls::build(&spec, Some(identity)).expect("is a mesh client")
 }

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use routing::{
     acme::ISSUER,
-    api::{Secret, gateway::Gateway, issuer::ca_bundle_pem},
+    api::{MeshDocument, Secret, gateway::Gateway, issuer::ca_bundle_pem},
     problem::{Problem, Severity},
     resources::{Object, Resources},
 };
@@ -66,8 +66,10 @@ impl Audit {
         }
         self.known = known;
         for gateway in &resources.gateways {
-            cipher_suites(gateway, &mut problems);
-            curves(gateway, &mut problems);
+            of_gateway(gateway, &mut problems);
+        }
+        for mesh in &resources.meshes {
+            of_mesh(mesh, &mut problems);
         }
         for issuer in &resources.issuers {
             // What is no PEM at all is refused where Issuers are read.
@@ -152,36 +154,46 @@ fn authority(secret: &Object<Secret>, own: Option<CertifiedPem>, remarks: &mut V
     Some(Fault { key, message: sentence(&error) })
 }
 
-fn cipher_suites(gateway: &Object<Gateway>, problems: &mut Vec<Problem>) {
-    for (index, server) in gateway.spec.servers.iter().enumerate() {
-        let Some(tls) = &server.tls else { continue };
-        let ignored = unsupported_cipher_suites(&tls.cipher_suites);
-        if !ignored.is_empty() {
-            let rest =
-                if ignored.len() == tls.cipher_suites.len() { "all supported suites are" } else { "the others are" };
-            let message = format!(
-                "{} cannot be used and {rest} offered; ECDHE suites with GCM or CHACHA20 can",
-                ignored.join(", ")
-            );
-            let field = format!("spec.servers[{index}].tls.cipherSuites");
-            problems.push(gateway.problem(Severity::Warning, "unsupported-value", &field, message));
-        }
+/// Names of cipher suites and groups that nobody can use, with the field in which they stand.
+fn algorithms<T>(
+    object: &Object<T>,
+    (suites, suites_field): (&[String], &str),
+    (groups, groups_field): (&[String], &str),
+    problems: &mut Vec<Problem>,
+) {
+    let ignored = unsupported_cipher_suites(suites);
+    if !ignored.is_empty() {
+        let rest = if ignored.len() == suites.len() { "all supported suites are" } else { "the others are" };
+        let message =
+            format!("{} cannot be used and {rest} offered; ECDHE suites with GCM or CHACHA20 can", ignored.join(", "));
+        problems.push(object.problem(Severity::Warning, "unsupported-value", suites_field, message));
+    }
+    let ignored = unsupported_curves(groups);
+    if !ignored.is_empty() {
+        let rest = if ignored.len() == groups.len() { "the proxy's own are" } else { "the others are" };
+        let message = format!(
+            "{} cannot be used and {rest} offered; X25519, P-256, P-384 and X25519MLKEM768 can",
+            ignored.join(", ")
+        );
+        problems.push(object.problem(Severity::Warning, "unsupported-value", groups_field, message));
     }
 }
 
-fn curves(gateway: &Object<Gateway>, problems: &mut Vec<Problem>) {
+fn of_gateway(gateway: &Object<Gateway>, problems: &mut Vec<Problem>) {
     for (index, server) in gateway.spec.servers.iter().enumerate() {
         let Some(tls) = &server.tls else { continue };
-        let ignored = unsupported_curves(&tls.ecdh_curves);
-        if !ignored.is_empty() {
-            let rest = if ignored.len() == tls.ecdh_curves.len() { "the proxy's own are" } else { "the others are" };
-            let message = format!(
-                "{} cannot be used and {rest} offered; X25519, P-256, P-384 and X25519MLKEM768 can",
-                ignored.join(", ")
-            );
-            let field = format!("spec.servers[{index}].tls.ecdhCurves");
-            problems.push(gateway.problem(Severity::Warning, "unsupported-value", &field, message));
-        }
+        let [suites, groups] = ["cipherSuites", "ecdhCurves"].map(|name| format!("spec.servers[{index}].tls.{name}"));
+        algorithms(gateway, (&tls.cipher_suites, &suites), (&tls.ecdh_curves, &groups), problems);
+    }
+}
+
+fn of_mesh(object: &Object<MeshDocument>, problems: &mut Vec<Problem>) {
+    let mesh = &object.spec.mesh;
+    for (name, tls) in [("tlsDefaults", &mesh.tls_defaults), ("meshMTLS", &mesh.mesh_mtls)] {
+        let Some(tls) = tls else { continue };
+        let [suites, groups] =
+            ["cipherSuites", "ecdhCurves"].map(|field| object.spec.field(&format!("{name}.{field}")));
+        algorithms(object, (&tls.cipher_suites, &suites), (&tls.ecdh_curves, &groups), problems);
     }
 }
 

@@ -40,6 +40,7 @@ pub(super) fn compile(context: &Context<'_>, workload: &WorkloadFacts) -> Inboun
         ports,
         default_mtls: mtls.default,
         trust_domains: context.proxy.mesh.trust_domains(&context.proxy.trust_domain),
+        tls: context.proxy.mesh.mesh_tls(),
     }
 }
 

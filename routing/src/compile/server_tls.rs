@@ -24,7 +24,16 @@ pub(super) fn compile(
     index: usize,
     tls: &api::ServerTls,
 ) -> Option<ServerTls> {
-    let server = Server { context, gateway, tls, field: format!("spec.servers[{index}].tls") };
+    let mesh = &context.proxy.mesh;
+    let range = match tls.mode {
+        ServerTlsMode::IstioMutual => mesh.mesh_tls(),
+        _ => mesh.tls_defaults().unwrap_or_default(),
+    };
+    let own =
+        |given: &Vec<String>, otherwise: &Vec<String>| if given.is_empty() { otherwise.clone() } else { given.clone() };
+    let (cipher_suites, curves) = (own(&tls.cipher_suites, &range.cipher_suites), own(&tls.ecdh_curves, &range.curves));
+    let field = format!("spec.servers[{index}].tls");
+    let server = Server { context, gateway, tls, lowest: range.min_version, field };
     let strict = server.as_strict_as_asked();
     let (min_version, max_version) = server.versions()?;
     strict.then(|| ServerTls {
@@ -32,8 +41,8 @@ pub(super) fn compile(
         client: server.client(),
         min_version,
         max_version,
-        cipher_suites: tls.cipher_suites.clone(),
-        curves: tls.ecdh_curves.clone(),
+        cipher_suites,
+        curves,
     })
 }
 
@@ -67,6 +76,8 @@ struct Server<'s, 'a> {
     context: &'s Context<'a>,
     gateway: &'s Object<Gateway>,
     tls: &'s api::ServerTls,
+    /// Where it does not say itself.
+    lowest: TlsVersion,
     field: String,
 }
 
@@ -145,7 +156,8 @@ impl<'s> Server<'s, '_> {
                 self.context.report.warning(self.gateway, UNSUPPORTED, &field, message);
                 TlsVersion::V1_2
             }
-            api::TlsVersion::Auto | api::TlsVersion::V1_2 => TlsVersion::V1_2,
+            api::TlsVersion::Auto => self.lowest,
+            api::TlsVersion::V1_2 => TlsVersion::V1_2,
         };
         let highest = match max {
             api::TlsVersion::V1_0 | api::TlsVersion::V1_1 => {
@@ -158,7 +170,11 @@ impl<'s> Server<'s, '_> {
         };
         if lowest > highest {
             let field = format!("{}.maxProtocolVersion", self.field);
-            let message = "maxProtocolVersion is below minProtocolVersion, so this server is not opened; raise it";
+            let lowest = match min {
+                api::TlsVersion::Auto => "the minProtocolVersion of the mesh configuration",
+                _ => "minProtocolVersion",
+            };
+            let message = format!("maxProtocolVersion is below {lowest}, so this server is not opened; raise it");
             self.context.report.error(self.gateway, super::report::BAD_VALUE, &field, message);
             return None;
         }

@@ -79,6 +79,7 @@ fn mesh(context: &Context<'_>, peer: &Peer<'_, '_>, policy: Option<&TlsPolicy<'_
         certificate: ClientCertificate::Workload,
         sni: Sni::Fixed(sni.into()),
         mesh: true,
+        range: None,
     }
 }
 
@@ -118,7 +119,9 @@ fn origination(context: &Context<'_>, peer: &Peer<'_, '_>, policy: &TlsPolicy<'_
         _ => ClientCertificate::None,
     };
     let sni = tls.sni.as_ref().map_or(Sni::Host, |sni| Sni::Fixed(sni.as_str().into()));
-    ClientTls { roots, crl, names, certificate, sni, mesh: false }
+    // As Istio's, it is no less willing about versions: those are the server's choice.
+    let range = context.proxy.mesh.tls_defaults().map(Arc::new);
+    ClientTls { roots, crl, names, certificate, sni, mesh: false, range }
 }
 
 /// Istio's sidecars leave TLS out when a `credentialName` is given without a workload selector; we refuse instead.

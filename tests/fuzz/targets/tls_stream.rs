@@ -42,7 +42,7 @@ static SIDES: LazyLock<Sides> = LazyLock::new(|| {
     let client = ClientAuth::Optional { roots_pem: root.clone(), crl: None, sans: Vec::new() };
     let server = ServerSpec { certificates: vec![certificate], client, alpn: alpn.clone(), ..ServerSpec::default() };
     let certificate = Certificate::Pem { chain: own.chain_pem.into(), key: own.key_pem.into() };
-    let client = ClientSpec { roots: Roots::Pem(root), names: Names::Host, certificate, alpn };
+    let client = ClientSpec { roots: Roots::Pem(root), names: Names::Host, certificate, alpn, crl: None, cipher_suites: Vec::new(), curves: Vec::new() };
     Sides {
         runtime: Builder::new_current_thread().enable_time().build().expect("a runtime"),
         server: ServerTls::build(&server, None).expect("a server"),

@@ -104,3 +104,15 @@ async fn a_server_that_speaks_no_tls_is_told_apart() {
     let asked = asking.connect("cargo.example", near).await;
     assert_eq!(asked.err().map(|error| error.reason()), Some("NotTls"));
 }
+
+#[tokio::test]
+async fn a_client_offers_the_suites_that_it_may_use_alone() {
+    let ca = authority();
+    let spec = ServerSpec { max_version: crate::server::Version::Tls12, ..server_spec(&ca) };
+    let serving = server(&spec);
+    let suites = |name: &str| ClientSpec { cipher_suites: vec![name.to_owned()], ..client_spec(&ca) };
+    for name in ["ECDHE-ECDSA-CHACHA20-POLY1305", "ECDHE-ECDSA-AES128-GCM-SHA256"] {
+        let (ours, _) = agree(&serving, &client(&suites(name)), "cargo.example").await;
+        assert_eq!(ours.cipher(), name);
+    }
+}

@@ -1,7 +1,7 @@
 //! The mesh configuration: which document counts, what of it is not honoured yet, and the settings that a pod carries.
 
 use crate::{
-    api::{MeshDocument, MeshProxyConfig, check::Finding},
+    api::{MeshDocument, MeshProxyConfig, check::Finding, gateway::TlsVersion, mesh_config::MeshTls},
     compile::{
         context::Context,
         report::{BAD_VALUE, UNSUPPORTED},
@@ -44,10 +44,12 @@ fn document(context: &Context<'_>, object: &Object<MeshDocument>) {
             context.report.warning(object, UNSUPPORTED, &object.spec.field(field), message);
         }
     };
-    let defaults = "tlsDefaults is not supported yet; TLS 1.2 and the proxy's own algorithms hold";
-    note(mesh.tls_defaults.is_some(), "tlsDefaults", defaults);
-    let own = "meshMTLS is not supported yet; TLS 1.2 and the proxy's own algorithms hold";
-    note(mesh.mesh_mtls.is_some(), "meshMTLS", own);
+    let old = |tls: &Option<MeshTls>| {
+        tls.as_ref().is_some_and(|tls| matches!(tls.min_protocol_version, TlsVersion::V1_0 | TlsVersion::V1_1))
+    };
+    let lowest = "TLS 1.0 and 1.1 are not supported; the lowest version is TLS 1.2";
+    note(old(&mesh.tls_defaults), "tlsDefaults.minProtocolVersion", lowest);
+    note(old(&mesh.mesh_mtls), "meshMTLS.minProtocolVersion", lowest);
     let dns = "dnsRefreshRate is not supported yet; names are asked for every 5 s";
     note(mesh.dns_refresh_rate.is_some(), "dnsRefreshRate", dns);
     let providers = "nothing is given to extensionProviders yet";
