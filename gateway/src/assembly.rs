@@ -169,6 +169,16 @@ pub(crate) fn install(settings: &Settings, live: &Live, trust: &mut Trust, gener
         }
         dials
     };
+    let pools = snapshot.inbound.iter().flat_map(|inbound| inbound.ports.values()).filter_map(|port| {
+        let pool = port.pool.as_ref()?;
+        let mut dials = Dials::default();
+        let source = app_source(settings);
+        for h2 in [false, true] {
+            dials.set(false, h2, live.dials.enter(Dial { source, ..Dial::new(pool, None, h2, source) }));
+        }
+        Some((port.port, Arc::new(live.endpoints.join(pool, dials))))
+    });
+    let pools = pools.collect();
     live.install(Installed {
         generation,
         upstreams,
@@ -177,6 +187,7 @@ pub(crate) fn install(settings: &Settings, live: &Live, trust: &mut Trust, gener
         inbound_tls,
         direct: direct(None),
         application: direct(app_source(settings)),
+        pools,
         port_map: settings.port_map.clone(),
         snapshot,
     });

@@ -103,6 +103,8 @@ pub(crate) struct Installed {
     pub(crate) direct: Dials,
     /// To the sidecar's application.
     pub(crate) application: Dials,
+    /// By port of the workload: what the application may be given at once, and the ways to it then.
+    pub(crate) pools: HashMap<u16, Arc<Upstream>>,
     /// Port a Gateway names -> port that clients see, where the two differ (`--port-map`).
     pub(crate) port_map: BTreeMap<u16, u16>,
 }

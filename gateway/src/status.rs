@@ -121,7 +121,8 @@ impl View for Status {
 
     fn limits(&self) -> Vec<(Arc<str>, &'static str, u32, u64)> {
         let installed = self.live.pin();
-        let limited = installed.upstreams.iter().filter_map(|it| Some((&it.cluster.name, it.breaker.as_ref()?)));
+        let all = installed.upstreams.iter().chain(installed.pools.values());
+        let limited = all.filter_map(|it| Some((&it.cluster.name, it.breaker.as_ref()?)));
         limited
             .flat_map(|(name, breaker)| {
                 breaker.figures().map(|(limit, now, reached)| (Arc::clone(name), limit, now, reached))

@@ -20,6 +20,7 @@ mod gateways;
 mod guard;
 mod header_ops;
 mod inbound;
+mod inbound_pools;
 mod ingress;
 mod issuers;
 mod listeners;

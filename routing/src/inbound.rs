@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use crate::{snapshot::TlsRange, upstream::UpstreamProtocol};
+use crate::{
+    snapshot::TlsRange,
+    upstream::{Cluster, UpstreamProtocol},
+};
 
 /// The inbound side of one workload.
 #[derive(Debug, Default)]
@@ -49,6 +52,8 @@ pub struct InboundPort {
     pub to: Application,
     /// Where the sidecar listens for it besides what is captured.
     pub bind: Option<IpAddr>,
+    /// What the application may be given at once, as a cluster without endpoints; `None` = anything.
+    pub pool: Option<Arc<Cluster>>,
 }
 
 /// Istio `Sidecar.ingress[].defaultEndpoint`.

@@ -179,8 +179,9 @@ pub(crate) fn route(exchange: &mut Exchange, request: &Head, h2: bool) -> Result
             }
             let found = exchange.installed.snapshot.inbound.as_ref().and_then(|inbound| inbound.ports.get(&port));
             let h2 = found.map_or(h2, |port| speaks_h2(port.application, h2));
+            let pool = exchange.installed.pools.get(&port).cloned();
             let (cluster, port) = (DirectCluster::Inbound(port), found.cloned());
-            exchange.target = Some(Target::Direct { address: application, h2, cluster, port });
+            exchange.target = Some(Target::Direct { address: application, h2, cluster, port, pool });
             Ok(Admitted::Forward)
         }
         Arrival::Upstream => Err(Failure::Internal("a request from upstream")),
@@ -220,7 +221,7 @@ fn outbound(
         }
     }
     let address = original.filter(|address| !address.ip().is_unspecified()).ok_or(Failure::UnknownHost)?;
-    exchange.target = Some(Target::Direct { address, h2, cluster: DirectCluster::Passthrough, port: None });
+    exchange.target = Some(Target::Direct { address, h2, cluster: DirectCluster::Passthrough, port: None, pool: None });
     Ok(Admitted::Forward)
 }
 

@@ -92,7 +92,7 @@ pub(crate) async fn next(
     let rewritten = rule.as_ref().zip(exchange.destination()).and_then(|(rule, to)| rule.authority(to));
     let host = rewritten.and_then(|value| value.to_str().ok()).unwrap_or_else(|| request.authority());
     let place = Place::new(&dial, address, host, &exchange.facts);
-    if let Some(Target::Cluster { upstream, .. }) = &exchange.target
+    if let Some(Target::Cluster { upstream, .. } | Target::Direct { pool: Some(upstream), .. }) = &exchange.target
         && upstream.breaker.is_some()
     {
         let way = Way { upstream: Arc::clone(upstream), dial, place, address, host };
@@ -206,9 +206,10 @@ fn endpoint(exchange: &mut Exchange, downstream_h2: bool) -> Result<(Arc<Dial>, 
     let target = exchange.target.as_mut().ok_or(Failure::Internal("a request without target"))?;
     let h2 = target_h2(target, downstream_h2);
     match target {
-        Target::Direct { address, .. } => {
+        Target::Direct { address, pool, .. } => {
             let dials = if inbound { &exchange.installed.application } else { &exchange.installed.direct };
-            let dial = dials.get(false, h2).ok_or(Failure::Internal("no plain dial"))?;
+            let dial = pool.as_ref().map_or_else(|| dials.get(false, h2), |pool| pool.dial(false, h2));
+            let dial = dial.ok_or(Failure::Internal("no plain dial"))?;
             Ok((Arc::clone(dial), *address))
         }
         Target::Cluster { upstream, picked, .. } => {

@@ -108,6 +108,8 @@ pub(crate) enum Target {
         cluster: DirectCluster,
         /// The workload's port, for inbound requests.
         port: Option<InboundPort>,
+        /// What the application may be given at once; `None` = anything.
+        pool: Option<Arc<Upstream>>,
     },
 }
 

@@ -28,13 +28,36 @@ const TRIES: usize = 10;
 pub(super) async fn connect(passage: &mut Passage, metrics: &Metrics) -> Result<Connection, Ending> {
     let direct = match &passage.way {
         Way::Rule(_) => return by_rule(passage, metrics).await,
-        Way::Application { address, .. } => Some((*address, &passage.installed.application)),
+        Way::Application { port, address } => {
+            let (port, address) = (*port, *address);
+            return application(passage, port, address, metrics).await;
+        }
         Way::Original(address) => Some((*address, &passage.installed.direct)),
         Way::Blocked => return Err(Ending::Blocked),
         Way::Nowhere => None,
     };
     let (address, dials) = direct.ok_or(Ending::NoRoute)?;
     let dial = Arc::clone(dials.get(false, false).ok_or(Ending::NoRoute)?);
+    passage.tried.push(address);
+    let to = To { address, host: "", client: &passage.facts };
+    connect::connect(&dial, &to, None, metrics).await.map_err(failed)
+}
+
+async fn application(
+    passage: &mut Passage,
+    port: u16,
+    address: SocketAddr,
+    metrics: &Metrics,
+) -> Result<Connection, Ending> {
+    passage.pool = passage.installed.pools.get(&port).cloned();
+    if let Some(breaker) = passage.pool.as_ref().and_then(|pool| pool.breaker.as_ref()) {
+        passage.permit = breaker.connection().map_err(|_| Ending::Overflow)?;
+    }
+    let dial = match &passage.pool {
+        Some(pool) => pool.dial(false, false),
+        None => passage.installed.application.get(false, false),
+    };
+    let dial = Arc::clone(dial.ok_or(Ending::NoRoute)?);
     passage.tried.push(address);
     let to = To { address, host: "", client: &passage.facts };
     connect::connect(&dial, &to, None, metrics).await.map_err(failed)

@@ -41,6 +41,8 @@ pub(super) struct Passage {
     pub(super) destination: Option<usize>,
     /// The endpoint's cluster (`attempt`).
     pub(super) cluster: Option<Arc<Upstream>>,
+    /// What the application may be given at once (`attempt`).
+    pub(super) pool: Option<Arc<Upstream>>,
     /// The endpoint of the last try (`attempt`).
     pub(super) picked: Option<Picked>,
     /// Its place among the connections that the cluster may have (`attempt`).
@@ -72,6 +74,7 @@ impl Passage {
             started: Instant::now(),
             destination: None,
             cluster: None,
+            pool: None,
             picked: None,
             permit: None,
             posted: None,
@@ -104,7 +107,7 @@ impl Passage {
 
     /// What its DestinationRule says of connections.
     fn settings(&self) -> Option<&Connections> {
-        self.cluster.as_ref()?.cluster.connections.as_deref()
+        self.cluster.as_ref().or(self.pool.as_ref())?.cluster.connections.as_deref()
     }
 }
 

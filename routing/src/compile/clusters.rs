@@ -7,7 +7,7 @@ use super::{
     context::Context,
     destination_rules::{NamedSubset, Policy},
     endpoints::Instance,
-    localities,
+    inbound_pools, localities,
     proxy::is_subset,
     services::{Origin, Service, ServicePort},
     upstream_tls::{self, Peer},
@@ -23,7 +23,7 @@ use crate::{
     reach::Reach,
     retry_budget::RetryBudget,
     upstream::ClusterId,
-    upstream::{Cluster, Endpoint, Limits, UpstreamProtocol},
+    upstream::{Cluster, Endpoint, UpstreamProtocol},
 };
 
 /// Where the clusters of the last compilation stood, so that routes which were made then find them there.
@@ -171,7 +171,7 @@ fn build<'a>(context: &Context<'a>, member: &Member<'_, 'a>, (subset, carries): 
         balance,
         connect_timeout: connect_timeout(context, &policy),
         idle_timeout: http.and_then(|http| http.idle_timeout).map_or(Cluster::IDLE_TIMEOUT, Duration::from),
-        limits: limits(&policy),
+        limits: policy.connection_pool.map(inbound_pools::limits).unwrap_or_default(),
         connections: connections::compile(&policy, context.proxy.mesh.config.tcp_keepalive),
         retry_budget: retry_budget(&policy),
         original: false,
@@ -238,14 +238,6 @@ fn connect_timeout(context: &Context<'_>, policy: &Policy<'_>) -> Duration {
     let tcp = policy.connection_pool.and_then(|pool| pool.tcp.as_ref());
     let own = tcp.and_then(|tcp| tcp.connect_timeout).map(Duration::from);
     own.unwrap_or_else(|| context.proxy.mesh.connect_timeout())
-}
-
-fn limits(policy: &Policy<'_>) -> Limits {
-    let http = policy.connection_pool.and_then(|pool| pool.http.as_ref());
-    Limits {
-        max_requests: http.and_then(|http| connections::limit(http.http2_max_requests)),
-        max_requests_per_connection: http.and_then(|http| connections::limit(http.max_requests_per_connection)),
-    }
 }
 
 /// Envoy's budget replaces its limit of retries at once.

@@ -4,14 +4,26 @@ use std::{net::Ipv6Addr, sync::Arc, time::Duration};
 
 use super::destination_rules::Policy;
 use crate::{
-    api::destination_rule::{self as api, HttpPool, ProxyProtocolVersion, TcpKeepalive, TcpPool},
+    api::destination_rule::{self as api, ConnectionPool, HttpPool, ProxyProtocolVersion, TcpKeepalive, TcpPool},
     connections::{Connections, Keepalive, Pings, Preamble, ProxyVersion, Tunnel},
 };
 
 /// `None` when neither a policy nor the mesh (`tcpKeepalive`) says anything of it.
 pub(super) fn compile(policy: &Policy<'_>, mesh: Option<TcpKeepalive>) -> Option<Arc<Connections>> {
-    let mut found = Connections { preamble: preamble(policy), ..Connections::default() };
-    if let Some(pool) = policy.connection_pool {
+    found(Connections { preamble: preamble(policy), ..Connections::default() }, policy.connection_pool, mesh)
+}
+
+/// As [`compile`], of a pool alone.
+pub(super) fn of_pool(pool: &ConnectionPool, mesh: Option<TcpKeepalive>) -> Option<Arc<Connections>> {
+    found(Connections::default(), Some(pool), mesh)
+}
+
+fn found(
+    mut found: Connections,
+    pool: Option<&ConnectionPool>,
+    mesh: Option<TcpKeepalive>,
+) -> Option<Arc<Connections>> {
+    if let Some(pool) = pool {
         if let Some(tcp) = &pool.tcp {
             of_tcp(&mut found, tcp);
         }
@@ -19,7 +31,7 @@ pub(super) fn compile(policy: &Policy<'_>, mesh: Option<TcpKeepalive>) -> Option
             of_http(&mut found, http);
         }
     }
-    let own = policy.connection_pool.and_then(|pool| pool.tcp.as_ref()?.tcp_keepalive);
+    let own = pool.and_then(|pool| pool.tcp.as_ref()?.tcp_keepalive);
     found.keepalive = keepalive(own, mesh);
     (found != Connections::default()).then(|| Arc::new(found))
 }

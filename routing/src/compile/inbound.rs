@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     context::Context,
-    ingress,
+    inbound_pools, ingress,
     peer_authentication::WorkloadMtls,
     proxy::is_subset,
     services::{Origin, Service, ServicePort},
@@ -34,6 +34,9 @@ pub(super) fn compile(context: &Context<'_>, workload: &WorkloadFacts) -> Inboun
     let declared = workload.ports.iter().map(|port| port.number);
     for port in declared.chain(mtls.ports()).filter(|&port| port != 0) {
         ports.entry(port).or_insert_with(|| undeclared(port, &mtls));
+    }
+    for port in ports.values_mut() {
+        port.pool = inbound_pools::of(context, port);
     }
     Inbound {
         addresses: workload.addresses.clone(),
@@ -77,6 +80,7 @@ fn of_service(service: &Service<'_>, port: &ServicePort<'_>, target: u16, mtls: 
         service_port: port.number,
         to: Application::AsMeant,
         bind: None,
+        pool: None,
     }
 }
 
@@ -102,5 +106,6 @@ fn undeclared(port: u16, mtls: &WorkloadMtls<'_>) -> InboundPort {
         service_port: 0,
         to: Application::AsMeant,
         bind: None,
+        pool: None,
     }
 }

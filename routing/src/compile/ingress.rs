@@ -71,6 +71,7 @@ fn port(
         service_port: service.map_or(0, |(_, port)| port.number),
         to: application.unwrap_or(as_bound),
         bind,
+        pool: None,
     })
 }
 

@@ -43,11 +43,6 @@ pub(super) fn review(context: &Context<'_>) {
 /// What of the proxy's own Sidecar it does not do.
 fn own_one(context: &Context<'_>, own: &Object<Sidecar>) {
     let mut findings = Findings::default();
-    let pool = "limits of what comes in are not supported yet; the application takes what it takes";
-    findings.note(own.spec.inbound_connection_pool.is_some(), pool, || "spec.inboundConnectionPool".to_owned());
-    for (index, listener) in own.spec.ingress.iter().enumerate() {
-        findings.note(listener.connection_pool.is_some(), pool, || format!("spec.ingress[{index}].connectionPool"));
-    }
     let unix = "a unix socket is not supported; give an IP address and a port";
     for (index, listener) in own.spec.egress.iter().enumerate() {
         let given = listener.bind.as_deref().is_some_and(|bind| bind.starts_with("unix:"));
