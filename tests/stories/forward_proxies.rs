@@ -4,9 +4,11 @@ use std::{net::SocketAddr, time::Duration};
 
 use harness::{
     client::Client,
+    envoy::{Envoy, executable},
     eventually::eventually,
     forward_proxy::{ForwardProxy, Manner},
     gateway::Proxy,
+    listening::Listening,
     mesh::Mesh,
     origin::Origin,
     raw::Raw,
@@ -18,7 +20,10 @@ use tokio::{
     time::Instant,
 };
 
-use crate::opaque::{GREETING, PLAIN, counting, gateway, routes};
+use crate::{
+    envoy::{bootstrap, cluster, socket},
+    opaque::{GREETING, PLAIN, counting, gateway, routes},
+};
 
 /// Who is meant: only the proxy knows where that is.
 const TARGET: &str = "db.internal.test:3306";
@@ -133,4 +138,62 @@ async fn a_proxy_that_refuses_is_told_of_with_its_status() {
 async fn a_proxy_that_is_silent_has_as_long_as_connect_timeout_says() {
     let took = refused(Manner::IsSilent, "CONNECT", "connection timeout").await;
     assert!(took >= Duration::from_millis(600) && took < Duration::from_secs(4), "{took:?} of 700 ms");
+}
+
+/// Envoy as somebody else's proxy: it ends tunnels by CONNECT and by POST.
+async fn envoy(path: &std::path::Path, mesh: &Mesh, at: SocketAddr, to: SocketAddr) -> Envoy {
+    let admin = mesh.block.at(90, 9901);
+    let route = |matching: &str, connect: &str| {
+        format!(
+            "{{match: {{{matching}}}, route: {{cluster: app, upgrade_configs: [{{upgrade_type: CONNECT, connect_config: \
+             {{{connect}}}}}]}}}}"
+        )
+    };
+    let posted = route("prefix: /, headers: [{name: ':method', string_match: {exact: POST}}]", "allow_post: true");
+    let listener = format!(
+        "- name: proxy\n  address: {{{}}}\n  filter_chains:\n  - filters:\n    \
+         - name: envoy.filters.network.http_connection_manager\n      typed_config:\n        '@type': \
+         type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager\n        \
+         stat_prefix: proxy\n        upgrade_configs: [{{upgrade_type: CONNECT}}]\n        http_filters:\n        - name: \
+         router\n          typed_config: {{'@type': type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}\n        \
+         route_config: {{virtual_hosts: [{{name: all, domains: ['*'], routes: [{}, {posted}]}}]}}\n",
+        socket(at),
+        route("connect_matcher: {}", "")
+    );
+    Envoy::start(path, &bootstrap(admin, &listener, &cluster("app", to, "")), admin).await
+}
+
+#[tokio::test]
+async fn envoy_ends_our_tunnels_by_connect_and_by_post() {
+    let Some(path) = executable("envoy_ends_our_tunnels_by_connect_and_by_post") else { return };
+    for protocol in ["CONNECT", "POST"] {
+        let mesh = Mesh::new();
+        let (db, at) = (mesh.block.at(80, 3306), mesh.block.at(81, 3128));
+        // Has the first word, then says again what it hears.
+        let _db = Listening::start(db, |mut stream: TcpStream| async move {
+            stream.write_all(GREETING.as_bytes()).await.ok();
+            let (mut read, mut write) = stream.split();
+            tokio::io::copy(&mut read, &mut write).await.ok();
+        })
+        .await;
+        let envoy = envoy(&path, &mesh, at, db).await;
+        let proxy = plain(&mesh, at, protocol).await;
+
+        let mut raw = Raw::connect(proxy.addresses().second).await.expect("the gateway listens");
+        let heard =
+            raw.read_until(GREETING).await.unwrap_or_else(|error| panic!("{protocol}: {error} {}", envoy.log()));
+        assert_eq!(heard, GREETING, "{protocol}");
+        for size in [1, 100, 200_000] {
+            let said = vec![b'a' + (size % 26) as u8; size];
+            raw.send(&said).await.expect("the gateway takes it");
+            assert!(raw.read(size).await.expect("all of it comes back") == said, "{protocol}, {size} bytes");
+        }
+        if protocol == "POST" {
+            // The end of a request's body is the end of one direction. Of a CONNECT, Envoy takes that for the end of both.
+            raw.finish().await;
+            let rest = raw.hear(Duration::from_secs(5)).await;
+            assert!(rest.closed && rest.text.is_empty(), "{rest:?}");
+            eventually("it ended in order", async || proxy.access_log().contains("\"- - -\" 0 - - - ")).await;
+        }
+    }
 }
