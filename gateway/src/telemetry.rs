@@ -11,6 +11,7 @@ pub(crate) mod process;
 pub(crate) mod record;
 pub(crate) mod refusals;
 mod series;
+pub(crate) mod verdicts;
 
 #[cfg(test)]
 mod tests;

@@ -14,6 +14,7 @@
 pub mod acme;
 pub mod acme_cluster;
 pub mod apiserver;
+pub mod authorization;
 pub mod balancer;
 pub mod binary;
 pub mod ca_proxy;

@@ -88,6 +88,14 @@ impl TlsClient {
     pub async fn connect(&self, address: SocketAddr, sni: &str) -> io::Result<TlsStream<TcpStream>> {
         let tcp = TcpStream::connect(address).await?;
         tcp.set_nodelay(true)?;
+        self.shake(tcp, sni).await
+    }
+
+    /// Shakes hands on a connection, with this SNI.
+    ///
+    /// # Errors
+    /// When the handshake fails; the alert is in the text.
+    pub async fn shake(&self, tcp: TcpStream, sni: &str) -> io::Result<TlsStream<TcpStream>> {
         let name = ServerName::try_from(sni.to_owned()).expect("the SNI of a story is a name");
         let handshake = TlsConnector::from(Arc::clone(&self.config)).connect(name, tcp);
         timeout(HANDSHAKE, handshake).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?

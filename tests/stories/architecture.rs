@@ -119,6 +119,7 @@ fn outside_libraries_have_one_door_each() {
         "tests/harness/apiserver",
         "tests/harness/helm",
         "tests/harness/conformance",
+        "tests/harness/authorization",
     ];
     assert_eq!(outside(&["serde_saphyr"], &yaml), NOBODY);
     assert_eq!(outside(&["schemars"], &["routing/src/api"]), NOBODY);

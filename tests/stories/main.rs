@@ -34,6 +34,7 @@ mod endpoints_h2;
 mod envoy;
 mod envoy_opaque;
 mod envoy_proxy_protocol;
+mod envoy_rbac;
 mod examples;
 mod faults;
 mod forward_proxies;

@@ -1,9 +1,11 @@
 //! Whether a request may go on at all: what the workload asks of whoever comes to it, before any route is looked for.
 
-use routing::{authorization::Access, guard::Guard, request::RequestView};
+use std::net::IpAddr;
 
-use super::{admit::view, exchange::Exchange, failure::Failure, head::Head};
-use crate::net::facts::Arrival;
+use routing::{authorization::Access, forwarded, guard::Guard, request::RequestView};
+
+use super::{admit::view, desk::Desk, exchange::Exchange, failure::Failure, head::Head, name::Name};
+use crate::{net::facts::Arrival, telemetry::verdicts};
 
 /// What stands before this request; `None` = nothing. What a sidecar's own application sends is its destination's business.
 pub(crate) fn before(exchange: &Exchange) -> Option<&Guard> {
@@ -15,24 +17,37 @@ pub(crate) fn before(exchange: &Exchange) -> Option<&Guard> {
 ///
 /// # Errors
 /// [`Failure::Forbidden`].
-pub(crate) fn judge(guard: &Guard, exchange: &Exchange, request: &Head) -> Result<(), Failure> {
+pub(crate) fn judge(desk: &Desk, guard: &Guard, exchange: &Exchange, request: &Head) -> Result<(), Failure> {
     let Some(authorization) = &guard.authorization else { return Ok(()) };
-    let facts = &exchange.facts;
-    let port = match facts.arrival {
-        Arrival::Inbound { port, .. } => port,
-        _ => facts.local.port(),
-    };
-    let view = view(request, exchange.scheme(), port);
-    let access = Access {
-        peer: facts.peer(),
-        source: facts.remote.ip().to_canonical(),
-        remote: exchange.remote().ip().to_canonical(),
-        local: std::net::SocketAddr::new(facts.local.ip().to_canonical(), port),
-        sni: facts.sni(),
-        request: Some(RequestView { token: exchange.token.as_deref(), ..view }),
-    };
-    match authorization.judge(&access).denied {
+    let judgement = authorization.judge(&access(exchange, request));
+    verdicts::tell(desk.metrics(), &judgement, (exchange.facts.remote, exchange.facts.local), request.authority());
+    match judgement.denied {
         None => Ok(()),
         Some(rule) => Err(Failure::Forbidden(rule)),
     }
+}
+
+/// What policies see of a request.
+pub(crate) fn access<'a>(exchange: &'a Exchange, request: &'a Head) -> Access<'a> {
+    let facts = &exchange.facts;
+    let local = facts.destination();
+    let view = view(request, exchange.scheme(), local.port());
+    Access {
+        peer: facts.peer(),
+        source: facts.source(),
+        remote: remote(exchange, request),
+        local,
+        sni: facts.sni(),
+        request: Some(RequestView { token: exchange.token.as_deref(), ..view }),
+    }
+}
+
+/// Who the client is. In front of a sidecar stands the gateway that took the request, or a sidecar that says nothing of it: what
+/// stands last in `x-forwarded-for` is the former's word, as with Istio.
+fn remote(exchange: &Exchange, request: &Head) -> IpAddr {
+    let said = match exchange.arrival() {
+        Arrival::Inbound { .. } => forwarded::client(request.values(Name::XForwardedFor), 1),
+        _ => None,
+    };
+    said.unwrap_or_else(|| exchange.remote().ip()).to_canonical()
 }

@@ -138,7 +138,7 @@ fn admit(desk: &Desk, exchange: &mut Exchange, request: &mut Head, h2: bool) -> 
         return Ok(Admitted::Challenge(answer));
     }
     if let Some(guard) = guard::before(exchange) {
-        guard::judge(guard, exchange, request)?;
+        guard::judge(desk, guard, exchange, request)?;
     }
     admit::route(exchange, request, h2)
 }
@@ -149,6 +149,7 @@ fn turned_away(desk: &Desk, facts: &Facts, request: &Head, failure: &Failure) {
     let Answer { status, body, .. } = failure.answer();
     let of = match failure {
         Failure::Misdirected | Failure::Outdated => format!(" for {}", request.authority()),
+        Failure::Forbidden(rule) => format!(" for {} by {rule}", request.authority()),
         _ => String::new(),
     };
     desk.refusals.tell(reason, facts.remote, facts.local, format_args!("request{of} refused with {status}: {body}"));

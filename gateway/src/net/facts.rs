@@ -16,6 +16,8 @@ pub(crate) struct Facts {
     pub(crate) remote: SocketAddr,
     /// Our side.
     pub(crate) local: SocketAddr,
+    /// Who sends the packets, when that is a balancer that says who the other side is (the PROXY protocol).
+    pub(crate) balancer: Option<IpAddr>,
     /// The other side's IP address as a header value, made once.
     pub(crate) remote_ip: Box<str>,
     /// Through which door it came.
@@ -75,7 +77,21 @@ impl Facts {
     /// Facts of a fresh connection.
     pub(crate) fn new(remote: SocketAddr, local: SocketAddr, arrival: Arrival) -> Self {
         let remote_ip = remote.ip().to_canonical().to_string().into_boxed_str();
-        Self { remote, local, remote_ip, arrival, tls: None }
+        Self { remote, local, balancer: None, remote_ip, arrival, tls: None }
+    }
+
+    /// Whom the packets come from.
+    pub(crate) fn source(&self) -> IpAddr {
+        self.balancer.unwrap_or_else(|| self.remote.ip()).to_canonical()
+    }
+
+    /// Where it was received: our address, and the port that is bound, or the workload's.
+    pub(crate) fn destination(&self) -> SocketAddr {
+        let port = match self.arrival {
+            Arrival::Inbound { port, .. } => port,
+            _ => self.local.port(),
+        };
+        SocketAddr::new(self.local.ip().to_canonical(), port)
     }
 
     /// The same, with the server name of a ClientHello that somebody else answers.

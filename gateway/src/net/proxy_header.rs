@@ -24,7 +24,9 @@ impl Reception {
         }
         match timeout(HEADER, header(plain)).await {
             Ok(Ok(Some(header))) => Some(match header.addresses {
-                Some((client, met)) => Facts::new(client, met, facts.arrival),
+                Some((client, met)) => {
+                    Facts { balancer: Some(facts.remote.ip()), ..Facts::new(client, met, facts.arrival) }
+                }
                 None => facts,
             }),
             // A balancer that looks whether anybody listens.

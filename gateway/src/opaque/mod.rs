@@ -16,13 +16,14 @@ use tokio::{net::TcpStream, task::JoinHandle, time::timeout};
 use self::{ending::Ending, passage::Passage, relay::Times};
 use crate::{
     net::{connection::Connection, course::Course, standing::Outlived},
-    telemetry::Telemetry,
+    telemetry::{Telemetry, refusals::Refusals},
     upstream::posted::Posted,
 };
 
 /// Serves a connection to its end, or until `cut` is ready; says whether that was so.
 pub(crate) async fn serve(
     telemetry: &Telemetry,
+    refusals: &Refusals,
     mut client: Connection,
     course: Course,
     cut: &mut JoinHandle<Outlived>,
@@ -32,6 +33,10 @@ pub(crate) async fn serve(
     ending.show(&client.stream);
     passage.ending = ending;
     record::finish(telemetry, &passage);
+    if let Ending::Forbidden(why) = &passage.ending {
+        let facts = &passage.facts;
+        refusals.tell("Forbidden", facts.remote, facts.local, format_args!("connection refused: {why}"));
+    }
     match passage.ending {
         Ending::Cut(outlived) => Some(outlived),
         _ => None,
@@ -44,7 +49,7 @@ async fn carry(
     passage: &mut Passage,
     cut: &mut JoinHandle<Outlived>,
 ) -> Ending {
-    if let Err(ending) = guard::judge(passage) {
+    if let Err(ending) = guard::judge(passage, telemetry.metrics()) {
         return ending;
     }
     let mut server = match Box::pin(attempt::connect(passage, telemetry.metrics())).await {

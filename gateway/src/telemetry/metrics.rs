@@ -23,15 +23,17 @@ mod ejections;
 mod table;
 #[cfg(test)]
 mod tests;
+mod verdicts;
 
 use ejections::Ejections;
 pub(super) use table::row;
 use table::{
     BUILD, CERTIFICATES, CONNECTIONS, CPU, DROPPED, DURATION, EJECTED, EJECTIONS, FAILING, FILES, GENERATION,
     HANDSHAKES, KEPT, LIMITED, MEMORY, MIRRORS, ORDERS, OVERFLOWS, PROBLEMS, REFUSALS, RELOADS, REQUESTS, RETRIES,
-    SHED, SNAPSHOT, SPARED, STARTED, THREADS, UPSTREAMS,
+    SHED, SNAPSHOT, SPARED, STARTED, THREADS, UPSTREAMS, VERDICTS,
 };
 pub(crate) use table::{Definition, TABLE};
+use verdicts::Verdicts;
 
 /// Istio's default buckets, milliseconds.
 const BUCKETS: [f64; 19] =
@@ -145,6 +147,7 @@ pub(crate) struct Metrics {
     retries: [IntCounter; 5],
     /// Indexed by [`Mirroring`].
     mirrors: [IntCounter; 8],
+    verdicts: Verdicts,
     dropped: IntCounter,
     cpu: Seconds,
     memory: IntGauge,
@@ -221,6 +224,7 @@ impl Metrics {
             overflows: register(&registry, IntCounterVec::new(options(&OVERFLOWS), OVERFLOWS.labels)),
             retries: RETRY_RESULTS.map(|it| retries.with_label_values(&[it])),
             mirrors: MIRROR_RESULTS.map(|it| mirrors.with_label_values(&[it])),
+            verdicts: Verdicts::new(&registry),
             dropped: register(&registry, IntCounter::with_opts(options(&DROPPED))),
             cpu: register(&registry, Seconds::with_opts(options(&CPU))),
             memory: register(&registry, IntGauge::with_opts(options(&MEMORY))),

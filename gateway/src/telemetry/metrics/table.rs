@@ -113,6 +113,12 @@ pub(super) const MIRRORS: Definition = row(
     &["result"],
     "Copies of requests for mirrors: answered, failed, or dropped and why.",
 );
+pub(super) const VERDICTS: Definition = row(
+    "sluice_authorization_total",
+    "counter",
+    &["verdict", "policy"],
+    "What AuthorizationPolicies said: allowed, denied, audited, dry_run_allowed, dry_run_denied; by the policy that did.",
+);
 pub(super) const DROPPED: Definition =
     row("sluice_access_log_dropped_total", "counter", &[], "Access log lines lost because nobody read stdout in time.");
 pub(super) const CPU: Definition = row("process_cpu_seconds_total", "counter", &[], "User and system time.");
@@ -122,7 +128,7 @@ pub(super) const FILES: Definition = row("process_open_fds", "gauge", &[], "Open
 pub(super) const THREADS: Definition = row("process_threads", "gauge", &[], "Threads.");
 
 /// Every metric, in the order of the documentation.
-pub(crate) const TABLE: [Definition; 33] = [
+pub(crate) const TABLE: [Definition; 34] = [
     REQUESTS,
     DURATION,
     connections::OPENED,
@@ -150,6 +156,7 @@ pub(crate) const TABLE: [Definition; 33] = [
     OVERFLOWS,
     RETRIES,
     MIRRORS,
+    VERDICTS,
     DROPPED,
     CPU,
     MEMORY,
