@@ -46,6 +46,7 @@ mod virtual_hosts;
 mod virtual_services;
 mod workloads;
 
+pub use authorization::holding::HoldingPolicy;
 pub use destination_rules::{MergedRule, NamedSubset, Policy, RuleLevel, TlsPolicy};
 pub use endpoints::has_sidecar;
 pub use peer_authentication::WorkloadMtls;

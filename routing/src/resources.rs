@@ -10,6 +10,7 @@ mod class;
 mod digest;
 mod document;
 mod foreign;
+mod legacy;
 mod mesh;
 mod parse;
 mod parsed;

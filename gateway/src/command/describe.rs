@@ -5,6 +5,7 @@
 //! load --> Resources, Problems --> service, workload --> Description --> print (text) or JSON
 //! ```
 
+mod authorization;
 mod backends;
 mod clients;
 mod missing;

@@ -1,5 +1,6 @@
 //! The AuthorizationPolicies that hold for one workload, as rules.
 
+pub(super) mod holding;
 mod rules;
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@
 mod destination_rule;
 mod finding;
 mod mesh;
+mod policies;
 mod services;
 mod sidecars;
 mod virtual_service;
@@ -28,6 +29,7 @@ pub(super) fn all(context: &Context<'_>) {
         destination_host(context, object);
     }
     mesh::review(context);
+    policies::review(context);
     sidecars::review(context);
     gateways(context);
     entries(context);

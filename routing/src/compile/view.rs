@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 pub use bytes::{BytesRoute, BytesServer, TlsEnds};
 
 use super::{
+    authorization::holding::{self, HoldingPolicy},
     clusters::{self, Member},
     context::Context,
     destination_rules::{MergedRule, RuleLevel},
@@ -15,6 +16,7 @@ use super::{
     inbound, listeners, outbound,
     peer_authentication::WorkloadMtls,
     proxy::{Proxy, is_subset},
+    selection::Workload,
     services::{Origin, ProtocolChoice},
     virtual_hosts::{self, Attached},
     virtual_services::{self, Bound},
@@ -146,6 +148,12 @@ impl<'a> View<'a> {
     /// What PeerAuthentications say about a workload.
     pub fn mutual_tls(&self, namespace: &str, labels: &BTreeMap<String, String>) -> WorkloadMtls<'a> {
         self.context.peer_authentications.of(namespace, labels)
+    }
+
+    /// The AuthorizationPolicies that hold for a workload.
+    pub fn authorization(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Vec<HoldingPolicy<'a>> {
+        let workload = Workload::new(self.root_namespace(), namespace, labels);
+        holding::all(self.context.resources, &workload)
     }
 
     /// The ports of services that lead to a workload.

@@ -73,12 +73,7 @@ type Row = (&'static str, &'static [&'static str], Weight, &'static str);
 const KNOWN: &[Row] = &[
     ("security.istio.io", &["RequestAuthentication"], Protection, UNPROTECTED),
     ("rbac.istio.io", &[], Protection, UNPROTECTED),
-    (
-        "authentication.istio.io",
-        &[],
-        Protection,
-        "requests pass as if it were not there; write a PeerAuthentication of security.istio.io/v1",
-    ),
+    ("authentication.istio.io", &[], Protection, UNPROTECTED),
     (
         "networking.istio.io",
         &["EnvoyFilter"],

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use super::class::{Class, Kind};
 use super::document::{self, Document};
 use super::foreign::Foreign;
+use super::legacy;
 use super::parsed::{MOST, Parsed, SKIPPED};
 use super::rejected_policy::{DRY_RUN, truth};
 use super::shares;
@@ -145,7 +146,11 @@ impl Reader {
                 let identity = ObjectRef { kind: meant.kind.to_owned(), ..identity };
                 self.broken(identity, object, source, Finding::error(meant.field, BAD_VALUE, meant.message));
             }
-            Class::Foreign(known) => self.ignore(known, api_version, identity, source),
+            Class::Foreign(known) => {
+                let group = api_version.rsplit_once('/').map_or("", |(group, _)| group);
+                let advice = legacy::advice(&identity, group, object);
+                self.ignore(known, (group, advice), identity, source);
+            }
         }
     }
 
@@ -194,12 +199,16 @@ impl Reader {
         }
     }
 
-    fn ignore(&mut self, known: Foreign, api_version: &str, object: ObjectRef, source: &Source) {
-        let group = api_version.rsplit_once('/').map_or("", |(group, _)| group);
-        if !self.ignored.insert(format!("{group}/{}", object.kind)) {
+    /// Each kind is told of once, but each object for which there is advice.
+    fn ignore(&mut self, known: Foreign, (group, advice): (&str, Option<String>), object: ObjectRef, source: &Source) {
+        if advice.is_none() && !self.ignored.insert(format!("{group}/{}", object.kind)) {
             return;
         }
-        let (severity, message) = known.verdict(&object.kind, group);
+        let (severity, mut message) = known.verdict(&object.kind, group);
+        if let Some(advice) = advice {
+            message.push_str("; ");
+            message.push_str(&advice);
+        }
         self.tell(object, source, Finding { field: "kind".to_owned(), code: "ignored-kind", severity, message });
     }
 

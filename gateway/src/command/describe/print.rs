@@ -10,8 +10,8 @@ use routing::problem::Problem;
 use super::{
     clients::words,
     report::{
-        Carries, Description, Destination, Exposure, Finding, Mesh, MutualTls, Policies, Policy, PortPolicy, Route,
-        Service, Subset, Workload,
+        Carries, Description, Destination, Exposure, Finding, Mesh, MutualTls, Policies, Policy, PolicyLine,
+        PortPolicy, Route, Service, Subset, Workload,
     },
 };
 
@@ -98,6 +98,7 @@ fn workload(page: &mut Page, found: &Workload) {
     });
     page.rows("port", ports);
     accepts(page, std::slice::from_ref(&found.mutual_tls));
+    page.rows("policy", found.authorization.iter().map(policy));
     page.findings(&found.findings);
 }
 
@@ -125,10 +126,23 @@ fn service(page: &mut Page, found: &Service) {
     });
     page.rows("workload", workloads);
     accepts(page, &found.mutual_tls);
+    for held in &found.authorization {
+        let who = if held.workloads.is_empty() { String::new() } else { format!(": {}", held.workloads.join(", ")) };
+        page.rows("policy", held.policies.iter().map(|it| policy(it) + &who));
+    }
     page.findings(&found.findings);
     found.policies.iter().for_each(|it| policies(page, it));
     gateways(page, &found.gateways);
     found.mesh.iter().for_each(|it| mesh(page, it));
+}
+
+/// An AuthorizationPolicy.
+fn policy(found: &PolicyLine) -> String {
+    let action = found.action.unwrap_or("unknown action");
+    let asked = found.provider.as_ref().map(|name| format!(" by {name}")).unwrap_or_default();
+    let name = format!("AuthorizationPolicy {}/{}", found.namespace, found.name);
+    let tried = if found.tried { ", only tried" } else { "" };
+    format!("{action}{asked} ({name}, {}): {}{tried}", found.scope, found.effect)
 }
 
 /// What workloads accept.

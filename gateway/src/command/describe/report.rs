@@ -54,6 +54,8 @@ pub(super) struct Workload {
     pub(super) sidecar: Option<bool>,
     pub(super) ports: Vec<WorkloadPort>,
     pub(super) mutual_tls: MutualTls,
+    /// AuthorizationPolicies, by namespace and name.
+    pub(super) authorization: Vec<PolicyLine>,
     pub(super) findings: Vec<Finding>,
 }
 
@@ -87,6 +89,8 @@ pub(super) struct Service {
     pub(super) policies: Vec<Policies>,
     /// One for each group of workloads that accept something else.
     pub(super) mutual_tls: Vec<MutualTls>,
+    /// One for each group of workloads at which other AuthorizationPolicies hold.
+    pub(super) authorization: Vec<Authorization>,
     pub(super) gateways: Vec<Exposure>,
     /// One for each kind of client that is routed otherwise.
     pub(super) mesh: Vec<Mesh>,
@@ -199,6 +203,32 @@ pub(super) struct MutualTlsPort {
     pub(super) workload_port: u16,
     pub(super) mode: &'static str,
     pub(super) set_by: String,
+}
+
+/// AuthorizationPolicies that hold at workloads.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub(super) struct Authorization {
+    /// Which workloads; empty: all.
+    pub(super) workloads: Vec<String>,
+    /// By namespace and name.
+    pub(super) policies: Vec<PolicyLine>,
+}
+
+/// One AuthorizationPolicy.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub(super) struct PolicyLine {
+    pub(super) namespace: String,
+    pub(super) name: String,
+    /// `None`: it cannot be read.
+    pub(super) action: Option<&'static str>,
+    /// Whom CUSTOM asks.
+    pub(super) provider: Option<String>,
+    /// For what, in words.
+    pub(super) scope: &'static str,
+    /// How many rules it has, or what becomes of requests without, in words.
+    pub(super) effect: String,
+    /// It is not enforced.
+    pub(super) tried: bool,
 }
 
 /// A Gateway's server that the service is reached through.

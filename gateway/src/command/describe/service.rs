@@ -11,7 +11,7 @@ use routing::{
 };
 
 use super::{
-    Concerned,
+    Concerned, authorization,
     backends::{self, Backend},
     clients::{self, Client, grouped},
     mutual_tls, policies,
@@ -59,6 +59,7 @@ pub(super) fn describe(resources: &Resources, object: &Object<api::Service>, con
         workloads: backends.iter().map(Backend::report).collect(),
         policies: seen.policies,
         mutual_tls: mutual_tls::of_service(home, &backends),
+        authorization: authorization::of_service(home, &backends),
         gateways: seen.gateways,
         mesh: seen.mesh,
         findings,
@@ -207,6 +208,9 @@ impl Scope<'_, '_> {
             let ports = found.ports().filter_map(|port| found.at_port(port).1);
             for policy in found.source.into_iter().chain(ports) {
                 concerned.name("PeerAuthentication", policy.namespace(), policy.name());
+            }
+            for policy in authorization::held(self.home, backend) {
+                concerned.name("AuthorizationPolicy", policy.namespace, policy.name);
             }
         }
         for rule in &self.resources.destination_rules {

@@ -234,3 +234,28 @@ fn another_name_for_a_service_is_described_as_what_it_names() {
     let text = service(NAMES, "shop/api");
     assert!(text.contains("it is another name for `api.partner.test` of a ServiceEntry"), "{text}");
 }
+
+#[test]
+fn policies_are_told_with_what_they_are_for_and_what_follows_when_they_cannot_be_read() {
+    let policy = |namespace: &str, name: &str, spec: &str| {
+        format!(
+            "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: {name}, namespace: \
+             {namespace}}}\nspec: {{{spec}}}\n"
+        )
+    };
+    let policies = [
+        policy("istio-system", "nothing", ""),
+        policy("shop", "deny", "selector: {matchLabels: {app: web}}, action: DENY, rules: [{}, {}]"),
+        policy("shop", "broken", "action: DENY, rules: [{form: []}]"),
+        policy("shop", "other", "selector: {matchLabels: {app: other}}"),
+    ];
+    let text = service(&format!("{WEB}{}", policies.concat()), "shop/web");
+    for line in [
+        "policy       ALLOW (AuthorizationPolicy istio-system/nothing, for the mesh): without rules, so it allows nothing\n",
+        "DENY (AuthorizationPolicy shop/broken, for its namespace): cannot be read, so it denies everything\n",
+        "DENY (AuthorizationPolicy shop/deny, for its workload): 2 rules\n",
+    ] {
+        assert!(text.contains(line), "{line}{text}");
+    }
+    assert!(!text.contains("shop/other") && text.contains("there is no field `form` here"), "{text}");
+}

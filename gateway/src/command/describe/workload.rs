@@ -8,7 +8,7 @@ use routing::{
 };
 
 use super::{
-    Concerned,
+    Concerned, authorization,
     backends::Backend,
     mutual_tls,
     report::{Finding, Service, Workload, WorkloadPort},
@@ -39,6 +39,9 @@ pub(super) fn describe(
     let policies = view.mutual_tls(&facts.namespace, &facts.labels);
     let sources = policies.ports().filter_map(|port| policies.at_port(port).1).chain(policies.source);
     sources.for_each(|it| concerned.name("PeerAuthentication", it.namespace(), it.name()));
+    for policy in authorization::held(&view, backend) {
+        concerned.name("AuthorizationPolicy", policy.namespace, policy.name);
+    }
 
     let mut services = Vec::new();
     for object in resources.services.in_namespace(&facts.namespace) {
@@ -59,6 +62,7 @@ pub(super) fn describe(
         findings: findings(backend, &ports),
         ports,
         mutual_tls: mutual_tls::of_workload(&view, backend),
+        authorization: authorization::of_workload(&view, backend),
     };
     (workload, services)
 }

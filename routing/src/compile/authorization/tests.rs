@@ -1,11 +1,13 @@
 //! Policies, and what becomes of requests and of bytes.
 
+mod plain;
+
 use std::net::{IpAddr, SocketAddr};
 
 use http::HeaderMap;
 
 use crate::{
-    authorization::{Access, Judgement},
+    authorization::{Access, Authorization, Judgement},
     compile::{Compiled, Proxy, Role, compile},
     request::RequestView,
     resources::Resources,
@@ -30,9 +32,11 @@ fn policy(name: &str, spec: &str) -> String {
 }
 
 fn judge(compiled: &Compiled, access: &Access<'_>) -> Judgement {
-    let guard = compiled.snapshot.guard.as_ref();
-    let authorization = guard.and_then(|guard| guard.authorization.as_ref());
-    authorization.map(|it| it.judge(access)).unwrap_or_default()
+    authorization(compiled).map(|it| it.judge(access)).unwrap_or_default()
+}
+
+fn authorization(compiled: &Compiled) -> Option<&Authorization> {
+    compiled.snapshot.guard.as_ref()?.authorization.as_ref()
 }
 
 /// What becomes of a request `METHOD PATH PEER`, and of bytes of the same peer.
