@@ -214,8 +214,7 @@ async fn connection(desk: Rc<Desk>, tcp: TcpStream, remote: SocketAddr, entrance
             let (live, facts) = (Arc::clone(&desk.shared.live), Rc::clone(&connection.facts));
             // Apart, so that bytes on their way wake nobody who waits for something else.
             let mut cut = spawn_local(overdue(live, Rc::clone(&facts), standing, desk.http.drain_time()));
-            let outlived =
-                opaque::serve(&desk.shared.telemetry, &desk.http.refusals, *connection, course, &mut cut).await;
+            let outlived = opaque::serve(&desk.http, *connection, course, &mut cut).await;
             if let Some(outlived) = outlived {
                 info!(remote = %facts.remote, listener = %facts.local, "connection cut: {}", outlived.why());
             }

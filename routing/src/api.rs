@@ -11,6 +11,7 @@ pub mod decode;
 pub mod deployment;
 pub mod destination_rule;
 pub mod endpoint_slice;
+pub mod extension_provider;
 pub mod gateway;
 pub mod issuer;
 pub mod mesh_config;

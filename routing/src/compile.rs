@@ -15,6 +15,7 @@ mod destinations;
 mod endpoints;
 mod entry;
 mod expressions;
+mod external;
 mod faults;
 mod gateways;
 mod guard;

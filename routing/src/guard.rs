@@ -1,12 +1,14 @@
 //! What stands between a well-formed request, or a connection, and its route.
 
-use crate::authorization::Authorization;
+use crate::{authorization::Authorization, external::External};
 
 /// What one proxy asks of whoever comes to its workload. Where nothing is asked, a snapshot has none of these.
 #[derive(Debug, Default)]
 pub struct Guard {
     /// Istio `AuthorizationPolicy`.
     pub authorization: Option<Authorization>,
+    /// Who is asked by policies of the action CUSTOM.
+    pub external: Option<External>,
 }
 
 impl Guard {
@@ -17,6 +19,6 @@ impl Guard {
 
     /// Whether there is something to wait for before a verdict: somebody else's word, or keys that are not here yet.
     pub fn waits(&self) -> bool {
-        false
+        self.external.is_some()
     }
 }

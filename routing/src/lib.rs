@@ -22,6 +22,7 @@ pub mod authorization;
 pub mod balance;
 pub mod connections;
 pub mod cors;
+pub mod external;
 pub mod fault;
 pub mod forwarded;
 pub mod guard;

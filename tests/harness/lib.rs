@@ -15,6 +15,7 @@ pub mod acme;
 pub mod acme_cluster;
 pub mod apiserver;
 pub mod authorization;
+pub mod authorizer;
 pub mod balancer;
 pub mod binary;
 pub mod ca_proxy;

@@ -36,6 +36,7 @@ mod envoy_opaque;
 mod envoy_proxy_protocol;
 mod envoy_rbac;
 mod examples;
+mod external_authorization;
 mod faults;
 mod forward_proxies;
 mod gateway_tls;

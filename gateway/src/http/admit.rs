@@ -230,7 +230,8 @@ fn by_table(exchange: &mut Exchange, request: &Head, table: &RouteTable, port: u
     if host.https_redirect && exchange.scheme() == "http" {
         return Ok(Admitted::ToHttps);
     }
-    let view = RequestView { token: exchange.token.as_deref(), ..view(request, exchange.scheme(), port) };
+    let seen = exchange.routed.as_deref().unwrap_or(request);
+    let view = RequestView { token: exchange.token.as_deref(), ..view(seen, exchange.scheme(), port) };
     let rule = host.route(&view).ok_or(Failure::NoRoute)?;
     exchange.rule = Some(Arc::clone(rule));
     if rule.intercepts() { Ok(Admitted::Intercept(Arc::clone(rule))) } else { follow(exchange, request, rule) }

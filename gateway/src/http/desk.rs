@@ -20,7 +20,7 @@ use crate::{
 /// See the module.
 pub(crate) struct Desk {
     pub(super) live: Arc<Live>,
-    pub(super) telemetry: Arc<Telemetry>,
+    pub(crate) telemetry: Arc<Telemetry>,
     drain: Arc<Drain>,
     overload: Arc<Overload>,
     age: Option<Duration>,

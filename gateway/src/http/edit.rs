@@ -47,8 +47,11 @@ pub(crate) fn request(exchange: &Exchange, head: &mut Head) {
     strip_outside(head, exchange.arrival());
     match exchange.arrival() {
         Arrival::Gateway { .. } => from_outside(head, exchange),
-        Arrival::Inbound { .. } => into_application(head, &exchange.facts),
+        Arrival::Inbound { .. } => into_application(head, exchange),
         Arrival::Outbound { .. } | Arrival::Upstream => out_of_application(head),
+    }
+    if let Some(granted) = &exchange.granted {
+        granted.reassert(head);
     }
     if let Some(Target::Cluster { upstream, .. }) = &exchange.target {
         set_number(head, Name::XEnvoyAttemptCount, u64::from(exchange.tries.count));
@@ -122,7 +125,7 @@ fn from_outside(head: &mut Head, exchange: &Exchange) {
         head.set(Name::XForwardedProto, exchange.scheme().as_bytes());
     }
     head.set(Name::XEnvoyExternalAddress, exchange.client().as_bytes());
-    set_request_id(head);
+    set_request_id(head, exchange.id);
     for name in [Name::Forwarded, Name::XRealIp] {
         head.remove(name);
     }
@@ -161,7 +164,7 @@ fn append_certificate(head: &mut Head, own: Option<&str>) {
 pub(crate) fn name_request(exchange: &Exchange, head: &mut Head) {
     let edge = matches!(exchange.arrival(), Arrival::Gateway { .. });
     if edge || !head.has(Name::XRequestId) {
-        set_request_id(head);
+        set_request_id(head, exchange.id);
     }
     if edge {
         append_address(head, &exchange.facts.remote_ip);
@@ -169,23 +172,24 @@ pub(crate) fn name_request(exchange: &Exchange, head: &mut Head) {
 }
 
 /// An inbound sidecar adds who the caller proved to be to what the caller said of its own callers.
-fn into_application(head: &mut Head, facts: &Facts) {
+fn into_application(head: &mut Head, exchange: &Exchange) {
+    let facts = &exchange.facts;
     append_certificate(head, facts.tls.as_ref().and_then(|tls| tls.client_certificate.as_deref()));
-    keep_or_make(head, scheme(facts));
+    keep_or_make(head, scheme(facts), exchange.id);
 }
 
 fn out_of_application(head: &mut Head) {
     head.remove(Name::XForwardedClientCert);
-    keep_or_make(head, "http");
+    keep_or_make(head, "http", None);
 }
 
 /// Request id and scheme: the ones that are there, else our own.
-fn keep_or_make(head: &mut Head, scheme: &'static str) {
+fn keep_or_make(head: &mut Head, scheme: &'static str, id: Option<uuid::Uuid>) {
     if !head.has(Name::XForwardedProto) {
         head.append(Name::XForwardedProto, scheme.as_bytes());
     }
     if !head.has(Name::XRequestId) {
-        set_request_id(head);
+        set_request_id(head, id);
     }
 }
 
@@ -200,8 +204,8 @@ pub(super) fn random_id() -> uuid::Uuid {
     uuid::Builder::from_random_bytes(fastrand::u128(..).to_ne_bytes()).into_uuid()
 }
 
-fn set_request_id(head: &mut Head) {
-    let id = random_id();
+fn set_request_id(head: &mut Head, id: Option<uuid::Uuid>) {
+    let id = id.unwrap_or_else(random_id);
     let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
     head.set(Name::XRequestId, id.hyphenated().encode_lower(&mut text).as_bytes());
 }
@@ -227,11 +231,15 @@ pub(crate) fn response(exchange: &Exchange, heads: &mut Heads) {
     {
         head.push(b"set-cookie", cookie.as_bytes());
     }
-    let Some(rule) = &exchange.rule else { return };
-    let editing = &mut Editing { exchange, head, request: Some(&heads.sent) };
-    rule.edit_response(exchange.destination(), editing);
-    if let Some(cors) = rule.cors.as_ref().filter(|_| exchange.cross_origin) {
-        cors.mark(&heads.request, head);
+    if let Some(rule) = &exchange.rule {
+        let editing = &mut Editing { exchange, head, request: Some(&heads.sent) };
+        rule.edit_response(exchange.destination(), editing);
+        if let Some(cors) = rule.cors.as_ref().filter(|_| exchange.cross_origin) {
+            cors.mark(&heads.request, head);
+        }
+    }
+    if let Some(granted) = &exchange.granted {
+        granted.answer(head);
     }
 }
 

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use super::{
     affinity::Affinity,
+    external::{HeldBody, verdict::Grant},
     failure::Failure,
     flow::{Fault, Flow, Sink, Source, Waits},
     head::Head,
@@ -47,6 +48,14 @@ pub(crate) struct Exchange {
     pub(crate) origin: Option<Box<Origin>>,
     /// The token that came with it and was verified (`guard`).
     pub(crate) token: Option<Box<Token>>,
+    /// What a provider that was asked wants changed (`external`).
+    pub(crate) granted: Option<Box<Grant>>,
+    /// The head that routes are chosen by, where it is not the request's any more (`external`).
+    pub(crate) routed: Option<Box<Head>>,
+    /// The beginning of its body, where somebody was shown that (`external`).
+    pub(crate) held: Option<Box<HeldBody>>,
+    /// Its `x-request-id`, where that was told before it went on (`external`).
+    pub(crate) id: Option<uuid::Uuid>,
     /// True for `content-type: application/grpc` (`admit`).
     pub(crate) grpc: bool,
     /// The route, for requests that have one (`admit`).
@@ -132,6 +141,10 @@ impl Exchange {
             facts,
             origin: None,
             token: None,
+            granted: None,
+            routed: None,
+            held: None,
+            id: None,
             grpc: false,
             rule: None,
             target: None,

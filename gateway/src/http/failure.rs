@@ -4,6 +4,8 @@ use std::{borrow::Cow, sync::Arc};
 
 use routing::fault::AbortError;
 
+use super::external::{DENIED, ERROR, verdict::Denial};
+
 /// A request that got no answer from upstream. Source of codes, flags and details: Envoy's response flags and response
 /// code details.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -72,6 +74,12 @@ pub(crate) enum Failure {
     Overloaded,
     /// No policy lets it in, or one keeps it out (`AuthorizationPolicy`): the id of its rule, `none` = none that lets it in.
     Forbidden(Arc<str>),
+    /// Somebody outside who was asked says no (`CUSTOM`), and how.
+    Denied(Box<Denial>),
+    /// Nobody outside could be asked (`CUSTOM`); the status for that.
+    Unasked(u16),
+    /// The body is longer than what somebody outside is to be shown.
+    BodyTooLarge,
     /// A fault on purpose (`fault.abort`).
     Abort(AbortError),
     /// A defect of ours.
@@ -209,6 +217,9 @@ impl Failure {
                 details: Cow::Owned(format!("rbac_access_denied_matched_policy[{rule}]")),
                 ..row(403, "-", "", "RBAC: access denied", true)
             },
+            Self::Denied(denial) => row(denial.status, "UAEX", DENIED, "", true),
+            Self::Unasked(status) => row(*status, "UAEX", ERROR, "external authorization gave no verdict", true),
+            Self::BodyTooLarge => row(413, "-", "request_payload_too_large", "Payload Too Large", false),
             // By gRPC status; what is no gRPC is told 200, as by Envoy.
             Self::Abort(AbortError::Grpc(_)) => row(200, "FI", "fault_filter_abort", "fault filter abort", true),
             Self::Abort(AbortError::Http(status)) => {
@@ -241,6 +252,7 @@ impl Failure {
             Self::HeadTooLarge => Some("HeadTooLarge"),
             Self::Overloaded => Some("Overloaded"),
             Self::Forbidden(_) => Some("Forbidden"),
+            Self::BodyTooLarge => Some("BodyTooLarge"),
             Self::NoRoute
             | Self::NoCluster
             | Self::UnknownHost
@@ -256,6 +268,8 @@ impl Failure {
             | Self::RouteTimeout
             | Self::PerTryTimeout
             | Self::DownstreamClosed
+            | Self::Denied(_)
+            | Self::Unasked(_)
             | Self::Abort(_)
             | Self::Internal(_) => None,
         }

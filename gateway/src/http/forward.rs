@@ -38,7 +38,8 @@ pub(crate) async fn forward(
     down: &mut Down<'_>,
     close: bool,
 ) -> Result<bool, Failure> {
-    let mut replay = Replay::new(&heads.request, &desk.live.replayed);
+    let held = exchange.held.take().map(|held| held.release());
+    let mut replay = Replay::after(held, &heads.request, &desk.live.replayed);
     let connected = loop {
         unless_gone(down, attempt::back_off(exchange)).await?;
         if let Some(connected) = one_try(desk, exchange, heads, down, &mut replay).await? {
@@ -75,6 +76,7 @@ async fn one_try(
     edit::request(exchange, &mut heads.sent);
     if exchange.mirror.is_none() {
         exchange.mirror = mirror::begin(desk, exchange, &heads.sent, h2);
+        replay.copy_held(exchange, down);
     }
     if matches!(connected.up, Up::H1(_)) {
         heads.complete_key();
@@ -187,7 +189,7 @@ impl Stop {
 }
 
 /// A client that broke: gone, or against the rules.
-fn client(broken: &Broken) -> Failure {
+pub(super) fn client(broken: &Broken) -> Failure {
     match broken {
         Broken::Malformed(why) => Failure::BadRequest(why),
         Broken::Closed { .. } | Broken::Reset { .. } | Broken::Stalled => Failure::DownstreamClosed,

@@ -1,16 +1,37 @@
 //! Whether a request may go on at all: what the workload asks of whoever comes to it, before any route is looked for.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, rc::Rc, sync::Arc};
 
 use routing::{authorization::Access, forwarded, guard::Guard, request::RequestView};
 
-use super::{admit::view, desk::Desk, exchange::Exchange, failure::Failure, head::Head, name::Name};
+use super::{
+    admit::view, desk::Desk, exchange::Exchange, external, failure::Failure, head::Head, name::Name, side::Down,
+};
 use crate::{net::facts::Arrival, telemetry::verdicts};
 
 /// What stands before this request; `None` = nothing. What a sidecar's own application sends is its destination's business.
 pub(crate) fn before(exchange: &Exchange) -> Option<&Guard> {
     let guard = exchange.installed.snapshot.guard.as_deref()?;
     matches!(exchange.arrival(), Arrival::Gateway { .. } | Arrival::Inbound { .. }).then_some(guard)
+}
+
+/// Everything that somebody else has to be waited for.
+///
+/// # Errors
+/// [`Failure`].
+pub(crate) async fn wait(
+    desk: &Rc<Desk>,
+    exchange: &mut Exchange,
+    request: &mut Head,
+    down: &mut Down<'_>,
+) -> Result<(), Failure> {
+    let installed = Arc::clone(&exchange.installed);
+    let Some(guard) = installed.snapshot.guard.as_deref() else { return Ok(()) };
+    let asked = guard.authorization.as_ref().and_then(|policies| policies.asks(&access(exchange, request)));
+    match asked {
+        Some(provider) => external::ask(desk, exchange, request, down, provider).await,
+        None => Ok(()),
+    }
 }
 
 /// Policies, which have all they need by now.

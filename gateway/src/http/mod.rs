@@ -14,17 +14,16 @@
 pub(crate) mod admit;
 pub(crate) mod affinity;
 pub(crate) mod attempt;
-#[allow(dead_code, reason = "what is asked of services about requests stands on it")]
 mod call;
 pub(crate) mod desk;
 mod edit;
 pub(crate) mod exchange;
+pub(crate) mod external;
 mod failure;
 mod flow;
 pub(crate) mod forward;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
-#[allow(dead_code, reason = "what is asked of services about requests stands on it")]
 mod grpc;
 mod guard;
 pub(crate) mod h1;

@@ -33,6 +33,23 @@ impl<'a> Replay<'a> {
         Self { bytes: Vec::new(), sent: 0, overflown: false, upgrade, ended: false, room, taken: 0 }
     }
 
+    /// Of a body whose beginning was held back, with the room that this takes.
+    pub(crate) fn after(held: Option<(Vec<u8>, usize)>, request: &Head, room: &'a Room) -> Self {
+        let (bytes, taken) = held.unwrap_or_default();
+        Self { bytes, taken, ..Self::new(request, room) }
+    }
+
+    /// Of a request whose copy has just begun, that gets what was held back.
+    pub(crate) fn copy_held(&self, exchange: &mut Exchange, down: &Down<'_>) {
+        let Some(copy) = &mut exchange.mirror else { return };
+        copy.add(&self.bytes);
+        if exchange.request.done
+            && let Some(copy) = exchange.mirror.take()
+        {
+            copy.send(down.trailers());
+        }
+    }
+
     pub(crate) fn rewind(&mut self) {
         self.sent = 0;
         self.ended = false;

@@ -14,6 +14,7 @@ use super::{
     admit::view,
     edit,
     exchange::{Exchange, Heads},
+    external::verdict::{self, Edit},
     failure::{Answer, Failure, grpc_status},
     flow::{Broken, Piece, Sink as _, Source as _},
     head::Length,
@@ -39,6 +40,8 @@ struct Reply<'a> {
     retry: bool,
     /// For gRPC, when it is not the one that the status means.
     grpc: Option<u16>,
+    /// What somebody outside wants in its head.
+    edits: &'a [Edit],
     /// It answers a preflight: what a page may do, or nothing for one that may not ask.
     preflight: Option<Option<&'a Cors>>,
 }
@@ -62,12 +65,18 @@ pub(crate) async fn failure(
         Failure::Abort(AbortError::Grpc(status)) => Some(u16::from(status)),
         _ => None,
     };
+    let denial = match &failure {
+        Failure::Denied(denial) => denial.clone(),
+        _ => Box::default(),
+    };
     exchange.failure = Some(failure);
     if status == 0 || exchange.status != 0 {
         return Ok(false);
     }
+    let body = if denial.status == 0 { body.as_bytes() } else { &denial.body };
     let content_type = if body.is_empty() { "" } else { "text/plain" };
-    let reply = Reply { status, body: body.as_bytes(), content_type, overloaded, retry, grpc, ..Reply::default() };
+    let edits = denial.headers.as_slice();
+    let reply = Reply { status, body, content_type, edits, overloaded, retry, grpc, ..Reply::default() };
     send(exchange, heads, down, &reply, close || !keep).await?;
     Ok(keep)
 }
@@ -220,6 +229,7 @@ fn compose(exchange: &mut Exchange, heads: &mut Heads, reply: &Reply<'_>) {
     if !reply.location.is_empty() {
         head.append(Name::Location, reply.location.as_bytes());
     }
+    verdict::compose(head, reply.edits);
     match reply.preflight {
         Some(allowed) => {
             edit::own_response(exchange, head);

@@ -2,6 +2,7 @@
 
 use std::{future::poll_fn, pin::pin, rc::Rc, sync::Arc, task::Poll};
 
+use routing::guard::Guard;
 use tokio::{sync::watch, time::Instant};
 
 use super::{
@@ -102,6 +103,10 @@ async fn request(desk: &Rc<Desk>, down: &mut Down<'_>, mut heads: Lent, close: b
             desk.metrics().shed("memory");
             Err(Failure::Overloaded)
         }
+        // Apart, as what follows.
+        None if guard::before(exchange_).is_some_and(Guard::waits) => {
+            Box::pin(admit_waiting(desk, exchange_, &mut heads_.request, down)).await
+        }
         None => admit(desk, exchange_, &mut heads_.request, down.is_h2()),
     };
     let admitted = match admitted {
@@ -141,6 +146,23 @@ fn admit(desk: &Desk, exchange: &mut Exchange, request: &mut Head, h2: bool) -> 
         guard::judge(desk, guard, exchange, request)?;
     }
     admit::route(exchange, request, h2)
+}
+
+/// As [`admit`], where somebody has to be asked.
+async fn admit_waiting(
+    desk: &Rc<Desk>,
+    exchange: &mut Exchange,
+    request: &mut Head,
+    down: &mut Down<'_>,
+) -> Result<Admitted, Failure> {
+    if let Some(answer) = admit::receive(exchange, request, &desk.live.challenges)? {
+        return Ok(Admitted::Challenge(answer));
+    }
+    guard::wait(desk, exchange, request, down).await?;
+    if let Some(guard) = guard::before(exchange) {
+        guard::judge(desk, guard, exchange, request)?;
+    }
+    admit::route(exchange, request, down.is_h2())
 }
 
 /// One line in the log for whoever is refused because of what he sent, or of where.

@@ -17,6 +17,8 @@ pub(super) enum Ending {
     NoEndpoint,
     /// No policy lets it in, or one keeps it out (`AuthorizationPolicy`): Envoy's details of that.
     Forbidden(Box<str>),
+    /// Somebody outside says no, or could not be asked: Envoy's details of that.
+    Denied(&'static str),
     /// `connectionPool` is exhausted.
     Overflow,
     /// No endpoint could be connected to; the reason in words.
@@ -42,6 +44,7 @@ impl Ending {
     pub(super) fn flag(&self) -> &'static str {
         match self {
             Self::Done | Self::Idle | Self::Cut(_) | Self::Forbidden(_) => "-",
+            Self::Denied(_) => "UAEX",
             Self::NoRoute => "NR",
             Self::NoCluster => "NC",
             Self::Blocked | Self::NoEndpoint => "UH",
@@ -57,6 +60,7 @@ impl Ending {
     pub(super) fn details(&self) -> &str {
         match self {
             Self::Forbidden(why) => why,
+            Self::Denied(why) => why,
             Self::Done => "",
             Self::NoRoute => "route_not_found",
             Self::NoCluster => "cluster_not_found",

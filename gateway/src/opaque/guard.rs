@@ -4,15 +4,16 @@ use routing::authorization::Access;
 
 use super::{ending::Ending, passage::Passage};
 use crate::{
+    http::{desk::Desk, external::ask_of_bytes},
     net::facts::Arrival,
-    telemetry::{metrics::Metrics, verdicts},
+    telemetry::verdicts,
 };
 
 /// Policies of the workload that the connection came to. What a sidecar's own application sends is its destination's business.
 ///
 /// # Errors
-/// [`Ending::Forbidden`].
-pub(super) fn judge(passage: &Passage, metrics: &Metrics) -> Result<(), Ending> {
+/// [`Ending::Forbidden`], [`Ending::Denied`].
+pub(super) async fn judge(desk: &Desk, passage: &Passage) -> Result<(), Ending> {
     let (facts, snapshot) = (&passage.facts, &passage.installed.snapshot);
     if !matches!(facts.arrival, Arrival::Gateway { .. } | Arrival::Inbound { .. }) {
         return Ok(());
@@ -28,8 +29,12 @@ pub(super) fn judge(passage: &Passage, metrics: &Metrics) -> Result<(), Ending> 
         sni: facts.sni(),
         request: None,
     };
+    if let Some(provider) = authorization.asks(&access) {
+        let asked = Box::pin(ask_of_bytes(desk, &passage.installed, facts, provider));
+        asked.await.map_err(Ending::Denied)?;
+    }
     let judgement = authorization.judge(&access);
-    verdicts::tell(metrics, &judgement, (facts.remote, facts.local), "a connection");
+    verdicts::tell(desk.metrics(), &judgement, (facts.remote, facts.local), "a connection");
     match judgement.denied {
         None => Ok(()),
         Some(rule) => Err(Ending::Forbidden(format!("rbac_access_denied_matched_policy[{rule}]").into())),

@@ -15,27 +15,27 @@ use tokio::{net::TcpStream, task::JoinHandle, time::timeout};
 
 use self::{ending::Ending, passage::Passage, relay::Times};
 use crate::{
+    http::desk::Desk,
     net::{connection::Connection, course::Course, standing::Outlived},
-    telemetry::{Telemetry, refusals::Refusals},
     upstream::posted::Posted,
 };
 
 /// Serves a connection to its end, or until `cut` is ready; says whether that was so.
 pub(crate) async fn serve(
-    telemetry: &Telemetry,
-    refusals: &Refusals,
+    desk: &Desk,
     mut client: Connection,
     course: Course,
     cut: &mut JoinHandle<Outlived>,
 ) -> Option<Outlived> {
     let mut passage = Passage::new(&client, course);
-    let ending = carry(telemetry, &mut client, &mut passage, cut).await;
+    let telemetry = &*desk.telemetry;
+    let ending = carry(desk, &mut client, &mut passage, cut).await;
     ending.show(&client.stream);
     passage.ending = ending;
     record::finish(telemetry, &passage);
     if let Ending::Forbidden(why) = &passage.ending {
         let facts = &passage.facts;
-        refusals.tell("Forbidden", facts.remote, facts.local, format_args!("connection refused: {why}"));
+        desk.refusals.tell("Forbidden", facts.remote, facts.local, format_args!("connection refused: {why}"));
     }
     match passage.ending {
         Ending::Cut(outlived) => Some(outlived),
@@ -43,14 +43,16 @@ pub(crate) async fn serve(
     }
 }
 
-async fn carry(
-    telemetry: &Telemetry,
-    client: &mut Connection,
-    passage: &mut Passage,
-    cut: &mut JoinHandle<Outlived>,
-) -> Ending {
-    if let Err(ending) = guard::judge(passage, telemetry.metrics()) {
-        return ending;
+async fn carry(desk: &Desk, client: &mut Connection, passage: &mut Passage, cut: &mut JoinHandle<Outlived>) -> Ending {
+    let telemetry = &*desk.telemetry;
+    tokio::select! {
+        judged = guard::judge(desk, passage) => {
+            if let Err(ending) = judged {
+                return ending;
+            }
+        }
+        // Whoever is asked may take long.
+        Ok(outlived) = &mut *cut => return Ending::Cut(outlived),
     }
     let mut server = match Box::pin(attempt::connect(passage, telemetry.metrics())).await {
         Ok(server) => server,

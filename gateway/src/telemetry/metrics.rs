@@ -20,17 +20,19 @@ use super::{
 };
 
 mod ejections;
+mod external;
 mod table;
 #[cfg(test)]
 mod tests;
 mod verdicts;
 
 use ejections::Ejections;
+use external::External;
 pub(super) use table::row;
 use table::{
-    BUILD, CERTIFICATES, CONNECTIONS, CPU, DROPPED, DURATION, EJECTED, EJECTIONS, FAILING, FILES, GENERATION,
-    HANDSHAKES, KEPT, LIMITED, MEMORY, MIRRORS, ORDERS, OVERFLOWS, PROBLEMS, REFUSALS, RELOADS, REQUESTS, RETRIES,
-    SHED, SNAPSHOT, SPARED, STARTED, THREADS, UPSTREAMS, VERDICTS,
+    ASKED, ASKING, BUILD, CERTIFICATES, CONNECTIONS, CPU, DROPPED, DURATION, EJECTED, EJECTIONS, FAILING, FILES,
+    GENERATION, HANDSHAKES, KEPT, LIMITED, MEMORY, MIRRORS, ORDERS, OVERFLOWS, PROBLEMS, REFUSALS, RELOADS, REQUESTS,
+    RETRIES, SHED, SNAPSHOT, SPARED, STARTED, THREADS, UPSTREAMS, VERDICTS,
 };
 pub(crate) use table::{Definition, TABLE};
 use verdicts::Verdicts;
@@ -141,6 +143,7 @@ pub(crate) struct Metrics {
     /// Indexed by [`Connect`].
     upstreams: [IntCounter; 4],
     ejections: Ejections,
+    external: External,
     limited: IntGaugeVec,
     overflows: IntCounterVec,
     /// Indexed by [`Retry`].
@@ -220,6 +223,7 @@ impl Metrics {
             failing: register(&registry, IntGauge::with_opts(options(&FAILING))),
             upstreams: ["ok", "failed", "timeout", "tls_failed"].map(|it| upstreams.with_label_values(&[it])),
             ejections: Ejections::new(&registry),
+            external: External::new(&registry),
             limited: register(&registry, IntGaugeVec::new(options(&LIMITED), LIMITED.labels)),
             overflows: register(&registry, IntCounterVec::new(options(&OVERFLOWS), OVERFLOWS.labels)),
             retries: RETRY_RESULTS.map(|it| retries.with_label_values(&[it])),

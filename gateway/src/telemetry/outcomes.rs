@@ -36,6 +36,23 @@ pub(crate) enum Mirroring {
     Incomplete,
 }
 
+/// What somebody outside says who is asked about a request or a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Asked {
+    /// It may go on.
+    Allowed,
+    /// It may not.
+    Denied,
+    /// Nothing, and it is denied.
+    Failed,
+    /// Nothing, and it goes on.
+    Open,
+    /// The client did not wait.
+    Gone,
+}
+
+/// In the order of [`Asked`].
+pub(super) const ASKED_RESULTS: [&str; 5] = ["allowed", "denied", "error", "failed_open", "abandoned"];
 /// In the order of [`Retry`].
 pub(super) const RETRY_RESULTS: [&str; 5] = ["begun", "helped", "exhausted", "over_budget", "body_too_large"];
 /// In the order of [`Mirroring`].

@@ -4,6 +4,7 @@
 
 mod authorization_policy;
 mod destination_rule;
+mod extension_provider;
 mod fault;
 mod gateway;
 mod headers;

@@ -1,13 +1,11 @@
 //! Istio `MeshConfig`: what holds for the whole mesh. It stands in the `mesh` entry of the ConfigMap `istio`, or in a file of
 //! its own.
 
-use std::collections::BTreeMap;
-
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::Value;
 
 use super::destination_rule::{LocalityLb, TcpKeepalive};
+use super::extension_provider::ExtensionProvider;
 use super::gateway::TlsVersion;
 use super::proxy_config::MeshProxyConfig;
 use super::scalar::{ProtoDuration, non_empty};
@@ -91,8 +89,8 @@ pub struct MeshConfig {
     pub dns_refresh_rate: Option<ProtoDuration>,
     /// Services that stay within the cluster.
     pub service_settings: Vec<ServiceSettings>,
-    /// Programs outside that traces, logs and authorization are given to, by name: for the features that use them.
-    pub extension_providers: Vec<BTreeMap<String, Value>>,
+    /// Services that are asked or told of requests, by name: policies and telemetry say when.
+    pub extension_providers: Vec<ExtensionProvider>,
 }
 
 /// Istio `MeshConfig.OutboundTrafficPolicy`.

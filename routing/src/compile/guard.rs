@@ -1,10 +1,14 @@
 //! What a proxy asks of whoever comes to its workload.
 
-use super::{authorization, context::Context};
+use super::{authorization, context::Context, external};
 use crate::guard::Guard;
 
 /// `None`: nothing.
 pub(super) fn compile(context: &Context<'_>) -> Option<Box<Guard>> {
-    let guard = Guard { authorization: authorization::compile(context, |_| false) };
+    let mut guard = Guard {
+        authorization: authorization::compile(context, |provider| external::is_defined(context, provider)),
+        external: None,
+    };
+    guard.external = guard.authorization.as_ref().and_then(|all| external::compile(context, &all.providers()));
     (!guard.is_open()).then(|| Box::new(guard))
 }

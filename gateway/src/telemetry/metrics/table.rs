@@ -119,6 +119,18 @@ pub(super) const VERDICTS: Definition = row(
     &["verdict", "policy"],
     "What AuthorizationPolicies said: allowed, denied, audited, dry_run_allowed, dry_run_denied; by the policy that did.",
 );
+pub(super) const ASKED: Definition = row(
+    "sluice_external_authorization_total",
+    "counter",
+    &["provider", "result"],
+    "Times that a provider was asked about a request or a connection, by what came of it.",
+);
+pub(super) const ASKING: Definition = row(
+    "sluice_external_authorization_duration_milliseconds",
+    "histogram",
+    &["provider"],
+    "How long a provider took to say something.",
+);
 pub(super) const DROPPED: Definition =
     row("sluice_access_log_dropped_total", "counter", &[], "Access log lines lost because nobody read stdout in time.");
 pub(super) const CPU: Definition = row("process_cpu_seconds_total", "counter", &[], "User and system time.");
@@ -128,7 +140,7 @@ pub(super) const FILES: Definition = row("process_open_fds", "gauge", &[], "Open
 pub(super) const THREADS: Definition = row("process_threads", "gauge", &[], "Threads.");
 
 /// Every metric, in the order of the documentation.
-pub(crate) const TABLE: [Definition; 34] = [
+pub(crate) const TABLE: [Definition; 36] = [
     REQUESTS,
     DURATION,
     connections::OPENED,
@@ -157,6 +169,8 @@ pub(crate) const TABLE: [Definition; 34] = [
     RETRIES,
     MIRRORS,
     VERDICTS,
+    ASKED,
+    ASKING,
     DROPPED,
     CPU,
     MEMORY,

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{BAD_VALUE, Finding, Findings, NO_EFFECT, UNKNOWN_FIELD, names, push_key};
+use super::{BAD_VALUE, Finding, Findings, NO_EFFECT, UNKNOWN_FIELD, extension_provider, names, push_key};
 use crate::api::decode::{Reading, camel_case, decode};
 use crate::api::mesh_config::{AccessLogEncoding, InboundMode, OutboundMode};
 use crate::api::{MeshConfig, MeshProxyConfig};
@@ -273,6 +273,7 @@ impl MeshConfig {
                 Err(wrong) => findings.error_at("accessLogFormat", BAD_VALUE, wrong.to_string()),
             }
         }
+        extension_provider::check_all(findings, &self.extension_providers);
         self.warn_of_what_is_not_there(findings);
     }
 

@@ -52,8 +52,6 @@ fn document(context: &Context<'_>, object: &Object<MeshDocument>) {
     note(old(&mesh.mesh_mtls), "meshMTLS.minProtocolVersion", lowest);
     let dns = "dnsRefreshRate is not supported yet; names are asked for every 5 s";
     note(mesh.dns_refresh_rate.is_some(), "dnsRefreshRate", dns);
-    let providers = "nothing is given to extensionProviders yet";
-    note(!mesh.extension_providers.is_empty(), "extensionProviders", providers);
     settings(proxy, &mut |used, field, message| note(used, &format!("defaultConfig.{field}"), message));
 }
 

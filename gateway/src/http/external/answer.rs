@@ -1,0 +1,188 @@
+//! From a provider's answer to its verdict.
+
+use routing::external::HttpForm;
+
+use super::{
+    messages::{AppendAction, CheckResponse, HeaderOption, HttpResponse, OkResponse},
+    verdict::{Denial, Edit, Grant, How, Verdict, editable},
+};
+use crate::http::{call::Heard, head::Head, name::Name};
+
+/// What a no is told by without a status of its own.
+const FORBIDDEN: u16 = 403;
+/// A list of fields that go, in an answer over HTTP.
+const REMOVE: &[u8] = b"x-envoy-auth-headers-to-remove";
+
+/// Of an answer by gRPC.
+pub(super) fn of_message(message: CheckResponse) -> Verdict {
+    let code = message.status.map_or(0, |status| status.code);
+    match (code, message.http_response) {
+        (0, Some(HttpResponse::Ok(more))) => Verdict::Allow(Box::new(grant(more))),
+        (0, _) => Verdict::Allow(Box::default()),
+        (_, Some(HttpResponse::Denied(denied))) => {
+            let status = denied.status.and_then(|status| u16::try_from(status.code).ok());
+            Verdict::Deny(Box::new(Denial {
+                status: answerable(status.unwrap_or_default()),
+                headers: edits(&denied.headers),
+                body: denied.body.into_bytes(),
+            }))
+        }
+        _ => Verdict::Deny(Box::new(Denial { status: FORBIDDEN, ..Denial::default() })),
+    }
+}
+
+fn answerable(status: u16) -> u16 {
+    if (200..=599).contains(&status) { status } else { FORBIDDEN }
+}
+
+fn grant(more: OkResponse) -> Grant {
+    let set = more.query_parameters_to_set.into_iter().map(|one| (one.key, Some(one.value)));
+    // Envoy sets first, and removes then.
+    let removed = more.query_parameters_to_remove.into_iter().map(|name| (name, None));
+    Grant {
+        request: edits(&more.headers),
+        remove: more.headers_to_remove.iter().filter_map(|name| editable(name.as_bytes())).collect(),
+        query: set.chain(removed).filter(|(name, _)| !name.is_empty()).collect(),
+        response: edits(&more.response_headers_to_add),
+    }
+}
+
+fn edits(options: &[HeaderOption]) -> Vec<Edit> {
+    let one = |option: &HeaderOption| {
+        let header = option.header.as_ref()?;
+        let value = if header.raw_value.is_empty() { header.value.as_bytes() } else { &header.raw_value };
+        Edit::new(how(option), header.key.as_bytes(), value)
+    };
+    options.iter().filter_map(one).collect()
+}
+
+/// `append` is the older word and false where nobody says it; the newer one counts when it says something else.
+fn how(option: &HeaderOption) -> How {
+    match (option.append, option.append_action()) {
+        (Some(append), _) if append.value => How::Add,
+        (Some(_), _) | (None, AppendAction::AppendOrAdd | AppendAction::OverwriteOrAdd) => How::Set,
+        (None, AppendAction::AddIfAbsent) => How::IfAbsent,
+        (None, AppendAction::OverwriteIfExists) => How::IfPresent,
+    }
+}
+
+/// Of an answer over HTTP; `Err`: the provider has failed. Nothing but 200 is a yes, as in Envoy.
+pub(super) fn of_http(form: &HttpForm, heard: Heard) -> Result<Verdict, String> {
+    let head = &heard.head;
+    match head.status {
+        200 => Ok(Verdict::Allow(Box::new(Grant {
+            request: chosen(head, How::Set, |name| form.to_upstream.has(name)),
+            remove: removed(head),
+            query: Vec::new(),
+            response: chosen(head, How::Add, |name| form.to_client_on_allow.has(name)),
+        }))),
+        status if status >= 500 => Err(format!("it answers with {status}")),
+        status => {
+            let all = form.to_client_on_deny.is_empty();
+            let headers = chosen(head, How::Set, |name| all || told_anyway(name) || form.to_client_on_deny.has(name));
+            Ok(Verdict::Deny(Box::new(Denial { status: answerable(status), headers, body: heard.body })))
+        }
+    }
+}
+
+/// Of a no: without these it means nothing.
+fn told_anyway(name: &[u8]) -> bool {
+    Name::of(name) == Name::Location || name.eq_ignore_ascii_case(b"www-authenticate")
+}
+
+fn chosen(head: &Head, how: How, which: impl Fn(&[u8]) -> bool) -> Vec<Edit> {
+    let mine = |known: Name| matches!(known, Name::Server | Name::Date | Name::XEnvoyServiceTime);
+    let fields = head.fields().filter(|(known, name, _)| !mine(*known) && which(name));
+    fields.filter_map(|(_, name, value)| Edit::new(how, name, value)).collect()
+}
+
+fn removed(head: &Head) -> Vec<http::HeaderName> {
+    let lists = head.fields().filter(|(_, name, _)| name.eq_ignore_ascii_case(REMOVE));
+    let names = lists.flat_map(|(_, _, value)| value.split(|byte| *byte == b','));
+    names.filter_map(|name| editable(name.trim_ascii())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use routing::external::Names;
+
+    use super::*;
+    use crate::http::external::messages::{BoolValue, DeniedResponse, HeaderValue, Status};
+
+    fn option(key: &str, append: Option<bool>, action: AppendAction) -> HeaderOption {
+        HeaderOption {
+            header: Some(HeaderValue { key: key.into(), value: "v".into(), raw_value: Vec::new() }),
+            append: append.map(|value| BoolValue { value }),
+            append_action: action as i32,
+        }
+    }
+
+    #[test]
+    fn a_message_is_a_yes_when_its_status_is_ok_and_nothing_else_is() {
+        assert_eq!(of_message(CheckResponse::default()), Verdict::Allow(Box::default()));
+        let no = |status: i32| CheckResponse {
+            status: Some(Status { code: 7 }),
+            http_response: Some(HttpResponse::Denied(DeniedResponse {
+                status: Some(Status { code: status }),
+                ..DeniedResponse::default()
+            })),
+        };
+        for (status, told) in [(401, 401), (0, 403), (101, 403), (-1, 403), (99_999, 403), (200, 200), (302, 302)] {
+            let Verdict::Deny(denial) = of_message(no(status)) else { panic!("{status} is a yes") };
+            assert_eq!(denial.status, told);
+        }
+        let contradicting = CheckResponse {
+            status: Some(Status { code: 7 }),
+            http_response: Some(HttpResponse::Ok(OkResponse::default())),
+        };
+        assert!(matches!(of_message(contradicting), Verdict::Deny(denial) if denial.status == 403));
+    }
+
+    #[test]
+    fn a_header_is_set_unless_another_way_is_asked_for() {
+        for (append, action, wanted) in [
+            (None, AppendAction::AppendOrAdd, How::Set),
+            (Some(true), AppendAction::AppendOrAdd, How::Add),
+            (Some(false), AppendAction::AddIfAbsent, How::Set),
+            (None, AppendAction::AddIfAbsent, How::IfAbsent),
+            (None, AppendAction::OverwriteOrAdd, How::Set),
+            (None, AppendAction::OverwriteIfExists, How::IfPresent),
+        ] {
+            assert_eq!(how(&option("x-a", append, action)), wanted, "{append:?} {action:?}");
+        }
+        assert!(edits(&[option("content-length", None, AppendAction::AppendOrAdd)]).is_empty());
+    }
+
+    fn heard(status: u16, fields: &[(&str, &str)]) -> Heard {
+        let mut heard = Heard::all(10);
+        heard.head.status = status;
+        fields.iter().for_each(|(name, value)| heard.head.push(name.as_bytes(), value.as_bytes()));
+        heard
+    }
+
+    #[test]
+    fn over_http_200_is_a_yes_and_5xx_is_a_failure() {
+        let form = HttpForm { to_upstream: Names::new(["x-auth-*"]), ..HttpForm::default() };
+        let fields = [("X-Auth-User", "me"), ("x-other", "1"), ("X-Envoy-Auth-Headers-To-Remove", "cookie, host,x-a")];
+        let Ok(Verdict::Allow(grant)) = of_http(&form, heard(200, &fields)) else { panic!("200 is a yes") };
+        assert_eq!(grant.request, [Edit::new(How::Set, b"x-auth-user", b"me").unwrap()]);
+        assert_eq!(grant.remove, ["cookie", "x-a"]);
+        assert!(of_http(&form, heard(503, &[])).is_err());
+        for status in [201, 202, 204, 302, 401, 404] {
+            let answer = of_http(&form, heard(status, &[]));
+            assert!(matches!(answer, Ok(Verdict::Deny(denial)) if denial.status == status));
+        }
+    }
+
+    #[test]
+    fn of_a_no_all_headers_are_told_or_those_that_are_named() {
+        let fields =
+            [("Location", "/login"), ("Set-Cookie", "a"), ("Set-Cookie", "b"), ("x-why", "c"), ("Content-Length", "0")];
+        let names = |form: HttpForm| match of_http(&form, heard(302, &fields)) {
+            Ok(Verdict::Deny(denial)) => denial.headers.len(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(names(HttpForm::default()), 4);
+        assert_eq!(names(HttpForm { to_client_on_deny: Names::new(["set-cookie"]), ..HttpForm::default() }), 3);
+    }
+}
