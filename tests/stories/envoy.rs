@@ -36,7 +36,7 @@ pub(crate) fn socket(address: SocketAddr) -> String {
     format!("socket_address: {{address: {}, port_value: {}}}", address.ip(), address.port())
 }
 
-pub(crate) fn cluster(name: &str, to: SocketAddr, more: &str) -> String {
+pub(super) fn cluster(name: &str, to: SocketAddr, more: &str) -> String {
     format!(
         "- name: {name}\n  type: STATIC\n  load_assignment:\n    cluster_name: {name}\n    endpoints:\n    \
          - lb_endpoints: [{{endpoint: {{address: {{{}}}}}}}]\n{}\n",
