@@ -151,6 +151,11 @@ impl Installed {
         })
     }
 
+    /// What is told of the certificates of clients, when somebody says it.
+    pub(crate) fn told_of_clients(&self) -> Option<[bool; 4]> {
+        self.snapshot.mesh.headers.as_ref()?.client_cert_details
+    }
+
     /// A cluster of this snapshot.
     pub(crate) fn upstream(&self, id: ClusterId) -> &Arc<Upstream> {
         &self.upstreams[id.0 as usize]

@@ -209,16 +209,22 @@ impl Level {
         }
     }
 
-    /// The less loaded of two random ones.
+    /// The less loaded of two: the next in turn, so that those who are equal get the same, and a random one.
     fn less_loaded<R, L, U>(&self, cluster: &Cluster, asked: &mut Asked<'_, R, L, U>) -> Option<usize>
     where
         R: FnMut() -> u32,
         L: Fn(usize) -> u32,
         U: Fn(usize) -> bool,
     {
-        let first = self.draw(asked)?;
+        let turn = asked.cursor.fetch_add(1, Ordering::Relaxed);
+        let at = self.in_turn(turn);
+        let first = self.from(at, asked)?;
         let random = asked.random();
-        let second = self.index(self.under(random));
+        let second = self.index(match (&self.shares, self.count) {
+            // Any but the first.
+            (None, count @ 2..) => (at + 1 + even(random, count - 1)) % count,
+            _ => self.under(random),
+        });
         if second == first || !(asked.usable)(second) {
             return Some(first);
         }

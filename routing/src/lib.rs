@@ -37,6 +37,7 @@ pub mod opaque;
 pub mod outlier;
 pub mod path;
 pub mod pattern;
+pub mod proxy_headers;
 pub mod proxy_protocol;
 pub mod re2;
 pub mod reach;

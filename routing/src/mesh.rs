@@ -17,6 +17,7 @@ use crate::{
     compile::{Proxy, Role},
     log_format::LogFormat,
     path::Form,
+    proxy_headers::OwnHeaders,
     resources::{Object, Resources, read_yaml},
     snapshot::{TlsRange, TlsVersion},
     upstream::Cluster,
@@ -29,6 +30,8 @@ pub struct Mesh {
     pub config: MeshConfig,
     /// Settings of this proxy: those of the mesh, and those of its pod on top.
     pub proxy: MeshProxyConfig,
+    /// What of them is about headers; `None` = nothing, and everything is as usual.
+    pub headers: Option<Box<OwnHeaders>>,
 }
 
 /// No number of it is NaN.
@@ -65,7 +68,8 @@ impl Mesh {
         {
             settings = settings.under(&own);
         }
-        Self { config, proxy: settings }
+        let headers = settings.proxy_headers.as_ref().map(|headers| Box::new(OwnHeaders::from(headers)));
+        Self { config, proxy: settings, headers }
     }
 
     /// What sidecars do with hosts that no service has.

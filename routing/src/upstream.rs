@@ -223,7 +223,7 @@ pub enum Sni {
 /// Load balancing policy (Istio `LoadBalancerSettings`).
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum Balance {
-    /// The less loaded of two random endpoints: the default.
+    /// The less loaded of two endpoints, the next in turn and a random one: the default.
     #[default]
     LeastRequest,
     /// In turn.

@@ -2,7 +2,13 @@
 
 use std::time::{Duration, SystemTime};
 
-use routing::api::proxy_config::ForwardClientCert;
+use http::HeaderName;
+use routing::{
+    api::proxy_config::ForwardClientCert,
+    proxy_headers::{OwnHeaders, Server},
+    request::Headers as _,
+    rule::EditHeaders as _,
+};
 
 use super::{
     admit::scheme,
@@ -48,28 +54,74 @@ pub(crate) fn request(exchange: &Exchange, head: &mut Head) {
     match exchange.arrival() {
         Arrival::Gateway { .. } => from_outside(head, exchange),
         Arrival::Inbound { .. } => into_application(head, exchange),
-        Arrival::Outbound { .. } | Arrival::Upstream => out_of_application(head),
+        Arrival::Outbound { .. } | Arrival::Upstream => out_of_application(head, exchange),
     }
     if let Some(granted) = &exchange.granted {
         granted.reassert(head);
     }
+    tell_port(head, exchange);
+    let own = own_headers(exchange);
     if let Some(Target::Cluster { upstream, .. }) = &exchange.target {
-        set_number(head, Name::XEnvoyAttemptCount, u64::from(exchange.tries.count));
+        if own.is_none_or(|own| own.attempts) {
+            set_number(head, Name::XEnvoyAttemptCount, u64::from(exchange.tries.count));
+        }
         head.set(Name::XEnvoyDecorator, upstream.decorator.as_bytes());
     }
     let Some(rule) = &exchange.rule else { return };
-    if let Some(timeout) = rule.timeout {
+    let doings = own.is_none_or(|own| own.doings);
+    if let Some(timeout) = rule.timeout.filter(|_| doings) {
         set_number(head, Name::XEnvoyExpectedTimeout, millis(timeout));
     }
     let destination = exchange.destination();
     // Before the rewrites, as in Envoy: commands in values tell of the host and the path that were asked for.
     rule.edit_request(destination, &mut Editing { exchange, head, request: None });
     if let Some(path) = rule.rewrite.as_ref().and_then(|rewrite| rewrite.path(head.path())) {
-        rewrite_path(head, &path);
+        rewrite_path(head, &path, doings);
     }
     if let Some(authority) = destination.and_then(|destination| rule.authority(destination)) {
+        if own.is_some_and(|own| own.host) {
+            let asked = head.authority().to_owned();
+            append(head, FORWARDED_HOST, asked.as_bytes());
+        }
         head.set_authority(authority.as_bytes());
     }
+}
+
+/// What is said of the proxy's own headers; `None`: nothing.
+pub(super) fn own_headers(exchange: &Exchange) -> Option<&OwnHeaders> {
+    exchange.installed.snapshot.mesh.headers.as_deref()
+}
+
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+
+/// One more in a list that is one field.
+fn append(head: &mut Head, name: HeaderName, value: &[u8]) {
+    let before: Vec<&[u8]> = (0..).map_while(|number| head.nth(&name, number)).collect();
+    let mut list = before.join(&b","[..]);
+    if !list.is_empty() {
+        list.push(b',');
+    }
+    list.extend_from_slice(value);
+    head.remove_all(&name);
+    head.push(name.as_str().as_bytes(), &list);
+}
+
+/// The port that the client came to, as far as it can be told, unless proxies in front that are trusted have said it.
+fn tell_port(head: &mut Head, exchange: &Exchange) {
+    if !own_headers(exchange).is_some_and(|own| own.port) {
+        return;
+    }
+    if exchange.origin.is_some() && head.nth(&FORWARDED_PORT, 0).is_some() {
+        return;
+    }
+    let port = match exchange.arrival() {
+        Arrival::Gateway { port, .. } => exchange.installed.port_map.get(&port).copied().unwrap_or(port),
+        Arrival::Inbound { port, .. } => port,
+        Arrival::Outbound { .. } | Arrival::Upstream => exchange.facts.local.port(),
+    };
+    head.remove_all(&FORWARDED_PORT);
+    head.push(FORWARDED_PORT.as_str().as_bytes(), port.to_string().as_bytes());
 }
 
 fn set_number(head: &mut Head, name: Name, mut number: u64) {
@@ -125,7 +177,9 @@ fn from_outside(head: &mut Head, exchange: &Exchange) {
         head.set(Name::XForwardedProto, exchange.scheme().as_bytes());
     }
     head.set(Name::XEnvoyExternalAddress, exchange.client().as_bytes());
-    set_request_id(head, exchange.id);
+    if own_headers(exchange).is_none_or(|own| own.request_id) {
+        set_request_id(head, exchange.id);
+    }
     for name in [Name::Forwarded, Name::XRealIp] {
         head.remove(name);
     }
@@ -163,7 +217,7 @@ fn append_certificate(head: &mut Head, own: Option<&str>) {
 /// Gives a request that goes nowhere the id and the address that its log line shows.
 pub(crate) fn name_request(exchange: &Exchange, head: &mut Head) {
     let edge = matches!(exchange.arrival(), Arrival::Gateway { .. });
-    if edge || !head.has(Name::XRequestId) {
+    if (edge || !head.has(Name::XRequestId)) && own_headers(exchange).is_none_or(|own| own.request_id) {
         set_request_id(head, exchange.id);
     }
     if edge {
@@ -173,23 +227,24 @@ pub(crate) fn name_request(exchange: &Exchange, head: &mut Head) {
 
 /// An inbound sidecar adds who the caller proved to be to what the caller said of its own callers.
 fn into_application(head: &mut Head, exchange: &Exchange) {
-    let facts = &exchange.facts;
-    append_certificate(head, facts.tls.as_ref().and_then(|tls| tls.client_certificate.as_deref()));
-    keep_or_make(head, scheme(facts), exchange.id);
+    let said = own_headers(exchange).map_or(ForwardClientCert::Undefined, |own| own.client_cert);
+    let mode = if said == ForwardClientCert::Undefined { ForwardClientCert::AppendForward } else { said };
+    forward_certificate(head, mode, &exchange.facts);
+    keep_or_make(head, scheme(&exchange.facts), exchange);
 }
 
-fn out_of_application(head: &mut Head) {
+fn out_of_application(head: &mut Head, exchange: &Exchange) {
     head.remove(Name::XForwardedClientCert);
-    keep_or_make(head, "http", None);
+    keep_or_make(head, "http", exchange);
 }
 
 /// Request id and scheme: the ones that are there, else our own.
-fn keep_or_make(head: &mut Head, scheme: &'static str, id: Option<uuid::Uuid>) {
+fn keep_or_make(head: &mut Head, scheme: &'static str, exchange: &Exchange) {
     if !head.has(Name::XForwardedProto) {
         head.append(Name::XForwardedProto, scheme.as_bytes());
     }
-    if !head.has(Name::XRequestId) {
-        set_request_id(head, id);
+    if !head.has(Name::XRequestId) && own_headers(exchange).is_none_or(|own| own.request_id) {
+        set_request_id(head, exchange.id);
     }
 }
 
@@ -210,7 +265,8 @@ fn set_request_id(head: &mut Head, id: Option<uuid::Uuid>) {
     head.set(Name::XRequestId, id.hyphenated().encode_lower(&mut text).as_bytes());
 }
 
-fn rewrite_path(head: &mut Head, path: &str) {
+/// `tells`: the path that was asked for stands in a header.
+fn rewrite_path(head: &mut Head, path: &str, tells: bool) {
     let original = head.target().to_owned();
     let target = match head.query() {
         Some(query) if !path.contains('?') => format!("{path}?{query}"),
@@ -219,7 +275,9 @@ fn rewrite_path(head: &mut Head, path: &str) {
     // Istio's textual rewrites can leave nothing in front of the rest of the path.
     let target = if target.starts_with('/') { target } else { format!("/{target}") };
     head.set_target(target.as_bytes());
-    head.set(Name::XEnvoyOriginalPath, original.as_bytes());
+    if tells {
+        head.set(Name::XEnvoyOriginalPath, original.as_bytes());
+    }
 }
 
 /// Turns the endpoint's head, or the beginning of an answer of our own, into the one that goes to the client.
@@ -248,12 +306,14 @@ pub(crate) fn own_response(exchange: &Exchange, head: &mut Head) {
     for name in [Name::XEnvoyPeerMetadata, Name::XEnvoyPeerMetadataId, Name::XEnvoyDecorator] {
         head.remove(name);
     }
-    let server = match exchange.arrival() {
-        Arrival::Outbound { .. } => SERVER_OUTBOUND,
-        _ => SERVER_ISTIO,
-    };
-    head.set(Name::Server, server);
-    if let Some(time) = exchange.service_time {
+    let own = own_headers(exchange);
+    match (own.map(|own| &own.server), exchange.arrival()) {
+        (Some(Server::Endpoints), _) => {}
+        (Some(Server::Named(name)), _) => head.set(Name::Server, name.as_bytes()),
+        (_, Arrival::Outbound { .. }) => head.set(Name::Server, SERVER_OUTBOUND),
+        _ => head.set(Name::Server, SERVER_ISTIO),
+    }
+    if let Some(time) = exchange.service_time.filter(|_| own.is_none_or(|own| own.doings)) {
         set_number(head, Name::XEnvoyServiceTime, millis(time));
     }
     if !head.has(Name::Date) {
@@ -298,7 +358,7 @@ mod tests {
     fn a_rewrite_keeps_the_query_and_tells_the_original_path() {
         let mut head = Head::default();
         head.set_target(b"/api/v1/x?a=b");
-        rewrite_path(&mut head, "/x");
+        rewrite_path(&mut head, "/x", true);
         assert_eq!(head.target(), "/x?a=b");
         assert_eq!(head.str(Name::XEnvoyOriginalPath), Some("/api/v1/x?a=b"));
     }

@@ -217,7 +217,7 @@ fn compose(exchange: &mut Exchange, heads: &mut Heads, reply: &Reply<'_>) {
     let head = &mut heads.response;
     head.clear();
     head.status = reply.status;
-    if reply.overloaded {
+    if reply.overloaded && edit::own_headers(exchange).is_none_or(|own| own.doings) {
         head.append(Name::XEnvoyOverloaded, b"true");
     }
     if reply.retry {

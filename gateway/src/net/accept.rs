@@ -203,10 +203,10 @@ impl Reception {
                 let own = table.find(None, name).map(|route| &route.rule);
                 let course =
                     Course::by(Arc::clone(&installed), own.or_else(|| table.first().filter(|_| name.is_empty())));
-                let facts = server_facts(facts, &stream, policy);
+                let facts = server_facts(facts, &stream, policy, installed.told_of_clients());
                 Some(opaque(stream, facts, course))
             }
-            _ => Some(http_over_tls(stream, facts, policy)),
+            _ => Some(http_over_tls(stream, facts, policy, installed.told_of_clients())),
         }
     }
 
@@ -412,9 +412,9 @@ impl Reception {
         };
         let Shaken::Ours(stream) = self.handshake(plain, &facts, choose).await? else { return None };
         if http {
-            return Some(http_over_tls(stream, facts, policy));
+            return Some(http_over_tls(stream, facts, policy, installed.told_of_clients()));
         }
-        let facts = server_facts(facts, &stream, policy);
+        let facts = server_facts(facts, &stream, policy, installed.told_of_clients());
         Some(opaque(stream, facts, Course::inward(Arc::clone(installed), port, application)))
     }
 
@@ -458,9 +458,14 @@ pub(super) fn http(plain: Stream<TcpStream>, facts: Facts, h2: bool) -> Received
     Received::Http(Box::new(Connection::new(plain, facts, h2)))
 }
 
-fn http_over_tls(stream: Stream<TcpStream>, facts: Facts, policy: ClientPolicy) -> Received {
+fn http_over_tls(
+    stream: Stream<TcpStream>,
+    facts: Facts,
+    policy: ClientPolicy,
+    details: Option<[bool; 4]>,
+) -> Received {
     let h2 = stream.alpn() == Some(b"h2".as_slice());
-    let facts = server_facts(facts, &stream, policy);
+    let facts = server_facts(facts, &stream, policy, details);
     Received::Http(Box::new(Connection::new(stream, facts, h2)))
 }
 

@@ -27,7 +27,13 @@ impl Connection {
 }
 
 /// Facts and TLS facts of a server-side handshake.
-pub(crate) fn server_facts(mut facts: Facts, stream: &Stream<TcpStream>, policy: ClientPolicy) -> Facts {
+/// `details`: what our element of `x-forwarded-client-cert` holds, when somebody says it.
+pub(crate) fn server_facts(
+    mut facts: Facts,
+    stream: &Stream<TcpStream>,
+    policy: ClientPolicy,
+    details: Option<[bool; 4]>,
+) -> Facts {
     let mut found = TlsFacts {
         sni: stream.sni().unwrap_or_default().into(),
         policy,
@@ -43,9 +49,10 @@ pub(crate) fn server_facts(mut facts: Facts, stream: &Stream<TcpStream>, policy:
         if let Some(spiffe) = &peer.spiffe {
             found.peer = Arc::clone(spiffe);
         }
-        let include = match facts.arrival {
-            Arrival::Gateway { .. } => tls::xfcc::Include::GATEWAY,
-            _ => tls::xfcc::Include::SIDECAR,
+        let include = match (details, facts.arrival) {
+            (Some([cert, subject, uri, dns]), _) => tls::xfcc::Include { cert, subject, uri, dns },
+            (None, Arrival::Gateway { .. }) => tls::xfcc::Include::GATEWAY,
+            (None, _) => tls::xfcc::Include::SIDECAR,
         };
         found.client_certificate = Some(tls::xfcc::element(peer, stream.local.as_deref(), include).into_boxed_str());
     }

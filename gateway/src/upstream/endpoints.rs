@@ -243,7 +243,11 @@ pub(crate) struct Endpoints {
 impl Endpoints {
     /// Joins a compiled cluster with its counters of before.
     pub(crate) fn join(&self, cluster: &Arc<Cluster>, dials: Dials) -> Upstream {
-        let counters = reuse(&self.clusters, Arc::clone(&cluster.name));
+        let counters: Arc<Counters> = reuse(&self.clusters, Arc::clone(&cluster.name));
+        if Arc::strong_count(&counters) == 1 && cluster.balance == Balance::LeastRequest {
+            // Proxies that start together do not begin with the same endpoint.
+            counters.cursor.store(fastrand::usize(..), Ordering::Relaxed);
+        }
         let loads = cluster
             .endpoints
             .iter()

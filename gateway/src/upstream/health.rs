@@ -279,8 +279,16 @@ impl Varying {
         }
         let staying = |index: usize| usable(index) && stays(index);
         let among = Asked { key: None, random: &mut random, load: &load, usable: staying, cursor };
-        let found = table.pick(&self.cluster, among);
-        found.or_else(|| table.pick(&self.cluster, Asked { key: None, random, load, usable, cursor }))
+        if let Some(found) = table.pick(&self.cluster, among) {
+            return Some(found);
+        }
+        let among = Asked { key: None, random: &mut random, load: &load, usable: staying, cursor };
+        if let Some(found) = table.pick_beyond(&self.cluster, among, |_| false) {
+            return Some(found);
+        }
+        // Nobody stays: whoever is out may be used all the same where too few are well.
+        let panics = self.cluster.outliers.as_ref().is_some_and(|outliers| outliers.min_health_percent > 0);
+        panics.then(|| table.pick(&self.cluster, Asked { key: None, random, load, usable, cursor })).flatten()
     }
 
     /// Laid out as the endpoints are now, but for those that were ejected just now.

@@ -90,7 +90,23 @@ fn round_robin_is_exact_and_interleaved() {
 fn least_request_prefers_the_less_loaded_of_two() {
     let cluster = cluster(Balance::LeastRequest, &[1, 1]);
     let counts = counts(&cluster, &full(&cluster), |index| if index == 0 { 10 } else { 0 }, |_| true);
-    near(&counts, &[2500, 7500]); // The loaded one is used only when both picks are it.
+    assert_eq!(counts, [0, 10_000]);
+}
+
+#[test]
+fn least_request_gives_the_same_to_those_that_are_equal() {
+    for endpoints in [2, 3, 7] {
+        let counts = all(Balance::LeastRequest, &vec![1; endpoints]);
+        assert!(counts.iter().all(|count| count.abs_diff(10_000 / endpoints) <= 1), "{counts:?}");
+    }
+}
+
+#[test]
+fn least_request_avoids_one_of_many_that_is_loaded() {
+    let cluster = cluster(Balance::LeastRequest, &[1; 5]);
+    let counts = counts(&cluster, &full(&cluster), |index| u32::from(index == 2), |_| true);
+    assert_eq!(counts[2], 0);
+    assert!(counts.iter().enumerate().all(|(index, count)| index == 2 || count.abs_diff(2500) < 150), "{counts:?}");
 }
 
 #[test]

@@ -143,6 +143,22 @@ async fn who_ejects_lays_no_table_and_nobody_goes_there_meanwhile() {
 }
 
 #[test]
+fn all_that_are_ejected_are_out_before_the_table_is_laid() {
+    let (endpoints, metrics) = (Endpoints::default(), Metrics::new());
+    let mut cluster = (*ejecting(&["127.0.0.1:1", "127.0.0.1:2"])).clone();
+    cluster.outliers.as_mut().unwrap().max_percent = 100;
+    for panics in [false, true] {
+        cluster.outliers.as_mut().unwrap().min_health_percent = if panics { 50 } else { 0 };
+        cluster.name = format!("panics: {panics}").into();
+        let upstream = endpoints.join(&Arc::new(cluster.clone()), Dials::default());
+        for index in [0, 0, 1, 1] {
+            upstream.record(index, Outcome::Status(500), &metrics);
+        }
+        assert_eq!(upstream.pick(&[], || 0).is_ok(), panics);
+    }
+}
+
+#[test]
 fn a_reload_lays_no_table_when_the_endpoints_are_the_same() {
     let endpoints = Endpoints::default();
     let join = |addresses: &[&str]| endpoints.join(&keyed(&ejecting(addresses)), Dials::default());

@@ -308,6 +308,11 @@ impl MeshConfig {
 impl MeshProxyConfig {
     fn check(&self, findings: &mut Findings) {
         findings.positive("drainDuration", self.drain_duration, "leave it out for the default of 45s");
+        let server = self.proxy_headers.as_ref().and_then(|headers| headers.server.as_ref()?.value.as_deref());
+        if let Some(value) = server.filter(|value| http::HeaderValue::from_str(value).is_err()) {
+            let message = format!("`{}` cannot be the value of a header", value.escape_debug());
+            findings.error_at("proxyHeaders.server.value", BAD_VALUE, message);
+        }
     }
 }
 

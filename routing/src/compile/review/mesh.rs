@@ -50,15 +50,22 @@ fn document(context: &Context<'_>, object: &Object<MeshDocument>) {
     let lowest = "TLS 1.0 and 1.1 are not supported; the lowest version is TLS 1.2";
     note(old(&mesh.tls_defaults), "tlsDefaults.minProtocolVersion", lowest);
     note(old(&mesh.mesh_mtls), "meshMTLS.minProtocolVersion", lowest);
-    let dns = "dnsRefreshRate is not supported yet; names are asked for every 5 s";
+    let dns = "dnsRefreshRate has no effect: names are asked for every 5 s, since the system's resolver does not tell how long \
+               an answer holds";
     note(mesh.dns_refresh_rate.is_some(), "dnsRefreshRate", dns);
     settings(proxy, &mut |used, field, message| note(used, &format!("defaultConfig.{field}"), message));
 }
 
-/// Settings of a proxy that are not honoured yet.
+/// Settings of a proxy that are not honoured.
 fn settings(proxy: &MeshProxyConfig, note: &mut dyn FnMut(bool, &str, &str)) {
-    let headers = proxy.proxy_headers.is_some();
-    note(headers, "proxyHeaders", "proxyHeaders is not supported yet; the proxy's own headers are added");
+    let Some(headers) = &proxy.proxy_headers else { return };
+    let chain = headers.set_current_client_cert_details.is_some_and(|details| details.chain == Some(true));
+    let leaf = "the chain of a client's certificate is not kept; `cert` tells the certificate itself";
+    note(chain, "proxyHeaders.setCurrentClientCertDetails.chain", leaf);
+    let exchanged = "metadata of peers is exchanged with nobody";
+    note(headers.metadata_exchange_headers.is_some(), "proxyHeaders.metadataExchangeHeaders", exchanged);
+    let spelt = "names of HTTP/1.1 headers always keep their spelling";
+    note(headers.preserve_http1_header_case == Some(false), "proxyHeaders.preserveHttp1HeaderCase", spelt);
 }
 
 fn annotated<T>(context: &Context<'_>, object: &Object<T>, metadata: &str, finding: Finding) {
