@@ -70,7 +70,7 @@ crds: ## Write charts/sluice-base/crds anew, after a change in routing/src/api
 	@# Ours are a file of their own, for clusters that have Istio's already.
 	awk 'function end() { printf "%s", text > ("charts/sluice-base/crds/" file ".yaml"); text = "" } \
 		/^---$$/ && text { end() } { text = text $$0 "\n" } \
-		/^  group: / { file = $$2 ~ /istio\.io$$/ ? "istio" : "acme" } END { end() }' $(TARGET)/crds.yaml
+		/^  group: / { file = $$2 ~ /istio\.io$$/ ? "istio" : $$2 ~ /^acme/ ? "acme" : "policy" } END { end() }' $(TARGET)/crds.yaml
 	rm $(TARGET)/crds.yaml
 
 image: ## The container image, with docker, podman or buildah (IMAGE=... for another name)

@@ -29,6 +29,9 @@ pub(crate) trait View: Send + Sync + 'static {
     /// What is counted for limits of clusters, as [`Metrics::set_limits`] takes it.
     fn limits(&self) -> Vec<(Arc<str>, &'static str, u32, u64)>;
 
+    /// What is counted for rate limits, as [`Metrics::set_rate_limits`] takes it.
+    fn rate_limits(&self) -> Vec<(Arc<str>, &'static str, u64)>;
+
     /// How many endpoints of a cluster are ejected, as [`Metrics::set_ejected`] takes it.
     fn ejected(&self) -> Vec<(Arc<str>, usize)>;
 

@@ -182,6 +182,8 @@ pub(crate) fn install(settings: &Settings, live: &Live, trust: &mut Trust, gener
     live.install(Installed {
         generation,
         upstreams,
+        buckets: Arc::clone(&live.buckets),
+        limits: live.buckets.join(&snapshot),
         lookups: Arc::clone(&live.lookups),
         listeners,
         inbound_tls,

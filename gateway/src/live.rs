@@ -17,6 +17,7 @@ use routing::{
 use crate::{
     challenges::LiveChallenges,
     http::{
+        buckets::{Buckets, Held},
         limits::{MIRROR_ALL, REPLAY_ALL},
         room::Room,
     },
@@ -93,6 +94,10 @@ pub(crate) struct Installed {
     pub(crate) snapshot: Snapshot,
     /// In the order of [`Snapshot::clusters`].
     pub(crate) upstreams: Vec<Arc<Upstream>>,
+    /// What has been let through of what is limited.
+    pub(crate) buckets: Arc<Buckets>,
+    /// In the order of the snapshot's limits.
+    pub(crate) limits: Box<[Arc<Held>]>,
     /// By bind address and port.
     pub(crate) listeners: HashMap<(Option<IpAddr>, u16), Front>,
     /// A sidecar's own side of mesh TLS.
@@ -174,6 +179,8 @@ pub(crate) struct Live {
     pub(crate) dials: Arc<DialBook>,
     /// What CAs may check now; changes while certificates are ordered, without a new configuration.
     pub(crate) challenges: LiveChallenges,
+    /// What has been let through of what is limited.
+    pub(crate) buckets: Arc<Buckets>,
     /// Room for bodies that are kept to send them again.
     pub(crate) replayed: Room,
     /// Room for bodies that are copied for mirrors.
@@ -188,6 +195,7 @@ impl Default for Live {
             endpoints: Endpoints::default(),
             dials: Arc::default(),
             challenges: LiveChallenges::default(),
+            buckets: Arc::default(),
             replayed: Room::new(REPLAY_ALL),
             mirrored: Room::new(MIRROR_ALL),
         }
@@ -222,5 +230,6 @@ impl Live {
         self.current.store(Arc::new(installed));
         self.endpoints.sweep();
         self.dials.sweep();
+        self.buckets.sweep();
     }
 }

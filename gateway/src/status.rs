@@ -130,6 +130,10 @@ impl View for Status {
             .collect()
     }
 
+    fn rate_limits(&self) -> Vec<(Arc<str>, &'static str, u64)> {
+        self.live.buckets.counted()
+    }
+
     fn ejected(&self) -> Vec<(Arc<str>, usize)> {
         let installed = self.live.pin();
         let ejected = |upstream: &Upstream| Some((Arc::clone(&upstream.cluster.name), upstream.varying()?.ejected()?));

@@ -2,7 +2,7 @@
 //!
 //! What a pick needs is laid out when endpoints change, so that it costs the same for ten endpoints and for ten thousand.
 
-mod cookie;
+pub(crate) mod cookie;
 mod hash;
 mod levels;
 mod maglev;

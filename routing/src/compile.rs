@@ -24,6 +24,7 @@ mod inbound;
 mod inbound_pools;
 mod ingress;
 mod issuers;
+mod limits;
 mod listeners;
 mod localities;
 mod memory;

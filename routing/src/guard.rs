@@ -1,6 +1,6 @@
 //! What stands between a well-formed request, or a connection, and its route.
 
-use crate::{authorization::Authorization, external::External};
+use crate::{authorization::Authorization, external::External, limits::Limits};
 
 /// What one proxy asks of whoever comes to its workload. Where nothing is asked, a snapshot has none of these.
 #[derive(Debug, Default)]
@@ -9,12 +9,14 @@ pub struct Guard {
     pub authorization: Option<Authorization>,
     /// Who is asked by policies of the action CUSTOM.
     pub external: Option<External>,
+    /// Our `RateLimit`.
+    pub limits: Option<Limits>,
 }
 
 impl Guard {
     /// Whether it asks for nothing.
     pub fn is_open(&self) -> bool {
-        self.authorization.is_none()
+        self.authorization.is_none() && self.limits.is_none()
     }
 
     /// Whether there is something to wait for before a verdict: somebody else's word, or keys that are not here yet.

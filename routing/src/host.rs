@@ -194,6 +194,27 @@ impl<V> HostMap<V> {
         Some(&self.entries[index].1)
     }
 
+    /// Shows the values of all patterns that match a host (without port, any case), until one says stop.
+    ///
+    /// # Errors
+    /// What `each` stopped with.
+    pub fn each<E>(&self, host: &str, mut each: impl FnMut(&V) -> Result<(), E>) -> Result<(), E> {
+        let host = lower_case(host);
+        if let Some(index) = self.exact.get(&*host) {
+            each(&self.entries[*index].1)?;
+        }
+        for at in 1..host.len() {
+            let Some(rest) = host.get(at..) else { continue };
+            let map = if rest.starts_with('.') { &self.dotted } else { &self.other };
+            if !map.is_empty()
+                && let Some(index) = map.get(rest)
+            {
+                each(&self.entries[*index].1)?;
+            }
+        }
+        self.any.map_or(Ok(()), |index| each(&self.entries[index].1))
+    }
+
     /// The values of all patterns that cover a pattern, the most specific first.
     pub fn covering<'a>(&'a self, pattern: &'a HostPattern) -> impl Iterator<Item = &'a V> {
         let (text, exact) = match pattern {

@@ -191,7 +191,7 @@ impl HeaderCondition {
 }
 
 /// The value of a header; several are joined with `,`.
-fn header_value<'a>(headers: &'a dyn Headers, name: &HeaderName) -> Option<Cow<'a, [u8]>> {
+pub(crate) fn header_value<'a>(headers: &'a dyn Headers, name: &HeaderName) -> Option<Cow<'a, [u8]>> {
     let mut values = (0..).map_while(|number| headers.nth(name, number));
     let mut joined = Cow::Borrowed(values.next()?);
     for more in values {

@@ -33,8 +33,8 @@ use std::{
 
 use crate::api::{
     AuthorizationPolicy, Deployment, DestinationRule, EndpointSlice, Gateway, Issuer, MeshDocument, Node, ObjectMeta,
-    PeerAuthentication, Pod, ProxyConfig, Secret, Service, ServiceEntry, Sidecar, VirtualService, WorkloadEntry,
-    WorkloadGroup,
+    PeerAuthentication, Pod, ProxyConfig, RateLimit, Secret, Service, ServiceEntry, Sidecar, VirtualService,
+    WorkloadEntry, WorkloadGroup,
 };
 use crate::problem::{ObjectRef, Place, Problem, Problems, Severity};
 
@@ -127,6 +127,8 @@ pub enum AnyObject {
     AuthorizationPolicy(Arc<Object<AuthorizationPolicy>>),
     /// Our Issuer.
     Issuer(Arc<Object<Issuer>>),
+    /// Our RateLimit.
+    RateLimit(Arc<Object<RateLimit>>),
     /// Kubernetes Secret.
     Secret(Arc<Object<Secret>>),
     /// Kubernetes Service.
@@ -189,6 +191,7 @@ impl AnyObject {
             Self::PeerAuthentication(object) => of(object),
             Self::AuthorizationPolicy(object) => of(object),
             Self::Issuer(object) => of(object),
+            Self::RateLimit(object) => of(object),
             Self::Secret(object) => of(object),
             Self::Service(object) => of(object),
             Self::EndpointSlice(object) => of(object),
@@ -264,6 +267,8 @@ pub struct Resources {
     pub authorization_policies: Table<AuthorizationPolicy>,
     /// Our Issuers.
     pub issuers: Table<Issuer>,
+    /// Our RateLimits.
+    pub rate_limits: Table<RateLimit>,
     /// Kubernetes Secrets.
     pub secrets: Table<Secret>,
     /// Kubernetes Services.
@@ -308,6 +313,7 @@ impl Resources {
         all.peer_authentications.sort();
         all.authorization_policies.sort();
         all.issuers.sort();
+        all.rate_limits.sort();
         all.secrets.sort();
         all.services.sort();
         all.endpoint_slices.sort();
@@ -339,6 +345,7 @@ impl Resources {
             AnyObject::PeerAuthentication(object) => self.peer_authentications.push(object),
             AnyObject::AuthorizationPolicy(object) => self.authorization_policies.push(object),
             AnyObject::Issuer(object) => self.issuers.push(object),
+            AnyObject::RateLimit(object) => self.rate_limits.push(object),
             AnyObject::Secret(object) => self.secrets.push(object),
             AnyObject::Service(object) => self.services.push(object),
             AnyObject::EndpointSlice(object) => self.endpoint_slices.push(object),

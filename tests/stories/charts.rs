@@ -75,14 +75,14 @@ fn the_base_chart_carries_what_sluice_crds_prints() {
     let printed = String::from_utf8(printed.stdout).expect("YAML is text");
     let folder = binary::repository().join("charts/sluice-base/crds");
     let file = |name: &str| fs::read_to_string(folder.join(name)).unwrap_or_else(|fault| panic!("{name}: {fault}"));
-    // Ours is a file of its own, for clusters that have Istio's already.
-    let committed = file("acme.yaml") + &file("istio.yaml");
+    // Ours are files of their own, for clusters that have Istio's already.
+    let committed = file("acme.yaml") + &file("istio.yaml") + &file("policy.yaml");
     assert!(committed == printed, "the types changed since charts/sluice-base/crds was written: run `make crds`");
 
     let Some(_) = helm::executable("the_base_chart_carries_what_sluice_crds_prints") else { return };
     let rendered = helm::template(BASE, &["--include-crds"]);
     assert_eq!(rendered, helm::documents(&printed));
-    assert_eq!(rendered.len(), 10);
+    assert_eq!(rendered.len(), 12);
     assert!(helm::template(BASE, &["--skip-crds"]).is_empty(), "the definitions can be left to Istio");
 }
 
@@ -225,11 +225,12 @@ fn requests_may_finish_before_the_pod_is_killed() {
     }
 }
 
-const READ: [&str; 7] = [
+const READ: [&str; 8] = [
     "networking.istio.io/gateways,virtualservices,destinationrules,serviceentries: get,list,watch",
     "networking.istio.io/workloadentries: list,watch",
     "security.istio.io/peerauthentications,authorizationpolicies: list,watch",
     "acme.sluice.dev/issuers: list,watch",
+    "policy.sluice.dev/ratelimits: list,watch",
     "/services,pods: list,watch",
     "/nodes: list,watch",
     "discovery.k8s.io/endpointslices: list,watch",

@@ -38,6 +38,7 @@ topics! {
     opaque,
     problems,
     protocols,
+    rate_limits,
     redirects,
     reload,
     retries,

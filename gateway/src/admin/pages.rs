@@ -72,6 +72,7 @@ fn page<B>(kind: Kind, request: &Request<B>, admin: &Admin) -> Reply {
         },
         "/stats/prometheus" | "/metrics" => {
             admin.metrics.set_limits(admin.view.limits());
+            admin.metrics.set_rate_limits(admin.view.rate_limits());
             admin.metrics.set_ejected(admin.view.ejected());
             reply(StatusCode::OK, PROMETHEUS, admin.metrics.render())
         }

@@ -41,6 +41,10 @@ impl View for Proxy {
         vec![("outbound|80||web".into(), "pending", 3, 7)]
     }
 
+    fn rate_limits(&self) -> Vec<(Arc<str>, &'static str, u64)> {
+        vec![("shop/limit/0".into(), "refused", 2)]
+    }
+
     fn ejected(&self) -> Vec<(Arc<str>, usize)> {
         vec![("outbound|80||web".into(), 1)]
     }

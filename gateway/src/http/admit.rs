@@ -18,6 +18,7 @@ use super::{
     exchange::{DirectCluster, Exchange, Target},
     failure::Failure,
     head::Head,
+    limit,
     name::Name,
     origin::Origin,
 };
@@ -43,6 +44,8 @@ pub(crate) enum Admitted {
     Answer(Arc<Rule>),
     /// The rule has something that comes before all that: see [`super::intercept`].
     Intercept(Arc<Rule>),
+    /// A service is to be asked whether it is within its limits, before the rule is followed; without one it goes to the workload.
+    Ask(Option<Arc<Rule>>),
     /// It asks on behalf of a page whether that may ask (`corsPolicy`); `true`: it may.
     Preflight(Arc<Rule>, bool),
 }
@@ -177,12 +180,13 @@ pub(crate) fn route(exchange: &mut Exchange, request: &Head, h2: bool) -> Result
             if !holds(&exchange.installed, &facts) {
                 return Err(Failure::Outdated);
             }
+            limit::take(exchange, request)?;
             let found = exchange.installed.snapshot.inbound.as_ref().and_then(|inbound| inbound.ports.get(&port));
             let h2 = found.map_or(h2, |port| speaks_h2(port.application, h2));
             let pool = exchange.installed.pools.get(&port).cloned();
             let (cluster, port) = (DirectCluster::Inbound(port), found.cloned());
             exchange.target = Some(Target::Direct { address: application, h2, cluster, port, pool });
-            Ok(Admitted::Forward)
+            Ok(if limit::asks(exchange) { Admitted::Ask(None) } else { Admitted::Forward })
         }
         Arrival::Upstream => Err(Failure::Internal("a request from upstream")),
     }
@@ -234,6 +238,10 @@ fn by_table(exchange: &mut Exchange, request: &Head, table: &RouteTable, port: u
     let view = RequestView { token: exchange.token.as_deref(), ..view(seen, exchange.scheme(), port) };
     let rule = host.route(&view).ok_or(Failure::NoRoute)?;
     exchange.rule = Some(Arc::clone(rule));
+    limit::take(exchange, request)?;
+    if limit::asks(exchange) {
+        return Ok(Admitted::Ask(Some(Arc::clone(rule))));
+    }
     if rule.intercepts() { Ok(Admitted::Intercept(Arc::clone(rule))) } else { follow(exchange, request, rule) }
 }
 

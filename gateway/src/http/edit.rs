@@ -316,6 +316,9 @@ pub(crate) fn own_response(exchange: &Exchange, head: &mut Head) {
     if let Some(time) = exchange.service_time.filter(|_| own.is_none_or(|own| own.doings)) {
         set_number(head, Name::XEnvoyServiceTime, millis(time));
     }
+    if let Some(told) = &exchange.told {
+        told.tell(head);
+    }
     if !head.has(Name::Date) {
         set_date(exchange.start, head);
     }

@@ -23,6 +23,7 @@ use super::{
     failure::Failure,
     flow::{Fault, Flow, Sink, Source, Waits},
     head::Head,
+    limit::Told,
     mirror::Copying,
     name::Name,
     origin::Origin,
@@ -88,6 +89,8 @@ pub(crate) struct Exchange {
     pub(crate) grpc_status: Option<u16>,
     /// It was held back on purpose, until then (`intercept`).
     pub(crate) delayed: Option<Instant>,
+    /// What the answer says of rate limits (`limit`).
+    pub(crate) told: Option<Box<Told>>,
     /// A page asks that may read the answer (`intercept`).
     pub(crate) cross_origin: bool,
     /// The request's body (`forward`).
@@ -161,6 +164,7 @@ impl Exchange {
             local: None,
             grpc_status: None,
             delayed: None,
+            told: None,
             cross_origin: false,
             request: Flow::default(),
             response: Flow::default(),

@@ -80,6 +80,17 @@ pub(crate) enum Failure {
     Unasked(u16),
     /// The body is longer than what somebody outside is to be shown.
     BodyTooLarge,
+    /// More than a rate limit lets through.
+    RateLimited {
+        /// `namespace/name/rule` of the RateLimit.
+        limit: Arc<str>,
+        /// What the client is told.
+        status: u16,
+        /// A service counted.
+        global: bool,
+    },
+    /// A service that counts said nothing, and nothing passes without its word: the name of the limit.
+    LimiterFailed(Arc<str>),
     /// A fault on purpose (`fault.abort`).
     Abort(AbortError),
     /// A defect of ours.
@@ -220,6 +231,14 @@ impl Failure {
             Self::Denied(denial) => row(denial.status, "UAEX", DENIED, "", true),
             Self::Unasked(status) => row(*status, "UAEX", ERROR, "external authorization gave no verdict", true),
             Self::BodyTooLarge => row(413, "-", "request_payload_too_large", "Payload Too Large", false),
+            Self::RateLimited { limit, status, global } => Answer {
+                details: Cow::Owned(format!("{}_rate_limited[{limit}]", if *global { "request" } else { "local" })),
+                ..row(*status, "RL", "", "too many requests: the rate limit is reached", true)
+            },
+            Self::LimiterFailed(limit) => Answer {
+                details: Cow::Owned(format!("rate_limiter_error[{limit}]")),
+                ..row(500, "RLSE", "", "the rate limit service does not answer", true)
+            },
             // By gRPC status; what is no gRPC is told 200, as by Envoy.
             Self::Abort(AbortError::Grpc(_)) => row(200, "FI", "fault_filter_abort", "fault filter abort", true),
             Self::Abort(AbortError::Http(status)) => {
@@ -253,6 +272,7 @@ impl Failure {
             Self::Overloaded => Some("Overloaded"),
             Self::Forbidden(_) => Some("Forbidden"),
             Self::BodyTooLarge => Some("BodyTooLarge"),
+            Self::RateLimited { .. } => Some("RateLimited"),
             Self::NoRoute
             | Self::NoCluster
             | Self::UnknownHost
@@ -271,6 +291,7 @@ impl Failure {
             | Self::Denied(_)
             | Self::Unasked(_)
             | Self::Abort(_)
+            | Self::LimiterFailed(_)
             | Self::Internal(_) => None,
         }
     }

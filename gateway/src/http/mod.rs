@@ -14,6 +14,7 @@
 pub(crate) mod admit;
 pub(crate) mod affinity;
 pub(crate) mod attempt;
+pub(crate) mod buckets;
 mod call;
 pub(crate) mod desk;
 mod edit;
@@ -31,6 +32,7 @@ pub(crate) mod h2;
 mod handover;
 mod head;
 mod intercept;
+mod limit;
 mod limited;
 pub(crate) mod limits;
 mod linger;

@@ -28,6 +28,9 @@ use crate::net::facts::Arrival;
 /// What gRPC escapes in `grpc-message` (gRPC over HTTP/2, "Percent-Encoded").
 const GRPC_MESSAGE: &AsciiSet = &CONTROLS.add(b'%');
 
+/// What gRPC calls a limit that is reached. Clients do not ask again by themselves then, as they do after 14, Envoy's default.
+const RESOURCE_EXHAUSTED: u16 = 8;
+
 /// An answer of our own.
 #[derive(Default)]
 struct Reply<'a> {
@@ -63,6 +66,7 @@ pub(crate) async fn failure(
     let retry = failure == Failure::Overloaded;
     let grpc = match failure {
         Failure::Abort(AbortError::Grpc(status)) => Some(u16::from(status)),
+        Failure::RateLimited { .. } => Some(RESOURCE_EXHAUSTED),
         _ => None,
     };
     let denial = match &failure {

@@ -16,6 +16,7 @@ use super::{
     h2,
     head::Head,
     intercept::intercept,
+    limit::ask_and_go,
     limits::{FIRST_REQUEST, IDLE},
     mirror, record, reply,
     side::Down,
@@ -112,6 +113,7 @@ async fn request(desk: &Rc<Desk>, down: &mut Down<'_>, mut heads: Lent, close: b
     let admitted = match admitted {
         // Apart: what few requests need takes no room in every request's future.
         Ok(Admitted::Intercept(rule)) => Box::pin(intercept(exchange_, &heads_.request, down, &rule)).await,
+        Ok(Admitted::Ask(rule)) => Box::pin(ask_and_go(desk, exchange_, &heads_.request, down, rule)).await,
         admitted => admitted,
     };
     let forwarded = match &admitted {
@@ -126,11 +128,11 @@ async fn request(desk: &Rc<Desk>, down: &mut Down<'_>, mut heads: Lent, close: b
         (Ok(Admitted::Preflight(rule, allowed)), _) => {
             reply::preflight(exchange_, heads_, down, rule.cors.as_deref().filter(|_| allowed), close).await
         }
-        (Err(failure), _) | (Ok(Admitted::Forward | Admitted::Intercept(_)), Err(failure)) => {
+        (Err(failure), _) | (Ok(Admitted::Forward | Admitted::Intercept(_) | Admitted::Ask(_)), Err(failure)) => {
             turned_away(desk, &exchange_.facts, &heads_.request, &failure);
             reply::failure(exchange_, heads_, down, failure, close).await
         }
-        (Ok(Admitted::Forward | Admitted::Intercept(_)), Ok(None)) => Ok(false),
+        (Ok(Admitted::Forward | Admitted::Intercept(_) | Admitted::Ask(_)), Ok(None)) => Ok(false),
     };
     mirror::abandon(&mut exchange);
     record::finish(&desk.telemetry, &exchange, &heads);

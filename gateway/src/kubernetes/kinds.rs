@@ -21,10 +21,11 @@ pub(super) const KINDS: [Kind; 10] = [
 ];
 
 /// Kinds that a cluster may lack, or keep from a proxy, which is as good as holding none of them: Issuers are for gateways and
-/// missed by who orders certificates alone, Nodes say where pods
+/// missed by who orders certificates alone, RateLimits are ours and limit nothing where there is no such kind, Nodes say where pods
 /// are, Sidecars and WorkloadGroups are for sidecars, and a mesh without its configuration
 /// is one with Istio's defaults.
-pub(super) const OPTIONAL: [Kind; 5] = [Kind::Issuer, Kind::Node, Kind::ConfigMap, Kind::Sidecar, Kind::WorkloadGroup];
+pub(super) const OPTIONAL: [Kind; 6] =
+    [Kind::RateLimit, Kind::Issuer, Kind::Node, Kind::ConfigMap, Kind::Sidecar, Kind::WorkloadGroup];
 
 /// Whether a proxy reads a kind of [`OPTIONAL`].
 pub(super) fn is_read(kind: Kind, proxy: &Proxy) -> bool {

@@ -31,8 +31,8 @@ use external::External;
 pub(super) use table::row;
 use table::{
     ASKED, ASKING, BUILD, CERTIFICATES, CONNECTIONS, CPU, DROPPED, DURATION, EJECTED, EJECTIONS, FAILING, FILES,
-    GENERATION, HANDSHAKES, KEPT, LIMITED, MEMORY, MIRRORS, ORDERS, OVERFLOWS, PROBLEMS, REFUSALS, RELOADS, REQUESTS,
-    RETRIES, SHED, SNAPSHOT, SPARED, STARTED, THREADS, UPSTREAMS, VERDICTS,
+    GENERATION, HANDSHAKES, KEPT, LIMITED, MEMORY, MIRRORS, ORDERS, OVERFLOWS, PROBLEMS, RATE_LIMITS, REFUSALS,
+    RELOADS, REQUESTS, RETRIES, SHED, SNAPSHOT, SPARED, STARTED, THREADS, UPSTREAMS, VERDICTS,
 };
 pub(crate) use table::{Definition, TABLE};
 use verdicts::Verdicts;
@@ -146,6 +146,7 @@ pub(crate) struct Metrics {
     external: External,
     limited: IntGaugeVec,
     overflows: IntCounterVec,
+    rate_limits: IntCounterVec,
     /// Indexed by [`Retry`].
     retries: [IntCounter; 5],
     /// Indexed by [`Mirroring`].
@@ -226,6 +227,7 @@ impl Metrics {
             external: External::new(&registry),
             limited: register(&registry, IntGaugeVec::new(options(&LIMITED), LIMITED.labels)),
             overflows: register(&registry, IntCounterVec::new(options(&OVERFLOWS), OVERFLOWS.labels)),
+            rate_limits: register(&registry, IntCounterVec::new(options(&RATE_LIMITS), RATE_LIMITS.labels)),
             retries: RETRY_RESULTS.map(|it| retries.with_label_values(&[it])),
             mirrors: MIRROR_RESULTS.map(|it| mirrors.with_label_values(&[it])),
             verdicts: Verdicts::new(&registry),
@@ -376,6 +378,14 @@ impl Metrics {
             }
             self.limited.with_label_values(&[&cluster, limit]).set(i64::from(active));
             self.overflows.with_label_values(&[&cluster, limit]).inc_by(reached);
+        }
+    }
+
+    /// What is counted for rate limits: limit, result, how often.
+    pub(crate) fn set_rate_limits(&self, all: impl IntoIterator<Item = (Arc<str>, &'static str, u64)>) {
+        self.rate_limits.reset();
+        for (limit, result, count) in all {
+            self.rate_limits.with_label_values(&[&limit, result]).inc_by(count);
         }
     }
 

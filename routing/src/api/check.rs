@@ -16,6 +16,7 @@ pub mod mesh_config;
 mod names;
 mod peer_authentication;
 mod punycode;
+mod rate_limit;
 mod service_entry;
 mod sidecar;
 mod target_reference;

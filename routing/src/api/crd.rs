@@ -13,8 +13,8 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
 
 use super::{
-    AuthorizationPolicy, DestinationRule, Gateway, Issuer, PeerAuthentication, ProxyConfig, ServiceEntry, Sidecar,
-    VirtualService, WorkloadEntry, WorkloadGroup,
+    AuthorizationPolicy, DestinationRule, Gateway, Issuer, PeerAuthentication, ProxyConfig, RateLimit, ServiceEntry,
+    Sidecar, VirtualService, WorkloadEntry, WorkloadGroup,
 };
 
 /// One kind, as the API server has to know it.
@@ -35,6 +35,7 @@ struct Column(&'static str, &'static str, &'static str);
 
 const ACME: &str = "acme.sluice.dev";
 const NETWORKING: &str = "networking.istio.io";
+const POLICY: &str = "policy.sluice.dev";
 const SECURITY: &str = "security.istio.io";
 const VERSIONS: &[&str] = &["v1", "v1beta1", "v1alpha3"];
 
@@ -42,7 +43,7 @@ const ACCEPTED: Column =
     Column("Accepted", r#".status.conditions[?(@.type=="Accepted")].status"#, "Whether the gateways take it over");
 const HOSTS: Column = Column("Hosts", ".spec.hosts", "The hosts that it is about");
 
-const DEFINITIONS: [Definition; 11] = [
+const DEFINITIONS: [Definition; 12] = [
     Definition {
         group: ACME,
         kind: "Issuer",
@@ -150,6 +151,15 @@ const DEFINITIONS: [Definition; 11] = [
         versions: VERSIONS,
         columns: &[],
         spec: spec::<WorkloadGroup>,
+    },
+    Definition {
+        group: POLICY,
+        kind: "RateLimit",
+        plural: "ratelimits",
+        short: "",
+        versions: &["v1alpha1"],
+        columns: &[],
+        spec: spec::<RateLimit>,
     },
 ];
 

@@ -23,13 +23,7 @@ pub struct HashCookie {
 impl HashCookie {
     /// The value that a request has, without the quotes around it.
     pub fn value<'a>(&self, headers: &'a dyn Headers) -> Option<&'a [u8]> {
-        let mut fields = (0..).map_while(|number| headers.nth(&COOKIE, number));
-        fields.find_map(|field| {
-            field.split(|byte| *byte == b';').find_map(|pair| {
-                let (name, value) = split_once(pair.trim_ascii_start())?;
-                (name == self.name.as_bytes()).then(|| unquoted(value.trim_ascii_end()))
-            })
-        })
+        named_cookie(headers, &self.name)
     }
 
     /// A value for a client that has none: streams of one connection that race get the same.
@@ -55,6 +49,17 @@ impl HashCookie {
         text.push_str("; HttpOnly");
         text
     }
+}
+
+/// The value of a cookie, without the quotes around it.
+pub(crate) fn named_cookie<'a>(headers: &'a dyn Headers, wanted: &str) -> Option<&'a [u8]> {
+    let mut fields = (0..).map_while(|number| headers.nth(&COOKIE, number));
+    fields.find_map(|field| {
+        field.split(|byte| *byte == b';').find_map(|pair| {
+            let (name, value) = split_once(pair.trim_ascii_start())?;
+            (name == wanted.as_bytes()).then(|| unquoted(value.trim_ascii_end()))
+        })
+    })
 }
 
 fn split_once(pair: &[u8]) -> Option<(&[u8], &[u8])> {

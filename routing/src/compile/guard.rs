@@ -1,6 +1,6 @@
 //! What a proxy asks of whoever comes to its workload.
 
-use super::{authorization, context::Context, external};
+use super::{authorization, context::Context, external, limits};
 use crate::guard::Guard;
 
 /// `None`: nothing.
@@ -8,6 +8,7 @@ pub(super) fn compile(context: &Context<'_>) -> Option<Box<Guard>> {
     let mut guard = Guard {
         authorization: authorization::compile(context, |provider| external::is_defined(context, provider)),
         external: None,
+        limits: limits::compile(context),
     };
     guard.external = guard.authorization.as_ref().and_then(|all| external::compile(context, &all.providers()));
     (!guard.is_open()).then(|| Box::new(guard))

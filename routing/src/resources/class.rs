@@ -22,6 +22,8 @@ pub enum Kind {
     AuthorizationPolicy,
     /// Our Issuer.
     Issuer,
+    /// Our RateLimit.
+    RateLimit,
     /// Kubernetes Secret.
     Secret,
     /// Kubernetes Service.
@@ -50,7 +52,7 @@ pub enum Kind {
 
 impl Kind {
     /// Group, versions and name of every kind; the first version is the one to recommend.
-    const ALL: [(Self, &'static str, &'static [&'static str], &'static str); 20] = [
+    const ALL: [(Self, &'static str, &'static [&'static str], &'static str); 21] = [
         (Self::Gateway, NETWORKING, ISTIO_VERSIONS, "Gateway"),
         (Self::VirtualService, NETWORKING, ISTIO_VERSIONS, "VirtualService"),
         (Self::DestinationRule, NETWORKING, ISTIO_VERSIONS, "DestinationRule"),
@@ -59,6 +61,7 @@ impl Kind {
         (Self::PeerAuthentication, SECURITY, &["v1", "v1beta1"], "PeerAuthentication"),
         (Self::AuthorizationPolicy, SECURITY, &["v1", "v1beta1"], "AuthorizationPolicy"),
         (Self::Issuer, ACME, &["v1alpha1"], "Issuer"),
+        (Self::RateLimit, POLICY, &["v1alpha1"], "RateLimit"),
         (Self::Secret, "", &["v1"], "Secret"),
         (Self::Service, "", &["v1"], "Service"),
         (Self::EndpointSlice, "discovery.k8s.io", &["v1"], "EndpointSlice"),
@@ -86,13 +89,14 @@ impl Kind {
 
     /// Whether it is one of Istio's or ours, which refuse unknown fields and say below `spec` what they ask for.
     pub(super) fn is_strict(self) -> bool {
-        let strict = |group: &str| group.ends_with("istio.io") || group == ACME;
+        let strict = |group: &str| group.ends_with("istio.io") || group.ends_with("sluice.dev");
         Self::ALL.iter().any(|(kind, group, ..)| *kind == self && strict(group))
     }
 }
 
 const NETWORKING: &str = "networking.istio.io";
 const ACME: &str = "acme.sluice.dev";
+const POLICY: &str = "policy.sluice.dev";
 const SECURITY: &str = "security.istio.io";
 const ISTIO_VERSIONS: &[&str] = &["v1", "v1beta1", "v1alpha3"];
 

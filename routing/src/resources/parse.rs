@@ -22,7 +22,7 @@ use crate::api::check::{BAD_VALUE, Finding, Findings, MISSING_FIELD, UNKNOWN_FIE
 use crate::api::decode::{Reading, decode};
 use crate::api::{
     AuthorizationPolicy, Deployment, DestinationRule, Gateway, Issuer, ObjectMeta, PeerAuthentication, ProxyConfig,
-    ServiceEntry, Sidecar, VirtualService, WorkloadEntry, WorkloadGroup,
+    RateLimit, ServiceEntry, Sidecar, VirtualService, WorkloadEntry, WorkloadGroup,
 };
 use crate::locality::{REGION, SUBZONE, ZONE};
 use crate::problem::{ObjectRef, Place, Problem, Severity};
@@ -433,6 +433,7 @@ impl Input<'_> {
                 let check = |issuer: &Issuer, findings: &mut Findings| issuer.check(&own.name, findings);
                 AnyObject::Issuer(self.strict(meta, findings, check)?)
             }
+            Kind::RateLimit => AnyObject::RateLimit(self.strict(meta, findings, RateLimit::check)?),
             Kind::Secret => AnyObject::Secret(self.kubernetes(meta, findings)?),
             Kind::Service => AnyObject::Service(self.kubernetes(meta, findings)?),
             Kind::EndpointSlice => AnyObject::EndpointSlice(self.kubernetes(meta, findings)?),

@@ -208,4 +208,5 @@ networking.istio.io v1beta1 proxyconfigs ProxyConfig - nsg
 security.istio.io v1,v1beta1 peerauthentications PeerAuthentication pa nsg
 security.istio.io v1,v1beta1 authorizationpolicies AuthorizationPolicy ap nsg
 acme.sluice.dev v1alpha1 issuers Issuer acme nsg
+policy.sluice.dev v1alpha1 ratelimits RateLimit - nsg
 ";

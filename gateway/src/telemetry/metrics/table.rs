@@ -105,6 +105,12 @@ pub(super) const OVERFLOWS: Definition = row(
     &["cluster", "limit"],
     "Requests and connections refused because a limit of a connectionPool was reached.",
 );
+pub(super) const RATE_LIMITS: Definition = row(
+    "sluice_rate_limit_total",
+    "counter",
+    &["limit", "result"],
+    "Requests that a RateLimit looked at: passed, refused, dry_run, crowded (no place for its client), failed.",
+);
 pub(super) const RETRIES: Definition =
     row("sluice_retries_total", "counter", &["result"], "Retries begun, and what became of those that a route wanted.");
 pub(super) const MIRRORS: Definition = row(
@@ -140,7 +146,7 @@ pub(super) const FILES: Definition = row("process_open_fds", "gauge", &[], "Open
 pub(super) const THREADS: Definition = row("process_threads", "gauge", &[], "Threads.");
 
 /// Every metric, in the order of the documentation.
-pub(crate) const TABLE: [Definition; 36] = [
+pub(crate) const TABLE: [Definition; 37] = [
     REQUESTS,
     DURATION,
     connections::OPENED,
@@ -166,6 +172,7 @@ pub(crate) const TABLE: [Definition; 36] = [
     SPARED,
     LIMITED,
     OVERFLOWS,
+    RATE_LIMITS,
     RETRIES,
     MIRRORS,
     VERDICTS,

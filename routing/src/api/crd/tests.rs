@@ -198,6 +198,7 @@ fn names_and_versions_of_istios_kinds_are_istios() {
              istio-io,networking-istio-io v1,v1beta1,v1alpha3",
             "workloadgroups.networking.istio.io workloadgroup WorkloadGroupList wg \
              istio-io,networking-istio-io v1,v1beta1,v1alpha3",
+            "ratelimits.policy.sluice.dev ratelimit RateLimitList  sluice-dev,policy-sluice-dev v1alpha1",
         ]
     );
 }
