@@ -60,7 +60,7 @@ fn deployment(pod: &str) -> String {
 fn every_example_passes_the_check() {
     let folders = fs::read_dir(repository().join("examples")).expect("the examples").flatten();
     let folders: Vec<PathBuf> = folders.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
-    assert!(folders.len() >= 9, "{folders:?}");
+    assert!(folders.len() >= 10, "{folders:?}");
     for folder in folders {
         let output = run(&["check", "--output", "json", &folder.display().to_string()]);
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -94,6 +94,31 @@ async fn canary_goes_to_testers_and_to_one_in_ten() {
         all
     };
     within(Duration::from_secs(3), "everybody gets v2", all_new).await;
+}
+
+#[tokio::test]
+async fn a_client_has_five_searches_and_a_key_its_quota() {
+    let folder = copy("rate-limit");
+    let demo = Demo::start(folder.path()).await;
+    let browser = demo.browser();
+
+    for expected in [200, 200, 200, 200, 200, 429] {
+        assert_eq!(browser.status("https://books.example.com/search").await, expected);
+    }
+    assert_eq!(browser.status(BOOKS).await, 200, "all else is not limited");
+    let left = async |key: &str| {
+        let reply = browser.call(with_body(request("GET", BOOKS).header("x-api-key", key), "")).await;
+        assert_eq!(reply.code(), 200, "{}", reply.text());
+        reply.header("ratelimit").to_owned()
+    };
+    assert_eq!(left("ada").await, "\"quota\";r=9;t=8640");
+    assert!(left("ada").await.starts_with("\"quota\";r=8;"));
+    assert_eq!(left("bob").await, "\"quota\";r=9;t=8640");
+
+    replace(folder.path(), "limits.yaml", "burst: 5", "burst: 4");
+    let again = async || browser.status("https://books.example.com/search").await == 200;
+    within(Duration::from_secs(3), "the new limit begins with a full bucket", again).await;
+    assert!(left("ada").await.starts_with("\"quota\";r=7;"), "the quota goes on where it was");
 }
 
 #[tokio::test]

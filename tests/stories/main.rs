@@ -56,6 +56,7 @@ mod original_dst;
 mod pinned_clients;
 mod policy_changes;
 mod pools;
+mod rate_limits;
 mod regexes;
 mod reload;
 mod repeated;
