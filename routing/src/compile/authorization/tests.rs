@@ -10,7 +10,7 @@ use crate::{
     authorization::{Access, Authorization, Judgement},
     compile::{Compiled, Proxy, Role, compile},
     request::RequestView,
-    resources::Resources,
+    resources::{Extent, Resources},
 };
 
 /// Policies for the workload `shop/cart` (labels `app: cart`).
@@ -174,5 +174,26 @@ fn what_is_only_tried_is_told_and_not_enforced() {
     assert_eq!(
         (deny.denied, &*deny.rule, allow.denied, &*allow.rule),
         (true, "ns[shop]-policy[a]-rule[0]", true, "none")
+    );
+}
+
+#[test]
+fn a_policy_for_nobody_is_told_in_a_folder() {
+    let text = policy("shop/a", "selector: {matchLabels: {app: cart}}, rules: [{}]").replace(", namespace: shop", "");
+    for (extent, wanted) in [(Extent::Part, 1), (Extent::Whole, 0)] {
+        let (resources, _) = Resources::read([("it.yaml", text.as_str())]);
+        let found = compile(&resources.with_extent(extent), &Proxy::default()).problems;
+        let idle: Vec<_> = found.iter().filter(|it| it.code == "idle-policy").collect();
+        assert_eq!(idle.len(), wanted, "{found:#?}");
+        assert!(idle.iter().all(|it| it.message.contains("in namespace `default`")));
+    }
+    let gateway =
+        policy("istio-system/a", "selector: {matchLabels: {app: istio-ingressgateway}}, action: DENY, rules: [{}]");
+    let (resources, _) = Resources::read([("it.yaml", gateway.as_str())]);
+    let found = compile(&resources.with_extent(Extent::Part), &Proxy::default());
+    assert!(
+        found.snapshot.guard.is_some() && found.problems.iter().all(|it| it.code != "idle-policy"),
+        "{:#?}",
+        found.problems
     );
 }

@@ -1,15 +1,56 @@
 //! AuthorizationPolicies that hold for nobody here.
 
+use std::collections::BTreeMap;
+
 use crate::{
     api::AuthorizationPolicy,
-    compile::{context::Context, report::UNSUPPORTED},
-    resources::Object,
+    compile::{context::Context, proxy::is_subset, report::UNSUPPORTED, selection::Workload, workloads::entry_facts},
+    problem::Severity,
+    resources::{Extent, Object},
 };
 
+/// A policy that picks none of the workloads that are known.
+const IDLE: &str = "idle-policy";
+
 pub(super) fn review(context: &Context<'_>) {
+    let own = Workload::of(context.proxy);
     for object in &context.resources.authorization_policies {
         targets(context, object);
+        // A cluster has policies for what is not running; a folder whose policy is for nobody lacks a namespace or a label.
+        let spec = &object.spec;
+        let picked = || own.is_picked(object.namespace(), spec.selector.as_ref(), spec.targets());
+        if context.resources.extent() == Extent::Part && spec.targets().next().is_none() && !picked() {
+            idle(context, object);
+        }
     }
+}
+
+/// Told where neither this proxy nor any workload that was read is picked.
+fn idle(context: &Context<'_>, object: &Object<AuthorizationPolicy>) {
+    let (resources, namespace) = (context.resources, object.namespace());
+    let everywhere = namespace == context.proxy.root_namespace;
+    let empty = BTreeMap::new();
+    let wanted = object.spec.selector.as_ref().map_or(&empty, |selector| &selector.match_labels);
+    let picks =
+        |of: &str, labels: &BTreeMap<String, String>| (everywhere || of == namespace) && is_subset(wanted, labels);
+    let pods = resources.pods.iter().any(|pod| picks(pod.namespace(), &pod.meta.labels));
+    let templates = || {
+        let mut all = resources.deployments.iter();
+        all.any(|it| picks(it.namespace(), &it.spec.spec.template.metadata.labels))
+    };
+    let entries = || {
+        let mut all = resources.workload_entries.iter();
+        all.any(|entry| picks(entry.namespace(), &entry_facts(entry).labels))
+    };
+    if pods || templates() || entries() {
+        return;
+    }
+    let message = format!(
+        "nothing that was read is picked by it in namespace `{namespace}`, nor is this proxy of namespace `{}`, so it is enforced \
+         nowhere here; a policy holds in its metadata.namespace, or in all of them when that is `{}`",
+        context.proxy.namespace, context.proxy.root_namespace
+    );
+    context.report.add(object, (Severity::Warning, IDLE), "metadata.namespace", message);
 }
 
 /// What is for waypoints, sidecars and gateways pass over, in Istio too.

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
-use proptest::{prelude::*, sample::select};
+use proptest::{prelude::*, sample::select, strategy::ValueTree};
 use serde_json::{Map, Value, json};
 
 use super::{authorization, compiled};
@@ -377,6 +377,26 @@ fn compare(policies: &[Value], asks: &[Ask]) -> Result<(), TestCaseError> {
         prop_assert_eq!(found, plain(ask, policies), "{:?}", ask);
     }
     Ok(())
+}
+
+/// What is generated is worth a comparison.
+#[test]
+fn every_verdict_is_met_often() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let strategy = (prop::collection::vec(policy(), 1..6).prop_map(written), prop::collection::vec(ask(), 20));
+    let mut met = std::collections::BTreeMap::<String, usize>::new();
+    for _ in 0..200 {
+        let (policies, asks) = strategy.new_tree(&mut runner).unwrap().current();
+        for ask in &asks {
+            let (denied, audited, tried) = plain(ask, &policies);
+            let verdict = denied.map_or("allowed", |id| if id == "none" { "none" } else { "denied" });
+            *met.entry(format!("{verdict} {}", ask.bytes)).or_default() += 1;
+            *met.entry(format!("audited {}", audited.is_some())).or_default() += 1;
+            *met.entry(format!("tried {tried:?}")).or_default() += 1;
+        }
+    }
+    assert_eq!(met.len(), 6 + 2 + 3, "{met:#?}");
+    assert!(met.values().all(|count| *count >= 40), "{met:#?}");
 }
 
 proptest! {
