@@ -29,6 +29,7 @@ fn every_metric_of_the_table_is_rendered_once_it_has_a_value() {
     metrics.set_limits([("outbound|80||a".into(), "pending", 3, 7), ("outbound|80||a".into(), "pending", 3, 7)]);
     metrics.set_rate_limits([("shop/limit/0".into(), "passed", 2)]);
     metrics.opaque.traffic(&labels::overflowing_connections()).opened();
+    metrics.asked("auth", crate::telemetry::outcomes::Asked::Allowed, Duration::from_millis(7));
     let text = metrics.render();
     for row in TABLE {
         assert!(
