@@ -246,3 +246,25 @@ async fn what_leaves_the_mesh_leaves_by_the_egress_gateway() {
     let refused = async || ["404", "503"].contains(&shell(&command).await.1.as_str());
     within(Duration::from_secs(3), "the gateway takes it no more", refused).await;
 }
+
+#[tokio::test]
+async fn guestbook_alone_may_ask_the_analyzer_and_by_post_alone() {
+    let folder = copy("guestbook");
+    let demo = Demo::start(folder.path()).await;
+    let asked = demo.command("analyzer");
+    assert!(asked.contains("-X POST"), "{asked}");
+
+    let (_, answer) = shell(&asked).await;
+    let reply: Value = serde_json::from_str(&answer).unwrap_or_else(|error| panic!("{error}: {answer}"));
+    assert_eq!((&reply["service"], &reply["method"]), (&"analyzer".into(), &"POST".into()), "{answer}");
+    assert_eq!(reply["peer"], "spiffe://cluster.local/ns/default/sa/guestbook");
+    let (_, refused) = shell(&asked.replace("-X POST", "-X DELETE")).await;
+    assert_eq!(refused.trim(), "RBAC: access denied");
+    let is_logged = async || demo.logs("analyzer").contains("rbac_access_denied_matched_policy[none]");
+    within(Duration::from_secs(5), "the access log says why", is_logged).await;
+    assert_eq!(demo.browser().get("https://guestbook.example.com/").await.code(), 200);
+
+    replace(folder.path(), "policies.yaml", "sa/guestbook", "sa/somebody-else");
+    let is_refused = async || shell(&asked).await.1.trim() == "RBAC: access denied";
+    within(Duration::from_secs(5), "the analyzer is closed for the guestbook, too", is_refused).await;
+}

@@ -14,12 +14,19 @@ pub(crate) fn tell(
     (remote, listener): (SocketAddr, SocketAddr),
     what: impl Display,
 ) {
+    let told = |verdict: &'static str, rule: &str| {
+        metrics.verdict(verdict, policy(rule));
+        debug!(%remote, %listener, verdict, rule, "what a policy says of {what}");
+    };
+    if let Some(rule) = &judgement.audited {
+        told("audited", rule);
+    }
+    for trial in judgement.tried_deny.iter().chain(&judgement.tried_allow) {
+        told(if trial.denied { "dry_run_denied" } else { "dry_run_allowed" }, &trial.rule);
+    }
     match &judgement.denied {
         None => metrics.allowed(),
-        Some(rule) => {
-            metrics.verdict("denied", policy(rule));
-            debug!(%remote, %listener, rule = &**rule, "{what} is denied");
-        }
+        Some(rule) => told("denied", rule),
     }
 }
 

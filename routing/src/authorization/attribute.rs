@@ -102,7 +102,7 @@ impl Attribute {
             Self::Path => take(request.path),
             Self::PathAndQuery if !request.query.is_empty() => take(&format!("{}?{}", request.path, request.query)),
             Self::PathAndQuery => take(request.path),
-            Self::Header(name) => header(request, name).is_some_and(|value| take(&value)),
+            Self::Header(name) => fields(request, name).any(|value| take(&value)),
             _ => request.token.is_some_and(|token| self.any_of_token(token, take)),
         }
     }
@@ -130,17 +130,10 @@ fn namespaces<'a>(access: &Access<'a>) -> impl Iterator<Item = &'a str> {
     behind.filter_map(|rest| Some(rest.split_once('/')?.0))
 }
 
-/// All fields of a name as one, as they mean the same.
-fn header<'a>(request: &RequestView<'a>, name: &HeaderName) -> Option<Cow<'a, str>> {
-    let first = String::from_utf8_lossy(request.headers.nth(name, 0)?);
-    let Some(second) = request.headers.nth(name, 1) else { return Some(first) };
-    let mut all = first.into_owned();
-    let more = (2..).map_while(|number| request.headers.nth(name, number));
-    for value in std::iter::once(second).chain(more) {
-        all.push(',');
-        all.push_str(&String::from_utf8_lossy(value));
-    }
-    Some(all.into())
+/// Every field of a name: as one text they would hide from a rule that denies one of them.
+fn fields<'a>(request: &RequestView<'a>, name: &HeaderName) -> impl Iterator<Item = Cow<'a, str>> {
+    let headers = request.headers;
+    (0..).map_while(move |number| headers.nth(name, number)).map(String::from_utf8_lossy)
 }
 
 /// A text, or the texts of a list.

@@ -37,6 +37,8 @@ impl Stage {
                 json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"mesh": mesh_config}});
             mesh.write("mesh.yaml", &object.to_string());
         }
+        // Something that every set changes.
+        mesh.write("policies.yaml", &yaml::peer_authentication("somewhere", "STRICT"));
         let workload = mesh.workload("reviews").ports(&[PLAIN, OTHER, BYTES]);
         let (workload, gateway) = match place {
             Place::Gateway => {

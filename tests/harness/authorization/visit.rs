@@ -43,6 +43,7 @@ impl Outcome {
         let fits = match row.verdict {
             Verdict::Allow => self.status == 200,
             Verdict::Deny(_) if is_bytes => self.status == 0 && self.body.is_empty(),
+            Verdict::Deny(_) if row.method == "HEAD" => self.status == 403,
             Verdict::Deny(_) => self.status == 403 && self.body == "RBAC: access denied",
             Verdict::Status(status) => self.status == status,
         };

@@ -3,6 +3,7 @@
 
 mod bytes;
 mod outside;
+mod policies;
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
@@ -240,9 +241,21 @@ impl Guide<'_> {
             false => format!("{}.{}", callee.service, callee.namespace),
         };
         let url = format!("http://{}:{}/", self.addresses.pod(from), ports::OUTBOUND);
+        let Compiled { snapshot, .. } = compile(self.resources, &sidecar_proxy(callee));
+        let peer = format!("spiffe://{TRUST_DOMAIN}/ns/{}/sa/{}", caller.namespace, caller.service_account);
+        let own = snapshot.inbound.iter().flat_map(|inbound| inbound.ports.keys()).next().copied();
+        let asked = policies::method(&snapshot, &peer, &format!("{host}:{port}"), own.unwrap_or(port));
+        let by = match asked {
+            Some("GET") => String::new(),
+            method => format!(" -X {}", method.unwrap_or("GET")),
+        };
+        let sees = match asked {
+            Some(_) => "which sees in `peer` who called",
+            None => "which policies do not allow: 403",
+        };
         Some(Step {
-            expect: format!("{} calls {}, which sees in `peer` who called", caller.name, callee.service),
-            command: format!("curl -sS -H 'Host: {host}:{port}' {url}"),
+            expect: format!("{} calls {}, {sees}", caller.name, callee.service),
+            command: format!("curl -sS{by} -H 'Host: {host}:{port}' {url}"),
             url,
         })
     }

@@ -248,7 +248,9 @@ fn has(ask: &Ask, key: &str, value: &str) -> bool {
         "hosts" => value == "*" || form(&value.to_lowercase(), &ask.host.to_lowercase()),
         "methods" => form(value, ask.method),
         "paths" => path(value, ask.path),
-        "request.headers[X-A]" => !ask.header.is_empty() && (value == "*" || form(value, &ask.header.join(","))),
+        "request.headers[X-A]" => {
+            !ask.header.is_empty() && (value == "*" || ask.header.iter().any(|one| form(value, one)))
+        }
         "request.auth.audiences" => claim(value, &claims["aud"]),
         "request.auth.claims[groups]" => claim(value, &claims["groups"]),
         "request.auth.claims[realm][roles]" => claim(value, &claims["realm"]["roles"]),
