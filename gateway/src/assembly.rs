@@ -181,6 +181,7 @@ pub(crate) fn install(settings: &Settings, live: &Live, trust: &mut Trust, gener
     let pools = pools.collect();
     live.install(Installed {
         generation,
+        keys: live.keys.slots(&snapshot),
         upstreams,
         buckets: Arc::clone(&live.buckets),
         limits: live.buckets.join(&snapshot),

@@ -14,7 +14,9 @@ use routing::{
     mesh::AccessLog,
     problem::{Problem, Severity},
     resources::Resources,
+    snapshot::Snapshot,
 };
+use tls::jwt::Reach;
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep_until},
@@ -24,7 +26,7 @@ use tracing::{error, info, warn};
 use crate::{
     acme::{self, Acme},
     applied::{self, Applied},
-    assembly,
+    assembly, keys,
     net::{
         holder,
         listen::{Door, Standing, bind},
@@ -138,6 +140,7 @@ impl Control {
         self.load_identity();
         self.apply(true).await?;
         let mut orders = self.acme.progress();
+        let mut keys = self.shared.live.keys.changes();
         let mut look = Instant::now() + LOOK_AGAIN;
         // Points in time and not pauses, which other changes would begin anew.
         let (mut bind_at, mut identity_at) = (Instant::now() + BIND_AGAIN, Instant::now() + IDENTITY_AGAIN);
@@ -172,6 +175,11 @@ impl Control {
                     // The sender is here.
                     changed?;
                     orders.borrow_and_update();
+                    self.tell_all();
+                }
+                changed = keys.changed() => {
+                    // The book is here.
+                    changed?;
                     self.tell_all();
                 }
                 resolved = self.resolver.changed() => {
@@ -243,6 +251,7 @@ impl Control {
         let workload = compiled.snapshot.workload.clone();
         let ordered = compiled.snapshot.ordered.clone();
         self.resolver.want(&compiled.snapshot.names);
+        self.want_keys(&compiled.snapshot).await;
         assembly::install(&self.settings, &self.shared.live, &mut self.trust, self.generation, compiled.snapshot);
         let findings = self.trust.finish();
         let watched: Vec<PathBuf> = self.settings.identity_dir.iter().cloned().chain(findings.files).collect();
@@ -257,6 +266,15 @@ impl Control {
         self.acme.want(ordered);
         info!(snapshot = self.generation, duration_ms = started.elapsed().as_millis() as u64, "snapshot installed");
         Ok(())
+    }
+
+    /// Issuers that nobody here has asked yet are asked before their tokens come.
+    async fn want_keys(&self, snapshot: &Snapshot) {
+        let reach = match self.settings.source {
+            SourceSettings::Files(_) => Reach::ThisMachine,
+            SourceSettings::Kubernetes(_) => Reach::OthersOnly,
+        };
+        self.shared.live.keys.want(snapshot, reach, self.shared.telemetry.metrics()).await;
     }
 
     /// What is in force, for whoever reports it to an API server.
@@ -276,6 +294,7 @@ impl Control {
         let (ordered, progress) = (&installed.snapshot.ordered, self.acme.progress());
         let mut problems = compiled.clone();
         problems.extend(acme::report::problems(ordered, &progress.borrow(), &self.resources));
+        problems.extend(keys::report::problems(&installed, &self.resources));
         self.report(&problems);
         self.count(&problems);
         self.shared.telemetry.metrics().set_acme_failing(acme::report::failing(ordered, &progress.borrow()));

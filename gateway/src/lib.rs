@@ -22,6 +22,7 @@ mod drain;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod http;
+mod keys;
 mod kubernetes;
 mod live;
 mod net;

@@ -21,6 +21,7 @@ use crate::{
         limits::{MIRROR_ALL, REPLAY_ALL},
         room::Room,
     },
+    keys::{KeyBook, Slot},
     upstream::{
         dial::{DialBook, Dials},
         endpoints::{Endpoints, Upstream},
@@ -92,6 +93,8 @@ pub(crate) struct Installed {
     pub(crate) generation: u64,
     /// As compiled.
     pub(crate) snapshot: Snapshot,
+    /// In the order of the rules for tokens.
+    pub(crate) keys: Vec<Arc<Slot>>,
     /// In the order of [`Snapshot::clusters`].
     pub(crate) upstreams: Vec<Arc<Upstream>>,
     /// What has been let through of what is limited.
@@ -181,6 +184,8 @@ pub(crate) struct Live {
     pub(crate) challenges: LiveChallenges,
     /// What has been let through of what is limited.
     pub(crate) buckets: Arc<Buckets>,
+    /// Keys of issuers of tokens.
+    pub(crate) keys: Arc<KeyBook>,
     /// Room for bodies that are kept to send them again.
     pub(crate) replayed: Room,
     /// Room for bodies that are copied for mirrors.
@@ -196,6 +201,7 @@ impl Default for Live {
             dials: Arc::default(),
             challenges: LiveChallenges::default(),
             buckets: Arc::default(),
+            keys: Arc::default(),
             replayed: Room::new(REPLAY_ALL),
             mirrored: Room::new(MIRROR_ALL),
         }

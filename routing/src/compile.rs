@@ -42,6 +42,7 @@ mod secrets;
 mod selection;
 mod server_tls;
 mod services;
+mod tokens;
 mod upstream_tls;
 mod view;
 mod virtual_hosts;

@@ -48,4 +48,5 @@ pub mod rule;
 pub mod table;
 pub mod template;
 pub mod token;
+pub mod tokens;
 pub mod upstream;

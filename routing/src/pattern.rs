@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use http::HeaderName;
+use serde_json::Value;
 
 use crate::{
     re2::Expression,
@@ -87,6 +88,8 @@ pub enum HeaderField {
     Authority,
     /// `:path`: the path with its query.
     Path,
+    /// `@request.auth.claims`: a claim of the verified token, by its path; no header can stand for it.
+    Claim(Box<[Box<str>]>),
 }
 
 /// One entry of `HTTPMatchRequest.headers` or `withoutHeaders`.
@@ -180,6 +183,7 @@ impl HeaderCondition {
     fn holds(&self, request: &RequestView<'_>) -> bool {
         let matched = match &self.field {
             HeaderField::Name(name) => header_value(request.headers, name).is_some_and(|v| self.pattern.matches(&v)),
+            HeaderField::Claim(path) => claim_matches(request, path, &self.pattern),
             HeaderField::Method => self.pattern.matches(request.method),
             HeaderField::Scheme => self.pattern.matches(request.scheme),
             HeaderField::Authority => self.pattern.matches(request.authority),
@@ -187,6 +191,16 @@ impl HeaderCondition {
             HeaderField::Path => self.pattern.matches(format!("{}?{}", request.path, request.query)),
         };
         matched != self.inverted
+    }
+}
+
+/// A text, or one of a list of texts; as in Istio, nothing else is compared.
+fn claim_matches(request: &RequestView<'_>, path: &[Box<str>], pattern: &StringPattern) -> bool {
+    let claim = request.token.and_then(|token| token.claim(path.iter().map(|name| &**name)));
+    match claim {
+        Some(Value::String(text)) => pattern.matches(text),
+        Some(Value::Array(items)) => items.iter().filter_map(Value::as_str).any(|item| pattern.matches(item)),
+        _ => false,
     }
 }
 

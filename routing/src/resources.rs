@@ -33,8 +33,8 @@ use std::{
 
 use crate::api::{
     AuthorizationPolicy, Deployment, DestinationRule, EndpointSlice, Gateway, Issuer, MeshDocument, Node, ObjectMeta,
-    PeerAuthentication, Pod, ProxyConfig, RateLimit, Secret, Service, ServiceEntry, Sidecar, VirtualService,
-    WorkloadEntry, WorkloadGroup,
+    PeerAuthentication, Pod, ProxyConfig, RateLimit, RequestAuthentication, Secret, Service, ServiceEntry, Sidecar,
+    VirtualService, WorkloadEntry, WorkloadGroup,
 };
 use crate::problem::{ObjectRef, Place, Problem, Problems, Severity};
 
@@ -125,6 +125,8 @@ pub enum AnyObject {
     PeerAuthentication(Arc<Object<PeerAuthentication>>),
     /// Istio AuthorizationPolicy.
     AuthorizationPolicy(Arc<Object<AuthorizationPolicy>>),
+    /// Istio RequestAuthentication.
+    RequestAuthentication(Arc<Object<RequestAuthentication>>),
     /// Our Issuer.
     Issuer(Arc<Object<Issuer>>),
     /// Our RateLimit.
@@ -190,6 +192,7 @@ impl AnyObject {
             Self::WorkloadEntry(object) => of(object),
             Self::PeerAuthentication(object) => of(object),
             Self::AuthorizationPolicy(object) => of(object),
+            Self::RequestAuthentication(object) => of(object),
             Self::Issuer(object) => of(object),
             Self::RateLimit(object) => of(object),
             Self::Secret(object) => of(object),
@@ -265,6 +268,8 @@ pub struct Resources {
     pub peer_authentications: Table<PeerAuthentication>,
     /// Istio AuthorizationPolicies.
     pub authorization_policies: Table<AuthorizationPolicy>,
+    /// Istio RequestAuthentications.
+    pub request_authentications: Table<RequestAuthentication>,
     /// Our Issuers.
     pub issuers: Table<Issuer>,
     /// Our RateLimits.
@@ -312,6 +317,7 @@ impl Resources {
         all.workload_entries.sort();
         all.peer_authentications.sort();
         all.authorization_policies.sort();
+        all.request_authentications.sort();
         all.issuers.sort();
         all.rate_limits.sort();
         all.secrets.sort();
@@ -344,6 +350,7 @@ impl Resources {
             AnyObject::WorkloadEntry(object) => self.workload_entries.push(object),
             AnyObject::PeerAuthentication(object) => self.peer_authentications.push(object),
             AnyObject::AuthorizationPolicy(object) => self.authorization_policies.push(object),
+            AnyObject::RequestAuthentication(object) => self.request_authentications.push(object),
             AnyObject::Issuer(object) => self.issuers.push(object),
             AnyObject::RateLimit(object) => self.rate_limits.push(object),
             AnyObject::Secret(object) => self.secrets.push(object),

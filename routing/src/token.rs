@@ -20,6 +20,11 @@ impl Token {
         self.text("sub")
     }
 
+    /// Issuer and subject, as policies name them: `iss/sub`.
+    pub fn principal(&self) -> String {
+        format!("{}/{}", self.issuer(), self.subject())
+    }
+
     /// `azp`: who may present it; empty = none.
     pub fn presenter(&self) -> &str {
         self.text("azp")
@@ -57,6 +62,7 @@ mod tests {
             "iss": "https://issuer.example", "sub": "ada", "aud": ["a", 1, "b"], "realm": { "roles": ["admin"] }
         });
         let token = Token { claims: claims.as_object().unwrap().clone() };
+        assert_eq!(token.principal(), "https://issuer.example/ada");
         assert_eq!((token.issuer(), token.subject(), token.presenter()), ("https://issuer.example", "ada", ""));
         assert_eq!(token.audiences().collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(token.claim(["realm", "roles"]), Some(&serde_json::json!(["admin"])));

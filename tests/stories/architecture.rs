@@ -124,6 +124,7 @@ fn outside_libraries_have_one_door_each() {
     assert_eq!(outside(&["serde_saphyr"], &yaml), NOBODY);
     assert_eq!(outside(&["schemars"], &["routing/src/api"]), NOBODY);
     assert_eq!(outside(&["instant_acme"], &["tls/src/acme"]), NOBODY);
+    assert_eq!(outside(&["jsonwebtoken"], &["tls/src/jwt"]), NOBODY);
     assert_eq!(outside(&["domain"], &["gateway/src/acme/dns/rfc2136"]), NOBODY);
     assert_eq!(outside(&["prost"], &["gateway/src/http/grpc", "gateway/src/http/external", "tests/"]), NOBODY);
     assert_eq!(outside(&["matchit"], &["routing/src/table"]), NOBODY);

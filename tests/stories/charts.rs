@@ -228,7 +228,7 @@ fn requests_may_finish_before_the_pod_is_killed() {
 const READ: [&str; 8] = [
     "networking.istio.io/gateways,virtualservices,destinationrules,serviceentries: get,list,watch",
     "networking.istio.io/workloadentries: list,watch",
-    "security.istio.io/peerauthentications,authorizationpolicies: list,watch",
+    "security.istio.io/peerauthentications,authorizationpolicies,requestauthentications: list,watch",
     "acme.sluice.dev/issuers: list,watch",
     "policy.sluice.dev/ratelimits: list,watch",
     "/services,pods: list,watch",

@@ -75,6 +75,7 @@ mod shop;
 mod sidecar;
 mod soak;
 mod source;
+mod tokens;
 mod tunnels;
 mod turned_away;
 mod upstream;

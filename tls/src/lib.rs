@@ -33,6 +33,7 @@ mod direct;
 mod error;
 pub mod facts;
 pub mod identity;
+pub mod jwt;
 mod pace;
 pub mod pem;
 pub mod pins;

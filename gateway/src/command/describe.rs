@@ -109,6 +109,7 @@ fn is_unread(resources: &Resources, problem: &Problem) -> bool {
             "DestinationRule" => resources.destination_rules.get(namespace, name).is_none(),
             "PeerAuthentication" => resources.peer_authentications.get(namespace, name).is_none(),
             "AuthorizationPolicy" => resources.authorization_policies.get(namespace, name).is_none(),
+            "RequestAuthentication" => resources.request_authentications.get(namespace, name).is_none(),
             "Gateway" => resources.gateways.get(namespace, name).is_none(),
             "Pod" => resources.pods.get(namespace, name).is_none(),
             "" => true,

@@ -47,8 +47,8 @@ pub(crate) struct Exchange {
     pub(crate) facts: Rc<Facts>,
     /// Who the client is and what it speaks, where proxies in front are trusted to say so (`admit`).
     pub(crate) origin: Option<Box<Origin>>,
-    /// The token that came with it and was verified (`guard`).
-    pub(crate) token: Option<Box<Token>>,
+    /// The token that came with it and was verified (`tokens`).
+    pub(crate) token: Option<Arc<Token>>,
     /// What a provider that was asked wants changed (`external`).
     pub(crate) granted: Option<Box<Grant>>,
     /// The head that routes are chosen by, where it is not the request's any more (`external`).

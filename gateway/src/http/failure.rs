@@ -3,6 +3,7 @@
 use std::{borrow::Cow, sync::Arc};
 
 use routing::fault::AbortError;
+use tls::jwt::Refusal;
 
 use super::external::{DENIED, ERROR, verdict::Denial};
 
@@ -91,6 +92,8 @@ pub(crate) enum Failure {
     },
     /// A service that counts said nothing, and nothing passes without its word: the name of the limit.
     LimiterFailed(Arc<str>),
+    /// A token is not right (`RequestAuthentication`), and the `WWW-Authenticate` to say so.
+    Token(Refusal, Box<str>),
     /// A fault on purpose (`fault.abort`).
     Abort(AbortError),
     /// A defect of ours.
@@ -239,6 +242,12 @@ impl Failure {
                 details: Cow::Owned(format!("rate_limiter_error[{limit}]")),
                 ..row(500, "RLSE", "", "the rate limit service does not answer", true)
             },
+            Self::Token(refusal, _) => {
+                let status = if *refusal == Refusal::WrongAudience { 403 } else { 401 };
+                let text = refusal.to_string();
+                let details = format!("jwt_authn_access_denied{{{}}}", text.replace(' ', "_"));
+                Answer { details: details.into(), body: text.into(), ..row(status, "-", "", "", true) }
+            }
             // By gRPC status; what is no gRPC is told 200, as by Envoy.
             Self::Abort(AbortError::Grpc(_)) => row(200, "FI", "fault_filter_abort", "fault filter abort", true),
             Self::Abort(AbortError::Http(status)) => {
@@ -273,6 +282,7 @@ impl Failure {
             Self::Forbidden(_) => Some("Forbidden"),
             Self::BodyTooLarge => Some("BodyTooLarge"),
             Self::RateLimited { .. } => Some("RateLimited"),
+            Self::Token(..) => Some("Token"),
             Self::NoRoute
             | Self::NoCluster
             | Self::UnknownHost

@@ -48,4 +48,5 @@ pub(crate) mod room;
 mod secure;
 pub(crate) mod serve;
 mod side;
+mod tokens;
 mod told;

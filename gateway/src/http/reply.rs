@@ -41,6 +41,8 @@ struct Reply<'a> {
     overloaded: bool,
     /// The client may try again in a second.
     retry: bool,
+    /// `WWW-Authenticate`.
+    challenge: &'a str,
     /// For gRPC, when it is not the one that the status means.
     grpc: Option<u16>,
     /// What somebody outside wants in its head.
@@ -73,6 +75,10 @@ pub(crate) async fn failure(
         Failure::Denied(denial) => denial.clone(),
         _ => Box::default(),
     };
+    let challenge = match &failure {
+        Failure::Token(_, challenge) => challenge.clone(),
+        _ => Box::default(),
+    };
     exchange.failure = Some(failure);
     if status == 0 || exchange.status != 0 {
         return Ok(false);
@@ -80,7 +86,8 @@ pub(crate) async fn failure(
     let body = if denial.status == 0 { body.as_bytes() } else { &denial.body };
     let content_type = if body.is_empty() { "" } else { "text/plain" };
     let edits = denial.headers.as_slice();
-    let reply = Reply { status, body, content_type, edits, overloaded, retry, grpc, ..Reply::default() };
+    let challenge = &*challenge;
+    let reply = Reply { status, body, content_type, edits, overloaded, retry, challenge, grpc, ..Reply::default() };
     send(exchange, heads, down, &reply, close || !keep).await?;
     Ok(keep)
 }
@@ -226,6 +233,9 @@ fn compose(exchange: &mut Exchange, heads: &mut Heads, reply: &Reply<'_>) {
     }
     if reply.retry {
         head.push(b"retry-after", b"1");
+    }
+    if !reply.challenge.is_empty() {
+        head.push(b"www-authenticate", reply.challenge.as_bytes());
     }
     if !reply.content_type.is_empty() {
         head.append(Name::ContentType, reply.content_type.as_bytes());

@@ -20,6 +20,7 @@ use super::{
     limits::{FIRST_REQUEST, IDLE},
     mirror, record, reply,
     side::Down,
+    tokens,
 };
 use crate::net::{connection::Connection, facts::Facts, listen::Standing, standing::holds};
 
@@ -144,6 +145,7 @@ fn admit(desk: &Desk, exchange: &mut Exchange, request: &mut Head, h2: bool) -> 
     if let Some(answer) = admit::receive(exchange, request, &desk.live.challenges)? {
         return Ok(Admitted::Challenge(answer));
     }
+    tokens::pass(exchange, request)?;
     if let Some(guard) = guard::before(exchange) {
         guard::judge(desk, guard, exchange, request)?;
     }
@@ -161,6 +163,7 @@ async fn admit_waiting(
         return Ok(Admitted::Challenge(answer));
     }
     guard::wait(desk, exchange, request, down).await?;
+    tokens::pass(exchange, request)?;
     if let Some(guard) = guard::before(exchange) {
         guard::judge(desk, guard, exchange, request)?;
     }

@@ -72,6 +72,8 @@ impl Values for Told<'_> {
             HeaderField::Scheme => self.exchange.scheme().as_bytes(),
             HeaderField::Authority => self.request.authority().as_bytes(),
             HeaderField::Path => self.request.target().as_bytes(),
+            // No format names one.
+            HeaderField::Claim(_) => return None,
         };
         Some(Cow::Borrowed(value))
     }

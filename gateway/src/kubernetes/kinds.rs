@@ -7,7 +7,7 @@ use kube::{
 use routing::{compile::Proxy, mesh, resources::Kind};
 
 /// Kinds that every proxy reads from every namespace. Deployments are not among them: pods tell what runs.
-pub(super) const KINDS: [Kind; 10] = [
+pub(super) const KINDS: [Kind; 11] = [
     Kind::Gateway,
     Kind::VirtualService,
     Kind::DestinationRule,
@@ -15,6 +15,7 @@ pub(super) const KINDS: [Kind; 10] = [
     Kind::WorkloadEntry,
     Kind::PeerAuthentication,
     Kind::AuthorizationPolicy,
+    Kind::RequestAuthentication,
     Kind::Service,
     Kind::EndpointSlice,
     Kind::Pod,

@@ -31,8 +31,8 @@ use external::External;
 pub(super) use table::row;
 use table::{
     ASKED, ASKING, BUILD, CERTIFICATES, CONNECTIONS, CPU, DROPPED, DURATION, EJECTED, EJECTIONS, FAILING, FILES,
-    GENERATION, HANDSHAKES, KEPT, LIMITED, MEMORY, MIRRORS, ORDERS, OVERFLOWS, PROBLEMS, RATE_LIMITS, REFUSALS,
-    RELOADS, REQUESTS, RETRIES, SHED, SNAPSHOT, SPARED, STARTED, THREADS, UPSTREAMS, VERDICTS,
+    GENERATION, HANDSHAKES, KEPT, KEY_FETCHES, LIMITED, MEMORY, MIRRORS, ORDERS, OVERFLOWS, PROBLEMS, RATE_LIMITS,
+    REFUSALS, RELOADS, REQUESTS, RETRIES, SHED, SNAPSHOT, SPARED, STARTED, THREADS, UPSTREAMS, VERDICTS,
 };
 pub(crate) use table::{Definition, TABLE};
 use verdicts::Verdicts;
@@ -139,6 +139,7 @@ pub(crate) struct Metrics {
     kept: IntGauge,
     /// Indexed by [`Order`].
     orders: [IntCounter; 2],
+    key_fetches: [IntCounter; 2],
     failing: IntGauge,
     /// Indexed by [`Connect`].
     upstreams: [IntCounter; 4],
@@ -206,6 +207,7 @@ impl Metrics {
         let retries = register(&registry, IntCounterVec::new(options(&RETRIES), RETRIES.labels));
         let mirrors = register(&registry, IntCounterVec::new(options(&MIRRORS), MIRRORS.labels));
         let orders = register(&registry, IntCounterVec::new(options(&ORDERS), ORDERS.labels));
+        let key_fetches = register(&registry, IntCounterVec::new(options(&KEY_FETCHES), KEY_FETCHES.labels));
         let buckets = HistogramOpts { common_opts: options(&DURATION), buckets: BUCKETS.to_vec() };
         Self {
             requests: register(&registry, IntCounterVec::new(options(&REQUESTS), REQUESTS.labels)),
@@ -221,6 +223,7 @@ impl Metrics {
             certificates: register(&registry, IntGaugeVec::new(options(&CERTIFICATES), CERTIFICATES.labels)),
             kept: register(&registry, IntGauge::with_opts(options(&KEPT))),
             orders: ["issued", "failed"].map(|it| orders.with_label_values(&[it])),
+            key_fetches: ["ok", "failed"].map(|it| key_fetches.with_label_values(&[it])),
             failing: register(&registry, IntGauge::with_opts(options(&FAILING))),
             upstreams: ["ok", "failed", "timeout", "tls_failed"].map(|it| upstreams.with_label_values(&[it])),
             ejections: Ejections::new(&registry),
@@ -359,6 +362,11 @@ impl Metrics {
     /// Ordering a certificate ended.
     pub(crate) fn acme_order(&self, result: Order) {
         self.orders[result as usize].inc();
+    }
+
+    /// An issuer was asked for its keys.
+    pub(crate) fn count_key_fetch(&self, good: bool) {
+        self.key_fetches[usize::from(!good)].inc();
     }
 
     /// How many certificates to order or renew were tried without success the last time.

@@ -17,6 +17,7 @@ mod names;
 mod peer_authentication;
 mod punycode;
 mod rate_limit;
+mod request_authentication;
 mod service_entry;
 mod sidecar;
 mod target_reference;
@@ -26,6 +27,7 @@ mod workload_group;
 use std::fmt::{self, Write as _};
 
 pub(crate) use names::{is_host_name, is_object_name};
+pub use request_authentication::MOST_KEYS;
 
 use super::scalar::{Percent, ProtoDuration};
 use crate::problem::Severity;

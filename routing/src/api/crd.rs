@@ -13,8 +13,8 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
 
 use super::{
-    AuthorizationPolicy, DestinationRule, Gateway, Issuer, PeerAuthentication, ProxyConfig, RateLimit, ServiceEntry,
-    Sidecar, VirtualService, WorkloadEntry, WorkloadGroup,
+    AuthorizationPolicy, DestinationRule, Gateway, Issuer, PeerAuthentication, ProxyConfig, RateLimit,
+    RequestAuthentication, ServiceEntry, Sidecar, VirtualService, WorkloadEntry, WorkloadGroup,
 };
 
 /// One kind, as the API server has to know it.
@@ -43,7 +43,7 @@ const ACCEPTED: Column =
     Column("Accepted", r#".status.conditions[?(@.type=="Accepted")].status"#, "Whether the gateways take it over");
 const HOSTS: Column = Column("Hosts", ".spec.hosts", "The hosts that it is about");
 
-const DEFINITIONS: [Definition; 12] = [
+const DEFINITIONS: [Definition; 13] = [
     Definition {
         group: ACME,
         kind: "Issuer",
@@ -101,6 +101,15 @@ const DEFINITIONS: [Definition; 12] = [
         versions: &["v1beta1"],
         columns: &[],
         spec: spec::<ProxyConfig>,
+    },
+    Definition {
+        group: SECURITY,
+        kind: "RequestAuthentication",
+        plural: "requestauthentications",
+        short: "ra",
+        versions: &["v1", "v1beta1"],
+        columns: &[],
+        spec: spec::<RequestAuthentication>,
     },
     Definition {
         group: NETWORKING,

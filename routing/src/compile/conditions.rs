@@ -2,10 +2,7 @@
 
 use http::HeaderName;
 
-use super::{
-    expressions::Expressions,
-    report::{BAD_VALUE, UNSUPPORTED},
-};
+use super::{expressions::Expressions, report::BAD_VALUE};
 use crate::{
     api::{StringMatch, virtual_service::HttpMatch},
     pattern::{
@@ -62,11 +59,17 @@ fn path(known: &Expressions, when: &HttpMatch) -> Result<PathKind, Refused> {
 
 fn header(known: &Expressions, name: &str, given: &StringMatch, inverted: bool) -> Result<HeaderCondition, Refused> {
     let place = || format!("{}[{name}]", if inverted { "withoutHeaders" } else { "headers" });
-    if name.starts_with("@request.auth.") {
-        let message = "matching on JWT claims is not supported yet; no request fulfils this match entry";
-        return Err(Refused { field: place(), code: UNSUPPORTED, message: message.to_owned(), closes: false });
-    }
     let field = match name {
+        _ if name.starts_with("@request.auth.") => match claim_path(name) {
+            Some(path) => HeaderField::Claim(path),
+            None => {
+                let message = format!(
+                    "`{name}` names no claim; `@request.auth.claims.NAME` or \
+                    `@request.auth.claims[NAME][INNER]` is wanted, and no request fulfils this match entry"
+                );
+                return Err(Refused { field: place(), code: BAD_VALUE, message, closes: false });
+            }
+        },
         ":method" => HeaderField::Method,
         ":scheme" => HeaderField::Scheme,
         ":path" => HeaderField::Path,
@@ -80,6 +83,16 @@ fn header(known: &Expressions, name: &str, given: &StringMatch, inverted: bool) 
         })?),
     };
     Ok(HeaderCondition { field, pattern: pattern(known, given, &place())?, inverted })
+}
+
+/// `@request.auth.claims.a.b` or, for names with dots, `@request.auth.claims[a][b]`.
+fn claim_path(name: &str) -> Option<Box<[Box<str>]>> {
+    let rest = name.strip_prefix("@request.auth.claims")?;
+    let path: Vec<Box<str>> = match rest.strip_prefix('.') {
+        Some(dotted) => dotted.split('.').map(Into::into).collect(),
+        None => rest.strip_prefix('[')?.strip_suffix(']')?.split("][").map(Into::into).collect(),
+    };
+    path.iter().all(|name| !name.is_empty()).then(|| path.into())
 }
 
 fn pattern(known: &Expressions, given: &StringMatch, field: &str) -> Result<StringPattern, Refused> {
@@ -99,4 +112,27 @@ fn regex(known: &Expressions, expression: &str, field: &str) -> Result<Expressio
         message: format!("{fault}; requests that would come to this match entry or behind it get 503"),
         closes: true,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn claims_are_named_with_dots_or_in_brackets() {
+        let path = |name: &str| claim_path(name).map(|path| path.join(" "));
+        assert_eq!(path("@request.auth.claims.sub").as_deref(), Some("sub"));
+        assert_eq!(path("@request.auth.claims.realm.roles").as_deref(), Some("realm roles"));
+        assert_eq!(path("@request.auth.claims[https://a.example/x][y]").as_deref(), Some("https://a.example/x y"));
+        for bad in [
+            "@request.auth.claims",
+            "@request.auth.claims.",
+            "@request.auth.claims[]",
+            "@request.auth.claims[a",
+            "@request.auth.claimsub",
+            "@request.auth.principal",
+        ] {
+            assert_eq!(path(bad), None, "{bad}");
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! What a proxy asks of whoever comes to its workload.
 
-use super::{authorization, context::Context, external, limits};
+use super::{authorization, context::Context, external, limits, tokens};
 use crate::guard::Guard;
 
 /// `None`: nothing.
@@ -9,6 +9,7 @@ pub(super) fn compile(context: &Context<'_>) -> Option<Box<Guard>> {
         authorization: authorization::compile(context, |provider| external::is_defined(context, provider)),
         external: None,
         limits: limits::compile(context),
+        tokens: tokens::compile(context),
     };
     guard.external = guard.authorization.as_ref().and_then(|all| external::compile(context, &all.providers()));
     (!guard.is_open()).then(|| Box::new(guard))

@@ -20,6 +20,8 @@ pub enum Kind {
     PeerAuthentication,
     /// Istio AuthorizationPolicy.
     AuthorizationPolicy,
+    /// Istio RequestAuthentication.
+    RequestAuthentication,
     /// Our Issuer.
     Issuer,
     /// Our RateLimit.
@@ -52,7 +54,7 @@ pub enum Kind {
 
 impl Kind {
     /// Group, versions and name of every kind; the first version is the one to recommend.
-    const ALL: [(Self, &'static str, &'static [&'static str], &'static str); 21] = [
+    const ALL: [(Self, &'static str, &'static [&'static str], &'static str); 22] = [
         (Self::Gateway, NETWORKING, ISTIO_VERSIONS, "Gateway"),
         (Self::VirtualService, NETWORKING, ISTIO_VERSIONS, "VirtualService"),
         (Self::DestinationRule, NETWORKING, ISTIO_VERSIONS, "DestinationRule"),
@@ -60,6 +62,7 @@ impl Kind {
         (Self::WorkloadEntry, NETWORKING, ISTIO_VERSIONS, "WorkloadEntry"),
         (Self::PeerAuthentication, SECURITY, &["v1", "v1beta1"], "PeerAuthentication"),
         (Self::AuthorizationPolicy, SECURITY, &["v1", "v1beta1"], "AuthorizationPolicy"),
+        (Self::RequestAuthentication, SECURITY, &["v1", "v1beta1"], "RequestAuthentication"),
         (Self::Issuer, ACME, &["v1alpha1"], "Issuer"),
         (Self::RateLimit, POLICY, &["v1alpha1"], "RateLimit"),
         (Self::Secret, "", &["v1"], "Secret"),
@@ -211,7 +214,7 @@ fn misspelt(group: &str, api_version: &str, kind: &str) -> Option<Misspelt> {
 
 /// Whether a group that is not ours may well have its own kind of this name. What only Istio's API has is always ours.
 fn is_anothers(group: &str, kind: &str) -> bool {
-    const ISTIO_ONLY: [&str; 8] = [
+    const ISTIO_ONLY: [&str; 9] = [
         "VirtualService",
         "DestinationRule",
         "ServiceEntry",
@@ -219,6 +222,7 @@ fn is_anothers(group: &str, kind: &str) -> bool {
         "WorkloadGroup",
         "PeerAuthentication",
         "AuthorizationPolicy",
+        "RequestAuthentication",
         "ProxyConfig",
     ];
     let lower = group.to_ascii_lowercase();

@@ -71,7 +71,6 @@ pub(super) fn find(group: &str, kind: &str) -> Option<Foreign> {
 type Row = (&'static str, &'static [&'static str], Weight, &'static str);
 
 const KNOWN: &[Row] = &[
-    ("security.istio.io", &["RequestAuthentication"], Protection, UNPROTECTED),
     ("rbac.istio.io", &[], Protection, UNPROTECTED),
     ("authentication.istio.io", &[], Protection, UNPROTECTED),
     (

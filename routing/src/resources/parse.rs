@@ -22,7 +22,7 @@ use crate::api::check::{BAD_VALUE, Finding, Findings, MISSING_FIELD, UNKNOWN_FIE
 use crate::api::decode::{Reading, decode};
 use crate::api::{
     AuthorizationPolicy, Deployment, DestinationRule, Gateway, Issuer, ObjectMeta, PeerAuthentication, ProxyConfig,
-    RateLimit, ServiceEntry, Sidecar, VirtualService, WorkloadEntry, WorkloadGroup,
+    RateLimit, RequestAuthentication, ServiceEntry, Sidecar, VirtualService, WorkloadEntry, WorkloadGroup,
 };
 use crate::locality::{REGION, SUBZONE, ZONE};
 use crate::problem::{ObjectRef, Place, Problem, Severity};
@@ -428,6 +428,9 @@ impl Input<'_> {
             }
             Kind::AuthorizationPolicy => {
                 AnyObject::AuthorizationPolicy(self.strict(meta, findings, AuthorizationPolicy::check)?)
+            }
+            Kind::RequestAuthentication => {
+                AnyObject::RequestAuthentication(self.strict(meta, findings, RequestAuthentication::check)?)
             }
             Kind::Issuer => {
                 let check = |issuer: &Issuer, findings: &mut Findings| issuer.check(&own.name, findings);

@@ -207,6 +207,7 @@ networking.istio.io v1,v1beta1,v1alpha3 sidecars Sidecar - nsg
 networking.istio.io v1beta1 proxyconfigs ProxyConfig - nsg
 security.istio.io v1,v1beta1 peerauthentications PeerAuthentication pa nsg
 security.istio.io v1,v1beta1 authorizationpolicies AuthorizationPolicy ap nsg
+security.istio.io v1,v1beta1 requestauthentications RequestAuthentication ra nsg
 acme.sluice.dev v1alpha1 issuers Issuer acme nsg
 policy.sluice.dev v1alpha1 ratelimits RateLimit - nsg
 ";

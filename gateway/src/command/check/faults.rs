@@ -29,7 +29,7 @@ impl<'t> Case<'t> {
 fn document(kind: &str, body: &str) -> String {
     let group = match kind {
         "-" => return body.to_owned(),
-        "PeerAuthentication" | "AuthorizationPolicy" => "security.istio.io",
+        "PeerAuthentication" | "AuthorizationPolicy" | "RequestAuthentication" => "security.istio.io",
         _ => "networking.istio.io",
     };
     let spec: String = body.lines().map(|line| format!("  {line}\n")).collect();

@@ -73,6 +73,12 @@ pub(super) const ORDERS: Definition =
     row("sluice_acme_orders_total", "counter", &["result"], "Tries to get a certificate from a CA.");
 pub(super) const FAILING: Definition =
     row("sluice_acme_failing_certificates", "gauge", &[], "Certificates to order or renew whose last try failed.");
+pub(super) const KEY_FETCHES: Definition = row(
+    "sluice_jwks_fetches_total",
+    "counter",
+    &["result"],
+    "Times that an issuer was asked for the keys of its tokens.",
+);
 pub(super) const UPSTREAMS: Definition =
     row("sluice_upstream_connections_total", "counter", &["result"], "Connections opened to endpoints.");
 pub(super) const EJECTED: Definition = row(
@@ -146,7 +152,7 @@ pub(super) const FILES: Definition = row("process_open_fds", "gauge", &[], "Open
 pub(super) const THREADS: Definition = row("process_threads", "gauge", &[], "Threads.");
 
 /// Every metric, in the order of the documentation.
-pub(crate) const TABLE: [Definition; 37] = [
+pub(crate) const TABLE: [Definition; 38] = [
     REQUESTS,
     DURATION,
     connections::OPENED,
@@ -166,6 +172,7 @@ pub(crate) const TABLE: [Definition; 37] = [
     KEPT,
     ORDERS,
     FAILING,
+    KEY_FETCHES,
     UPSTREAMS,
     EJECTED,
     EJECTIONS,

@@ -189,6 +189,8 @@ fn names_and_versions_of_istios_kinds_are_istios() {
             "peerauthentications.security.istio.io peerauthentication PeerAuthenticationList pa \
              istio-io,security-istio-io v1,v1beta1",
             "proxyconfigs.networking.istio.io proxyconfig ProxyConfigList  istio-io,networking-istio-io v1beta1",
+            "requestauthentications.security.istio.io requestauthentication RequestAuthenticationList ra \
+             istio-io,security-istio-io v1,v1beta1",
             "serviceentries.networking.istio.io serviceentry ServiceEntryList se \
              istio-io,networking-istio-io v1,v1beta1,v1alpha3",
             "sidecars.networking.istio.io sidecar SidecarList  istio-io,networking-istio-io v1,v1beta1,v1alpha3",

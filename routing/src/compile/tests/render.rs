@@ -170,7 +170,12 @@ fn other_conditions(parts: &mut Vec<String>, conditions: &Conditions) {
 }
 
 fn header(header: &HeaderCondition) -> String {
+    let claim;
     let name = match &header.field {
+        HeaderField::Claim(path) => {
+            claim = format!("@{}", path.join("."));
+            claim.as_str()
+        }
         HeaderField::Name(name) => name.as_str(),
         HeaderField::Method => ":method",
         HeaderField::Scheme => ":scheme",

@@ -117,14 +117,18 @@ fn when(when: &RouteMatch) -> Vec<String> {
     let pseudo = [("scheme", &conditions.scheme), ("method", &conditions.method), ("authority", &conditions.authority)];
     words.extend(pseudo.iter().filter_map(|(name, given)| Some(format!("{name} {}", pattern(given.as_ref()?)))));
     for header in &conditions.headers {
+        let not = if header.inverted { "not: " } else { "" };
         let name = match &header.field {
+            HeaderField::Claim(path) => {
+                words.push(format!("{not}claim {} {}", path.join("."), pattern(&header.pattern)));
+                continue;
+            }
             HeaderField::Name(name) => name.as_str(),
             HeaderField::Method => ":method",
             HeaderField::Scheme => ":scheme",
             HeaderField::Authority => ":authority",
             HeaderField::Path => ":path",
         };
-        let not = if header.inverted { "not: " } else { "" };
         words.push(format!("{not}header {name} {}", pattern(&header.pattern)));
     }
     words.extend(conditions.query.iter().map(|it| format!("query {} {}", it.name, pattern(&it.pattern))));

@@ -1,0 +1,110 @@
+//! RequestAuthentication to the rules by which the tokens of requests are checked.
+
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::Arc,
+    time::Duration,
+};
+
+use http::HeaderName;
+
+use super::{context::Context, report::UNSUPPORTED, selection::Workload};
+use crate::{
+    api::{RequestAuthentication, request_authentication::JwtRule},
+    resources::{Kind, Object},
+    tokens::{ClaimHeader, KeySource, TokenHeader, TokenRule, Tokens},
+};
+
+/// Istio's default of `JWTRule.timeout`.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// `None`: no token is looked at.
+pub(super) fn compile(context: &Context<'_>) -> Option<Tokens> {
+    let workload = Workload::of(context.proxy);
+    let mut tokens = Tokens { closed: is_closed(context, &workload), ..Tokens::default() };
+    for object in &context.resources.request_authentications {
+        let spec = &object.spec;
+        unfit_targets(context, object);
+        if workload.is_picked(object.namespace(), spec.selector.as_ref(), spec.targets()) {
+            tokens.rules.extend(spec.jwt_rules.iter().map(|given| rule(object, given)));
+        }
+    }
+    // As Istio does; rules of one issuer stay in the order of their objects, the oldest first.
+    tokens.rules.sort_by(|one, other| one.issuer.cmp(&other.issuer));
+    let outputs =
+        tokens.rules.iter().flat_map(|rule| rule.payload_header.iter().chain(rule.claims.iter().map(|it| &it.header)));
+    let mut cleared: Vec<HeaderName> = outputs.cloned().collect();
+    cleared.sort_by(|one, other| one.as_str().cmp(other.as_str()));
+    cleared.dedup();
+    tokens.cleared = cleared;
+    (tokens.closed || !tokens.rules.is_empty()).then_some(tokens)
+}
+
+/// Whether there is an object for this workload of which no version can be understood. What is only a template is none.
+fn is_closed(context: &Context<'_>, workload: &Workload<'_>) -> bool {
+    let kind = Kind::RequestAuthentication.name();
+    context.resources.rejected().values().any(|it| {
+        // What has not even a name that can be read is in the default namespace, as far as anybody knows.
+        let namespace = if it.object.namespace.is_empty() { "default" } else { &it.object.namespace };
+        let policy = it.policy.as_ref().filter(|_| it.object.kind == kind && !it.skipped);
+        policy.is_some_and(|policy| workload.is_picked_by(namespace, &policy.selector, &policy.targets))
+    })
+}
+
+fn unfit_targets(context: &Context<'_>, object: &Object<RequestAuthentication>) {
+    if let Some(target) = object.spec.targets().find(|target| !target.is_gateway()) {
+        let message = format!(
+            "a {} is no proxy here, so no token is checked for it; a Gateway of gateway.networking.k8s.io or a selector is wanted",
+            target.kind
+        );
+        context.report.error(object, UNSUPPORTED, "spec.targetRefs", message);
+    }
+}
+
+fn rule(object: &Object<RequestAuthentication>, given: &JwtRule) -> TokenRule {
+    let timeout = given.timeout.map_or(TIMEOUT, Duration::from);
+    let keys = match (&given.jwks, &given.jwks_uri) {
+        (Some(keys), _) => KeySource::Inline(keys.as_str().into()),
+        (None, Some(uri)) => KeySource::Remote { uri: uri.as_str().into(), timeout },
+        (None, None) => KeySource::Discovered { issuer: given.issuer.as_str().into(), timeout },
+    };
+    // Names were checked when the object was read.
+    let name = |text: &str| HeaderName::from_bytes(text.as_bytes()).ok();
+    let mut headers: Vec<TokenHeader> = given
+        .from_headers
+        .iter()
+        .filter_map(|it| Some(TokenHeader { name: name(&it.name)?, prefix: it.prefix.as_str().into() }))
+        .collect();
+    let mut params = boxed(&given.from_params);
+    let cookies = boxed(&given.from_cookies);
+    if headers.is_empty() && params.is_empty() && cookies.is_empty() {
+        (headers, params) = (vec![TokenHeader::bearer()], vec!["access_token".into()]);
+    }
+    let claims = given.output_claim_to_headers.iter();
+    let claims: Vec<ClaimHeader> = claims
+        .filter_map(|it| {
+            Some(ClaimHeader { header: name(&it.header)?, path: it.claim.split('.').map(Into::into).collect() })
+        })
+        .collect();
+    let lists = boxed(&given.space_delimited_claims);
+    let mut id = DefaultHasher::new();
+    (&claims, &lists).hash(&mut id);
+    TokenRule {
+        object: Arc::from(format!("{}/{}", object.namespace(), object.name())),
+        issuer: given.issuer.as_str().into(),
+        audiences: boxed(&given.audiences),
+        keys,
+        headers,
+        params,
+        cookies,
+        forward: given.forward_original_token,
+        payload_header: given.output_payload_to_header.as_deref().and_then(name),
+        claims,
+        lists,
+        reading: id.finish(),
+    }
+}
+
+fn boxed(texts: &[String]) -> Vec<Box<str>> {
+    texts.iter().map(|text| text.as_str().into()).collect()
+}

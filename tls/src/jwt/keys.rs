@@ -1,0 +1,167 @@
+//! The keys of an issuer (RFC 7517), and whether one of them signed a token.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{Algorithm, DecodingKey, crypto};
+use serde_json::Value;
+
+use super::token::Jwt;
+use super::{Refusal, digest, json};
+
+/// Keys of one set that are looked at.
+const MOST: usize = 100;
+/// Signatures that are tried for one token: who names no key makes work.
+const TRIES: usize = 8;
+
+/// The keys of an issuer.
+#[derive(Debug)]
+pub struct Keys {
+    /// Unlike that of all others in this process.
+    pub number: u64,
+    all: Vec<Key>,
+    /// Of the text that they were read from.
+    text: [u8; 32],
+}
+
+#[derive(Debug)]
+struct Key {
+    id: Option<String>,
+    /// What the key may be used with.
+    algorithms: &'static [Algorithm],
+    key: DecodingKey,
+}
+
+const RSA: &[Algorithm] =
+    &[Algorithm::RS256, Algorithm::RS384, Algorithm::RS512, Algorithm::PS256, Algorithm::PS384, Algorithm::PS512];
+
+impl Keys {
+    /// Keys that nobody has: no token is right.
+    pub fn nobodys() -> Self {
+        static NUMBER: AtomicU64 = AtomicU64::new(1);
+        Self { number: NUMBER.fetch_add(1, Ordering::Relaxed), all: Vec::new(), text: [0; 32] }
+    }
+
+    /// Reads a JSON Web Key Set. Keys for other uses, and kinds that are not known, are passed over (RFC 7517 section 5).
+    ///
+    /// # Errors
+    /// It is none, or no key in it can verify a signature.
+    pub fn read(text: &[u8]) -> Result<Self, String> {
+        let set = json::object(text).ok_or("it is no JSON object")?;
+        let keys = set.get("keys").and_then(Value::as_array).ok_or("it has no list `keys`")?;
+        if keys.len() > MOST {
+            return Err(format!("it has more than {MOST} keys"));
+        }
+        let mut faults = Vec::new();
+        let mut all = Vec::new();
+        for (number, key) in keys.iter().enumerate() {
+            match Key::read(key) {
+                Ok(key) => all.push(key),
+                Err(fault) => faults.push(format!("key {number}: {fault}")),
+            }
+        }
+        if all.is_empty() {
+            let faults = if faults.is_empty() { "it is empty".to_owned() } else { faults.join("; ") };
+            return Err(format!("no key in it verifies signatures ({faults})"));
+        }
+        Ok(Self { all, text: digest(text), ..Self::nobodys() })
+    }
+
+    /// Whether the others were read from the same text.
+    pub fn is_same(&self, others: &Self) -> bool {
+        self.text == others.text
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Whether one of the keys signed a token.
+    ///
+    /// # Errors
+    /// None fits, or none has.
+    pub fn verify(&self, token: &Jwt<'_>) -> Result<(), Refusal> {
+        let fits = |key: &&Key| {
+            let named = token.key_id.as_ref().is_none_or(|id| key.id.as_ref().is_none_or(|own| own == id));
+            named && key.algorithms.contains(&token.algorithm)
+        };
+        let mut fitting = self.all.iter().filter(fits).peekable();
+        if fitting.peek().is_none() {
+            return Err(Refusal::NoKey);
+        }
+        let signed = |key: &Key| {
+            let message = token.signed.as_bytes();
+            crypto::verify(token.signature, message, &key.key, token.algorithm).is_ok_and(|good| good)
+        };
+        if fitting.take(TRIES).any(signed) { Ok(()) } else { Err(Refusal::Signature) }
+    }
+}
+
+impl Key {
+    fn read(key: &Value) -> Result<Self, String> {
+        let text = |name: &str| key.get(name).and_then(Value::as_str);
+        if text("use").is_some_and(|purpose| purpose != "sig") {
+            return Err("it is not for signatures (`use`)".to_owned());
+        }
+        let verifies =
+            |operations: &Value| operations.as_array().is_some_and(|all| all.iter().any(|it| it == "verify"));
+        if key.get("key_ops").is_some_and(|operations| !verifies(operations)) {
+            return Err("it is not for verifying (`key_ops`)".to_owned());
+        }
+        let part = |name: &str| text(name).ok_or_else(|| format!("`{name}` is missing"));
+        let (family, decoded): (&'static [Algorithm], _) = match (text("kty"), text("crv")) {
+            (Some("RSA"), _) => (RSA, rsa(part("n")?, part("e")?)?),
+            (Some("EC"), Some("P-256")) => (&[Algorithm::ES256], ec(part("x")?, part("y")?, 32)?),
+            (Some("EC"), Some("P-384")) => (&[Algorithm::ES384], ec(part("x")?, part("y")?, 48)?),
+            (Some("OKP"), Some("Ed25519")) => (&[Algorithm::EdDSA], edwards(part("x")?)?),
+            (Some(kind), curve) => {
+                let curve = curve.map(|curve| format!(" on {curve}")).unwrap_or_default();
+                return Err(format!("{kind}{curve} verifies nothing here"));
+            }
+            (None, _) => return Err("`kty` is missing".to_owned()),
+        };
+        let algorithms = match text("alg") {
+            None => family,
+            Some(name) => {
+                let at = family.iter().position(|own| format!("{own:?}") == name);
+                let at = at.ok_or_else(|| format!("`alg` {name} does not fit the key"))?;
+                &family[at..=at]
+            }
+        };
+        Ok(Self { id: text("kid").filter(|id| !id.is_empty()).map(str::to_owned), algorithms, key: decoded })
+    }
+}
+
+fn bytes(text: &str, name: &str) -> Result<Vec<u8>, String> {
+    // Some issuers pad.
+    URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).map_err(|_| format!("`{name}` is not base64url"))
+}
+
+fn rsa(modulus: &str, exponent: &str) -> Result<DecodingKey, String> {
+    let (modulus, exponent) = (bytes(modulus, "n")?, bytes(exponent, "e")?);
+    let first = modulus.iter().position(|byte| *byte != 0).unwrap_or(modulus.len());
+    let bits = (modulus.len() - first) * 8;
+    if !(2048..=8192).contains(&bits) {
+        return Err(format!("an RSA key of {bits} bits; 2048 to 8192 are wanted"));
+    }
+    Ok(DecodingKey::from_rsa_raw_components(&modulus[first..], &exponent))
+}
+
+fn ec(x: &str, y: &str, size: usize) -> Result<DecodingKey, String> {
+    let (x_bytes, y_bytes) = (bytes(x, "x")?, bytes(y, "y")?);
+    if x_bytes.len() != size || y_bytes.len() != size {
+        return Err(format!("`x` and `y` have {size} bytes each on this curve"));
+    }
+    let (x, y) = (URL_SAFE_NO_PAD.encode(x_bytes), URL_SAFE_NO_PAD.encode(y_bytes));
+    DecodingKey::from_ec_components(&x, &y).map_err(|error| error.to_string())
+}
+
+fn edwards(x: &str) -> Result<DecodingKey, String> {
+    let x = bytes(x, "x")?;
+    if x.len() != 32 {
+        return Err("`x` has 32 bytes on this curve".to_owned());
+    }
+    DecodingKey::from_ed_components(&URL_SAFE_NO_PAD.encode(x)).map_err(|error| error.to_string())
+}
