@@ -179,7 +179,7 @@ fn form(value: &str, text: &str) -> bool {
 }
 
 fn expression(expression: &str, text: &str) -> bool {
-    regex_automata::meta::Regex::new(&format!("^(?:{expression})$")).unwrap().is_match(text)
+    crate::re2::Expression::whole(expression).unwrap().is_match(text)
 }
 
 fn path(value: &str, path: &str) -> bool {
