@@ -13,7 +13,7 @@ use routing::{
     compile::{Compiler, Proxy},
     mesh::AccessLog,
     problem::{Problem, Severity},
-    resources::Resources,
+    resources::{Resources, UNREADABLE_FILE},
     snapshot::Snapshot,
 };
 use tls::jwt::Reach;
@@ -49,6 +49,8 @@ use crate::{
 const BIND_AGAIN: Duration = Duration::from_secs(1);
 /// Between tries to read an identity that is not there yet or half written.
 const IDENTITY_AGAIN: Duration = Duration::from_millis(250);
+/// Between tries to read what could not be read at the start.
+const READ_AGAIN: Duration = Duration::from_secs(1);
 /// Certificates end without any change of configuration: how often they are looked at.
 const LOOK_AGAIN: Duration = Duration::from_secs(3600);
 /// Complaints about certificates in one install that are told one by one.
@@ -86,6 +88,9 @@ pub(crate) struct Control {
     compiled: (Proxy, Vec<Problem>),
     bind_failures: BTreeMap<SocketAddr, String>,
     identity_error: Option<String>,
+    /// What could not be read yet, from the start until everything was read once. Who may do what may stand in it, so until
+    /// then no socket opens.
+    unread: Option<String>,
 }
 
 impl Control {
@@ -126,6 +131,7 @@ impl Control {
             compiled: (Proxy::default(), Vec::new()),
             bind_failures: BTreeMap::new(),
             identity_error: None,
+            unread: Some(String::new()),
         })
     }
 
@@ -144,7 +150,9 @@ impl Control {
         let mut look = Instant::now() + LOOK_AGAIN;
         // Points in time and not pauses, which other changes would begin anew.
         let (mut bind_at, mut identity_at) = (Instant::now() + BIND_AGAIN, Instant::now() + IDENTITY_AGAIN);
+        let mut read_at = Instant::now() + READ_AGAIN;
         loop {
+            let retry_read = self.unread.is_some();
             let retry_bind = !self.bind_failures.is_empty();
             let retry_identity = self.identity_error.is_some();
             tokio::select! {
@@ -165,6 +173,11 @@ impl Control {
                 () = sleep_until(bind_at), if retry_bind => {
                     bind_at = Instant::now() + BIND_AGAIN;
                     self.follow_sockets().await?;
+                }
+                () = sleep_until(read_at), if retry_read => {
+                    read_at = Instant::now() + READ_AGAIN;
+                    self.load().await;
+                    self.apply(false).await?;
                 }
                 () = sleep_until(look) => {
                     look = Instant::now() + LOOK_AGAIN;
@@ -194,7 +207,22 @@ impl Control {
         let (resources, mut problems) = self.source.load().await;
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
         problems.extend(self.audit.run(&resources, i64::try_from(now).unwrap_or(i64::MAX)));
+        self.look_for_unread(&problems);
         (self.resources, self.source_problems) = (resources, problems);
+    }
+
+    /// Whether everything has been read once. Later the last good versions stand for what cannot be read.
+    fn look_for_unread(&mut self, problems: &[Problem]) {
+        let Some(before) = &self.unread else { return };
+        let found = problems.iter().find(|problem| problem.code == UNREADABLE_FILE);
+        let unread = found.map(|problem| format!("no port opens before this is read, or gone: {}", problem.line()));
+        match &unread {
+            Some(unread) if unread != before => error!("{unread}"),
+            Some(_) => {}
+            // What was held back is due, even if nothing else has changed.
+            None => self.digest = None,
+        }
+        self.unread = unread;
     }
 
     /// Reads the workload identity. True when there is a new one.
@@ -263,7 +291,9 @@ impl Control {
         self.tell_all();
         self.follow_sockets().await?;
         // Not before: the CA is going to look.
-        self.acme.want(ordered);
+        if self.unread.is_none() {
+            self.acme.want(ordered);
+        }
         info!(snapshot = self.generation, duration_ms = started.elapsed().as_millis() as u64, "snapshot installed");
         Ok(())
     }
@@ -329,6 +359,9 @@ impl Control {
         let metrics = telemetry.metrics();
         metrics.reload(Reload::Installed);
         metrics.set_snapshot(self.generation, digest);
+        let installed = self.shared.live.pin();
+        let policies = installed.snapshot.guard.as_ref().and_then(|guard| guard.authorization.as_ref());
+        metrics.set_policies(&policies.map(|policies| policies.named()).unwrap_or_default());
         metrics.set_certificates(certificates.iter().map(|it| CertificateValue {
             server: &it.server,
             hosts: &it.hosts,
@@ -381,7 +414,10 @@ impl Control {
     /// Opens the sockets that the snapshot asks for and closes the others.
     async fn follow_sockets(&mut self) -> Result<()> {
         let installed = self.shared.live.pin();
-        let wanted = assembly::doors(&self.settings, &installed.snapshot);
+        let wanted = match self.unread {
+            None => assembly::doors(&self.settings, &installed.snapshot),
+            Some(_) => BTreeMap::new(),
+        };
         self.open.retain(|address, open| {
             let stays = wanted.get(address) == Some(&open.door);
             if !stays {
@@ -400,7 +436,7 @@ impl Control {
                 self.open_socket(address, door).await?;
             }
         }
-        self.status.set_bound(self.bind_failures.values().cloned().collect());
+        self.status.set_bound(self.unread.iter().chain(self.bind_failures.values()).cloned().collect());
         Ok(())
     }
 

@@ -126,6 +126,13 @@ impl Authorization {
         self.http.custom.as_ref().map(Rules::providers).unwrap_or_default()
     }
 
+    /// The policies whose verdicts are told by name.
+    pub fn named(&self) -> BTreeSet<&str> {
+        let all = [&self.http, &self.bytes].into_iter();
+        let rules = all.flat_map(|all| [&all.audit, &all.deny, &all.tried_deny, &all.tried_allow]).flatten();
+        rules.flat_map(Rules::ids).map(policy).collect()
+    }
+
     /// What the policies say that need nobody's word: AUDIT, DENY, ALLOW, in this order.
     pub fn judge(&self, access: &Access<'_>) -> Judgement {
         let policies = self.policies(access);
@@ -155,4 +162,9 @@ impl Authorization {
     fn rule(&self, found: Option<&Rule>) -> Arc<str> {
         Arc::clone(found.map_or(&self.none, |rule| &rule.id))
     }
+}
+
+/// Of a rule's id, `ns[..]-policy[..]-rule[..]`, what does not tell the rule.
+pub fn policy(rule: &str) -> &str {
+    rule.split("-rule[").next().unwrap_or(rule)
 }

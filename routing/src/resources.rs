@@ -40,7 +40,7 @@ use crate::problem::{ObjectRef, Place, Problem, Problems, Severity};
 
 pub use class::Kind;
 pub use parse::{parse_file, parse_files, parse_object};
-pub use parsed::Parsed;
+pub use parsed::{Parsed, UNREADABLE_FILE};
 pub use rejected_policy::RejectedPolicy;
 pub(crate) use rejected_policy::{DRY_RUN, truth};
 pub use source::Source;

@@ -118,8 +118,6 @@ async fn files_that_are_none_or_far_too_large_are_named_and_left_alone() {
     std::os::unix::fs::symlink("/dev/zero", folder.join("endless.yaml")).expect("a link can be made");
     let pipe = std::process::Command::new("mkfifo").arg(folder.join("pipe.yaml")).status();
     assert!(pipe.is_ok_and(|made| made.success()));
-    // Nothing of it is on the disk.
-    std::fs::File::create(folder.join("large.yaml")).and_then(|file| file.set_len(65 << 20)).expect("a file");
     // A server whose certificate is no file, and another whose CA is too large.
     let bundle = folder.join("bundle.pem");
     std::fs::File::create(&bundle).and_then(|file| file.set_len(100 << 20)).expect("a file");
@@ -144,6 +142,9 @@ async fn files_that_are_none_or_far_too_large_are_named_and_left_alone() {
     );
 
     let gateway = mesh.gateway().await;
+    // At a start the ports would wait for it. Nothing of it is on the disk.
+    std::fs::File::create(folder.join("large.yaml")).and_then(|file| file.set_len(65 << 20)).expect("a file");
+    gateway.logs("large.yaml:1:1").await;
     assert_eq!(mesh.browser().get(SHOP).await.code(), 200);
     let log = gateway.log();
     for wanted in [

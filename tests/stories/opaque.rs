@@ -40,7 +40,7 @@ pub(super) fn gateway(servers: &str) -> String {
     )
 }
 
-fn entry(name: &str, port: u16, endpoints: &[SocketAddr]) -> String {
+pub(super) fn entry(name: &str, port: u16, endpoints: &[SocketAddr]) -> String {
     let endpoints: Vec<String> =
         endpoints.iter().map(|it| format!("{{address: {}, ports: {{tcp: {}}}}}", it.ip(), it.port())).collect();
     format!(

@@ -15,7 +15,13 @@ use harness::{
     mesh::{HOST, Mesh, SHOP},
     workload::Workload,
 };
-use tokio::task::JoinSet;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    task::JoinSet,
+};
+
+use crate::opaque;
 
 /// An AuthorizationPolicy of the gateway.
 fn policy(name: &str, spec: &str) -> String {
@@ -138,4 +144,84 @@ async fn a_verdict_is_told_to_grpc_to_the_log_and_to_the_metrics() {
     };
     let time = eventually("the access log says why", logged).await;
     assert!(time < Duration::from_secs(15));
+}
+
+#[tokio::test]
+async fn who_holds_his_handshake_is_judged_by_the_policy_in_force_at_its_end() {
+    let mesh = Mesh::new();
+    let db = mesh.block.at(80, 9443);
+    let _db = opaque::counting(db, "hello\n").await;
+    let servers =
+        "  - {port: {number: 443, name: tls, protocol: TLS}, hosts: [a.passed.test], tls: {mode: PASSTHROUGH}}\n";
+    let tls = "  tls: [{match: [{sniHosts: [a.passed.test]}], route: [{destination: {host: db.test}}]}]\n";
+    let routes = opaque::routes("a.passed.test", tls) + &opaque::entry("db", 9443, &[db]);
+    mesh.write("bytes.yaml", &(opaque::gateway(servers) + &routes));
+    let gateway = mesh.gateway().await;
+    let hello = opaque::hello("a.passed.test");
+    let (first, rest) = hello.split_at(100);
+    let hold = async || {
+        let mut held = TcpStream::connect(gateway.addresses().main).await.expect("the gateway listens");
+        held.write_all(first).await.expect("it reads");
+        held
+    };
+    let finish = async |mut held: TcpStream| {
+        held.write_all(rest).await.expect("it reads");
+        held.shutdown().await.expect("an end of our own");
+        let mut heard = Vec::new();
+        // A reset is told by what is missing.
+        let _ = held.read_to_end(&mut heard).await;
+        String::from_utf8_lossy(&heard).into_owned()
+    };
+    let (let_in, shut_out) = (hold().await, hold().await);
+    let active = async || gateway.metrics().await.sum("sluice_downstream_connections_active", &[]) >= 2.0;
+    eventually("both are in their handshakes", active).await;
+
+    assert!(finish(let_in).await.starts_with("hello"));
+    let generation = async || gateway.metrics().await.sum("sluice_snapshot_generation", &[]);
+    let before = generation().await;
+    mesh.write("policy.yaml", &policy("shut", "action: DENY, rules: [{}]"));
+    eventually("the policy is in force", async || generation().await > before).await;
+
+    assert_eq!(finish(shut_out).await, "");
+    gateway.logs("connection refused: rbac_access_denied_matched_policy[ns[istio-system]-policy[shut]-rule[0]]").await;
+}
+
+#[tokio::test]
+async fn a_file_that_nobody_can_read_at_a_start_keeps_the_ports_shut() {
+    let (mesh, _reviews) = edge().await;
+    let shut = policy("shut", "action: DENY, rules: [{}]");
+    let latin = [b"# caf\xe9\n", shut.as_bytes()].concat();
+    std::fs::write(mesh.config.path().join("policy.yaml"), &latin).expect("the file can be written");
+    let gateway = mesh.launch_gateway(&[]);
+    let shut_for = async |why: &str| {
+        let reply = gateway.readiness().await;
+        reply.is_some_and(|reply| reply.code() == 503 && reply.text().contains(why))
+    };
+
+    eventually("it says why it is not ready", async || shut_for("policy.yaml").await).await;
+    gateway.logs("no port opens before this is read, or gone").await;
+    assert!(TcpStream::connect(gateway.addresses().main).await.is_err(), "nobody listens");
+
+    mesh.write("policy.yaml", &shut);
+    let gateway = gateway.ready().await;
+    assert_eq!(mesh.browser().status(SHOP).await, 403);
+
+    // Later the last good version stands for it.
+    std::fs::write(mesh.config.path().join("policy.yaml"), &latin).expect("the file can be written");
+    gateway.logs("not UTF-8").await;
+    assert_eq!(mesh.browser().status(SHOP).await, 403);
+}
+
+#[tokio::test]
+async fn a_file_that_nobody_could_read_is_forgotten_when_it_is_gone() {
+    let (mesh, _reviews) = edge().await;
+    std::fs::write(mesh.config.path().join("stray.yaml"), b"\xff\xfe").expect("the file can be written");
+    let gateway = mesh.launch_gateway(&[]);
+    gateway.logs("no port opens before this is read, or gone").await;
+    assert!(TcpStream::connect(gateway.addresses().main).await.is_err(), "nobody listens");
+
+    mesh.remove("stray.yaml");
+
+    let _gateway = gateway.ready().await;
+    assert_eq!(mesh.browser().status(SHOP).await, 200);
 }

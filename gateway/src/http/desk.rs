@@ -19,7 +19,7 @@ use crate::{
 
 /// See the module.
 pub(crate) struct Desk {
-    pub(super) live: Arc<Live>,
+    pub(crate) live: Arc<Live>,
     pub(crate) telemetry: Arc<Telemetry>,
     drain: Arc<Drain>,
     overload: Arc<Overload>,

@@ -13,7 +13,7 @@ use std::{
 use foldhash::fast::RandomState;
 use routing::{
     problem::{ObjectRef, Place, Problem, Severity},
-    resources::{Extent, Parsed, Resources, Store, parse_files, patch_files},
+    resources::{Extent, Parsed, Resources, Store, UNREADABLE_FILE, parse_files, patch_files},
 };
 
 use super::{
@@ -290,7 +290,7 @@ fn unreadable(path: &Path, error: &io::Error) -> Parsed {
 
 fn unlisted(path: &Path, error: &io::Error) -> Problem {
     Problem {
-        code: "unreadable-file",
+        code: UNREADABLE_FILE,
         severity: Severity::Error,
         object: ObjectRef::default(),
         field: String::new(),

@@ -51,6 +51,28 @@ pub(crate) enum Asked {
     Gone,
 }
 
+/// What a policy said, other than that somebody may come in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Verdict {
+    /// He may not.
+    Denied,
+    /// It is only told (AUDIT).
+    Audited,
+    /// He might not, by a policy that is only tried.
+    TriedDenied,
+    /// He might, by a policy that is only tried.
+    TriedAllowed,
+}
+
+impl Verdict {
+    /// As metrics and the log have it.
+    pub(super) const fn name(self) -> &'static str {
+        VERDICT_NAMES[self as usize]
+    }
+}
+
+/// In the order of [`Verdict`].
+pub(super) const VERDICT_NAMES: [&str; 4] = ["denied", "audited", "dry_run_denied", "dry_run_allowed"];
 /// In the order of [`Asked`].
 pub(super) const ASKED_RESULTS: [&str; 5] = ["allowed", "denied", "error", "failed_open", "abandoned"];
 /// In the order of [`Retry`].

@@ -40,7 +40,7 @@ pub enum Action {
     Allow,
     /// It is denied.
     Deny,
-    /// It is marked in the access log.
+    /// It is counted and told in the log, and nothing else.
     Audit,
     /// Somebody else is asked.
     Custom,

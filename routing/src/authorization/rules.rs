@@ -90,6 +90,11 @@ impl Rules {
         self.rules.iter().filter(|rule| rule.matches(access)).map(|rule| Arc::clone(&rule.id)).collect()
     }
 
+    /// What its rules are called.
+    pub(super) fn ids(&self) -> impl Iterator<Item = &str> {
+        self.rules.iter().map(|rule| &*rule.id)
+    }
+
     /// The providers that its rules name.
     pub(super) fn providers(&self) -> BTreeSet<&Arc<str>> {
         self.rules.iter().filter_map(|rule| rule.provider.as_ref()).collect()

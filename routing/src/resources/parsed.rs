@@ -6,6 +6,9 @@ use crate::problem::{ObjectRef, Place, Problem, Severity};
 /// A document that is not read because another program is to work on it first.
 pub(super) const SKIPPED: &str = "skipped";
 
+/// The code of the problem that a file, or a folder, could not be read.
+pub const UNREADABLE_FILE: &str = "unreadable-file";
+
 /// What a file holds. Cheap to clone, so that a file that did not change need not be read again.
 #[derive(Clone, Debug, Default)]
 pub struct Parsed {
@@ -25,7 +28,7 @@ impl Parsed {
     /// A file that could not be opened or is not text; `reason` is a sentence.
     pub fn unreadable(file: &str, reason: &str) -> Self {
         let problem = Problem {
-            code: "unreadable-file",
+            code: UNREADABLE_FILE,
             severity: Severity::Error,
             object: ObjectRef::default(),
             field: String::new(),
