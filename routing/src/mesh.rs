@@ -170,7 +170,8 @@ pub fn document_names(labels: &BTreeMap<String, String>) -> Vec<String> {
     revision.map(|revision| format!("istio-{revision}")).into_iter().chain(["istio".to_owned()]).collect()
 }
 
-/// The mesh configuration of a proxy: that of the revision that its pod names, else `istio`; else a file of its own. A ConfigMap of another namespace never counts: who may write there does not rule the mesh.
+/// The mesh configuration of a proxy: that of the revision that its pod names, else `istio`; else a file of its own.
+/// A ConfigMap of another namespace never counts: who may write there does not rule the mesh.
 pub fn document<'a>(resources: &'a Resources, proxy: &Proxy) -> Option<&'a Object<api::MeshDocument>> {
     let meshes = &resources.meshes;
     let find = |name: &str| meshes.get(&proxy.mesh_namespace, name);

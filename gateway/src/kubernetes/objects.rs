@@ -207,6 +207,7 @@ pub(super) fn alike(old: &Parsed, new: &Parsed) -> bool {
         (object.digest(), object.meta().generation, &object.meta().creation_timestamp)
     }
     old.problems == new.problems
+        && old.rejected == new.rejected
         && old.objects.iter().map(key).eq(new.objects.iter().map(key))
         && old.sound.iter().map(key).eq(new.sound.iter().map(key))
 }
@@ -236,3 +237,31 @@ pub(super) const UNKNOWN_KIND: &str = "unknown-kind";
 pub(super) const FORBIDDEN: &str = "forbidden";
 /// The API server does not answer as it should.
 pub(super) const UNREACHABLE: &str = "api-server";
+
+#[cfg(test)]
+mod tests {
+    use routing::resources::parse_object;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_broken_policy_that_would_hold_elsewhere_is_news() {
+        let policy = |meta: Value, spec: Value| {
+            let mut object = json!({"apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy", "spec": spec});
+            object["metadata"] = json!({"name": "a", "namespace": "shop", "annotations": meta});
+            parse_object(&object)
+        };
+        let broken = |app: &str, action: &str| {
+            policy(json!({}), json!({"selector": {"matchLabels": {"app": app}}, "action": action, "rules": 3}))
+        };
+        let tried = json!({"selector": {"matchLabels": {"app": "web"}}, "action": "DENY", "rules": 3});
+        let tried = policy(json!({"istio.io/dry-run": "true"}), tried);
+        let old = broken("web", "DENY");
+        assert!(alike(&old, &broken("web", "DENY")));
+        for new in [broken("cart", "DENY"), broken("web", "ALLOW"), tried] {
+            assert_eq!(old.problems, new.problems);
+            assert!(!alike(&old, &new), "{new:?}");
+        }
+    }
+}

@@ -6,22 +6,22 @@ use http::HeaderName;
 use serde_json::Value;
 
 use super::Access;
-use crate::{request::RequestView, token::Token};
+use crate::{host::strip_port, request::RequestView, token::Token};
 
 /// A text.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(crate) enum Attribute {
     /// The peer's SPIFFE id without `spiffe://`.
     Principal,
-    /// The namespace in it.
+    /// What stands behind `/ns/` in it: the namespace, a slash and the rest.
     Namespace,
     /// The trust domain in it.
     TrustDomain,
     /// The server name that the client asked for.
     Sni,
-    /// The authority in lower case, with its port if it has one.
+    /// The authority in lower case, with its port if it has one; where its host ends with a dot, also without that.
     Host,
-    /// The authority as it is.
+    /// The authority as it is, and without that dot.
     Authority,
     /// The method.
     Method,
@@ -94,9 +94,9 @@ impl Attribute {
     fn any_of_request(&self, request: &RequestView<'_>, mut take: impl FnMut(&str) -> bool) -> bool {
         match self {
             Self::Host if request.authority.bytes().any(|b| b.is_ascii_uppercase()) => {
-                take(&request.authority.to_ascii_lowercase())
+                any_spelling(&request.authority.to_ascii_lowercase(), take)
             }
-            Self::Host | Self::Authority => take(request.authority),
+            Self::Host | Self::Authority => any_spelling(request.authority, take),
             Self::Method => take(request.method),
             Self::Scheme => take(request.scheme),
             Self::Path => take(request.path),
@@ -124,10 +124,19 @@ fn principal<'a>(access: &Access<'a>) -> Option<&'a str> {
     access.peer.strip_prefix(SPIFFE).filter(|id| !id.is_empty())
 }
 
-/// What stands behind each `/ns/` and before the next slash: of an id in Istio's form that is one.
+/// What stands behind each `/ns/`: of an id in Istio's form that is one.
 fn namespaces<'a>(access: &Access<'a>) -> impl Iterator<Item = &'a str> {
-    let behind = access.peer.match_indices("/ns/").map(|(at, it)| &access.peer[at + it.len()..]);
-    behind.filter_map(|rest| Some(rest.split_once('/')?.0))
+    access.peer.match_indices("/ns/").map(|(at, it)| &access.peer[at + it.len()..])
+}
+
+/// An authority, and without the dot behind its host: routes take both for one, so a policy must.
+fn any_spelling(authority: &str, mut take: impl FnMut(&str) -> bool) -> bool {
+    let host = strip_port(authority);
+    take(authority)
+        || host.strip_suffix('.').is_some_and(|bare| match &authority[host.len()..] {
+            "" => take(bare),
+            port => take(&format!("{bare}{port}")),
+        })
 }
 
 /// Every field of a name: as one text they would hide from a rule that denies one of them.

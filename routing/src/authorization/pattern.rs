@@ -43,12 +43,15 @@ impl Pattern {
         if text == "*" { Self::any() } else { Self::of(text) }
     }
 
-    /// Of a namespace.
+    /// Of a namespace, in what stands behind `/ns/` of an id. What a `*` stands for may have slashes, as in Istio's
+    /// expression `.*/ns/NAMESPACE/.*`.
     pub(crate) fn of_namespace(text: &str) -> Self {
-        if !text.contains('*') {
-            return Self::Exact(text.into());
+        let before = format!("{text}/");
+        if text.contains('*') {
+            Self::Glob(before.split('*').chain([""]).map(Box::from).collect())
+        } else {
+            Self::Prefix(before.into())
         }
-        Self::Glob(text.split('*').map(Box::from).collect())
     }
 
     /// Of a path.
@@ -116,13 +119,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_namespace_matches_as_a_regular_expression_would(pattern in "[ab*]{1,6}", text in "[ab]{0,8}") {
-            let wanted = crate::re2::Expression::whole(&pattern.replace('*', ".*")).unwrap().is_match(&text);
+        fn a_namespace_matches_as_a_regular_expression_would(pattern in "[ab*/]{1,6}", text in "[ab/]{0,8}") {
+            let expression = format!("{}/.*", pattern.replace('*', ".*"));
+            let wanted = crate::re2::Expression::whole(&expression).unwrap().is_match(&text);
             prop_assert_eq!(Pattern::of_namespace(&pattern).matches(&text), wanted);
         }
 
         #[test]
-        fn what_is_looked_up_by_has_all_texts(pattern in "[ab*]{1,5}", text in "[ab]{0,8}") {
+        fn what_is_looked_up_by_has_all_texts(pattern in "[ab*]{1,5}", text in "[ab/]{0,8}") {
             for compiled in [Pattern::of(&pattern), Pattern::of_namespace(&pattern)] {
                 prop_assert!(!compiled.matches(&text) || compiled.widened().matches(&text));
             }

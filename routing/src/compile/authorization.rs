@@ -33,15 +33,8 @@ pub(super) fn holding<'a>(resources: &'a Resources, workload: &Workload<'_>) -> 
 
 /// Policies that gave no object and would have held for a workload, or may have.
 pub(super) fn failing<'a>(resources: &'a Resources, workload: &Workload<'_>) -> Vec<&'a Rejection> {
-    let rejected = resources.rejected().values().filter(|it| {
-        // What has not even a name that can be read is in the default namespace, as far as anybody knows.
-        let namespace = if it.object.namespace.is_empty() { "default" } else { &it.object.namespace };
-        it.object.kind == Kind::AuthorizationPolicy.name()
-            && it.policy.as_ref().is_some_and(|policy| {
-                policy.closes() && workload.is_picked_by(namespace, &policy.selector, &policy.targets)
-            })
-    });
-    rejected.collect()
+    let all = resources.rejected().values().filter(|it| it.object.kind == Kind::AuthorizationPolicy.name());
+    all.filter(|it| it.closes() && workload.may_be_picked(it)).collect()
 }
 
 /// Whether a policy is only tried.

@@ -4,7 +4,10 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
 use super::proxy::{Proxy, Role, is_subset};
-use crate::api::{TargetReference, destination_rule::LabelSelector};
+use crate::{
+    api::{TargetReference, destination_rule::LabelSelector},
+    resources::Rejection,
+};
 
 /// The label that tells the proxies of a Gateway of Kubernetes' Gateway API by its name.
 const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
@@ -48,8 +51,18 @@ impl<'a> Workload<'a> {
         self.is_picked_by(namespace, selector.map_or(&empty, |selector| &selector.match_labels), targets)
     }
 
+    /// Whether a policy that gave no object would have held for it, or may have: one whose namespace cannot be read may
+    /// be of any.
+    pub(super) fn may_be_picked(&self, rejection: &Rejection) -> bool {
+        let namespace = match rejection.object.namespace.as_str() {
+            "" => self.namespace,
+            known => known,
+        };
+        rejection.policy.as_ref().is_some_and(|it| self.is_picked_by(namespace, &it.selector, &it.targets))
+    }
+
     /// As [`Self::is_picked`]; empty labels pick all.
-    pub(super) fn is_picked_by<'t>(
+    fn is_picked_by<'t>(
         &self,
         namespace: &str,
         labels: &BTreeMap<String, String>,

@@ -43,12 +43,8 @@ pub(super) fn compile(context: &Context<'_>) -> Option<Tokens> {
 /// Whether there is an object for this workload of which no version can be understood. What is only a template is none.
 fn is_closed(context: &Context<'_>, workload: &Workload<'_>) -> bool {
     let kind = Kind::RequestAuthentication.name();
-    context.resources.rejected().values().any(|it| {
-        // What has not even a name that can be read is in the default namespace, as far as anybody knows.
-        let namespace = if it.object.namespace.is_empty() { "default" } else { &it.object.namespace };
-        let policy = it.policy.as_ref().filter(|_| it.object.kind == kind && !it.skipped);
-        policy.is_some_and(|policy| workload.is_picked_by(namespace, &policy.selector, &policy.targets))
-    })
+    let mut all = context.resources.rejected().values().filter(|it| it.object.kind == kind);
+    all.any(|it| it.closes() && workload.may_be_picked(it))
 }
 
 fn unfit_targets(context: &Context<'_>, object: &Object<RequestAuthentication>) {

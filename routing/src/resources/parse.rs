@@ -226,7 +226,7 @@ impl Reader {
     /// What another program is to work on first is no mistake, but what was read of it before stays.
     pub(super) fn skip_at(&mut self, object: ObjectRef, place: Option<Place>, skip: Skip) {
         let Skip { field, message } = skip;
-        let object = if template::is_plain(&object) { object } else { ObjectRef::default() };
+        let object = template::plain(object);
         // Without one of these, more may be open than was meant.
         let closes = ["Gateway", "PeerAuthentication", "AuthorizationPolicy", "RequestAuthentication"];
         let severity = if closes.contains(&object.kind.as_str()) { Severity::Warning } else { Severity::Info };

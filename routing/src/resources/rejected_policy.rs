@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::Kind;
+use super::{Kind, Rejection};
 use crate::api::{TargetReference, authorization_policy::Action};
 
 /// Istio's annotation for a policy that only counts what it would refuse.
@@ -17,7 +17,7 @@ pub struct RejectedPolicy {
     pub action: Option<Action>,
     /// The labels that it selects; empty: all workloads of its namespace, also when its selector could not be read.
     pub selector: BTreeMap<String, String>,
-    /// What it is attached to.
+    /// What it is attached to; empty, as above, also when one of them is nothing that a policy can be attached to.
     pub targets: Vec<TargetReference>,
     /// It would only have counted.
     pub dry_run: bool,
@@ -26,11 +26,13 @@ pub struct RejectedPolicy {
 impl RejectedPolicy {
     /// Of a kind that closes something; `object` is null where not even YAML could be read.
     pub(super) fn of(kind: &str, object: &Value) -> Option<Self> {
-        if ![Kind::AuthorizationPolicy.name(), "RequestAuthentication"].contains(&kind) {
+        let is_authorization = kind == Kind::AuthorizationPolicy.name();
+        if !is_authorization && kind != Kind::RequestAuthentication.name() {
             return None;
         }
         let spec = object.get("spec");
-        let action = match spec.map(|spec| spec.get("action")) {
+        // The other kind has none.
+        let action = match spec.filter(|_| is_authorization).map(|spec| spec.get("action")) {
             Some(None | Some(Value::Null)) => Some(Action::Allow),
             Some(Some(Value::String(name))) => {
                 let all = [Action::Allow, Action::Deny, Action::Audit, Action::Custom];
@@ -39,23 +41,56 @@ impl RejectedPolicy {
             _ => None,
         };
         let field = |name: &str| spec.and_then(|spec| spec.get(name)).filter(|value| !value.is_null());
+        let attached: Vec<&Value> = ["targetRef", "targetRefs"].into_iter().filter_map(field).collect();
         let (mut selector, mut targets) = (BTreeMap::new(), Vec::new());
-        if let Some(target) = field("targetRef").or_else(|| field("targetRefs"))
-            && field("selector").is_none()
-        {
-            targets = references(target).unwrap_or_default();
-        }
-        if let Some(written) = field("selector") {
-            selector = labels(written).unwrap_or_default();
+        match field("selector") {
+            Some(written) if attached.is_empty() => selector = labels(written).unwrap_or_default(),
+            // Nobody knows which of the two was meant.
+            Some(_) => {}
+            None => targets = references(&attached).unwrap_or_default(),
         }
         let dry_run = object.pointer("/metadata/annotations").and_then(|all| all.get(DRY_RUN)).and_then(Value::as_str);
-        let dry_run = dry_run.and_then(truth).unwrap_or(false);
+        let dry_run = is_authorization && dry_run.and_then(truth).unwrap_or(false);
         Some(Self { action, selector, targets, dry_run })
     }
 
     /// Whether something is denied for its sake.
     pub fn closes(&self) -> bool {
         !self.dry_run && self.action != Some(Action::Audit)
+    }
+
+    /// Holds wherever this one or another one of the same name would have held.
+    fn widen(&mut self, other: &Self) {
+        if !other.closes() {
+            return;
+        }
+        if !self.closes() {
+            return self.clone_from(other);
+        }
+        if self.action != other.action {
+            self.action = None;
+        }
+        if (&self.selector, &self.targets) != (&other.selector, &other.targets) {
+            (self.selector, self.targets) = (BTreeMap::new(), Vec::new());
+        }
+    }
+}
+
+impl Rejection {
+    /// Whether it is a policy for whose sake something is denied. A RequestAuthentication that is still a template asks for nothing.
+    pub(crate) fn closes(&self) -> bool {
+        let asks = !self.skipped || self.object.kind == Kind::AuthorizationPolicy.name();
+        asks && self.policy.as_ref().is_some_and(RejectedPolicy::closes)
+    }
+
+    /// Stands for another one, too, which has the same name, or none like this one.
+    pub(super) fn join(&mut self, other: Self) {
+        match (&mut self.policy, other.policy) {
+            (Some(policy), Some(other)) => policy.widen(&other),
+            (None, Some(other)) => self.policy = Some(other),
+            (_, None) => {}
+        }
+        self.skipped &= other.skipped;
     }
 }
 
@@ -73,18 +108,20 @@ fn labels(selector: &Value) -> Option<BTreeMap<String, String>> {
     labels.iter().map(label).collect()
 }
 
-fn references(written: &Value) -> Option<Vec<TargetReference>> {
-    let all = match written {
+/// What a policy can be attached to. `None`: one of them cannot be read, or is nothing of that.
+fn references(written: &[&Value]) -> Option<Vec<TargetReference>> {
+    let all = written.iter().flat_map(|written| match written {
         Value::Array(all) => all.as_slice(),
-        one => std::slice::from_ref(one),
-    };
+        one => std::slice::from_ref(*one),
+    });
     let reference = |written: &Value| {
         let text = |name: &str| Some(written.get(name).map_or(Some(""), Value::as_str)?.to_owned());
         let found =
             TargetReference { group: text("group")?, kind: text("kind")?, name: text("name")?, namespace: None };
-        (!found.kind.is_empty() && !found.name.is_empty()).then_some(found)
+        let own = written.get("namespace").is_none_or(Value::is_null);
+        (own && found.is_attachable() && !found.name.is_empty()).then_some(found)
     };
-    all.iter().map(reference).collect()
+    all.map(reference).collect()
 }
 
 /// A truth value in any of the spellings that Istio takes.
@@ -132,6 +169,7 @@ mod tests {
         let tried = json!({"metadata": {"annotations": {DRY_RUN: "true"}}, "spec": {"action": "DENY", "rules": 1}});
         assert!(!RejectedPolicy::of("AuthorizationPolicy", &tried).unwrap().closes());
         assert!(RejectedPolicy::default().closes());
+        assert!(RejectedPolicy::of("RequestAuthentication", &tried).unwrap().closes());
     }
 
     #[test]
@@ -140,5 +178,41 @@ mod tests {
         assert_eq!(read(json!({"targetRef": one})).targets, read(json!({"targetRefs": [one]})).targets);
         assert!(read(json!({"targetRefs": [one]})).targets[0].is_gateway());
         assert!(read(json!({"targetRefs": [one, {"kind": "Gateway"}]})).targets.is_empty());
+        let other = json!({"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "other"});
+        assert_eq!(read(json!({"targetRef": one, "targetRefs": [other]})).targets.len(), 2);
+    }
+
+    #[test]
+    fn what_nothing_can_be_attached_to_widens_it() {
+        let good = json!({"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "edge"});
+        for wrong in [
+            json!({"kind": "Gateway", "name": "edge"}),
+            json!({"group": "gateway.networking.k8s.io", "kind": "Gatway", "name": "edge"}),
+            json!({"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "edge", "namespace": "elsewhere"}),
+        ] {
+            assert!(read(json!({"targetRefs": [good, wrong]})).targets.is_empty(), "{wrong}");
+            assert!(read(json!({"targetRef": wrong, "targetRefs": [good]})).targets.is_empty(), "{wrong}");
+        }
+        let both = read(json!({"selector": {"matchLabels": {"app": "web"}}, "targetRefs": [good]}));
+        assert!(both.targets.is_empty() && both.selector.is_empty());
+    }
+
+    #[test]
+    fn of_two_the_one_that_closes_more_counts() {
+        let [web, shop, tried] = ["web", "shop", "web"]
+            .map(|app| read(json!({"action": "DENY", "selector": {"matchLabels": {"app": app}}})));
+        let tried = RejectedPolicy { dry_run: true, ..tried };
+        let allow = RejectedPolicy { action: Some(Action::Allow), ..web.clone() };
+        let joined = |one: &RejectedPolicy, other: &RejectedPolicy| {
+            let mut one = one.clone();
+            one.widen(other);
+            one
+        };
+        assert_eq!(
+            [joined(&web, &web), joined(&tried, &web), joined(&web, &tried)],
+            [web.clone(), web.clone(), web.clone()]
+        );
+        assert_eq!(joined(&web, &shop), RejectedPolicy { selector: BTreeMap::new(), ..web.clone() });
+        assert_eq!(joined(&web, &allow), RejectedPolicy { action: None, ..web });
     }
 }

@@ -1,9 +1,9 @@
 //! What survives a reload: the last good version of every object.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use super::parsed::SKIPPED;
-use super::{AnyObject, Parsed, RejectedPolicy, Rejection, Resources};
+use super::{AnyObject, Parsed, Rejection, Resources};
 use crate::hashed::HashMap;
 use crate::problem::{ObjectRef, Problem, Severity};
 
@@ -28,15 +28,18 @@ impl Store {
         for (file, parsed) in files {
             let kept = self.keep(&file, &parsed, &mut next);
             let mut closed = BTreeSet::new();
-            // A policy without a name is one of those that the file had before.
-            let named = |it: &Rejection| !it.object.name.is_empty() || kept.unnamed == 0;
-            for rejection in parsed.rejected.into_iter().filter(named) {
-                if rejection.policy.as_ref().is_some_and(RejectedPolicy::closes)
-                    && !kept.named.contains(&rejection.object)
-                {
+            let known = kept.known(&parsed);
+            for rejection in parsed.rejected {
+                if !rejection.object.is_complete() && known.contains(&rejection.object.kind) {
+                    continue;
+                }
+                if rejection.closes() && !kept.named.contains(&rejection.object) {
                     closed.insert(rejection.object.clone());
                 }
-                next.rejected.entry(rejection.object.clone()).or_insert(rejection);
+                match next.rejected.entry(rejection.object.clone()) {
+                    Entry::Vacant(entry) => _ = entry.insert(rejection),
+                    Entry::Occupied(mut entry) => entry.get_mut().join(rejection),
+                }
             }
             next.tell(parsed.problems, &kept, &closed);
         }
@@ -69,7 +72,7 @@ impl Store {
             for (reference, object) in self.good.iter().filter(|(_, object)| object.source().file() == file) {
                 if !next.objects.contains_key(reference) {
                     next.keep(reference, object);
-                    kept.unnamed += 1;
+                    *kept.unnamed.entry(reference.kind.clone()).or_default() += 1;
                 }
             }
         }
@@ -83,7 +86,19 @@ struct Kept {
     named: BTreeSet<ObjectRef>,
     /// Those of which no good version is known, and only what is sound is kept.
     partial: BTreeSet<ObjectRef>,
-    unnamed: usize,
+    /// How many of each kind are kept because the file has documents of which nobody knows what they are.
+    unnamed: BTreeMap<String, usize>,
+}
+
+impl Kept {
+    /// Kinds of which a file has no more documents without a name than objects that are kept: they are those.
+    fn known(&self, parsed: &Parsed) -> BTreeSet<String> {
+        let of = |kind: &str| {
+            let mine = parsed.rejected.iter().filter(|it| !it.object.is_complete() && it.object.kind == kind);
+            mine.count()
+        };
+        self.unnamed.iter().filter(|(kind, count)| of(kind) <= **count).map(|(kind, _)| kind.clone()).collect()
+    }
 }
 
 /// The state that is being put together.
@@ -140,8 +155,8 @@ impl Next {
                     problem.message.push_str("; the last good version keeps serving");
                 } else if kept.partial.contains(&problem.object) {
                     problem.message.push_str("; it is passed over, and the rest holds");
-                } else if kept.unnamed > 0 && !problem.object.is_complete() {
-                    problem.message.push_str(&match kept.unnamed {
+                } else if !kept.unnamed.is_empty() && !problem.object.is_complete() {
+                    problem.message.push_str(&match kept.unnamed.values().sum::<usize>() {
                         1 => "; the last good version of 1 object of this file keeps serving".to_owned(),
                         count => format!("; the last good versions of {count} objects of this file keep serving"),
                     });

@@ -228,10 +228,18 @@ fn length_of_variable(text: &str) -> usize {
     if begins && ends { length } else { 0 }
 }
 
-/// Whether an object's name is one already, and not to be filled in.
-pub(super) fn is_plain(object: &ObjectRef) -> bool {
-    [&object.kind, &object.namespace, &object.name].iter().all(|part| placeholder(part, Text::Name).is_none())
-        && ![&object.namespace, &object.name].iter().any(|part| part.contains(['{', '}', '$', ' ']))
+/// What of an object's kind, namespace and name is one already, and not to be filled in.
+pub(super) fn plain(object: ObjectRef) -> ObjectRef {
+    let ObjectRef { kind, mut namespace, mut name } = object;
+    if placeholder(&kind, Text::Name).is_some() {
+        return ObjectRef::default();
+    }
+    for part in [&mut namespace, &mut name] {
+        if part.contains(['{', '}', '$', ' ']) || placeholder(part, Text::Name).is_some() {
+            part.clear();
+        }
+    }
+    ObjectRef { kind, namespace, name }
 }
 
 /// The files that a kustomization takes for patches, as it names them.

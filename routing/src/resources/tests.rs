@@ -114,6 +114,41 @@ fn an_unreadable_file_keeps_all_of_its_objects_but_not_those_that_moved() {
 }
 
 #[test]
+fn a_policy_without_a_name_is_one_of_its_kind_that_was_there() {
+    let nameless = "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {namespace: cargo}\nspec: \
+                    {action: DENY, rules: [{}]}\n";
+    let named = nameless.replace("{namespace", "{name: a, namespace");
+    for (before, after, closing) in
+        [(GOOD, nameless.to_owned(), 1), (&named, nameless.to_owned(), 0), (&named, nameless.repeat(2), 1)]
+    {
+        let mut store = Store::default();
+        store.replace(files(&[("a.yaml", before)]));
+        let (resources, problems) = store.replace(files(&[("a.yaml", &after)]));
+        assert_eq!(resources.rejected().values().filter(|it| it.closes()).count(), closing, "{before}{after}");
+        assert_eq!(problems.iter().any(|it| it.message.contains("fails closed")), closing > 0, "{problems:#?}");
+        assert_eq!(resources.kept().len(), 1);
+    }
+}
+
+#[test]
+fn only_what_closes_something_says_so() {
+    for (kind, name, says) in [
+        ("AuthorizationPolicy", "a", true),
+        ("AuthorizationPolicy", "'{{ .Values.name }}'", true),
+        ("RequestAuthentication", "a", true),
+        // No token is asked for by what is still a template.
+        ("RequestAuthentication", "'{{ .Values.name }}'", false),
+    ] {
+        let text = format!(
+            "apiVersion: security.istio.io/v1\nkind: {kind}\nmetadata: {{name: {name}, namespace: cargo}}\nspec: {{ruls: 1}}\n"
+        );
+        let (resources, problems) = Resources::read([("a.yaml", text.as_str())]);
+        assert_eq!(problems.iter().any(|it| it.message.contains("fails closed")), says, "{problems:#?}");
+        assert_eq!(resources.rejected().values().any(|it| it.closes()), says, "{kind} {name}");
+    }
+}
+
+#[test]
 fn of_two_objects_the_first_by_file_name_holds() {
     let (resources, problems) =
         Store::default().replace(files(&[("b.yaml", &GOOD.replace("80", "81")), ("a.yaml", GOOD)]));

@@ -6,10 +6,6 @@ use crate::api::{
     target_reference::{GATEWAY_API, TargetReference},
 };
 
-/// Kinds that a policy may be attached to, with their groups.
-const KINDS: [(&str, &str); 4] =
-    [(GATEWAY_API, "Gateway"), (GATEWAY_API, "GatewayClass"), ("", "Service"), ("networking.istio.io", "ServiceEntry")];
-
 /// Checks `selector`, `targetRef` and `targetRefs` of a policy, of which one may be given.
 pub(super) fn attachment(
     findings: &mut Findings,
@@ -45,7 +41,7 @@ fn reference(findings: &mut Findings, target: &TargetReference) {
         let message = "a policy is attached to objects of its own namespace; remove namespace";
         findings.error_at("namespace", BAD_VALUE, message);
     }
-    if !KINDS.contains(&(target.group.as_str(), target.kind.as_str())) {
+    if !target.is_attachable() {
         let message = format!(
             "a policy cannot be attached to {} of {}; write a Gateway of {GATEWAY_API}, or use selector",
             target.kind,

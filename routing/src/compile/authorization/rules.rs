@@ -75,7 +75,7 @@ impl Translator<'_> {
                 }
                 let found = match Key::of_condition(&condition.key) {
                     Ok(key) => self.check(key, negated, values),
-                    Err(_) => self.unknown(),
+                    Err(_) => Err(Unfit::Unsupported),
                 };
                 match found {
                     Ok(Some(check)) => parts.when.push(check),
@@ -110,10 +110,6 @@ impl Translator<'_> {
             }
         }
         Ok(checks)
-    }
-
-    fn unknown(&self) -> Result<Option<Check>, Unfit> {
-        Err(Unfit::Unsupported)
     }
 
     /// `None`: it is left out.

@@ -139,6 +139,76 @@ fn what_cannot_be_read_fails_closed_where_it_would_have_held() {
 }
 
 #[test]
+fn what_is_no_yaml_holds_wherever_it_may_be_of() {
+    for (metadata, closes) in [
+        ("metadata: {name: a, namespace: shop}", true),
+        ("metadata: {name: a, namespace: istio-system}", true),
+        ("metadata: {name: a, namespace: other}", false),
+        ("metadata: {name: a}", false),
+        // Nobody knows.
+        ("metadata: {name: a, labels: {b: c}", true),
+        ("metadata:\n  name: a\n  namespace shop", true),
+    ] {
+        let text =
+            format!("---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n{metadata}\nspec: {{rules: [\n");
+        assert!(verdicts(&text, "GET / ").iter().all(|denied| denied.is_some() == closes), "{metadata}");
+    }
+}
+
+#[test]
+fn each_policy_without_a_name_closes_what_it_would_have_held_for() {
+    let nameless = |spec: &str| policy("shop/a", spec).replace("name: a, ", "");
+    let [none, other, own] = ["AUDIT", "DENY, selector: {matchLabels: {app: other}}", "DENY"]
+        .map(|action| nameless(&format!("action: {action}, rules: [{{}}]")));
+    let is_closed = |policies: [&String; 2]| verdicts(&policies.map(String::as_str).concat(), "GET / ")[0].is_some();
+    assert!(is_closed([&none, &own]) && is_closed([&other, &own]) && is_closed([&own, &other]));
+    assert!(!is_closed([&none, &other]) && !is_closed([&other, &other]));
+}
+
+#[test]
+fn a_template_closes_whatever_its_name_will_be() {
+    for (name, namespace, closes) in [
+        ("'{{ .Release.Name }}-a'", "shop", true),
+        ("'{{ .Release.Name }}-a'", "other", false),
+        ("'${NAME}'", "'${NAMESPACE}'", true),
+        ("a", "'{{ .Release.Namespace }}'", true),
+    ] {
+        let text = policy("shop/a", "action: DENY, rules: [{}]")
+            .replace("name: a, namespace: shop", &format!("name: {name}, namespace: {namespace}"));
+        assert_eq!(verdicts(&text, "GET / ")[0].is_some(), closes, "{name} {namespace}");
+        let told = Resources::read([("it.yaml", text.as_str())]).1;
+        assert!(told.iter().any(|it| it.code == "skipped" && it.message.contains("fails closed")), "{told:#?}");
+    }
+}
+
+#[test]
+fn a_dot_behind_the_host_hides_it_from_no_policy() {
+    let access = |compiled: &Compiled, authority: &str| {
+        let headers = HeaderMap::new();
+        let here: IpAddr = "10.0.0.9".parse().unwrap();
+        let (method, scheme, path, query) = ("GET", "http", "/", "");
+        let view = RequestView { method, scheme, authority, path, query, port: 80, headers: &headers, token: None };
+        let local = SocketAddr::new(here, 80);
+        judge(compiled, &Access { peer: "", source: here, remote: here, local, sni: "", request: Some(view) }).denied
+    };
+    for spec in [
+        "action: DENY, rules: [{to: [{operation: {hosts: [admin.example.com, 'admin.example.com:*']}}]}]",
+        "rules: [{to: [{operation: {notHosts: [admin.example.com, 'admin.example.com:*']}}]}]",
+        "action: DENY, rules: [{when: [{key: 'request.headers[:authority]', values: [admin.example.com, 'admin.example.com:*']}]}]",
+        "action: DENY, rules: [{when: [{key: 'request.headers[host]', values: [admin.example.com, '*:80']}]}]",
+    ] {
+        let compiled = compiled(&policy("shop/a", spec));
+        for authority in ["admin.example.com", "admin.example.com.", "admin.example.com:80", "admin.example.com.:80"] {
+            assert!(access(&compiled, authority).is_some(), "{authority} {spec}");
+        }
+        assert!(access(&compiled, "www.example.com.").is_none());
+    }
+    let capitals =
+        compiled(&policy("shop/a", "action: DENY, rules: [{to: [{operation: {hosts: [admin.example.com]}}]}]"));
+    assert!(access(&capitals, "Admin.Example.com.").is_some());
+}
+
+#[test]
 fn keys_of_envoys_filters_close_their_rule() {
     let when = "when: [{key: 'experimental.envoy.filters.a.b[c]', values: [d]}]";
     let allow = policy("shop/a", &format!("rules: [{{{when}}}, {{to: [{{operation: {{methods: [GET]}}}}]}}]"));

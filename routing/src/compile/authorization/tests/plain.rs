@@ -54,12 +54,12 @@ const VALUES: [(&str, &[&str]); 11] = [
         "requestPrincipals",
         &["*", "https://i/1/ada", "https://i/1/*", "*/bob", "*da", "https:*", "https://i/1/a*", "*/1/ada"],
     ),
-    ("namespaces", &["a", "b", "*", "s*p", "c"]),
+    ("namespaces", &["a", "b", "*", "s*p", "c", "s*sa", "a/sa"]),
     ("serviceAccounts", &["x", "b/y", "a/x"]),
     ("trustDomains", &["old", "other", "*", "clus*", "*ther", "*ld"]),
     ("ipBlocks", BLOCKS),
     ("remoteIpBlocks", BLOCKS),
-    ("hosts", &["a.test", "*", "A.TEST:*", "*.test", "b.*"]),
+    ("hosts", &["a.test", "*", "A.TEST:*", "*.test", "b.*", "a.test:80"]),
     ("ports", &["80", "8080"]),
     ("methods", &["GET", "P*", "*"]),
     ("paths", &["/a", "/a/*", "*/b", "*", "/a/{*}", "/{**}", "/{*}/b/{**}", "/b*", "/{*}/b/"]),
@@ -67,7 +67,7 @@ const VALUES: [(&str, &[&str]); 11] = [
 const BLOCKS: &[&str] = &["10.0.0.0/8", "10.1.0.0/16", "10.0.0.9", "fd00::/8", "::/0"];
 const CONDITIONS: [(&str, &[&str]); 13] = [
     ("source.principal", &["cluster.local/ns/a/sa/x", "*"]),
-    ("source.namespace", &["a", "*"]),
+    ("source.namespace", &["a", "*", "s*a"]),
     ("source.serviceAccount", &["x", "a/x"]),
     ("source.ip", BLOCKS),
     ("remote.ip", BLOCKS),
@@ -156,7 +156,7 @@ fn ask() -> impl Strategy<Value = Ask> {
         (select(&PEERS[..]), address(), address(), select(&[80_u16, 8080][..]), select(&["", "a.test"][..]));
     let request = (
         select(&["GET", "POST"][..]),
-        select(&["a.test", "A.test:80", "b.test"][..]),
+        select(&["a.test", "A.test:80", "b.test", "a.test.", "A.test.:80"][..]),
         select(&PATHS[..]),
         prop::collection::vec(select(&["v", "w", ""][..]), 0..3),
         claims,
@@ -245,7 +245,12 @@ fn has(ask: &Ask, key: &str, value: &str) -> bool {
         "destination.ip" => block(value, "10.0.0.1".parse().unwrap()),
         "ports" | "destination.port" => value == ask.port.to_string(),
         "connection.sni" => form(value, ask.sni),
-        "hosts" => value == "*" || form(&value.to_lowercase(), &ask.host.to_lowercase()),
+        "hosts" => {
+            let (value, host) = (value.to_lowercase(), ask.host.to_lowercase());
+            let bare = host.replace(".:", ":");
+            let bare = bare.strip_suffix('.').unwrap_or(&bare);
+            value == "*" || form(&value, &host) || form(&value, bare)
+        }
         "methods" => form(value, ask.method),
         "paths" => path(value, ask.path),
         "request.headers[X-A]" => {
