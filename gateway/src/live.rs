@@ -18,7 +18,7 @@ use crate::{
     challenges::LiveChallenges,
     http::{
         buckets::{Buckets, Held},
-        limits::{MIRROR_ALL, REPLAY_ALL},
+        limits::{HELD_ALL, MIRROR_ALL, REPLAY_ALL},
         room::Room,
     },
     keys::{KeyBook, Slot},
@@ -188,6 +188,8 @@ pub(crate) struct Live {
     pub(crate) keys: Arc<KeyBook>,
     /// Room for bodies that are kept to send them again.
     pub(crate) replayed: Room,
+    /// Room for bodies that are held while somebody is asked about them.
+    pub(crate) held: Room,
     /// Room for bodies that are copied for mirrors.
     pub(crate) mirrored: Room,
 }
@@ -203,6 +205,7 @@ impl Default for Live {
             buckets: Arc::default(),
             keys: Arc::default(),
             replayed: Room::new(REPLAY_ALL),
+            held: Room::new(HELD_ALL),
             mirrored: Room::new(MIRROR_ALL),
         }
     }

@@ -6,6 +6,11 @@ use http::{HeaderName, HeaderValue};
 
 use crate::upstream::ClusterId;
 
+/// The status of a no that has none of its own, and of no verdict where the provider does not say (Envoy's and Istio's).
+pub const FORBIDDEN: u16 = 403;
+/// So many bytes of a body are shown at most.
+pub const MOST_BODY: u32 = 16 * 1024 * 1024;
+
 /// The providers of a mesh that authorize, by name.
 #[derive(Debug, Default)]
 pub struct External {

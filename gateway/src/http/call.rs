@@ -2,6 +2,7 @@
 //! question to a service that is asked about a request.
 
 use std::{
+    cell::Cell,
     future::poll_fn,
     rc::Rc,
     sync::Arc,
@@ -19,6 +20,7 @@ use super::{
     flow::{Broken, Piece, Sink as _, Source as _},
     h1, h2,
     head::Head,
+    limited,
     limits::INTERIM,
     record::grpc_status,
     side::Up,
@@ -51,12 +53,24 @@ pub(crate) struct Call<'a> {
 /// Where it goes.
 #[derive(Clone, Copy)]
 pub(crate) struct Way<'a> {
-    pub(crate) upstream: &'a Upstream,
+    pub(crate) upstream: &'a Arc<Upstream>,
     pub(crate) h2: bool,
+    /// Whom TLS asks for, and takes the answer from, where the configuration does not name anybody.
+    pub(crate) host: &'a str,
     /// Connections of this purpose, which serve no other.
     pub(crate) pools: &'a Kept,
+    /// Where connections are limited, it waits for one in turn with requests; else it is not sent.
+    pub(crate) waits: bool,
     /// On whose behalf.
     pub(crate) client: &'a Rc<Facts>,
+}
+
+impl<'a> Way<'a> {
+    /// Of a question about a client's request. Whoever answers proves to be the service: what the client asked for, which may
+    /// be the question's authority, is not the client's choice of whom to believe.
+    pub(crate) fn of_question(desk: &'a Desk, upstream: &'a Arc<Upstream>, h2: bool, client: &'a Rc<Facts>) -> Self {
+        Self { upstream, h2, host: &upstream.cluster.host, pools: &desk.calls, waits: true, client }
+    }
 }
 
 /// What is heard of the answer.
@@ -127,6 +141,9 @@ impl From<Broken> for NoAnswer {
 
 impl From<Failure> for NoAnswer {
     fn from(failure: Failure) -> Self {
+        if matches!(failure, Failure::Overflow) {
+            return Self::Unsent;
+        }
         Self::Lost(match failure {
             Failure::Connect(why) => why,
             Failure::ConnectTimeout => "the endpoint did not accept in time".to_owned(),
@@ -153,13 +170,14 @@ pub(crate) async fn call(
         Some(Ok(counted)) => counted,
         None => None,
     };
-    let talk = Talk { desk, way, call, picked: &picked };
+    let talk = Talk { desk, way, call, picked: &picked, queued: Cell::new(false) };
     let (outcome, result) = match timeout(limit, talk.hold(heard)).await {
         Ok(Ok(())) => (None, Ok(())),
         Ok(Err(lost @ NoAnswer::Lost(_))) => (Some(Outcome::Failed), Err(lost)),
         Ok(Err(other)) => (None, Err(other)),
-        // An answer that has begun may be as long as it likes: that it is not heard to its end is not its endpoint's fault.
-        Err(_) => ((!heard.begun).then_some(Outcome::TimedOut), Err(NoAnswer::TimedOut)),
+        // An answer that has begun may be as long as it likes: that it is not heard to its end is not its endpoint's fault, and
+        // no more is a wait for a connection.
+        Err(_) => ((!heard.begun && !talk.queued.get()).then_some(Outcome::TimedOut), Err(NoAnswer::TimedOut)),
     };
     talk.record(outcome);
     result
@@ -171,6 +189,8 @@ struct Talk<'a> {
     way: Way<'a>,
     call: Call<'a>,
     picked: &'a Picked,
+    /// It waits for one of a limited number of connections.
+    queued: Cell<bool>,
 }
 
 /// A connection with room for it.
@@ -206,7 +226,7 @@ impl Talk<'_> {
         let call = self.call;
         let last = matches!((&up, dial.requests), (Up::H1(client), Some(limit)) if client.requests + 1 >= limit);
         up.send_head(call.head, last)?;
-        let mut delivery = Delivery { sent: 0, ended: false, answered: false, interim: 0 };
+        let mut delivery = Delivery::default();
         poll_fn(|cx| delivery.poll_head(call, &mut up, &mut heard.head, cx)).await?;
         heard.begun = true;
         self.record(outcome_of_head(call.grpc, heard.head.status, grpc_status(&heard.head)));
@@ -218,18 +238,26 @@ impl Talk<'_> {
         if let Up::H1(client) = up
             && client.is_reusable()
             && dial.requests.is_none_or(|limit| client.requests < limit)
-            // One that is counted is not kept from requests that wait for it.
-            && client.terms.as_ref().is_none_or(|terms| terms.permit.is_none() && !terms.are_over())
+            && client.terms.as_ref().is_none_or(|terms| !terms.are_over())
         {
-            self.way.pools.idle.put(place, &dial, client, Instant::now());
+            self.keep(place, &dial, client);
         }
         Ok(())
     }
 
+    /// One that is counted is not kept from requests that wait for it: it is among theirs, or nobody's.
+    fn keep(&self, place: Place, dial: &Arc<Dial>, client: Box<h1::client::Client>) {
+        let counted = client.terms.as_ref().is_some_and(|terms| terms.permit.is_some());
+        match (counted, self.way.waits) {
+            (false, _) => self.way.pools.idle.put(place, dial, client, Instant::now()),
+            (true, true) => self.desk.keep(place, dial, client, Instant::now()),
+            (true, false) => {}
+        }
+    }
+
     /// A connection to the endpoint; `kept`: one that was kept will do.
     async fn open(&self, kept: bool) -> Result<Open, NoAnswer> {
-        let Way { upstream, h2, pools, client } = self.way;
-        let host = self.call.head.authority();
+        let Way { upstream, h2, host, pools, waits, client } = self.way;
         let endpoint = upstream.cluster.endpoints.get(self.picked.endpoint).ok_or(NoAnswer::Unsent)?;
         let dial = Arc::clone(upstream.dial(endpoint.tls, h2).ok_or(NoAnswer::Unsent)?);
         let place = Place::new(&dial, endpoint.address, host, client);
@@ -241,12 +269,20 @@ impl Talk<'_> {
             let made = Box::pin(shared(&pools.shared, self.desk.metrics(), dial, way, place, None)).await?;
             return Ok(Open { up: made.up, dial: made.dial, place: made.place, reused: made.reused });
         }
+        let gate = upstream.breaker.as_deref().and_then(Breaker::gate);
+        if gate.is_some() && waits {
+            let way = limited::Way { upstream: Arc::clone(upstream), dial, place, address: way.address, host };
+            self.queued.set(true);
+            let made = Box::pin(limited::among_requests(self.desk, client, way, kept)).await?;
+            self.queued.set(false);
+            return Ok(Open { up: made.up, dial: made.dial, place: made.place, reused: made.reused });
+        }
         let mut cx = Context::from_waker(Waker::noop());
         let quiet = |client: &mut Box<h1::client::Client>| client.is_quiet(&mut cx);
         if kept && let Some(kept) = pools.idle.take(&place, Instant::now(), quiet) {
             return Ok(Open { up: Up::H1(kept), dial, place, reused: true });
         }
-        let permit = match upstream.breaker.as_deref().and_then(Breaker::gate) {
+        let permit = match gate {
             Some(gate) => Some(gate.permit().ok_or(NoAnswer::Unsent)?),
             None => None,
         };
@@ -283,9 +319,12 @@ impl From<Broken> for Silence {
 }
 
 /// How far a call and its answer have come.
+#[derive(Default)]
 struct Delivery {
     sent: usize,
     ended: bool,
+    /// The endpoint takes no more of it; it may have answered all the same.
+    deaf: bool,
     answered: bool,
     interim: u32,
 }
@@ -298,7 +337,7 @@ impl Delivery {
         answer: &mut Head,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Broken>> {
-        self.write(call, up, cx)?;
+        self.write(call, up, cx);
         while !self.answered {
             match up.poll_head(cx, answer)? {
                 Poll::Ready(()) => {
@@ -311,7 +350,8 @@ impl Delivery {
                 Poll::Pending => break,
             }
         }
-        let _ = up.poll_flush(cx)?;
+        // What is wrong with a socket shows when it is read.
+        let _ = up.poll_flush(cx);
         if self.answered { Poll::Ready(Ok(())) } else { Poll::Pending }
     }
 
@@ -323,9 +363,8 @@ impl Delivery {
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Silence>> {
         // Whoever has answered need not take the rest.
-        if self.write(call, up, cx).is_ok() {
-            let _ = up.poll_flush(cx);
-        }
+        self.write(call, up, cx);
+        let _ = up.poll_flush(cx);
         while let Poll::Ready(piece) = up.poll_data(cx)? {
             match piece {
                 Piece::Data(count) => {
@@ -342,7 +381,11 @@ impl Delivery {
         Poll::Pending
     }
 
-    fn write(&mut self, call: Call<'_>, up: &mut Up, cx: &mut Context<'_>) -> Result<(), Broken> {
+    fn write(&mut self, call: Call<'_>, up: &mut Up, cx: &mut Context<'_>) {
+        self.deaf = self.deaf || self.try_write(call, up, cx).is_err();
+    }
+
+    fn try_write(&mut self, call: Call<'_>, up: &mut Up, cx: &mut Context<'_>) -> Result<(), Broken> {
         while self.sent < call.body.len() {
             let left = call.body.len() - self.sent;
             let Poll::Ready(room) = up.poll_room(cx, left) else { return Ok(()) };

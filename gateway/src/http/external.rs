@@ -3,12 +3,13 @@
 mod answer;
 mod held;
 mod messages;
+mod query;
 mod question;
 pub(crate) mod verdict;
 
 use std::{rc::Rc, sync::Arc};
 
-use routing::external::{Form, HttpForm, Provider};
+use routing::external::{FORBIDDEN, Form, HttpForm, Provider};
 use tokio::time::Instant;
 
 use self::{
@@ -37,8 +38,6 @@ pub(crate) use held::Held as HeldBody;
 pub(crate) const DENIED: &str = "ext_authz_denied";
 /// What the access log says where nobody could be asked.
 pub(crate) const ERROR: &str = "ext_authz_error";
-/// Where nobody is there to be asked.
-const FORBIDDEN: u16 = 403;
 
 /// Asks the provider of this name whether the request may go on, and changes it as the provider says.
 ///
@@ -61,6 +60,9 @@ pub(crate) async fn ask(
     }
     let started = Instant::now();
     let asked = unless_gone(down, inquire(desk, exchange, request, provider)).await;
+    if let Some(held) = &mut exchange.held {
+        held.was_shown();
+    }
     let counted = |result| desk.metrics().asked(name, result, started.elapsed());
     match asked {
         Err(gone) => {
@@ -105,7 +107,7 @@ pub(crate) async fn ask_of_bytes(
     }
     let started = Instant::now();
     let upstream = installed.upstream(provider.cluster);
-    let asked = by_grpc(desk, provider, (upstream, facts), &question::of_connection(facts)).await;
+    let asked = by_grpc(desk, provider, (upstream, facts), question::of_connection(facts)).await;
     let counted = |result| desk.metrics().asked(name, result, started.elapsed());
     match asked {
         Ok(Verdict::Allow(_)) => {
@@ -177,7 +179,7 @@ async fn inquire(desk: &Desk, exchange: &mut Exchange, request: &Head, provider:
     match &provider.form {
         Form::Grpc => {
             let question = question::of_request(exchange, &seen, shown);
-            by_grpc(desk, provider, (upstream, &exchange.facts), &question).await
+            by_grpc(desk, provider, (upstream, &exchange.facts), question).await
         }
         Form::Http(form) => {
             let head = question::over_http(form, &seen, shown);
@@ -191,13 +193,13 @@ async fn by_grpc(
     desk: &Desk,
     provider: &Provider,
     (upstream, client): (&Arc<Upstream>, &Rc<Facts>),
-    question: &CheckRequest,
+    question: CheckRequest,
 ) -> Result<Verdict, String> {
     let authority = authority_of(&upstream.cluster.name);
     let method = Method { path: CHECK, authority: &authority, limit: provider.timeout };
-    let way = Way { upstream, h2: true, pools: &desk.calls, client };
+    let way = Way::of_question(desk, upstream, true, client);
     let message: CheckResponse = unary(desk, way, method, question).await.map_err(|why| why.to_string())?;
-    Ok(answer::of_message(message))
+    answer::of_message(message)
 }
 
 async fn by_http(
@@ -207,7 +209,7 @@ async fn by_http(
     (head, body): (&Head, &[u8]),
 ) -> Result<Verdict, String> {
     let h2 = speaks_h2(upstream.cluster.protocol, false);
-    let way = Way { upstream, h2, pools: &desk.calls, client };
+    let way = Way::of_question(desk, upstream, h2, client);
     let question = Call { head, body, trailers: None, grpc: false, again: true };
     let mut heard = Heard::all(ANSWER);
     call(desk, way, question, provider.timeout, &mut heard).await.map_err(|why| why.why().to_owned())?;

@@ -39,7 +39,9 @@ pub(crate) async fn forward(
     close: bool,
 ) -> Result<bool, Failure> {
     let held = exchange.held.take().map(|held| held.release());
-    let mut replay = Replay::after(held, &heads.request, &desk.live.replayed);
+    // What was held has room of its own, and keeps it.
+    let room = if held.is_some() { &desk.live.held } else { &desk.live.replayed };
+    let mut replay = Replay::after(held, &heads.request, room);
     let connected = loop {
         unless_gone(down, attempt::back_off(exchange)).await?;
         if let Some(connected) = one_try(desk, exchange, heads, down, &mut replay).await? {

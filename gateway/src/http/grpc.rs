@@ -65,9 +65,11 @@ pub(crate) async fn unary<A: Message + Default>(
     desk: &Desk,
     way: Way<'_>,
     method: Method<'_>,
-    question: &impl Message,
+    question: impl Message,
 ) -> Result<A, NoMessage> {
-    let body = frame(question);
+    let body = frame(&question);
+    // What is on its way is held once.
+    drop(question);
     let head = head(method, body.len());
     let asked = Call { head: &head, body: &body, trailers: None, grpc: true, again: true };
     let mut heard = Heard::all(ANSWER);
@@ -90,7 +92,8 @@ fn head(method: Method<'_>, length: usize) -> Head {
 /// gRPC's form of a time: at most eight digits and a unit.
 fn timeout(limit: Duration) -> String {
     match limit.as_millis() {
-        millis @ 0..100_000_000 => format!("{millis}m"),
+        0 => format!("{}u", limit.as_micros()),
+        millis @ 1..100_000_000 => format!("{millis}m"),
         _ => format!("{}S", limit.as_secs().min(99_999_999)),
     }
 }
@@ -100,7 +103,7 @@ fn frame(message: &impl Message) -> Vec<u8> {
     let mut framed = Vec::with_capacity(PREFIX + size);
     framed.push(0);
     framed.extend_from_slice(&u32::try_from(size).unwrap_or(u32::MAX).to_be_bytes());
-    framed.extend_from_slice(&message.encode_to_vec());
+    message.encode_raw(&mut framed);
     framed
 }
 
@@ -181,5 +184,6 @@ mod tests {
     fn times_have_eight_digits_at_most() {
         assert_eq!(timeout(Duration::from_secs(600)), "600000m");
         assert_eq!(timeout(Duration::from_secs(100_000)), "100000S");
+        assert_eq!(timeout(Duration::from_micros(500)), "500u");
     }
 }

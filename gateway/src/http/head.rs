@@ -203,6 +203,10 @@ impl Head {
     }
 
     fn push_known(&mut self, known: Name, name: &[u8], value: &[u8]) {
+        // Fields are numbered by 16 bits. Whoever adds has bounds far below that.
+        if self.fields.len() >= usize::from(u16::MAX) {
+            return;
+        }
         let (name, value) = (self.add(name), self.add(value));
         self.fields.push(Field { known, live: true, name, value });
         let first = &mut self.first[known as usize];

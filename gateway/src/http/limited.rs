@@ -47,7 +47,8 @@ pub(super) struct Way<'a> {
 pub(super) async fn next(desk: &Desk, exchange: &Exchange, way: Way<'_>) -> Result<Connected, Failure> {
     let Some(breaker) = &way.upstream.breaker else { return Err(Failure::Internal("no limits")) };
     let seeker = Seeker { desk, breaker, way: &way, client: &exchange.facts, deadline: deadline(exchange) };
-    let (up, reused) = match seeker.kept(exchange) {
+    let kept = if exchange.tries.refreshed && !way.dial.h2 { None } else { seeker.kept() };
+    let (up, reused) = match kept {
         Some(up) => (up, true),
         None => {
             let _pending = breaker.wait().map_err(|_| Failure::Overflow)?;
@@ -65,6 +66,30 @@ pub(super) async fn next(desk: &Desk, exchange: &Exchange, way: Way<'_>) -> Resu
             Err(Failure::Overflow)
         }
     }
+}
+
+/// The same, over HTTP/1.1, for a question that the proxy asks on a client's behalf: its connections are those of requests, so
+/// that they are counted with them and go around among them. It counts itself as a request, and its time is its caller's.
+///
+/// # Errors
+/// As [`next`].
+pub(super) async fn among_requests(
+    desk: &Desk,
+    client: &Rc<Facts>,
+    way: Way<'_>,
+    kept: bool,
+) -> Result<Connected, Failure> {
+    let Some(breaker) = &way.upstream.breaker else { return Err(Failure::Internal("no limits")) };
+    let seeker = Seeker { desk, breaker, way: &way, client, deadline: None };
+    let kept = if kept { seeker.kept() } else { None };
+    let (up, reused) = match kept {
+        Some(up) => (up, true),
+        None => {
+            let _pending = breaker.wait().map_err(|_| Failure::Overflow)?;
+            seeker.client().await?
+        }
+    };
+    Ok(Connected { up, dial: way.dial, place: way.place, reused, _counted: None })
 }
 
 /// When waiting for a connection ends. The route's timeout runs from the end of the request. Of one that is still sent nothing
@@ -87,13 +112,10 @@ struct Seeker<'a> {
 }
 
 impl Seeker<'_> {
-    fn kept(&self, exchange: &Exchange) -> Option<Up> {
+    fn kept(&self) -> Option<Up> {
         let (desk, place) = (self.desk, &self.way.place);
         if self.way.dial.h2 {
             return self.shared().map(|stream| Up::H2(Box::new(stream)));
-        }
-        if exchange.tries.refreshed {
-            return None;
         }
         let mut cx = Context::from_waker(Waker::noop());
         let mut kept =

@@ -34,6 +34,8 @@ pub(crate) const REPLAY: usize = 1024 * 1024;
 pub(crate) const REPLAY_FREE: usize = 64 * 1024;
 /// Bytes of all larger bodies that the process keeps to send them again.
 pub(crate) const REPLAY_ALL: usize = 64 * 1024 * 1024;
+/// Bytes of all larger bodies that the process holds while somebody is asked about them, with what is made of them.
+pub(crate) const HELD_ALL: usize = 128 * 1024 * 1024;
 /// Bytes of a request body that are copied for mirrors.
 pub(crate) const MIRROR_BODY: usize = 1024 * 1024;
 /// Bytes of all bodies that the process holds for mirrors.

@@ -158,7 +158,9 @@ async fn deliver(message: &Message, to: &Where, client: &Rc<Facts>, limit: Durat
     }
     let (body, trailers, grpc) = (message.body.as_slice(), message.trailers.as_ref(), message.grpc);
     let copy = Call { head: &head, body, trailers, grpc, again: false };
-    let way = Way { upstream: &to.upstream, h2: to.h2, pools: &message.desk.mirrors, client };
+    let host = head.authority();
+    let pools = &message.desk.mirrors;
+    let way = Way { upstream: &to.upstream, h2: to.h2, host, pools, waits: false, client };
     match call(&message.desk, way, copy, limit, &mut Heard::default()).await {
         Ok(()) => Mirroring::Answered,
         Err(NoAnswer::Unsent) => Mirroring::NoEndpoint,

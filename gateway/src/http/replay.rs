@@ -42,7 +42,9 @@ impl<'a> Replay<'a> {
     /// Of a request whose copy has just begun, that gets what was held back.
     pub(crate) fn copy_held(&self, exchange: &mut Exchange, down: &Down<'_>) {
         let Some(copy) = &mut exchange.mirror else { return };
-        copy.add(&self.bytes);
+        if !self.bytes.is_empty() {
+            copy.add(&self.bytes);
+        }
         if exchange.request.done
             && let Some(copy) = exchange.mirror.take()
         {

@@ -163,6 +163,8 @@ async fn admit_waiting(
         return Ok(Admitted::Challenge(answer));
     }
     guard::wait(desk, exchange, request, down).await?;
+    // What has been changed meanwhile holds for whoever was waiting.
+    exchange.installed = desk.live.pin();
     tokens::pass(exchange, request)?;
     if let Some(guard) = guard::before(exchange) {
         guard::judge(desk, guard, exchange, request)?;

@@ -20,6 +20,9 @@ use crate::{
     upstream::posted::Posted,
 };
 
+/// So many bytes of a client are read before it is known where they go.
+const AHEAD: usize = 16 * 1024;
+
 /// Serves a connection to its end, or until `cut` is ready; says whether that was so.
 pub(crate) async fn serve(
     desk: &Desk,
@@ -43,6 +46,17 @@ pub(crate) async fn serve(
     }
 }
 
+/// Waits until the client has gone. One that has sent something and says that it sends no more may wait for an answer.
+async fn gone(client: &mut Stream<TcpStream>) {
+    loop {
+        match poll_fn(|cx| if client.input().len() < AHEAD { client.poll_fill(cx) } else { Poll::Pending }).await {
+            Ok(true) => {}
+            Ok(false) if !client.input().is_empty() => std::future::pending().await,
+            Ok(false) | Err(_) => return,
+        }
+    }
+}
+
 async fn carry(desk: &Desk, client: &mut Connection, passage: &mut Passage, cut: &mut JoinHandle<Outlived>) -> Ending {
     let telemetry = &*desk.telemetry;
     tokio::select! {
@@ -53,6 +67,7 @@ async fn carry(desk: &Desk, client: &mut Connection, passage: &mut Passage, cut:
         }
         // Whoever is asked may take long.
         Ok(outlived) = &mut *cut => return Ending::Cut(outlived),
+        () = gone(&mut client.stream) => return Ending::Client,
     }
     let mut server = match Box::pin(attempt::connect(passage, telemetry.metrics())).await {
         Ok(server) => server,

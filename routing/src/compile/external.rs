@@ -15,7 +15,7 @@ use crate::{
         ProtoDuration,
         extension_provider::{ExtAuthzGrpc, ExtAuthzHttp, ExtensionProvider, RequestBody},
     },
-    external::{Body, External, Form, HttpForm, Names, Provider},
+    external::{Body, External, FORBIDDEN, Form, HttpForm, MOST_BODY, Names, Provider},
     host::strip_port,
     mesh,
     upstream::ClusterId,
@@ -23,8 +23,6 @@ use crate::{
 
 /// Istio's, where a provider does not say.
 const TIMEOUT: Duration = Duration::from_secs(600);
-/// Istio's, where a provider does not say.
-const STATUS: u16 = 403;
 
 /// What the providers that policies name are; `None`: policies name nobody. One that the mesh does not have is no provider.
 pub(super) fn compile(context: &Context<'_>, named: &BTreeSet<&Arc<str>>) -> Option<External> {
@@ -105,11 +103,11 @@ fn timeout(timeout: Option<ProtoDuration>) -> Duration {
 }
 
 fn status(status: Option<&str>) -> u16 {
-    status.and_then(|status| status.parse().ok()).unwrap_or(STATUS)
+    status.and_then(|status| status.parse().ok()).unwrap_or(FORBIDDEN)
 }
 
 fn body(body: RequestBody) -> Body {
-    let most = usize::try_from(body.max_request_bytes).unwrap_or(usize::MAX);
+    let most = usize::try_from(body.max_request_bytes.min(MOST_BODY)).unwrap_or(usize::MAX);
     Body { most, partial: body.allow_partial_message, bytes: body.pack_as_bytes }
 }
 

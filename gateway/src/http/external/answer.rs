@@ -1,59 +1,71 @@
 //! From a provider's answer to its verdict.
 
-use routing::external::HttpForm;
+use routing::external::{FORBIDDEN, HttpForm};
 
 use super::{
     messages::{AppendAction, CheckResponse, HeaderOption, HttpResponse, OkResponse},
-    verdict::{Denial, Edit, Grant, How, Verdict, editable},
+    verdict::{Denial, Edit, Grant, How, Verdict, editable, within_bounds},
 };
 use crate::http::{call::Heard, head::Head, name::Name};
 
-/// What a no is told by without a status of its own.
-const FORBIDDEN: u16 = 403;
 /// A list of fields that go, in an answer over HTTP.
 const REMOVE: &[u8] = b"x-envoy-auth-headers-to-remove";
 
-/// Of an answer by gRPC.
-pub(super) fn of_message(message: CheckResponse) -> Verdict {
+/// Of an answer by gRPC; `Err`: the provider has failed.
+pub(super) fn of_message(message: CheckResponse) -> Result<Verdict, String> {
     let code = message.status.map_or(0, |status| status.code);
-    match (code, message.http_response) {
-        (0, Some(HttpResponse::Ok(more))) => Verdict::Allow(Box::new(grant(more))),
+    Ok(match (code, message.http_response) {
+        (0, Some(HttpResponse::Ok(more))) => allowed(grant(more)?)?,
         (0, _) => Verdict::Allow(Box::default()),
         (_, Some(HttpResponse::Denied(denied))) => {
             let status = denied.status.and_then(|status| u16::try_from(status.code).ok());
             Verdict::Deny(Box::new(Denial {
                 status: answerable(status.unwrap_or_default()),
-                headers: edits(&denied.headers),
+                headers: usable(denied.headers.iter().map(edit)),
                 body: denied.body.into_bytes(),
             }))
         }
         _ => Verdict::Deny(Box::new(Denial { status: FORBIDDEN, ..Denial::default() })),
+    })
+}
+
+fn allowed(grant: Grant) -> Result<Verdict, String> {
+    if !grant.is_within_bounds() {
+        return Err("it adds more than a head may hold".to_owned());
     }
+    Ok(Verdict::Allow(Box::new(grant)))
+}
+
+/// Of a no: it stays one, whatever is wrong with what else is said.
+fn usable(edits: impl Iterator<Item = Result<Option<Edit>, String>>) -> Vec<Edit> {
+    within_bounds(edits.filter_map(Result::ok).flatten().collect())
+}
+
+/// Of a yes: what cannot be done as it was said is no yes.
+fn all(edits: impl Iterator<Item = Result<Option<Edit>, String>>) -> Result<Vec<Edit>, String> {
+    edits.filter_map(Result::transpose).collect()
 }
 
 fn answerable(status: u16) -> u16 {
     if (200..=599).contains(&status) { status } else { FORBIDDEN }
 }
 
-fn grant(more: OkResponse) -> Grant {
+fn grant(more: OkResponse) -> Result<Grant, String> {
     let set = more.query_parameters_to_set.into_iter().map(|one| (one.key, Some(one.value)));
     // Envoy sets first, and removes then.
     let removed = more.query_parameters_to_remove.into_iter().map(|name| (name, None));
-    Grant {
-        request: edits(&more.headers),
+    Ok(Grant {
+        request: all(more.headers.iter().map(edit))?,
         remove: more.headers_to_remove.iter().filter_map(|name| editable(name.as_bytes())).collect(),
         query: set.chain(removed).filter(|(name, _)| !name.is_empty()).collect(),
-        response: edits(&more.response_headers_to_add),
-    }
+        response: all(more.response_headers_to_add.iter().map(edit))?,
+    })
 }
 
-fn edits(options: &[HeaderOption]) -> Vec<Edit> {
-    let one = |option: &HeaderOption| {
-        let header = option.header.as_ref()?;
-        let value = if header.raw_value.is_empty() { header.value.as_bytes() } else { &header.raw_value };
-        Edit::new(how(option), header.key.as_bytes(), value)
-    };
-    options.iter().filter_map(one).collect()
+fn edit(option: &HeaderOption) -> Result<Option<Edit>, String> {
+    let Some(header) = &option.header else { return Ok(None) };
+    let value = if header.raw_value.is_empty() { header.value.as_bytes() } else { &header.raw_value };
+    Edit::new(how(option), header.key.as_bytes(), value)
 }
 
 /// `append` is the older word and false where nobody says it; the newer one counts when it says something else.
@@ -70,16 +82,17 @@ fn how(option: &HeaderOption) -> How {
 pub(super) fn of_http(form: &HttpForm, heard: Heard) -> Result<Verdict, String> {
     let head = &heard.head;
     match head.status {
-        200 => Ok(Verdict::Allow(Box::new(Grant {
-            request: chosen(head, How::Set, |name| form.to_upstream.has(name)),
+        200 => allowed(Grant {
+            request: all(chosen(head, How::Set, |name| form.to_upstream.has(name)))?,
             remove: removed(head),
             query: Vec::new(),
-            response: chosen(head, How::Add, |name| form.to_client_on_allow.has(name)),
-        }))),
+            response: all(chosen(head, How::Add, |name| form.to_client_on_allow.has(name)))?,
+        }),
         status if status >= 500 => Err(format!("it answers with {status}")),
         status => {
             let all = form.to_client_on_deny.is_empty();
-            let headers = chosen(head, How::Set, |name| all || told_anyway(name) || form.to_client_on_deny.has(name));
+            let told = chosen(head, How::Set, |name| all || told_anyway(name) || form.to_client_on_deny.has(name));
+            let headers = usable(told);
             Ok(Verdict::Deny(Box::new(Denial { status: answerable(status), headers, body: heard.body })))
         }
     }
@@ -90,10 +103,10 @@ fn told_anyway(name: &[u8]) -> bool {
     Name::of(name) == Name::Location || name.eq_ignore_ascii_case(b"www-authenticate")
 }
 
-fn chosen(head: &Head, how: How, which: impl Fn(&[u8]) -> bool) -> Vec<Edit> {
-    let mine = |known: Name| matches!(known, Name::Server | Name::Date | Name::XEnvoyServiceTime);
-    let fields = head.fields().filter(|(known, name, _)| !mine(*known) && which(name));
-    fields.filter_map(|(_, name, value)| Edit::new(how, name, value)).collect()
+fn chosen(head: &Head, how: How, which: impl Fn(&[u8]) -> bool) -> impl Iterator<Item = Result<Option<Edit>, String>> {
+    let mine = move |known: Name| matches!(known, Name::Server | Name::Date | Name::XEnvoyServiceTime);
+    let fields = head.fields().filter(move |(known, name, _)| !mine(*known) && which(name));
+    fields.map(move |(_, name, value)| Edit::new(how, name, value))
 }
 
 fn removed(head: &Head) -> Vec<http::HeaderName> {
@@ -119,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_message_is_a_yes_when_its_status_is_ok_and_nothing_else_is() {
-        assert_eq!(of_message(CheckResponse::default()), Verdict::Allow(Box::default()));
+        assert_eq!(of_message(CheckResponse::default()), Ok(Verdict::Allow(Box::default())));
         let no = |status: i32| CheckResponse {
             status: Some(Status { code: 7 }),
             http_response: Some(HttpResponse::Denied(DeniedResponse {
@@ -128,14 +141,14 @@ mod tests {
             })),
         };
         for (status, told) in [(401, 401), (0, 403), (101, 403), (-1, 403), (99_999, 403), (200, 200), (302, 302)] {
-            let Verdict::Deny(denial) = of_message(no(status)) else { panic!("{status} is a yes") };
+            let Ok(Verdict::Deny(denial)) = of_message(no(status)) else { panic!("{status} is a yes") };
             assert_eq!(denial.status, told);
         }
         let contradicting = CheckResponse {
             status: Some(Status { code: 7 }),
             http_response: Some(HttpResponse::Ok(OkResponse::default())),
         };
-        assert!(matches!(of_message(contradicting), Verdict::Deny(denial) if denial.status == 403));
+        assert!(matches!(of_message(contradicting), Ok(Verdict::Deny(denial)) if denial.status == 403));
     }
 
     #[test]
@@ -150,7 +163,33 @@ mod tests {
         ] {
             assert_eq!(how(&option("x-a", append, action)), wanted, "{append:?} {action:?}");
         }
-        assert!(edits(&[option("content-length", None, AppendAction::AppendOrAdd)]).is_empty());
+        assert_eq!(edit(&option("content-length", None, AppendAction::AppendOrAdd)), Ok(None));
+    }
+
+    #[test]
+    fn a_yes_that_cannot_be_done_is_none_and_a_no_stays_one() {
+        let broken = || {
+            let mut broken = option("x-auth-user", None, AppendAction::AppendOrAdd);
+            broken.header.as_mut().unwrap().value = "bob\na: b".into();
+            broken
+        };
+        let many = || vec![option("x-a", Some(true), AppendAction::AppendOrAdd); 1000];
+        let yes = |headers, response_headers_to_add| CheckResponse {
+            http_response: Some(HttpResponse::Ok(OkResponse {
+                headers,
+                response_headers_to_add,
+                ..OkResponse::default()
+            })),
+            ..CheckResponse::default()
+        };
+        assert!(of_message(yes(vec![broken()], Vec::new())).unwrap_err().contains("x-auth-user"));
+        assert!(of_message(yes(Vec::new(), vec![broken()])).is_err());
+        assert!(of_message(yes(many(), Vec::new())).is_err());
+        let mut headers = vec![broken()];
+        headers.extend(many());
+        let denied = DeniedResponse { headers, ..DeniedResponse::default() };
+        let no = CheckResponse { status: Some(Status { code: 7 }), http_response: Some(HttpResponse::Denied(denied)) };
+        assert!(matches!(of_message(no), Ok(Verdict::Deny(denial)) if denial.headers.len() == 100));
     }
 
     fn heard(status: u16, fields: &[(&str, &str)]) -> Heard {
@@ -165,7 +204,7 @@ mod tests {
         let form = HttpForm { to_upstream: Names::new(["x-auth-*"]), ..HttpForm::default() };
         let fields = [("X-Auth-User", "me"), ("x-other", "1"), ("X-Envoy-Auth-Headers-To-Remove", "cookie, host,x-a")];
         let Ok(Verdict::Allow(grant)) = of_http(&form, heard(200, &fields)) else { panic!("200 is a yes") };
-        assert_eq!(grant.request, [Edit::new(How::Set, b"x-auth-user", b"me").unwrap()]);
+        assert_eq!(grant.request, [Edit::new(How::Set, b"x-auth-user", b"me").unwrap().unwrap()]);
         assert_eq!(grant.remove, ["cookie", "x-a"]);
         assert!(of_http(&form, heard(503, &[])).is_err());
         for status in [201, 202, 204, 302, 401, 404] {

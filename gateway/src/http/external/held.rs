@@ -25,13 +25,15 @@ use crate::http::{
 pub(crate) struct Held {
     desk: Rc<Desk>,
     bytes: Vec<u8>,
-    /// Room of [`crate::live::Live::replayed`] that it takes.
+    /// Room of [`crate::live::Live::held`] that it takes.
     taken: usize,
+    /// The same, of what is made of it for who is asked.
+    copies: usize,
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.desk.live.replayed.give_back(self.taken);
+        self.desk.live.held.give_back(self.taken + self.copies);
     }
 }
 
@@ -39,6 +41,23 @@ impl Held {
     /// What of it may be shown.
     pub(crate) fn shown(&self, most: usize) -> &[u8] {
         &self.bytes[..self.bytes.len().min(most)]
+    }
+
+    /// Room for a question about it: a message that holds it, and the bytes of that message.
+    fn reserve(&mut self, most: usize) -> Result<(), Failure> {
+        let shown = self.shown(most).len();
+        if shown > REPLAY_FREE {
+            if !self.desk.live.held.take(2 * shown) {
+                return Err(Failure::Overloaded);
+            }
+            self.copies = 2 * shown;
+        }
+        Ok(())
+    }
+
+    /// Nobody is asked any more.
+    pub(super) fn was_shown(&mut self) {
+        self.desk.live.held.give_back(std::mem::take(&mut self.copies));
     }
 
     /// What was held, and the room that it takes: who has it gives that back.
@@ -50,7 +69,7 @@ impl Held {
         let size = self.bytes.len() + bytes.len();
         let wanted = size.next_power_of_two();
         if size > REPLAY_FREE && wanted > self.taken {
-            if !self.desk.live.replayed.take(wanted - self.taken) {
+            if !self.desk.live.held.take(wanted - self.taken) {
                 return Err(Failure::Overloaded);
             }
             self.taken = wanted;
@@ -85,7 +104,7 @@ pub(super) async fn hold(
         down.send_interim(&go_on);
         request.remove(Name::Expect);
     }
-    let mut held = Held { desk: Rc::clone(desk), bytes: Vec::new(), taken: 0 };
+    let mut held = Held { desk: Rc::clone(desk), bytes: Vec::new(), taken: 0, copies: 0 };
     let mut last = Instant::now();
     poll_fn(|cx| {
         let before = held.bytes.len();
@@ -101,6 +120,7 @@ pub(super) async fn hold(
         down.deadline().poll(cx).map(|()| Err(Failure::BodyTimeout))
     })
     .await?;
+    held.reserve(terms.most)?;
     exchange.request.bytes = held.bytes.len() as u64;
     Ok(Some(held))
 }

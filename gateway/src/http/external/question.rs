@@ -115,7 +115,7 @@ fn headers(seen: &Head, scheme: &str) -> HashMap<String, String> {
     {
         all.insert(name.to_owned(), value.to_owned());
     }
-    for (_, name, value) in seen.fields() {
+    for (_, name, value) in seen.fields().filter(|(_, name, _)| !name.eq_ignore_ascii_case(PARTIAL.as_bytes())) {
         let value = text(value);
         all.entry(text(name).to_ascii_lowercase())
             .and_modify(|before: &mut String| {
@@ -142,7 +142,8 @@ pub(super) fn over_http(form: &HttpForm, seen: &Head, shown: Option<Shown<'_>>) 
         let always = known == Name::Authorization;
         let framing =
             known.is_hop_by_hop() || matches!(known, Name::ContentLength | Name::Host | Name::Expect | Name::Trailer);
-        if (always || form.shown.has(name)) && !framing {
+        let ours = name.eq_ignore_ascii_case(PARTIAL.as_bytes());
+        if (always || form.shown.has(name)) && !framing && !ours {
             head.push(name, value);
         }
     }
@@ -156,4 +157,34 @@ pub(super) fn over_http(form: &HttpForm, seen: &Head, shown: Option<Shown<'_>>) 
     head.set(Name::ContentLength, size.to_string().as_bytes());
     head.length = if size == 0 { Length::Empty } else { Length::Exact(size as u64) };
     head
+}
+
+#[cfg(test)]
+mod tests {
+    use routing::external::Names;
+
+    use super::*;
+
+    fn seen() -> Head {
+        let mut seen = Head::default();
+        seen.set_method(b"POST");
+        seen.set_target(b"/a");
+        seen.set_authority(b"shop.example.com");
+        for (name, value) in [("X-Envoy-Auth-Partial-Body", "false"), ("x-a", "1"), ("Content-Length", "7")] {
+            seen.push(name.as_bytes(), value.as_bytes());
+        }
+        seen
+    }
+
+    #[test]
+    fn that_a_body_is_shown_in_part_is_nobody_elses_word() {
+        assert!(!headers(&seen(), "https").contains_key(PARTIAL));
+        let form = HttpForm { shown: Names::new(["x-*"]), ..HttpForm::default() };
+        let terms = Body { most: 2, partial: true, bytes: false };
+        let asked = over_http(&form, &seen(), Some(Shown { bytes: b"ab", partial: true, terms }));
+        let told: Vec<_> = asked.fields().map(|(_, name, value)| [name, value]).collect();
+        let wanted = [[&b"x-a"[..], b"1"], [PARTIAL.as_bytes(), b"true"], [b"content-length", b"2"]];
+        assert_eq!(told, wanted);
+        assert_eq!(over_http(&form, &seen(), None).fields().count(), 2);
+    }
 }

@@ -3,7 +3,12 @@
 use http::{HeaderName, HeaderValue};
 use routing::{request::Headers as _, rule::EditHeaders};
 
-use crate::http::{head::Head, name::Name};
+use super::query::with_query;
+use crate::http::{
+    head::Head,
+    limits::{FIELDS, HEAD_BYTES},
+    name::Name,
+};
 
 /// See the module.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -58,10 +63,16 @@ pub(crate) enum How {
 
 impl Edit {
     /// `None`: no field that a provider decides about. What frames a message, what is one hop's, and pseudo-fields are not; nor
-    /// is what is no field at all.
-    pub(crate) fn new(how: How, name: &[u8], value: &[u8]) -> Option<Self> {
-        let name = editable(name)?;
-        Some(Self { how, name, value: HeaderValue::from_bytes(value.trim_ascii()).ok()? })
+    /// is a name that no field can have.
+    ///
+    /// # Errors
+    /// The field is the provider's to decide about, and this is no value: without the edit the client's own would stay.
+    pub(crate) fn new(how: How, name: &[u8], value: &[u8]) -> Result<Option<Self>, String> {
+        let Some(name) = editable(name) else { return Ok(None) };
+        match HeaderValue::from_bytes(value.trim_ascii()) {
+            Ok(value) => Ok(Some(Self { how, name, value })),
+            Err(_) => Err(format!("what it says for {name} is no value of a header")),
+        }
     }
 
     fn apply(&self, head: &mut Head) {
@@ -74,6 +85,28 @@ impl Edit {
             How::IfPresent => {}
         }
     }
+
+    fn size(&self) -> usize {
+        self.name.as_str().len() + self.value.len()
+    }
+}
+
+/// Whether these are more than a head may hold.
+fn are_too_many<'a>(edits: impl Iterator<Item = &'a Edit>, more: usize) -> bool {
+    let (count, size) = edits.fold((0, more), |(count, size), edit| (count + 1, size + edit.size()));
+    count > FIELDS || size > HEAD_BYTES
+}
+
+/// As many as a head may hold: a no is one, whatever else is said.
+pub(crate) fn within_bounds(mut edits: Vec<Edit>) -> Vec<Edit> {
+    let mut size = 0;
+    let fitting = edits.iter().take(FIELDS).take_while(|edit| {
+        size += edit.size();
+        size <= HEAD_BYTES
+    });
+    let count = fitting.count();
+    edits.truncate(count);
+    edits
 }
 
 /// The name of a field that a provider may set or remove.
@@ -107,10 +140,18 @@ impl Grant {
         self.request.is_empty() && self.remove.is_empty() && self.query.is_empty()
     }
 
-    /// Changes the request.
+    /// Whether all that it adds is within what a head may hold.
+    pub(crate) fn is_within_bounds(&self) -> bool {
+        let query = self.query.iter().map(|(name, value)| name.len() + value.as_ref().map_or(0, String::len)).sum();
+        !are_too_many(self.request.iter(), query) && !are_too_many(self.response.iter(), 0)
+    }
+
+    /// Changes the request, as Envoy does: what is set comes first, then what is added; what is removed is so at the end.
     pub(crate) fn apply(&self, head: &mut Head) {
+        self.remove_lookalikes(head);
+        let (set, others): (Vec<_>, Vec<_>) = self.request.iter().partition(|edit| edit.how == How::Set);
+        set.into_iter().chain(others).for_each(|edit| edit.apply(head));
         self.remove.iter().for_each(|name| head.remove_all(name));
-        self.request.iter().for_each(|edit| edit.apply(head));
         if !self.query.is_empty() {
             let target = with_query(head.path(), head.query(), &self.query);
             head.set_target(target.as_bytes());
@@ -119,8 +160,23 @@ impl Grant {
 
     /// What the proxy has set since, as on every request, is the provider's again.
     pub(crate) fn reassert(&self, head: &mut Head) {
+        let of_how = |how: How| self.request.iter().filter(move |edit| edit.how == how);
+        of_how(How::Set).for_each(|edit| edit.apply(head));
+        let beside = |edit: &&Edit| of_how(How::Set).any(|set| set.name == edit.name);
+        of_how(How::Add).filter(beside).for_each(|edit| edit.apply(head));
         self.remove.iter().for_each(|name| head.remove_all(name));
-        self.request.iter().filter(|edit| edit.how == How::Set).for_each(|edit| edit.apply(head));
+    }
+
+    /// Many an application reads `x_user` as `x-user`: beside what the provider decides about, a client says no such thing.
+    fn remove_lookalikes(&self, head: &mut Head) {
+        let sets = self.request.iter().filter(|edit| edit.how != How::Add).map(|edit| &edit.name);
+        let decided: Vec<&[u8]> = sets.chain(&self.remove).map(|name| name.as_str().as_bytes()).collect();
+        if decided.iter().any(|name| name.iter().any(|byte| is_dash(*byte))) {
+            head.remove_if(|_, name| {
+                decided.iter().any(|one| looks_like(one, name))
+                    && !decided.iter().any(|one| one.eq_ignore_ascii_case(name))
+            });
+        }
     }
 
     /// Changes the answer.
@@ -129,22 +185,13 @@ impl Grant {
     }
 }
 
-/// A target whose query has these parameters and others not.
-fn with_query(path: &str, query: Option<&str>, edits: &[(String, Option<String>)]) -> String {
-    let named = |part: &str, name: &str| part.split_once('=').map_or(part, |(key, _)| key) == name;
-    let edited = |part: &&str| edits.iter().any(|(name, _)| named(part, name));
-    let kept = query.unwrap_or_default().split('&').filter(|part| !part.is_empty() && !edited(part)).map(str::to_owned);
-    let set = edits.iter().enumerate().filter_map(|(at, (name, value))| {
-        // The last word on a name holds.
-        let last = !edits[at + 1..].iter().any(|(later, _)| later == name);
-        value.as_ref().filter(|_| last).map(|value| format!("{}={}", escaped(name), escaped(value)))
-    });
-    let parts: Vec<String> = kept.chain(set).collect();
-    if parts.is_empty() { path.to_owned() } else { format!("{path}?{}", parts.join("&")) }
+fn is_dash(byte: u8) -> bool {
+    matches!(byte, b'-' | b'_')
 }
 
-fn escaped(text: &str) -> percent_encoding::PercentEncode<'_> {
-    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC)
+fn looks_like(one: &[u8], other: &[u8]) -> bool {
+    let same = |(a, b): (&u8, &u8)| a.eq_ignore_ascii_case(b) || is_dash(*a) && is_dash(*b);
+    one.len() == other.len() && one.iter().zip(other).all(same)
 }
 
 #[cfg(test)]
@@ -152,7 +199,7 @@ mod tests {
     use super::*;
 
     fn edit(how: How, name: &str, value: &str) -> Edit {
-        Edit::new(how, name.as_bytes(), value.as_bytes()).unwrap()
+        Edit::new(how, name.as_bytes(), value.as_bytes()).unwrap().unwrap()
     }
 
     fn spelled(head: &Head) -> Vec<String> {
@@ -179,10 +226,10 @@ mod tests {
             "expect",
             "http2-settings",
         ] {
-            assert_eq!(Edit::new(How::Set, name.as_bytes(), b"1"), None, "{name}");
+            assert_eq!(Edit::new(How::Set, name.as_bytes(), b"1"), Ok(None), "{name}");
         }
         for value in ["a\r\nb: c", "a\nb", "\0"] {
-            assert_eq!(Edit::new(How::Set, b"x-a", value.as_bytes()), None, "{value:?}");
+            assert!(Edit::new(How::Set, b"x-a", value.as_bytes()).is_err(), "{value:?}");
         }
     }
 
@@ -218,11 +265,47 @@ mod tests {
     }
 
     #[test]
-    fn a_query_is_edited_by_names() {
-        let set = |name: &str, value: &str| (name.to_owned(), Some(value.to_owned()));
-        let gone = |name: &str| (name.to_owned(), None);
-        assert_eq!(with_query("/a", Some("x=1&y=2&x=3&z"), &[gone("x"), set("u", "a b&c")]), "/a?y=2&z&u=a%20b%26c");
-        assert_eq!(with_query("/a", None, &[set("u", "1"), set("u", "2")]), "/a?u=2");
-        assert_eq!(with_query("/a", Some("x"), &[gone("x")]), "/a");
+    fn what_is_removed_is_gone_whatever_else_is_said_of_it() {
+        let mut head = Head::default();
+        head.push(b"x-a", b"client");
+        let grant = Grant {
+            request: vec![edit(How::Add, "x-a", "2"), edit(How::Set, "x-a", "1"), edit(How::Set, "x-b", "1")],
+            remove: vec![HeaderName::from_static("x-b")],
+            ..Grant::default()
+        };
+        grant.apply(&mut head);
+        assert_eq!(spelled(&head), ["x-a: 1", "x-a: 2"]);
+        head.push(b"x-b", b"2");
+        grant.reassert(&mut head);
+        assert_eq!(spelled(&head), ["x-a: 1", "x-a: 2"]);
+    }
+
+    #[test]
+    fn what_looks_like_a_field_of_the_provider_goes() {
+        let mut head = Head::default();
+        for name in ["x_auth-user", "X_Auth_User", "x-auth-user", "x_gone", "x_other", "xxauth-user"] {
+            head.push(name.as_bytes(), b"root");
+        }
+        let grant = Grant {
+            request: vec![edit(How::Set, "x-auth-user", "me"), edit(How::Set, "x_auth-user", "also me")],
+            remove: vec![HeaderName::from_static("x-gone")],
+            ..Grant::default()
+        };
+        grant.apply(&mut head);
+        assert_eq!(spelled(&head), ["x_other: root", "xxauth-user: root", "x-auth-user: me", "x_auth-user: also me"]);
+    }
+
+    #[test]
+    fn what_is_added_has_the_bounds_of_a_head() {
+        let many = |count: usize, size: usize| vec![edit(How::Set, "x-a", &"x".repeat(size)); count];
+        for (count, size, within) in [(FIELDS, 1, true), (FIELDS + 1, 1, false), (2, HEAD_BYTES / 2, false)] {
+            let grant = |request, response| Grant { request, response, ..Grant::default() };
+            assert_eq!(grant(many(count, size), Vec::new()).is_within_bounds(), within);
+            assert_eq!(grant(Vec::new(), many(count, size)).is_within_bounds(), within);
+        }
+        let query = vec![("a".to_owned(), Some("x".repeat(HEAD_BYTES)))];
+        assert!(!Grant { query, ..Grant::default() }.is_within_bounds());
+        assert_eq!(within_bounds(many(FIELDS + 1, 1)).len(), FIELDS);
+        assert_eq!(within_bounds(many(3, HEAD_BYTES / 2 - 10)).len(), 2);
     }
 }

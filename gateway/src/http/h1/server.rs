@@ -156,10 +156,10 @@ impl Server {
         write::response(head, false, self.stream.out());
     }
 
-    /// Ready when the client has gone while nothing more is expected of it.
+    /// Ready when the client has gone while nothing is read of it.
     pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        // Its next request may be here already; more than that is not read yet.
-        if !self.body.is_done() || self.stream.input().len() >= HIGH / 4 {
+        // More of the body, or the next request, may be here already; more than that is not read yet.
+        if self.stream.input().len() >= HIGH / 4 {
             return Poll::Pending;
         }
         match ready!(self.stream.poll_fill(cx)) {

@@ -100,12 +100,12 @@ async fn ask(desk: &Desk, exchange: &Exchange, same: &[Question]) -> Option<Rate
     let (limit, global, held) = same.first()?.limit(exchange)?;
     let upstream = exchange.installed.upstream(global.cluster?);
     let h2 = speaks_h2(upstream.cluster.protocol, true);
-    let way = Way { upstream, h2, pools: &desk.calls, client: &exchange.facts };
+    let way = Way::of_question(desk, upstream, h2, &exchange.facts);
     let authority = authority_of(&global.cluster_name);
     let method = Method { path: METHOD, authority: &authority, limit: global.timeout };
     let descriptors = same.iter().map(|one| one.descriptor.clone()).collect();
     let question = RateLimitRequest { domain: global.domain.to_string(), descriptors, hits_addend: 1 };
-    match unary(desk, way, method, &question).await {
+    match unary(desk, way, method, question).await {
         Ok(answer) => Some(answer),
         Err(why) => {
             if held.may_tell(exchange.installed.buckets.now()) {

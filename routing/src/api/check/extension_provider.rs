@@ -1,10 +1,10 @@
 //! Rules for extension providers, as far as one of them says something wrong by itself.
 
 use super::{BAD_VALUE, CONFLICT, DEPRECATED_FIELD, Findings, MISSING_FIELD, NO_EFFECT, names};
-use crate::api::extension_provider::{ExtAuthzGrpc, ExtAuthzHttp, ExtensionProvider, RequestBody};
-
-/// Bodies beyond are not kept for one request.
-const MOST_BODY: u32 = 16 * 1024 * 1024;
+use crate::{
+    api::extension_provider::{ExtAuthzGrpc, ExtAuthzHttp, ExtensionProvider, RequestBody},
+    external::MOST_BODY,
+};
 
 /// All of them: names are unique.
 pub(super) fn check_all(findings: &mut Findings, all: &[ExtensionProvider]) {
@@ -128,7 +128,8 @@ fn body(findings: &mut Findings, body: Option<&RequestBody>) {
     findings.within("includeRequestBodyInCheck", |findings| match body.max_request_bytes {
         0 => findings.error_at("maxRequestBytes", MISSING_FIELD, "how many bytes of a body are shown? more than 0"),
         size if size > MOST_BODY => {
-            findings.error_at("maxRequestBytes", BAD_VALUE, format!("{size} is too large; {MOST_BODY} is the most"));
+            let message = format!("{size} is more than is held of a body; {MOST_BODY} bytes are shown");
+            findings.warn_at("maxRequestBytes", BAD_VALUE, message);
         }
         _ => {}
     });
