@@ -3,6 +3,7 @@
 use std::{net::Ipv6Addr, rc::Rc, sync::Arc};
 
 use routing::{
+    cors::Verdict,
     host::{bare, strip_port},
     path::{Form, normalise},
     reach::Reach,
@@ -238,11 +239,23 @@ fn by_table(exchange: &mut Exchange, request: &Head, table: &RouteTable, port: u
     let view = RequestView { token: exchange.token.as_deref(), ..view(seen, exchange.scheme(), port) };
     let rule = host.route(&view).ok_or(Failure::NoRoute)?;
     exchange.rule = Some(Arc::clone(rule));
+    if limit::limits(exchange).is_some() && is_preflight(exchange, request, rule) {
+        return Ok(Admitted::Intercept(Arc::clone(rule)));
+    }
     limit::take(exchange, request)?;
     if limit::asks(exchange) {
         return Ok(Admitted::Ask(Some(Arc::clone(rule))));
     }
     if rule.intercepts() { Ok(Admitted::Intercept(Arc::clone(rule))) } else { follow(exchange, request, rule) }
+}
+
+/// Whether a request only asks on behalf of a page whether that may ask, which no limit counts. Where the page itself asks, it may
+/// read that it was turned away.
+fn is_preflight(exchange: &mut Exchange, request: &Head, rule: &Rule) -> bool {
+    let Some(cors) = &rule.cors else { return false };
+    let verdict = cors.judge(&view(request, exchange.scheme(), 0));
+    exchange.cross_origin = verdict == Verdict::Mark;
+    matches!(verdict, Verdict::Answer | Verdict::Ignore)
 }
 
 /// Does what a rule says with a request: chooses its destination and an endpoint there, if it goes anywhere.

@@ -53,6 +53,13 @@ pub(crate) struct Connected {
     pub(super) _counted: Option<Counted>,
 }
 
+impl Connected {
+    /// A stream of a connection that others have used.
+    pub(super) fn of(stream: h2::client::Stream, dial: Arc<Dial>, place: Place) -> Self {
+        Self { up: Up::H2(Box::new(stream)), dial, place, reused: true, _counted: None }
+    }
+}
+
 /// Waits before a retry as its route says, and not beyond the route's timeout.
 pub(crate) async fn back_off(exchange: &Exchange) {
     if exchange.tries.count == 0 {

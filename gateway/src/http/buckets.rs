@@ -20,6 +20,8 @@ use tokio::time::Instant;
 const MOST: usize = 100_000;
 /// The table is in so many parts, each with its lock.
 const SHARDS: usize = 64;
+/// So many places of each part one limit may have, so that its clients leave room for those of others.
+const SHARE: usize = MOST.div_ceil(SHARDS) / 2;
 /// So many places are looked at to find one whose client has used nothing lately.
 const LOOKED_AT: usize = 16;
 
@@ -72,6 +74,8 @@ pub(crate) struct Taken(Whose);
 struct Shard {
     places: HashMap<(u64, u64), u32>,
     slots: Vec<Slot>,
+    /// How many places each limit has.
+    had: HashMap<u64, usize>,
     hand: usize,
 }
 
@@ -249,24 +253,37 @@ impl Shard {
         }
         let result = rate.take(0, now);
         let slot = Slot { limit: key.0, client: key.1, full: *result.as_ref().ok()? };
-        let place = if self.slots.len() < MOST.div_ceil(SHARDS) {
+        let full = self.had.get(&key.0).is_some_and(|had| *had >= SHARE);
+        let place = if self.slots.len() < MOST.div_ceil(SHARDS) && !full {
             self.slots.push(slot);
             self.slots.len() - 1
         } else {
-            let place = self.idle(now)?;
+            let place = self.idle(now, full.then_some(key.0))?;
             let old = std::mem::replace(&mut self.slots[place], slot);
             self.places.remove(&(old.limit, old.client));
+            self.leave(old.limit);
             place
         };
+        *self.had.entry(key.0).or_default() += 1;
         self.places.insert(key, u32::try_from(place).ok()?);
         Some(result)
     }
 
-    /// A place whose bucket is full, which is as good as none.
-    fn idle(&mut self, now: u64) -> Option<usize> {
+    fn leave(&mut self, limit: u64) {
+        if let Some(had) = self.had.get_mut(&limit) {
+            *had -= 1;
+            if *had == 0 {
+                self.had.remove(&limit);
+            }
+        }
+    }
+
+    /// A place whose bucket is full, which is as good as none; of this limit, when one is given.
+    fn idle(&mut self, now: u64, of: Option<u64>) -> Option<usize> {
         for _ in 0..LOOKED_AT {
             self.hand = (self.hand + 1) % self.slots.len().max(1);
-            if self.slots.get(self.hand).is_some_and(|slot| slot.full <= now) {
+            let fits = |slot: &Slot| slot.full <= now && of.is_none_or(|limit| limit == slot.limit);
+            if self.slots.get(self.hand).is_some_and(fits) {
                 return Some(self.hand);
             }
         }
@@ -304,7 +321,7 @@ mod tests {
 
     #[test]
     fn many_threads_take_no_more_and_no_less_than_there_is() {
-        let (buckets, rate) = (Buckets::default(), rate(1, "day", 10_000));
+        let (buckets, rate) = (Buckets::default(), rate(1, "hour", 10_000));
         let (one, other) = (held(0), held(1));
         let passed = |held: &Held, whose: Whose| -> usize {
             let count = || (0..5000).filter(|_| buckets.take(held, &rate, &mut Taken(whose), 1).is_ok()).count();
@@ -333,13 +350,23 @@ mod tests {
             assert!(buckets.take(&held, &quick, &mut Taken(Whose::Client(spread(number))), now).is_ok());
         }
         assert_eq!(held.tally[Verdict::Crowded as usize].load(Ordering::Relaxed), 0);
-        assert_eq!(size(&buckets), MOST.div_ceil(SHARDS) * SHARDS);
+        assert_eq!(size(&buckets), SHARE * SHARDS);
 
         let (slow, late) = (rate(1, "day", 5), 2_000_000_000);
         let take = |number: u64| buckets.take(&held, &slow, &mut Taken(Whose::Client(spread(number))), late).is_ok();
         let passed = (2_000_000..3_000_000).filter(|number| take(*number)).count();
-        assert_eq!(size(&buckets), MOST.div_ceil(SHARDS) * SHARDS, "no more than that");
+        assert_eq!(size(&buckets), SHARE * SHARDS, "no more than that");
         assert_eq!(passed, size(&buckets) + 5, "a place each, and one bucket for all others");
         assert!(take(2_000_000), "whoever has a place keeps it");
+
+        let other = self::held(1);
+        let took = (0..1000)
+            .filter(|number| buckets.take(&other, &slow, &mut Taken(Whose::Client(spread(*number))), late).is_ok());
+        assert_eq!(took.count(), 1000);
+        assert_eq!(
+            other.tally[Verdict::Crowded as usize].load(Ordering::Relaxed),
+            0,
+            "another limit has its own places"
+        );
     }
 }

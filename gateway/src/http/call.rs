@@ -2,7 +2,7 @@
 //! question to a service that is asked about a request.
 
 use std::{
-    cell::Cell,
+    
     future::poll_fn,
     rc::Rc,
     sync::Arc,
@@ -11,10 +11,13 @@ use std::{
 };
 
 use routing::outlier::Outcome;
-use tokio::time::{Instant, timeout};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout},
+};
 
 use super::{
-    attempt::{no_connection, outcome_of_head, shared},
+    attempt::{Connected, FEW, no_connection, outcome, outcome_of_head, shared},
     desk::{Desk, Kept},
     failure::Failure,
     flow::{Broken, Piece, Sink as _, Source as _},
@@ -81,6 +84,8 @@ pub(crate) struct Heard {
     pub(crate) trailers: Option<Head>,
     /// So long may the body be; `None` = nobody reads it.
     bound: Option<usize>,
+    /// There was a connection, so that the endpoint could be asked.
+    asked: bool,
     /// The head was complete, and the endpoint was judged by it.
     begun: bool,
 }
@@ -170,14 +175,14 @@ pub(crate) async fn call(
         Some(Ok(counted)) => counted,
         None => None,
     };
-    let talk = Talk { desk, way, call, picked: &picked, queued: Cell::new(false) };
+    let talk = Talk { desk, way, call, picked: &picked };
     let (outcome, result) = match timeout(limit, talk.hold(heard)).await {
         Ok(Ok(())) => (None, Ok(())),
         Ok(Err(lost @ NoAnswer::Lost(_))) => (Some(Outcome::Failed), Err(lost)),
         Ok(Err(other)) => (None, Err(other)),
-        // An answer that has begun may be as long as it likes: that it is not heard to its end is not its endpoint's fault, and
-        // no more is a wait for a connection.
-        Err(_) => ((!heard.begun && !talk.queued.get()).then_some(Outcome::TimedOut), Err(NoAnswer::TimedOut)),
+        // An answer that has begun may be as long as it likes: that it is not heard to its end is not its endpoint's fault. Nor is
+        // a time that is too short to connect in, or to get a connection: what becomes of the connection tells.
+        Err(_) => ((heard.asked && !heard.begun).then_some(Outcome::TimedOut), Err(NoAnswer::TimedOut)),
     };
     talk.record(outcome);
     result
@@ -189,8 +194,6 @@ struct Talk<'a> {
     way: Way<'a>,
     call: Call<'a>,
     picked: &'a Picked,
-    /// It waits for one of a limited number of connections.
-    queued: Cell<bool>,
 }
 
 /// A connection with room for it.
@@ -223,6 +226,7 @@ impl Talk<'_> {
 
     async fn exchange(&self, open: Open, heard: &mut Heard) -> Result<(), Silence> {
         let Open { mut up, dial, place, .. } = open;
+        heard.asked = true;
         let call = self.call;
         let last = matches!((&up, dial.requests), (Up::H1(client), Some(limit)) if client.requests + 1 >= limit);
         up.send_head(call.head, last)?;
@@ -266,15 +270,13 @@ impl Talk<'_> {
             if let Some(stream) = pools.shared.find(&place, h2::client::Connection::stream) {
                 return Ok(Open { up: Up::H2(Box::new(stream)), dial, place, reused: true });
             }
-            let made = Box::pin(shared(&pools.shared, self.desk.metrics(), dial, way, place, None)).await?;
+            let made = Box::pin(self.dialled(dial, way, place)).await?;
             return Ok(Open { up: made.up, dial: made.dial, place: made.place, reused: made.reused });
         }
         let gate = upstream.breaker.as_deref().and_then(Breaker::gate);
         if gate.is_some() && waits {
             let way = limited::Way { upstream: Arc::clone(upstream), dial, place, address: way.address, host };
-            self.queued.set(true);
             let made = Box::pin(limited::among_requests(self.desk, client, way, kept)).await?;
-            self.queued.set(false);
             return Ok(Open { up: made.up, dial: made.dial, place: made.place, reused: made.reused });
         }
         let mut cx = Context::from_waker(Waker::noop());
@@ -290,6 +292,38 @@ impl Talk<'_> {
         let mut fresh = h1::client::Client::new(connected);
         fresh.terms = Terms::of(&dial, permit, client);
         Ok(Open { up: Up::H1(Box::new(fresh)), dial, place, reused: false })
+    }
+
+    /// A stream of a new connection. It is made beside this call: where time is too short to connect in, the next call finds it.
+    async fn dialled(&self, dial: Arc<Dial>, to: To<'_>, place: Place) -> Result<Connected, Failure> {
+        let pool = &self.way.pools.shared;
+        if dial.requests.is_some_and(|limit| limit < FEW) {
+            // Nobody shares those: each call makes its own.
+            return shared(pool, self.desk.metrics(), dial, to, place, None).await;
+        }
+        let dialling = pool.dialling(&place);
+        if dialling.try_lock().is_err() {
+            // However many calls there are, one of them dials.
+            drop(dialling.lock().await);
+            if let Some(stream) = pool.find(&place, h2::client::Connection::stream) {
+                return Ok(Connected::of(stream, dial, place));
+            }
+        }
+        let (tell, told) = oneshot::channel();
+        let (pool, telemetry) = (Rc::clone(pool), Arc::clone(&self.desk.telemetry));
+        let (upstream, endpoint) = (Arc::clone(self.way.upstream), self.picked.endpoint);
+        let (address, host, client) = (to.address, to.host.to_owned(), Rc::clone(to.client));
+        tokio::task::spawn_local(async move {
+            let to = To { address, host: &host, client: &client };
+            let made = shared(&pool, telemetry.metrics(), dial, to, place, None).await;
+            // Whoever still waits judges the endpoint by it.
+            if let Err(Err(failure)) = tell.send(made)
+                && let Some(outcome) = outcome(&failure)
+            {
+                upstream.record(endpoint, outcome, telemetry.metrics());
+            }
+        });
+        told.await.unwrap_or(Err(Failure::Internal("a connection that is made ends without a word")))
     }
 }
 

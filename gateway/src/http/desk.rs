@@ -49,7 +49,7 @@ pub(crate) struct Kept {
     /// As [`Desk::idle`].
     pub(crate) idle: Pool<Box<Client>>,
     /// As [`Desk::shared`].
-    pub(crate) shared: Shared<h2::client::Connection>,
+    pub(crate) shared: Rc<Shared<h2::client::Connection>>,
 }
 
 impl Desk {
@@ -141,7 +141,7 @@ impl Desk {
     fn sweep_all(&self) {
         let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
         let own = (&self.idle, &self.shared);
-        let [mirrors, calls] = [&self.mirrors, &self.calls].map(|kept| (&kept.idle, &kept.shared));
+        let [mirrors, calls] = [&self.mirrors, &self.calls].map(|kept| (&kept.idle, &*kept.shared));
         for (idle, shared) in [own, mirrors, calls] {
             idle.sweep(|client| client.is_quiet(&mut cx));
             shared.sweep(h2::client::Connection::is_dead, h2::client::Connection::is_busy);

@@ -23,7 +23,7 @@ use super::{
     failure::Failure,
     flow::{Fault, Flow, Sink, Source, Waits},
     head::Head,
-    limit::Told,
+    limit::{Puts, Told},
     mirror::Copying,
     name::Name,
     origin::Origin,
@@ -91,6 +91,8 @@ pub(crate) struct Exchange {
     pub(crate) delayed: Option<Instant>,
     /// What the answer says of rate limits (`limit`).
     pub(crate) told: Option<Box<Told>>,
+    /// What local limits have counted, as long as a service may refuse it (`limit`).
+    pub(crate) taken: Option<Box<Puts>>,
     /// A page asks that may read the answer (`intercept`).
     pub(crate) cross_origin: bool,
     /// The request's body (`forward`).
@@ -165,6 +167,7 @@ impl Exchange {
             grpc_status: None,
             delayed: None,
             told: None,
+            taken: None,
             cross_origin: false,
             request: Flow::default(),
             response: Flow::default(),

@@ -65,7 +65,7 @@ pub(crate) fn access<'a>(exchange: &'a Exchange, request: &'a Head) -> Access<'a
 
 /// Who the client is. In front of a sidecar stands the gateway that took the request, or a sidecar that says nothing of it: what
 /// stands last in `x-forwarded-for` is the former's word, as with Istio.
-fn remote(exchange: &Exchange, request: &Head) -> IpAddr {
+pub(super) fn remote(exchange: &Exchange, request: &Head) -> IpAddr {
     let said = match exchange.arrival() {
         Arrival::Inbound { .. } => forwarded::client(request.values(Name::XForwardedFor), 1),
         _ => None,

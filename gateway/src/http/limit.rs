@@ -21,7 +21,7 @@ use super::{
     guard,
     head::Head,
 };
-use crate::net::facts::Arrival;
+use crate::{live::Installed, net::facts::Arrival};
 
 /// How a client stands with its limit, for the header fields of the answer.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -70,7 +70,7 @@ pub(super) fn asked<'a>(exchange: &'a Exchange, request: &'a Head) -> Asked<'a> 
     let view = view(request, exchange.scheme(), port);
     Asked {
         request: RequestView { token: exchange.token.as_deref(), ..view },
-        client: exchange.remote().ip().to_canonical(),
+        client: guard::remote(exchange, request),
         peer: exchange.facts.peer(),
         route: exchange.rule.as_deref(),
         service,
@@ -96,14 +96,19 @@ pub(crate) fn take(exchange: &mut Exchange, request: &Head) -> Result<(), Failur
     });
     match result {
         Ok(()) => {
-            if let Some(allowance) = round.tightest {
+            let (taken, tightest) = (round.taken, round.tightest);
+            // What a service refuses later is put back.
+            if limits.asks() {
+                exchange.taken = Some(Box::new(taken));
+            }
+            if let Some(allowance) = tightest {
                 exchange.told.get_or_insert_default().allowance = Some(allowance);
             }
             Ok(())
         }
         Err(refused) => {
             let (failure, told) = *refused;
-            round.give_back(limits);
+            round.taken.give_back(&round.exchange.installed, limits);
             exchange.told = Some(Box::new(told));
             Err(failure)
         }
@@ -158,20 +163,19 @@ impl Round<'_> {
             self.tightest = Some(allowance);
         }
     }
+}
 
-    fn give_back(&self, limits: &Limits) {
-        for (number, taken) in self.taken.iter() {
-            if let Place::Local(rate) = &limits.all()[*number].place {
-                let installed = &self.exchange.installed;
-                installed.buckets.give_back(&installed.limits[*number], rate, *taken);
-            }
-        }
+/// Puts back all that a request was taken from, as it does not go on.
+fn give_back(exchange: &mut Exchange) {
+    let taken = exchange.taken.take();
+    if let (Some(taken), Some(limits)) = (taken, limits(exchange)) {
+        taken.give_back(&exchange.installed, limits);
     }
 }
 
 /// What was taken. Few requests have many limits: of those no more than this is kept without taking memory.
 #[derive(Default)]
-struct Puts {
+pub(crate) struct Puts {
     near: [Option<(usize, Taken)>; 4],
     far: Vec<(usize, Taken)>,
 }
@@ -186,6 +190,14 @@ impl Puts {
 
     fn iter(&self) -> impl Iterator<Item = &(usize, Taken)> {
         self.near.iter().flatten().chain(&self.far)
+    }
+
+    fn give_back(&self, installed: &Installed, limits: &Limits) {
+        for (number, taken) in self.iter() {
+            if let Place::Local(rate) = &limits.all()[*number].place {
+                installed.buckets.give_back(&installed.limits[*number], rate, *taken);
+            }
+        }
     }
 }
 

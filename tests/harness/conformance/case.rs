@@ -67,6 +67,8 @@ pub(super) struct Endpoint {
     pub(super) plays: Option<Plays>,
     /// What it sends first, before it was asked anything (`tcp`).
     pub(super) says: Option<String>,
+    /// So long it says nothing on a new connection.
+    pub(super) greets_after: Option<Span>,
     pub(super) tls: Option<PeerTls>,
     /// A sidecar of Istio: mutual TLS of the mesh, and the pod says so.
     #[serde(default)]

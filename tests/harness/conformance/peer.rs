@@ -31,7 +31,10 @@ use tokio::{
 };
 use tokio_rustls::LazyConfigAcceptor;
 
-use super::case::{Answer, Endpoint, Fault, Plays, Values};
+use super::{
+    case::{Answer, Endpoint, Fault, Plays, Values},
+    text::Span,
+};
 use crate::{
     listening::Listening,
     origin::{self, Handshake},
@@ -60,6 +63,7 @@ struct Manner {
     name: String,
     plays: Plays,
     says: Option<String>,
+    greets_after: Option<Span>,
     answers: Vec<Answer>,
     answered: AtomicUsize,
     tls: Option<Arc<ServerConfig>>,
@@ -79,6 +83,7 @@ impl Peer {
             name: name.to_owned(),
             plays: spec.plays(),
             says: spec.says.clone(),
+            greets_after: spec.greets_after,
             answers: spec.answers.iter().flat_map(again).collect(),
             answered: AtomicUsize::new(0),
             tls,
@@ -126,6 +131,9 @@ impl Manner {
 
 async fn serve(tcp: TcpStream, manner: Arc<Manner>) {
     tcp.set_nodelay(true).ok();
+    if let Some(time) = manner.greets_after {
+        sleep(time.0).await;
+    }
     let Some(config) = manner.tls.clone() else {
         return play(Box::new(tcp), None, manner).await;
     };

@@ -22,7 +22,7 @@ use super::{
         intercept::intercept,
         side::Down,
     },
-    Allowance, Told, asked, limits,
+    Allowance, Told, asked, give_back, limits,
     protocol::{Code, Descriptor, Entry, METHOD, RateLimitRequest, RateLimitResponse, Span, Status, Unit},
 };
 
@@ -46,7 +46,7 @@ pub(crate) async fn ask_and_go(
         questions = others;
         let mut answer = None;
         unless_gone(down, async { answer = ask(desk, exchange, &same).await }).await?;
-        judge(exchange, &same, answer.as_ref())?;
+        judge(exchange, &same, answer.as_ref()).inspect_err(|_| give_back(exchange))?;
     }
     match rule {
         None => Ok(Admitted::Forward),
@@ -102,7 +102,9 @@ async fn ask(desk: &Desk, exchange: &Exchange, same: &[Question]) -> Option<Rate
     let h2 = speaks_h2(upstream.cluster.protocol, true);
     let way = Way::of_question(desk, upstream, h2, &exchange.facts);
     let authority = authority_of(&global.cluster_name);
-    let method = Method { path: METHOD, authority: &authority, limit: global.timeout };
+    // The most patient of them, as one answer is for all.
+    let patience = same.iter().filter_map(|one| Some(one.limit(exchange)?.1.timeout)).max().unwrap_or(global.timeout);
+    let method = Method { path: METHOD, authority: &authority, limit: patience };
     let descriptors = same.iter().map(|one| one.descriptor.clone()).collect();
     let question = RateLimitRequest { domain: global.domain.to_string(), descriptors, hits_addend: 1 };
     match unary(desk, way, method, question).await {
@@ -123,7 +125,7 @@ fn judge(exchange: &mut Exchange, same: &[Question], answer: Option<&RateLimitRe
     for (index, question) in same.iter().enumerate() {
         let Some((limit, global, held)) = question.limit(exchange) else { continue };
         let code = answer.map(|answer| code(answer, (index, same.len())));
-        let status = answer.and_then(|answer| answer.statuses.get(index));
+        let status = answer.and_then(|answer| status(answer, (index, same.len())));
         match code {
             None | Some(Code::Unknown) => {
                 held.count(Verdict::Failed);
@@ -136,9 +138,13 @@ fn judge(exchange: &mut Exchange, same: &[Question], answer: Option<&RateLimitRe
                 held.count(Verdict::Refused);
                 let limit_name = Arc::clone(&limit.name);
                 failure = Some(Failure::RateLimited { limit: limit_name, status: limit.status, global: true });
+                let wait = status.and_then(|status| time(status.duration_until_reset));
+                // Of several, the one that is longest in the way.
+                if !told.refused || wait > told.wait {
+                    told.wait = wait;
+                    told.allowance = status.filter(|_| limit.tells_refused).and_then(|status| allowance(limit, status));
+                }
                 told.refused = true;
-                told.wait = status.and_then(|status| time(status.duration_until_reset));
-                told.allowance = status.filter(|_| limit.tells_refused).and_then(|status| allowance(limit, status));
             }
             Some(Code::Ok) => {
                 held.count(Verdict::Passed);
@@ -164,9 +170,14 @@ fn judge(exchange: &mut Exchange, same: &[Question], answer: Option<&RateLimitRe
 }
 
 /// A service that says nothing of each descriptor says it of all together.
-fn code(answer: &RateLimitResponse, (index, asked): (usize, usize)) -> Code {
-    let own = answer.statuses.get(index).filter(|_| answer.statuses.len() == asked).map(|status| status.code);
+fn code(answer: &RateLimitResponse, which: (usize, usize)) -> Code {
+    let own = status(answer, which).map(|status| status.code);
     Code::try_from(own.unwrap_or(answer.overall_code)).unwrap_or(Code::Unknown)
+}
+
+/// What is said of one descriptor of so many.
+fn status(answer: &RateLimitResponse, (index, asked): (usize, usize)) -> Option<&Status> {
+    answer.statuses.get(index).filter(|_| answer.statuses.len() == asked)
 }
 
 fn allowance(limit: &Limit, status: &Status) -> Option<Allowance> {
@@ -190,7 +201,18 @@ fn time(span: Option<Span>) -> Option<Duration> {
 fn field(value: &super::protocol::HeaderValue) -> Option<(String, String)> {
     let text = if value.raw_value.is_empty() { value.value.as_bytes() } else { &value.raw_value };
     let (name, text) = (HeaderName::from_bytes(value.key.as_bytes()).ok()?, HeaderValue::from_bytes(text).ok()?);
-    const FRAMING: [&str; 5] = ["content-length", "transfer-encoding", "connection", "trailer", "upgrade"];
+    const FRAMING: [&str; 10] = [
+        "content-length",
+        "transfer-encoding",
+        "connection",
+        "trailer",
+        "upgrade",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "content-type",
+        "date",
+    ];
     let harmless = !FRAMING.contains(&name.as_str());
     Some((name.as_str().to_owned(), text.to_str().ok()?.to_owned())).filter(|_| harmless)
 }
@@ -223,7 +245,16 @@ mod tests {
             raw_value: Vec::new(),
         };
         assert_eq!(field(&value("X-Tier", "gold")), Some(("x-tier".to_owned(), "gold".to_owned())));
-        for (key, text) in [("Content-Length", "0"), ("a b", "1"), ("x", "a\r\nb"), (":status", "200"), ("", "")] {
+        for (key, text) in [
+            ("Content-Length", "0"),
+            ("a b", "1"),
+            ("x", "a\r\nb"),
+            (":status", "200"),
+            ("", ""),
+            ("Date", "a"),
+            ("te", "trailers"),
+            ("Keep-Alive", "a"),
+        ] {
             assert_eq!(field(&value(key, text)), None, "{key}");
         }
         assert_eq!(time(Some(Span { seconds: 1, nanos: 5 })), Some(Duration::new(1, 5)));
