@@ -2,7 +2,6 @@
 //! question to a service that is asked about a request.
 
 use std::{
-    
     future::poll_fn,
     rc::Rc,
     sync::Arc,

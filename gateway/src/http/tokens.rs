@@ -33,6 +33,12 @@ pub(crate) fn pass(exchange: &mut Exchange, request: &mut Head) -> Result<(), Fa
     }
     let installed = Arc::clone(&exchange.installed);
     let Some(tokens) = installed.snapshot.guard.as_ref().and_then(|guard| guard.tokens.as_ref()) else { return Ok(()) };
+    // Tokens have the last word on what a request says: routes are chosen by what they leave, as in Istio, and what somebody else
+    // gave before them comes back only where the proxy itself would write over it.
+    exchange.routed = None;
+    if let Some(granted) = &mut exchange.granted {
+        granted.retain_own(&tokens.cleared);
+    }
     if !tokens.cleared.is_empty() {
         request.remove_if(|_, name| tokens.cleared.iter().any(|own| passes_for(name, own)));
     }

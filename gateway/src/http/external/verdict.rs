@@ -167,6 +167,20 @@ impl Grant {
         self.remove.iter().for_each(|name| head.remove_all(name));
     }
 
+    /// Of what [`Self::reassert`] gives back, keeps what the proxy writes on every request: the rest has been seen, and perhaps
+    /// taken away, by whoever came behind the provider, as all of `others`.
+    pub(crate) fn retain_own(&mut self, others: &[HeaderName]) {
+        let own = |name: &HeaderName| {
+            if others.contains(name) {
+                return false;
+            }
+            let name = name.as_str();
+            ["x-forwarded-", "x-envoy-"].iter().any(|prefix| name.starts_with(prefix)) || name == "x-request-id"
+        };
+        self.request.retain(|edit| own(&edit.name));
+        self.remove.retain(|name| own(name));
+    }
+
     /// Many an application reads `x_user` as `x-user`: beside what the provider decides about, a client says no such thing.
     fn remove_lookalikes(&self, head: &mut Head) {
         let sets = self.request.iter().filter(|edit| edit.how != How::Add).map(|edit| &edit.name);
