@@ -351,7 +351,7 @@ async fn a_yes_that_cannot_be_done_leaves_no_word_of_the_clients() {
     let (mesh, address) = asking("envoyExtAuthzGrpc", "");
     let _reviews = mesh.workload("reviews").start().await;
     let _provider = Authorizer::start(address, |_| {
-        yes_with(OkHttpResponse { headers: vec![field("x-user", "bob\n", None)], ..OkHttpResponse::default() })
+        yes_with(OkHttpResponse { headers: vec![field("x-user", "bob\na: b", None)], ..OkHttpResponse::default() })
     })
     .await;
     let gateway = mesh.gateway().await;
