@@ -122,6 +122,33 @@ async fn a_client_has_five_searches_and_a_key_its_quota() {
 }
 
 #[tokio::test]
+async fn who_has_logged_in_is_known_and_the_group_chooses_the_version() {
+    let demo = Demo::start(&example("jwt")).await;
+    let readme = fs::read_to_string(example("jwt").join("README.md")).unwrap();
+    // As the reader of the README has them.
+    let token = |name: &str| {
+        let line = readme.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        format!("Bearer {}", line.unwrap_or_else(|| panic!("the README has no token {name}")))
+    };
+    let ask = async |token: &str| {
+        demo.browser().call(with_body(request("GET", BOOKS).header("authorization", token), "")).await
+    };
+
+    assert_eq!(demo.browser().status(BOOKS).await, 403, "without a token nobody gets in");
+    let bob = ask(&token("BOB")).await;
+    assert_eq!(bob.code(), 200, "{}", bob.text());
+    assert!(bob.text().contains("\"x-user\": \"bob\"") || bob.text().contains("\"x-user\":\"bob\""), "{}", bob.text());
+    assert!(bob.text().contains("reviews-v1"), "{}", bob.text());
+    let ada = ask(&token("ADA")).await;
+    assert!(ada.code() == 200 && ada.text().contains("reviews-v2"), "{}", ada.text());
+    for name in ["OLD", "FORGED"] {
+        let reply = ask(&token(name)).await;
+        assert_eq!(reply.code(), 401, "{name}: {}", reply.text());
+        assert!(reply.header("www-authenticate").contains("invalid_token"), "{name}");
+    }
+}
+
+#[tokio::test]
 async fn blue_turns_green_with_one_word_and_nothing_fails() {
     let folder = copy("blue-green");
     let demo = Demo::start(folder.path()).await;

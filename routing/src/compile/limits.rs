@@ -13,8 +13,8 @@ use super::{
     conditions,
     context::Context,
     destinations::{Lookup, find},
-    proxy::is_subset,
     report::{BAD_VALUE, UNKNOWN_HOST},
+    selection::{GATEWAY_NAME, Workload},
 };
 use crate::{
     api::{
@@ -30,8 +30,6 @@ use crate::{
 
 /// A `targetRefs` that names nothing.
 const UNKNOWN_TARGET: &str = "unknown-target";
-/// The label of a pod that serves a Gateway of gateway.networking.k8s.io.
-const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
 /// Envoy's default.
 const TIMEOUT: Duration = Duration::from_millis(20);
 
@@ -56,11 +54,8 @@ fn targets(context: &Context<'_>, object: &Object<RateLimit>) -> Vec<Target> {
         let all = object.spec.target_refs.iter().enumerate();
         return all.filter_map(|(index, reference)| target(context, object, index, reference)).collect();
     }
-    let proxy = context.proxy;
-    let near = object.namespace() == proxy.root_namespace || object.namespace() == proxy.namespace;
-    let labels = object.spec.selector.as_ref().map(|selector| &selector.match_labels);
-    let selects = labels.is_none_or(|labels| is_subset(labels, &proxy.labels));
-    if near && selects { vec![Target::Proxy] } else { Vec::new() }
+    let picked = Workload::of(context.proxy).is_picked(object.namespace(), object.spec.selector.as_ref(), []);
+    if picked { vec![Target::Proxy] } else { Vec::new() }
 }
 
 fn target(context: &Context<'_>, object: &Object<RateLimit>, index: usize, reference: &TargetRef) -> Option<Target> {

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// The label that tells the proxies of a Gateway of Kubernetes' Gateway API by its name.
-const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
+pub(super) const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
 
 /// A workload, as policies pick it.
 pub(super) struct Workload<'a> {

@@ -40,8 +40,12 @@ impl RateLimit {
             );
         }
         let mut seen = BTreeSet::new();
+        // A rule without a name is called by its number.
+        let unnamed = self.rules.iter().enumerate().filter(|(_, rule)| rule.name.is_none());
+        let numbers: BTreeSet<String> = unnamed.map(|(number, _)| number.to_string()).collect();
         findings.each("rules", &self.rules, |findings, _, rule| {
-            if let Some(name) = rule.name.as_ref().filter(|name| !seen.insert(name.as_str())) {
+            let taken = |name: &&String| numbers.contains(name.as_str());
+            if let Some(name) = rule.name.as_ref().filter(|name| !seen.insert(name.as_str()) || taken(name)) {
                 findings.error_at(
                     "name",
                     BAD_VALUE,

@@ -42,7 +42,9 @@ fn idle(context: &Context<'_>, object: &Object<AuthorizationPolicy>) {
         let mut all = resources.workload_entries.iter();
         all.any(|entry| picks(entry.namespace(), &entry_facts(entry).labels))
     };
-    if pods || templates() || entries() {
+    // Whoever serves a Gateway has its labels.
+    let gateways = || resources.gateways.iter().any(|gateway| is_subset(wanted, &gateway.spec.selector));
+    if pods || templates() || entries() || (!wanted.is_empty() && gateways()) {
         return;
     }
     let message = format!(
