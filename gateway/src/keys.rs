@@ -118,6 +118,10 @@ impl KeyBook {
         };
         if tokio::time::timeout(FIRST, all).await.is_err() {
             warn!("the keys of an issuer are not here yet; until they are, its tokens are refused");
+            // It is waited for once: other changes are not to be late because of it.
+            for slot in &waits {
+                slot.tried.send_replace(true);
+            }
         }
     }
 

@@ -103,6 +103,9 @@ pub struct ClaimHeader {
 /// Claims that Istio reads as lists whatever a rule says.
 const LISTS: [&str; 2] = ["scope", "permission"];
 
+/// Claims that say what a token is (RFC 7519 section 4.1, and `azp`), which are texts and numbers whatever a rule says.
+const REGISTERED: [&str; 7] = ["iss", "sub", "aud", "azp", "exp", "nbf", "iat"];
+
 impl Tokens {
     /// What a rule for tokens in the usual places looks at, when nobody knows what was meant.
     pub fn usual() -> TokenRule {
@@ -146,7 +149,9 @@ impl TokenRule {
 
     /// Makes lists of the claims that are lists by convention.
     pub fn split_lists(&self, claims: &mut Map<String, Value>) {
-        for name in LISTS.iter().copied().chain(self.lists.iter().map(|name| &**name)) {
+        // What a token is checked by has one form.
+        let own = self.lists.iter().map(|name| &**name).filter(|name| !REGISTERED.contains(name));
+        for name in LISTS.iter().copied().chain(own) {
             if let Some(claim) = claims.get_mut(name)
                 && let Value::String(text) = claim
             {

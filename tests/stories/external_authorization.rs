@@ -13,6 +13,7 @@ use harness::{
     endpoint::{Call, Endpoint},
     eventually::eventually,
     gateway::Proxy,
+    jwt::{Minter, request_authentication},
     mesh::{HOST, Mesh, SHOP},
     message::{Answer, Ask, Version, values},
     scripted::Scripted,
@@ -20,6 +21,7 @@ use harness::{
     yaml,
 };
 use http::HeaderMap;
+use serde_json::json;
 use tokio::time::timeout;
 
 /// Asks the provider `auth` about everything below `/asked`.
@@ -227,6 +229,44 @@ async fn an_http_provider_sends_to_its_login_and_says_who_has_logged_in() {
     assert_eq!(reply.code(), 200);
     assert_eq!([reply.saw("x-auth-request-user"), reply.saw("x-other")], ["me", ""]);
     assert_eq!(reply.header("set-cookie"), "_oauth2_proxy=renewed");
+}
+
+#[tokio::test]
+async fn tokens_have_the_last_word_behind_a_provider() {
+    let fields = ", includeRequestHeadersInCheck: [cookie], headersToUpstreamOnAllow: [authorization, x-user, x-from]";
+    let (mesh, address) = asking("envoyExtAuthzHttp", fields);
+    let _reviews = mesh.workload("reviews").start().await;
+    let (issuer, minter) = ("https://issuer.test", Minter::simple());
+    let token = format!("Bearer {}", minter.token(issuer, "ada", &json!({})));
+    let (given, rules) = (
+        token.clone(),
+        json!([{"issuer": issuer, "jwks": minter.jwks(), "outputClaimToHeaders": [{"header": "x-user", "claim": "sub"}]}]),
+    );
+    mesh.write("tokens.yaml", &request_authentication("istio-system", &rules));
+    mesh.routes(
+        "- match: [{headers: {x-user: {exact: root}}}]\n  directResponse: {status: 200, body: {string: of root}}\n- route:\n  - \
+         destination: {host: reviews, port: {number: 8080}}",
+    );
+    // It gives a token to whoever comes with a cookie, and says of everybody that he is root.
+    let _provider = Endpoint::start(address, Version::One, move |mut call: Call| {
+        let token = given.clone();
+        async move {
+            let known = call.headers.contains_key("cookie");
+            call.read().await;
+            let answer = Answer::new(200, "").header("x-from", "provider");
+            let answer = if known { answer.header("authorization", &token).header("x-user", "root") } else { answer };
+            call.answer(answer).await;
+        }
+    })
+    .await;
+    let _gateway = mesh.gateway().await;
+
+    let bring = |name: &str, value: &str| with_body(request("GET", ASKED).header(name, value), "");
+    let reply = mesh.browser().call(bring("cookie", "me")).await;
+    assert_eq!(reply.code(), 200, "{}", reply.text());
+    assert_eq!([reply.saw("authorization"), reply.saw("x-user"), reply.saw("x-from")], ["", "ada", "provider"]);
+    let forged = mesh.browser().call(bring("x-user", "root")).await;
+    assert_eq!([forged.saw("x-user"), forged.saw("x-from")], ["", "provider"], "{}", forged.text());
 }
 
 #[tokio::test]

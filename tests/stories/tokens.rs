@@ -290,7 +290,9 @@ async fn an_object_that_cannot_be_read_lets_no_token_in() {
     let mesh = Mesh::with_edge();
     let _pod = mesh.workload("reviews").start().await;
     mesh.route_all_to("reviews");
-    mesh.write("tokens.yaml", &request_authentication("istio-system", &json!([{"issuer": ISSUER, "jwks": "{"}])));
+    let told = json!([{"header": "x-user", "claim": "sub"}]);
+    let broken = json!([{"issuer": ISSUER, "jwks": "{", "outputClaimToHeaders": told}]);
+    mesh.write("tokens.yaml", &request_authentication("istio-system", &broken));
     let gateway = mesh.gateway().await;
     gateway.logs("this is not JSON").await;
     let status = async |headers: &[(&str, &str)]| {
@@ -301,6 +303,8 @@ async fn an_object_that_cannot_be_read_lets_no_token_in() {
     let token = format!("Bearer {}", minter.token(ISSUER, "ada", &json!({})));
     assert_eq!(status(&[]).await, 200);
     assert_eq!(status(&[("authorization", &token)]).await, 401);
+    let forged = mesh.browser().call(with_body(request("GET", SHOP).header("x-user", "root"), "")).await;
+    assert_eq!(forged.saw("x-user"), "", "only a token that was verified says who it is");
 
     mesh.write("tokens.yaml", &request_authentication("istio-system", &json!([rule(&minter.jwks(), &json!({}))])));
     harness::eventually::eventually("it is mended", async || status(&[("authorization", &token)]).await == 200).await;

@@ -11,7 +11,7 @@ use http::HeaderName;
 use super::{context::Context, report::UNSUPPORTED, selection::Workload};
 use crate::{
     api::{RequestAuthentication, request_authentication::JwtRule},
-    resources::{Kind, Object},
+    resources::{Kind, Object, Rejection},
     tokens::{ClaimHeader, KeySource, TokenHeader, TokenRule, Tokens},
 };
 
@@ -21,7 +21,8 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// `None`: no token is looked at.
 pub(super) fn compile(context: &Context<'_>) -> Option<Tokens> {
     let workload = Workload::of(context.proxy);
-    let mut tokens = Tokens { closed: is_closed(context, &workload), ..Tokens::default() };
+    let closing = closing(context, &workload);
+    let mut tokens = Tokens { closed: !closing.is_empty(), ..Tokens::default() };
     for object in &context.resources.request_authentications {
         let spec = &object.spec;
         unfit_targets(context, object);
@@ -33,18 +34,20 @@ pub(super) fn compile(context: &Context<'_>) -> Option<Tokens> {
     tokens.rules.sort_by(|one, other| one.issuer.cmp(&other.issuer));
     let outputs =
         tokens.rules.iter().flat_map(|rule| rule.payload_header.iter().chain(rule.claims.iter().map(|it| &it.header)));
-    let mut cleared: Vec<HeaderName> = outputs.cloned().collect();
+    let unset = closing.iter().filter_map(|it| it.policy.as_ref()).flat_map(|policy| &policy.headers);
+    let unset = unset.filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok());
+    let mut cleared: Vec<HeaderName> = outputs.cloned().chain(unset).collect();
     cleared.sort_by(|one, other| one.as_str().cmp(other.as_str()));
     cleared.dedup();
     tokens.cleared = cleared;
     (tokens.closed || !tokens.rules.is_empty()).then_some(tokens)
 }
 
-/// Whether there is an object for this workload of which no version can be understood. What is only a template is none.
-fn is_closed(context: &Context<'_>, workload: &Workload<'_>) -> bool {
+/// The objects for this workload of which no version can be understood. What is only a template is none.
+fn closing<'a>(context: &Context<'a>, workload: &Workload<'_>) -> Vec<&'a Rejection> {
     let kind = Kind::RequestAuthentication.name();
-    let mut all = context.resources.rejected().values().filter(|it| it.object.kind == kind);
-    all.any(|it| it.closes() && workload.may_be_picked(it))
+    let all = context.resources.rejected().values().filter(|it| it.object.kind == kind);
+    all.filter(|it| it.closes() && workload.may_be_picked(it)).collect()
 }
 
 fn unfit_targets(context: &Context<'_>, object: &Object<RequestAuthentication>) {

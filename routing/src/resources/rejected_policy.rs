@@ -1,6 +1,6 @@
 //! What is known of a policy that gave no object, so that it can fail closed where it would have held.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -21,6 +21,8 @@ pub struct RejectedPolicy {
     pub targets: Vec<TargetReference>,
     /// It would only have counted.
     pub dry_run: bool,
+    /// Headers that only it would have set, in lower case: what a client says in one of them is believed by nobody.
+    pub headers: BTreeSet<String>,
 }
 
 impl RejectedPolicy {
@@ -51,7 +53,8 @@ impl RejectedPolicy {
         }
         let dry_run = object.pointer("/metadata/annotations").and_then(|all| all.get(DRY_RUN)).and_then(Value::as_str);
         let dry_run = is_authorization && dry_run.and_then(truth).unwrap_or(false);
-        Some(Self { action, selector, targets, dry_run })
+        let headers = spec.filter(|_| !is_authorization).map(outputs).unwrap_or_default();
+        Some(Self { action, selector, targets, dry_run, headers })
     }
 
     /// Whether something is denied for its sake.
@@ -67,6 +70,7 @@ impl RejectedPolicy {
         if !self.closes() {
             return self.clone_from(other);
         }
+        self.headers.extend(other.headers.iter().cloned());
         if self.action != other.action {
             self.action = None;
         }
@@ -131,6 +135,16 @@ pub(crate) fn truth(text: &str) -> Option<bool> {
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
         _ => None,
     }
+}
+
+/// The headers that the rules of a RequestAuthentication set, as far as they can be read.
+fn outputs(spec: &Value) -> BTreeSet<String> {
+    let rules = spec.get("jwtRules").and_then(Value::as_array).into_iter().flatten();
+    let names = rules.flat_map(|rule| {
+        let claims = rule.get("outputClaimToHeaders").and_then(Value::as_array).into_iter().flatten();
+        rule.get("outputPayloadToHeader").into_iter().chain(claims.filter_map(|claim| claim.get("header")))
+    });
+    names.filter_map(Value::as_str).map(str::to_ascii_lowercase).collect()
 }
 
 #[cfg(test)]

@@ -91,11 +91,16 @@ impl Keys {
         if fitting.peek().is_none() {
             return Err(Refusal::NoKey);
         }
+        // The one that is named comes before those without a name, however many there are.
+        let is_named = |key: &&Key| key.id.is_some() && key.id == token.key_id;
+        let named = self.all.iter().filter(fits).filter(is_named);
+        let fitting = named.chain(fitting.filter(|key| !is_named(key)));
         let signed = |key: &Key| {
             let message = token.signed.as_bytes();
             crypto::verify(token.signature, message, &key.key, token.algorithm).is_ok_and(|good| good)
         };
-        if fitting.take(TRIES).any(signed) { Ok(()) } else { Err(Refusal::Signature) }
+        let mut fitting = fitting.take(TRIES);
+        if fitting.any(signed) { Ok(()) } else { Err(Refusal::Signature) }
     }
 }
 

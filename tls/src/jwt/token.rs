@@ -45,7 +45,8 @@ impl<'t> Jwt<'t> {
         };
         let key_id = match header.get("kid") {
             None => None,
-            Some(Value::String(id)) => Some(id.clone()),
+            // An empty name is none.
+            Some(Value::String(id)) => (!id.is_empty()).then(|| id.clone()),
             Some(_) => return Err(Refusal::KeyId),
         };
         if header.contains_key("crit") {

@@ -58,7 +58,7 @@ fn grant(more: OkResponse) -> Result<Grant, String> {
         request: all(more.headers.iter().map(edit))?,
         remove: more.headers_to_remove.iter().filter_map(|name| editable(name.as_bytes())).collect(),
         query: set.chain(removed).filter(|(name, _)| !name.is_empty()).collect(),
-        response: all(more.response_headers_to_add.iter().map(edit))?,
+        response: all(more.response_headers_to_add.iter().map(added))?,
     })
 }
 
@@ -66,6 +66,16 @@ fn edit(option: &HeaderOption) -> Result<Option<Edit>, String> {
     let Some(header) = &option.header else { return Ok(None) };
     let value = if header.raw_value.is_empty() { header.value.as_bytes() } else { &header.raw_value };
     Edit::new(how(option), header.key.as_bytes(), value)
+}
+
+/// For the client's answer to a yes: what nobody says otherwise is added, as in Envoy.
+fn added(option: &HeaderOption) -> Result<Option<Edit>, String> {
+    let unsaid = option.append.is_none() && option.append_action() == AppendAction::AppendOrAdd;
+    let mut edit = edit(option)?;
+    if let Some(edit) = edit.as_mut().filter(|_| unsaid) {
+        edit.how = How::Add;
+    }
+    Ok(edit)
 }
 
 /// `append` is the older word and false where nobody says it; the newer one counts when it says something else.
