@@ -46,13 +46,13 @@ pub(crate) async fn serve(
     }
 }
 
-/// Waits until the client has gone. One that has sent something and says that it sends no more may wait for an answer.
+/// Waits until the client has broken off. One that says that it sends no more may wait for the server's word.
 async fn gone(client: &mut Stream<TcpStream>) {
     loop {
         match poll_fn(|cx| if client.input().len() < AHEAD { client.poll_fill(cx) } else { Poll::Pending }).await {
             Ok(true) => {}
-            Ok(false) if !client.input().is_empty() => std::future::pending().await,
-            Ok(false) | Err(_) => return,
+            Ok(false) => std::future::pending().await,
+            Err(_) => return,
         }
     }
 }
@@ -60,6 +60,8 @@ async fn gone(client: &mut Stream<TcpStream>) {
 async fn carry(desk: &Desk, client: &mut Connection, passage: &mut Passage, cut: &mut JoinHandle<Outlived>) -> Ending {
     let telemetry = &*desk.telemetry;
     tokio::select! {
+        // In this order: where nobody has to be asked, nothing is waited for.
+        biased;
         judged = guard::judge(desk, passage) => {
             if let Err(ending) = judged {
                 return ending;
