@@ -21,6 +21,7 @@ mod control;
 mod drain;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+mod grpc;
 mod http;
 mod keys;
 mod kubernetes;

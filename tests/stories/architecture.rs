@@ -129,7 +129,13 @@ fn outside_libraries_have_one_door_each() {
     assert_eq!(
         outside(
             &["prost"],
-            &["gateway/src/http/grpc", "gateway/src/http/external", "gateway/src/http/limit/protocol.rs", "tests/"]
+            &[
+                "gateway/src/grpc",
+                "gateway/src/http/grpc",
+                "gateway/src/http/external",
+                "gateway/src/http/limit/protocol.rs",
+                "tests/"
+            ]
         ),
         NOBODY
     );

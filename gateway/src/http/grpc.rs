@@ -2,7 +2,6 @@
 
 use std::{fmt, time::Duration};
 
-use percent_encoding::percent_decode;
 use prost::Message;
 
 use super::{
@@ -13,9 +12,11 @@ use super::{
     name::Name,
     record::grpc_status,
 };
-
-/// What stands before a message: whether it is compressed, and its length.
-const PREFIX: usize = 5;
+use crate::grpc::{
+    frame::{Broken, frame, unframe},
+    status::unescape,
+    timeout,
+};
 
 /// A method of a service.
 #[derive(Clone, Copy)]
@@ -85,26 +86,8 @@ fn head(method: Method<'_>, length: usize) -> Head {
     head.length = Length::Exact(length as u64);
     head.append(Name::ContentType, b"application/grpc");
     head.append(Name::Te, b"trailers");
-    head.push(b"grpc-timeout", timeout(method.limit).as_bytes());
+    head.push(b"grpc-timeout", timeout::write(method.limit).as_bytes());
     head
-}
-
-/// gRPC's form of a time: at most eight digits and a unit.
-fn timeout(limit: Duration) -> String {
-    match limit.as_millis() {
-        0 => format!("{}u", limit.as_micros()),
-        millis @ 1..100_000_000 => format!("{millis}m"),
-        _ => format!("{}S", limit.as_secs().min(99_999_999)),
-    }
-}
-
-fn frame(message: &impl Message) -> Vec<u8> {
-    let size = message.encoded_len();
-    let mut framed = Vec::with_capacity(PREFIX + size);
-    framed.push(0);
-    framed.extend_from_slice(&u32::try_from(size).unwrap_or(u32::MAX).to_be_bytes());
-    message.encode_raw(&mut framed);
-    framed
 }
 
 fn read<A: Message + Default>(heard: &Heard) -> Result<A, NoMessage> {
@@ -115,27 +98,22 @@ fn read<A: Message + Default>(heard: &Heard) -> Result<A, NoMessage> {
     // What has no message says its status in the head.
     let last = heard.trailers.as_ref().unwrap_or(&heard.head);
     match grpc_status(last) {
-        Some(0) => unframe(&heard.body),
+        Some(0) => unframe(&heard.body).map_err(|broken| NoMessage::Malformed(why(broken))),
         Some(status) => {
-            let words = percent_decode(last.value(Name::GrpcMessage).unwrap_or_default());
-            Err(NoMessage::Status(status, words.decode_utf8_lossy().chars().take(200).collect()))
+            let words = unescape(last.value(Name::GrpcMessage).unwrap_or_default());
+            Err(NoMessage::Status(status, words))
         }
         None => Err(NoMessage::Malformed("an answer of gRPC without a status")),
     }
 }
 
-fn unframe<A: Message + Default>(body: &[u8]) -> Result<A, NoMessage> {
-    let Some((prefix, message)) = body.split_at_checked(PREFIX) else {
-        return Err(NoMessage::Malformed("an answer of gRPC without a message"));
-    };
-    if prefix[0] != 0 {
-        return Err(NoMessage::Malformed("an answer that is compressed, which nobody asked for"));
+fn why(broken: Broken) -> &'static str {
+    match broken {
+        Broken::Missing => "an answer of gRPC without a message",
+        Broken::Compressed => "an answer that is compressed, which nobody asked for",
+        Broken::NotOne => "an answer of gRPC that is not one message",
+        Broken::Unreadable => "a message that cannot be read",
     }
-    let size = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize;
-    if size != message.len() {
-        return Err(NoMessage::Malformed("an answer of gRPC that is not one message"));
-    }
-    A::decode(message).map_err(|_| NoMessage::Malformed("a message that cannot be read"))
 }
 
 #[cfg(test)]
@@ -178,12 +156,5 @@ mod tests {
         for body in [vec![], vec![0; 4], vec![1, 0, 0, 0, 0], long, broken] {
             assert!(matches!(read::<Word>(&heard("0", body.clone())), Err(NoMessage::Malformed(_))), "{body:?}");
         }
-    }
-
-    #[test]
-    fn times_have_eight_digits_at_most() {
-        assert_eq!(timeout(Duration::from_secs(600)), "600000m");
-        assert_eq!(timeout(Duration::from_secs(100_000)), "100000S");
-        assert_eq!(timeout(Duration::from_micros(500)), "500u");
     }
 }

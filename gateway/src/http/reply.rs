@@ -2,7 +2,6 @@
 
 use std::{future::poll_fn, sync::Arc, task::Poll};
 
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use routing::{
     cors::Cors,
     fault::AbortError,
@@ -23,12 +22,7 @@ use super::{
     retry, secure,
     side::Down,
 };
-use crate::net::facts::Arrival;
-
-/// What gRPC escapes in `grpc-message` (gRPC over HTTP/2, "Percent-Encoded").
-const GRPC_MESSAGE: &AsciiSet = &CONTROLS.add(b'%');
-/// More of a message nobody reads, and some clients take no larger heads.
-const GRPC_MESSAGE_BYTES: usize = 1024;
+use crate::{grpc::status::escape, net::facts::Arrival};
 
 /// What gRPC calls a limit that is reached. Clients do not ask again by themselves then, as they do after 14, Envoy's default.
 const RESOURCE_EXHAUSTED: u16 = 8;
@@ -264,7 +258,7 @@ fn compose(exchange: &mut Exchange, heads: &mut Heads, reply: &Reply<'_>) {
     }
     let status = reply.grpc.unwrap_or_else(|| grpc_status(reply.status));
     exchange.grpc_status = Some(status);
-    let message = grpc_message(reply.body);
+    let message = escape(reply.body);
     head.status = 200;
     head.length = Length::Exact(0);
     for name in [Name::Location, Name::XEnvoyOverloaded, Name::ContentLength] {
@@ -273,22 +267,6 @@ fn compose(exchange: &mut Exchange, heads: &mut Heads, reply: &Reply<'_>) {
     head.set(Name::ContentType, b"application/grpc");
     head.set(Name::GrpcStatus, status.to_string().as_bytes());
     head.set(Name::GrpcMessage, message.as_bytes());
-}
-
-/// A body as gRPC tells it: in a field, whose heads have their bounds.
-fn grpc_message(body: &[u8]) -> String {
-    let body = &body[..body.len().min(GRPC_MESSAGE_BYTES)];
-    let mut message = String::new();
-    for letter in String::from_utf8_lossy(body).chars() {
-        let mut bytes = [0; 4];
-        let before = message.len();
-        message.extend(utf8_percent_encode(letter.encode_utf8(&mut bytes), GRPC_MESSAGE));
-        if message.len() > GRPC_MESSAGE_BYTES {
-            message.truncate(before);
-            break;
-        }
-    }
-    message
 }
 
 async fn write(down: &mut Down<'_>, mut body: &[u8]) -> Result<(), Broken> {
