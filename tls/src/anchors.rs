@@ -102,6 +102,11 @@ impl Anchors {
         Ok(Self { limits: None, ..Self::new(bundle)? })
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.given.len()
+    }
+
     /// Whether one of them has ended, has not begun, or limits what it may issue.
     pub(crate) fn are_limited(&self, now: UnixTime) -> bool {
         self.limits.is_some_and(|all| all.limited || now < all.begin || now > all.end)

@@ -79,6 +79,10 @@ pub enum Error {
     #[error("the certificate could not be issued")]
     Issue(#[source] rcgen::Error),
 
+    /// What somebody handed out as the workload's identity is not that; the text says why.
+    #[error("{0}")]
+    Unfit(String),
+
     /// The peer went away before the handshake was complete.
     #[error("the peer closed the connection during the handshake")]
     PeerClosed,
@@ -145,6 +149,7 @@ impl Error {
             Self::BadServerName(_) => "BadServerName",
             Self::NoServerName => "NoServerName",
             Self::Issue(_) => "Issue",
+            Self::Unfit(_) => "Unfit",
             Self::PeerClosed => "PeerClosed",
             Self::Io(_) => "Io",
             Self::NotTls => "NotTls",
@@ -191,6 +196,14 @@ impl Error {
     /// The peer's certificate passed the chain check, and cannot be read all the same.
     pub(crate) fn unreadable_peer() -> Self {
         Self::BadPeerCertificate(CertificateFault(CertificateError::BadEncoding))
+    }
+
+    /// A chain that is no peer's did not pass verification.
+    pub(crate) fn unfit(error: rustls::Error) -> Self {
+        Self::Unfit(match Self::from_handshake(error) {
+            Self::BadPeerCertificate(fault) => format!("the certificate {}", certificate_words(&fault)),
+            other => other.to_string().replacen("the peer's ", "the ", 1),
+        })
     }
 
     pub(crate) fn from_handshake(error: rustls::Error) -> Self {

@@ -189,6 +189,13 @@ pub(crate) fn not_after(der: &[u8]) -> Result<i64, Error> {
     Ok(certificate.validity().not_after.timestamp())
 }
 
+/// When a DER certificate begins and ends, in seconds since 1970.
+pub(crate) fn validity(der: &[u8]) -> Result<(i64, i64), Error> {
+    let (_, certificate) = X509Certificate::from_der(der).map_err(|_| Error::BadCertificate(None))?;
+    let validity = certificate.validity();
+    Ok((validity.not_before.timestamp(), validity.not_after.timestamp()))
+}
+
 pub(crate) const SCHEME: &str = "spiffe://";
 const LONGEST: usize = 2048;
 

@@ -10,6 +10,8 @@
 //!                 `-- verify: chain, then identity (SPIFFE URI SAN)
 //!                      `-- direct: what webpki does not take, such as X.509 version 1
 //!
+//!  key --csr--> CA of the mesh --> chain, roots --unfit--> workload identity
+//!
 //!  key --request--> CSR --acme::Client--> CA --> chain --facts--> Secret  certificates by ACME: minutes
 //!                          `-- challenge: the certificate that proves a host is ours
 //!                              placeholder: what serves until the first chain is there
@@ -28,6 +30,7 @@ pub mod challenge;
 mod cipher;
 pub mod client;
 pub mod client_hello;
+pub mod csr;
 mod curve;
 mod direct;
 mod error;
@@ -46,6 +49,7 @@ pub mod server;
 mod session;
 pub mod stream;
 mod subject;
+pub mod unfit;
 mod verify;
 pub mod workload;
 pub mod xfcc;

@@ -27,6 +27,11 @@ pub enum KeyKind {
 
 /// A new private key: PKCS#8 as PEM. RSA keys take up to some seconds of computing: do that on a blocking thread.
 pub fn generate_key(kind: KeyKind) -> Result<String, Error> {
+    Ok(new_key(kind)?.serialize_pem())
+}
+
+/// The same, not written out yet.
+pub(crate) fn new_key(kind: KeyKind) -> Result<KeyPair, Error> {
     let key = match kind {
         KeyKind::EcdsaP256 => KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256),
         KeyKind::EcdsaP384 => KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384),
@@ -34,7 +39,7 @@ pub fn generate_key(kind: KeyKind) -> Result<String, Error> {
         KeyKind::Rsa3072 => KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_3072),
         KeyKind::Rsa4096 => KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_4096),
     };
-    Ok(key.map_err(Error::Issue)?.serialize_pem())
+    key.map_err(Error::Issue)
 }
 
 /// A request for a certificate: DER of a PKCS#10 CSR with an empty subject and the hosts as SANs, signed with the key.

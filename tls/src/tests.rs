@@ -4,6 +4,7 @@ mod certificates;
 mod chains;
 mod challenge;
 mod client;
+mod csr;
 mod forms;
 mod mesh;
 mod openssl;

@@ -16,7 +16,7 @@ use x509_parser::prelude::FromDer;
 use crate::anchors::Anchors;
 use crate::pem::Bundle;
 use crate::remarks::{self, Shown};
-use crate::{Error, identity, pem, provider};
+use crate::{Error, facts, identity, pem, provider};
 
 /// Certificate, key and roots of one workload, checked to belong together; cheap to clone.
 #[derive(Clone)]
@@ -27,8 +27,14 @@ pub struct WorkloadIdentity {
     pub roots_digest: [u8; 32],
     /// The URI SAN of the certificate, when there is exactly one and it is a SPIFFE id.
     pub spiffe: Option<Arc<str>>,
+    /// When the certificate begins, in seconds since 1970.
+    pub not_before: i64,
     /// When the certificate ends, in seconds since 1970. A past time is not an error here: peers will say so.
     pub not_after: i64,
+    /// The certificate's serial number in lower-case hex; empty when its names cannot be read.
+    pub serial: Arc<str>,
+    /// Who issued it, as [`crate::facts::Facts::issuer`]; empty as above.
+    pub issuer: Arc<str>,
     /// What an operator should know of the files, a sentence each: parts that are not used, old versions.
     pub remarks: Arc<[String]>,
     pub(crate) certified: Arc<CertifiedKey>,
@@ -58,18 +64,29 @@ impl WorkloadIdentity {
         })
     }
 
-    fn assemble(parts: Parts) -> Result<Self, Error> {
+    /// How many certificates it trusts.
+    pub fn roots(&self) -> usize {
+        self.anchors.count()
+    }
+
+    pub(crate) fn assemble(parts: Parts) -> Result<Self, Error> {
         let (generation, roots_digest) = (parts.hash(), digest(&parts.roots.certificates));
         let anchors = Arc::new(Anchors::new(parts.roots)?);
         let mut remarks = remarks::own(&parts.chain, Shown::ToServers);
         remarks.extend(anchors.remarks.iter().cloned());
         let certified = certified_key(parts.chain.certificates, parts.keys)?;
         let own = certified.cert.first().ok_or(Error::NoCertificate)?;
+        let (not_before, not_after) = identity::validity(own)?;
+        let facts = facts::of_der(own).ok();
+        let (serial, issuer) = facts.map(|it| (it.serial.into(), it.issuer.into())).unwrap_or_default();
         Ok(Self {
             generation,
             roots_digest,
             spiffe: identity::spiffe_of(own).map(Arc::from),
-            not_after: identity::not_after(own)?,
+            not_before,
+            not_after,
+            serial,
+            issuer,
             remarks: remarks.into(),
             certified: Arc::new(certified),
             anchors,
@@ -123,10 +140,14 @@ const CERT_CHAIN: &str = "cert-chain.pem";
 const KEY: &str = "key.pem";
 const ROOT_CERT: &str = "root-cert.pem";
 
-struct Parts {
-    chain: Bundle,
-    keys: Vec<PrivateKeyDer<'static>>,
-    roots: Bundle,
+/// What an identity is made of.
+pub(crate) struct Parts {
+    /// The workload's own certificate first.
+    pub(crate) chain: Bundle,
+    /// One of them is the certificate's.
+    pub(crate) keys: Vec<PrivateKeyDer<'static>>,
+    /// What is trusted.
+    pub(crate) roots: Bundle,
 }
 
 impl Parts {
