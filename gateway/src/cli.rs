@@ -12,12 +12,14 @@ use crate::settings::{self, AccessLogFormat, Settings, SourceSettings};
 pub(crate) mod certs;
 mod echo;
 mod given;
+mod init;
 mod resolve;
 #[cfg(test)]
 mod tests;
 
 use certs::{CertsCommand, CertsFlags};
 pub(crate) use echo::EchoFlags;
+use init::InitFlags;
 
 /// What the user asked for, checked: flags are valid and named files exist.
 #[derive(Debug)]
@@ -34,6 +36,8 @@ pub(crate) enum Command {
     Demo(DemoFlags),
     /// `sluice crds`.
     Crds,
+    /// `sluice init`.
+    Init(Box<crate::capture::Orders>),
     /// `sluice status`.
     Status(StatusFlags),
     /// `sluice certs`.
@@ -91,6 +95,7 @@ fn check(verb: Verb) -> Result<Command, String> {
         Verb::Describe(flags) => SourceSettings::new(flags.source.clone()).map(|it| Command::Describe(flags, it)),
         Verb::Demo(flags) => given::existing_folder("DIR", &flags.directory).map(|()| Command::Demo(flags)),
         Verb::Crds => Ok(Command::Crds),
+        Verb::Init(flags) => flags.orders(&|name| std::env::var(name).ok()).map(|it| Command::Init(Box::new(it))),
         Verb::Status(flags) => {
             given::existing("--kubeconfig", flags.kubeconfig.as_slice()).map(|()| Command::Status(flags))
         }
@@ -136,6 +141,8 @@ enum Verb {
     Demo(DemoFlags),
     /// Print the CustomResourceDefinitions of the kinds that are read
     Crds,
+    /// Lead a pod's connections through its sidecar, by rules of the kernel
+    Init(Box<InitFlags>),
     /// Answer every request with what it saw
     #[command(hide = true)]
     Echo(EchoFlags),
@@ -396,7 +403,7 @@ fn describe(error: &clap::Error) -> String {
             None => format!("`{}` does not belong here", argument.unwrap_or_default()),
         },
         ErrorKind::InvalidSubcommand => format!(
-            "there is no command `{}`; there are gateway, sidecar, check, describe, status, certs, demo, crds and help",
+            "there is no command `{}`; there are gateway, sidecar, check, describe, status, certs, demo, crds, init and help",
             text(error, ContextKind::InvalidSubcommand).unwrap_or_default()
         ),
         ErrorKind::MissingRequiredArgument => match argument.unwrap_or_default() {

@@ -14,6 +14,7 @@ mod acme;
 mod admin;
 mod applied;
 mod assembly;
+mod capture;
 mod challenges;
 mod cli;
 mod command;
@@ -74,6 +75,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Status(flags) => command::proxies_status::run(&flags),
         Command::Certs(command) => Ok(command::certs::run(&command)),
         Command::Crds => command::crds::run().map(|()| ExitCode::SUCCESS),
+        Command::Init(orders) => capture::apply::run(&orders).map(|()| ExitCode::SUCCESS),
         Command::Echo(flags) => command::echo::run(flags).map(|()| ExitCode::SUCCESS),
     }
 }
