@@ -219,6 +219,9 @@ pub(crate) struct CommonFlags {
     /// Folder with cert-chain.pem, key.pem and root-cert.pem, watched: the proxy's mesh identity
     #[arg(long, value_name = "DIR")]
     pub(crate) identity_dir: Option<PathBuf>,
+    /// CAs besides the system's that the servers of a jwksUri may have (PEM), read at each fetch
+    #[arg(long, value_name = "FILE")]
+    pub(crate) jwks_ca: Option<PathBuf>,
     /// Address that listeners without an own one bind
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0", value_parser = settings::parse_ip)]
     pub(crate) bind: IpAddr,

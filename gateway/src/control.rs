@@ -13,10 +13,10 @@ use routing::{
     compile::{Compiler, Proxy},
     mesh::AccessLog,
     problem::{Problem, Severity},
+    reach,
     resources::{Resources, UNREADABLE_FILE},
     snapshot::Snapshot,
 };
-use tls::jwt::Reach;
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep_until},
@@ -300,11 +300,12 @@ impl Control {
 
     /// Issuers that nobody here has asked yet are asked before their tokens come.
     async fn want_keys(&self, snapshot: &Snapshot) {
-        let reach = match self.settings.source {
-            SourceSettings::Files(_) => Reach::ThisMachine,
-            SourceSettings::Kubernetes(_) => Reach::OthersOnly,
+        let allows = match self.settings.source {
+            SourceSettings::Files(_) => reach::is_askable,
+            SourceSettings::Kubernetes(_) => reach::is_askable_elsewhere,
         };
-        self.shared.live.keys.want(snapshot, reach, self.shared.telemetry.metrics()).await;
+        let asking = keys::Asking { allows, more_cas: self.settings.jwks_ca.clone() };
+        self.shared.live.keys.want(snapshot, &asking, self.shared.telemetry.metrics()).await;
     }
 
     /// What is in force, for whoever reports it to an API server.

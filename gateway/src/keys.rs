@@ -1,6 +1,7 @@
 //! The keys of the issuers of tokens: fetched, refreshed ahead, kept when their issuer is away. They outlive every reload.
 
 mod fetch;
+mod misses;
 pub(crate) mod report;
 pub(crate) mod verified;
 
@@ -15,10 +16,12 @@ use routing::{
     snapshot::Snapshot,
     tokens::{KeySource, TokenRule},
 };
-use tls::jwt::{Keys, Reach};
-use tokio::sync::{Notify, watch};
+use tls::jwt::Keys;
+use tokio::{sync::watch, time::Instant};
 use tracing::warn;
 
+pub(crate) use self::fetch::Asking;
+use self::misses::Misses;
 use crate::telemetry::metrics::Metrics;
 
 /// How long a configuration waits for keys that were never asked for: an issuer that is away must not stop it.
@@ -30,8 +33,8 @@ pub(crate) struct Slot {
     source: KeySource,
     keys: ArcSwap<Keys>,
     state: Mutex<State>,
-    /// A token came that no key fits.
-    unknown: Arc<Notify>,
+    /// Tokens that came and no key fits.
+    misses: Arc<Misses>,
     /// Whether there was an answer, or the lack of one.
     tried: watch::Sender<bool>,
 }
@@ -59,7 +62,7 @@ impl Slot {
             source,
             keys: ArcSwap::from_pointee(keys),
             state: Mutex::new(state),
-            unknown: Arc::default(),
+            misses: Arc::new(Misses::new(Instant::now())),
             tried: watch::Sender::new(tried),
         }
     }
@@ -69,9 +72,11 @@ impl Slot {
         self.keys.load_full()
     }
 
-    /// A token came that no key fits: perhaps there are new ones.
-    pub(crate) fn miss(&self) {
-        self.unknown.notify_one();
+    /// A token came that names a key (or none) and none fits: perhaps there are new ones.
+    pub(crate) fn miss(&self, name: Option<&str>) {
+        if !matches!(self.source, KeySource::Inline(_)) {
+            self.misses.miss(name);
+        }
     }
 
     /// How it is doing.
@@ -83,7 +88,7 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         // Whoever fetches for it looks whether it is still there.
-        self.unknown.notify_one();
+        self.misses.wake();
     }
 }
 
@@ -102,10 +107,10 @@ impl Default for KeyBook {
 
 impl KeyBook {
     /// Looks after the keys that a snapshot names, and waits for those that were never asked for, but not for long.
-    pub(crate) async fn want(self: &Arc<Self>, snapshot: &Snapshot, reach: Reach, metrics: &Arc<Metrics>) {
+    pub(crate) async fn want(self: &Arc<Self>, snapshot: &Snapshot, asking: &Asking, metrics: &Arc<Metrics>) {
         let mut waits = Vec::new();
         for rule in rules(snapshot) {
-            let slot = self.enter(&rule.keys, reach, metrics);
+            let slot = self.enter(&rule.keys, asking, metrics);
             if !*slot.tried.borrow() {
                 waits.push(slot);
             }
@@ -140,7 +145,7 @@ impl KeyBook {
         self.changed.subscribe()
     }
 
-    fn enter(self: &Arc<Self>, source: &KeySource, reach: Reach, metrics: &Arc<Metrics>) -> Arc<Slot> {
+    fn enter(self: &Arc<Self>, source: &KeySource, asking: &Asking, metrics: &Arc<Metrics>) -> Arc<Slot> {
         let mut known = lock(&self.slots);
         if let Some(slot) = known.get(source) {
             return Arc::clone(slot);
@@ -148,7 +153,7 @@ impl KeyBook {
         let slot = Arc::new(Slot::new(source.clone()));
         if !matches!(source, KeySource::Inline(_)) {
             let book = Arc::downgrade(self);
-            tokio::spawn(fetch::look_after(Arc::downgrade(&slot), book, reach, Arc::clone(metrics)));
+            tokio::spawn(fetch::look_after(Arc::downgrade(&slot), book, asking.clone(), Arc::clone(metrics)));
         }
         known.insert(source.clone(), Arc::clone(&slot));
         slot

@@ -42,6 +42,8 @@ pub(crate) struct Settings {
     pub(crate) trust_domain: Option<String>,
     /// Folder of the mesh identity (`cert-chain.pem`, `key.pem`, `root-cert.pem`); exists when given.
     pub(crate) identity_dir: Option<PathBuf>,
+    /// CAs besides the system's for fetching keys of tokens; exists when given.
+    pub(crate) jwks_ca: Option<PathBuf>,
     /// Address for listeners without an own one. Default 0.0.0.0.
     pub(crate) bind: IpAddr,
     /// Port a Gateway names -> port to bind.

@@ -1,5 +1,5 @@
 //! Where a cluster's endpoints are: in the configuration, where the client meant to go, or behind the name that it asks for.
-//! And which addresses a name that nobody wrote down may have.
+//! And which addresses a name that nobody wrote down may have, or an address that an object names.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -71,12 +71,58 @@ pub fn choose(
     })
 }
 
+/// Where clouds tell their machines secrets: AWS, Azure, Google and most others (169.254.169.254, and in IPv6 fd00:ec2::254 and
+/// fd20:ce::254), Alibaba, Azure's host, Oracle.
+const METADATA: [IpAddr; 6] = [
+    IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
+    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
+    IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
+];
+
 /// Whether an address is reached over the Internet: not this machine, this link, or a private network (the registries of special
-/// addresses that RFC 6890 began).
+/// addresses that RFC 6890 began), nor where a cloud tells its machines secrets.
 pub fn is_public(address: IpAddr) -> bool {
-    match address.to_canonical() {
-        IpAddr::V4(address) => is_public_v4(address),
-        IpAddr::V6(address) => is_public_v6(address),
+    let special = match bare(address) {
+        IpAddr::V4(address) => !is_public_v4(address),
+        IpAddr::V6(address) => !is_public_v6(address),
+    };
+    // A translator of the own network leads wherever that wants (RFC 8215).
+    let translated = matches!(address, IpAddr::V6(address) if address.segments()[..3] == [0x64, 0xff9b, 1]);
+    !special && !translated && !METADATA.contains(&bare(address))
+}
+
+/// Whether an address may be asked because an object says so, when what it names may be in the cluster or on this machine:
+/// no link, where clouds keep their secrets, and no crowd.
+pub fn is_askable(address: IpAddr) -> bool {
+    let kept = match bare(address) {
+        IpAddr::V4(address) => {
+            address.is_link_local() || address.is_unspecified() || address.is_broadcast() || address.is_multicast()
+        }
+        IpAddr::V6(address) => address.is_unicast_link_local() || address.is_unspecified() || address.is_multicast(),
+    };
+    !kept && !METADATA.contains(&bare(address))
+}
+
+/// As [`is_askable`], but not this machine: whoever writes objects in a cluster must not ask services of a node.
+pub fn is_askable_elsewhere(address: IpAddr) -> bool {
+    is_askable(address) && !bare(address).is_loopback()
+}
+
+/// The address that is meant: NAT64 and 6to4 hold one of IPv4 (RFC 6052, RFC 8215, RFC 3056), and so does IPv4 in IPv6.
+fn bare(address: IpAddr) -> IpAddr {
+    let IpAddr::V6(given) = address.to_canonical() else { return address.to_canonical() };
+    let [first, second, third, .., high, low] = given.segments();
+    let v4 = |high: u16, low: u16| {
+        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+        IpAddr::V4(Ipv4Addr::new(a, b, c, d))
+    };
+    match (first, second) {
+        (0x64, 0xff9b) if third <= 1 => v4(high, low),
+        (0x2002, _) => v4(second, third),
+        _ => IpAddr::V6(given),
     }
 }
 
@@ -99,19 +145,6 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
 
 fn is_public_v6(address: Ipv6Addr) -> bool {
     let [first, second, ..] = address.segments();
-    // NAT64 and 6to4 hold an IPv4 address, which has to be public, too (RFC 6052, RFC 3056).
-    if (first, second) == (0x64, 0xff9b) {
-        let [.., high, low] = address.segments();
-        let [a, b] = high.to_be_bytes();
-        let [c, d] = low.to_be_bytes();
-        return address.segments()[2] == 0 && is_public_v4(Ipv4Addr::new(a, b, c, d));
-    }
-    if first == 0x2002 {
-        let [_, high, low, ..] = address.segments();
-        let [a, b] = high.to_be_bytes();
-        let [c, d] = low.to_be_bytes();
-        return is_public_v4(Ipv4Addr::new(a, b, c, d));
-    }
     // Only 2000::/3 is given out; of that documentation and protocols (2001::/23) are no hosts.
     let given_out = first & 0xe000 == 0x2000;
     given_out && !(first == 0x2001 && (second < 0x200 || second == 0xdb8)) && first != 0x3fff
@@ -154,8 +187,43 @@ mod tests {
             "2002:7f00:1::",
             "2001:db8::1",
             "2001::1",
+            "168.63.129.16",
+            "64:ff9b::a83f:8110",
+            "64:ff9b:1::8.8.8.8",
+            "64:ff9b:2::8.8.8.8",
         ] {
             assert!(!is_public(address.parse().unwrap()), "{address}");
+        }
+    }
+
+    #[test]
+    fn what_keeps_secrets_is_not_asked() {
+        for kept in [
+            "169.254.169.254",
+            "::ffff:169.254.169.254",
+            "64:ff9b::169.254.169.254",
+            "64:ff9b:1::169.254.169.254",
+            "2002:a9fe:a9fe::1",
+            "100.100.100.200",
+            "64:ff9b::100.100.100.200",
+            "168.63.129.16",
+            "fe80::1",
+            "fd00:ec2::254",
+            "fd20:ce::254",
+            "0.0.0.0",
+            "::",
+            "224.0.0.1",
+        ] {
+            let address = kept.parse().unwrap();
+            assert!(!is_askable(address) && !is_askable_elsewhere(address), "{kept}");
+        }
+        for own in ["127.0.0.1", "::1", "::ffff:127.0.0.1"] {
+            let address = own.parse().unwrap();
+            assert!(is_askable(address) && !is_askable_elsewhere(address), "{own}");
+        }
+        assert!(!is_askable_elsewhere("64:ff9b::127.0.0.1".parse().unwrap()));
+        for good in ["10.0.0.1", "192.0.2.1", "2001:db8::1", "100.64.0.1", "64:ff9b::10.0.0.1"] {
+            assert!(is_askable_elsewhere(good.parse().unwrap()), "{good}");
         }
     }
 

@@ -22,8 +22,10 @@ use aws_lc_rs::{
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
+use tls::authority::Issued;
+use tokio_rustls::TlsAcceptor;
 
-use crate::{listening::Listening, raw::Raw};
+use crate::{listening::Listening, raw::Raw, tls_peer};
 
 /// A key pair.
 enum Pair {
@@ -183,13 +185,30 @@ pub struct KeyServer {
 impl KeyServer {
     /// Listens and answers so.
     pub async fn start(address: SocketAddr, answer: Answer) -> Self {
+        Self::over(address, answer, None).await
+    }
+
+    /// The same over TLS.
+    pub async fn start_tls(address: SocketAddr, answer: Answer, identity: &Issued) -> Self {
+        Self::over(address, answer, Some(TlsAcceptor::from(tls_peer::server(identity, None, &[])))).await
+    }
+
+    async fn over(address: SocketAddr, answer: Answer, tls: Option<TlsAcceptor>) -> Self {
         let answer = Arc::new(Mutex::new(answer));
         let asked = Arc::new(AtomicUsize::new(0));
         let (next, count) = (Arc::clone(&answer), Arc::clone(&asked));
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let serve = move |stream| {
-            let (next, count) = (Arc::clone(&next), Arc::clone(&count));
+            let (next, count, tls) = (Arc::clone(&next), Arc::clone(&count), tls.clone());
             async move {
-                let mut raw = Raw::over(Box::new(stream));
+                let mut raw = match tls {
+                    None => Raw::over(Box::new(stream)),
+                    Some(tls) => match tls.accept(stream).await {
+                        Ok(stream) => Raw::over(Box::new(stream)),
+                        // It does not trust us.
+                        Err(_) => return,
+                    },
+                };
                 let asked = raw.read_until("\r\n\r\n").await;
                 count.fetch_add(1, Ordering::Relaxed);
                 let answer = next.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -209,7 +228,7 @@ impl KeyServer {
             }
         };
         let listening = Listening::start(address, serve).await;
-        Self { uri: format!("http://{address}/keys"), answer, asked, _listening: listening }
+        Self { uri: format!("{scheme}://{address}/keys"), answer, asked, _listening: listening }
     }
 
     /// What it does from now on.

@@ -141,6 +141,13 @@ async fn who_has_logged_in_is_known_and_the_group_chooses_the_version() {
     assert!(bob.text().contains("reviews-v1"), "{}", bob.text());
     let ada = ask(&token("ADA")).await;
     assert!(ada.code() == 200 && ada.text().contains("reviews-v2"), "{}", ada.text());
+    // And as the demo prints them.
+    let printed: Vec<String> = demo.commands().into_iter().filter(|it| it.contains("Authorization: Bearer")).collect();
+    assert_eq!(printed.len(), 2, "{printed:?}");
+    for (command, version) in printed.iter().zip(["reviews-v2", "reviews-v1"]) {
+        let (code, answer) = shell(command).await;
+        assert!(code == 0 && answer.contains(version), "$ {command}\n{answer}");
+    }
     for name in ["OLD", "FORGED"] {
         let reply = ask(&token(name)).await;
         assert_eq!(reply.code(), 401, "{name}: {}", reply.text());

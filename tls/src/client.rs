@@ -192,3 +192,10 @@ pub(crate) fn system_anchors() -> Result<Arc<Anchors>, Error> {
     let anchors = Anchors::of(found.certs).map_err(|_| Error::NoSystemRoots)?;
     Ok(Arc::clone(SYSTEM.get_or_init(|| Arc::new(anchors))))
 }
+
+/// The system's and others. A system without any is none the worse for it.
+pub(crate) fn system_anchors_and(more: &[u8]) -> Result<Arc<Anchors>, Error> {
+    let mut all = rustls_native_certs::load_native_certs().certs;
+    all.extend(pem::certificates(more)?);
+    Anchors::of(all).map(Arc::new)
+}

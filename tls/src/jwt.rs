@@ -11,7 +11,7 @@ mod token;
 #[cfg(test)]
 mod tests;
 
-pub use fetch::{Fetcher, Reach};
+pub use fetch::{Allows, Fetcher};
 pub use keys::Keys;
 pub use token::Jwt;
 

@@ -92,6 +92,7 @@ impl Settings {
         if let Some(dir) = &flags.identity_dir {
             existing_folder("--identity-dir", dir)?;
         }
+        existing("--jwks-ca", flags.jwks_ca.as_slice())?;
         Ok(Self {
             role: defaults.role,
             source,
@@ -102,6 +103,7 @@ impl Settings {
             locality: flags.locality,
             trust_domain: flags.trust_domain,
             identity_dir: flags.identity_dir,
+            jwks_ca: flags.jwks_ca,
             bind: flags.bind,
             port_map: flags.port_map.map(|it| it.0).unwrap_or_default(),
             admin: flags.admin.map_or(SocketAddr::new(LOOPBACK, 15000), |it| it.or(LOOPBACK)),

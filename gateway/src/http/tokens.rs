@@ -90,7 +90,7 @@ fn judge<'r>(tokens: &'r Tokens, keys: &[Arc<Slot>], request: &RequestView<'_>, 
         let found = rule.find(request);
         let Some(last) = found.last() else { continue };
         let keys = slot.keys();
-        match found.iter().map(|found| verify(&found.token, rule, &keys, now)).collect::<Result<Vec<_>, _>>() {
+        match found.iter().map(|found| verify(&found.token, rule, slot, &keys, now)).collect::<Result<Vec<_>, _>>() {
             Ok(mut verified) => {
                 // The places are not empty.
                 let Some(verified) = verified.pop() else { continue };
@@ -99,9 +99,6 @@ fn judge<'r>(tokens: &'r Tokens, keys: &[Arc<Slot>], request: &RequestView<'_>, 
                 return Judged::Good(Good { rule, verified, places, payload });
             }
             Err(why) => {
-                if why == Refusal::NoKey {
-                    slot.miss();
-                }
                 // That it is not one issuer's says little when it is another's.
                 if refusal.is_none_or(|known| known == Refusal::UnknownIssuer) {
                     refusal = Some(why);

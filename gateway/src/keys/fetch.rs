@@ -1,13 +1,14 @@
 //! One source of keys, asked again and again.
 
 use std::{
+    path::PathBuf,
     sync::{Arc, Weak},
     time::Duration,
 };
 
 use routing::tokens::KeySource;
-use tls::jwt::{Fetcher, Keys, Reach};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tls::jwt::{Allows, Fetcher, Keys};
+use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
 use super::{KeyBook, Slot, lock};
@@ -27,15 +28,23 @@ const QUICK: [Duration; 6] = [
 /// Then after a minute, and twice as long each time.
 const PAUSE: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(3600);
-/// Whoever sends tokens with invented keys must not make us ask without end.
-const UNKNOWN: Duration = Duration::from_secs(10);
+
+/// Whom issuers are asked by.
+#[derive(Clone, Debug)]
+pub(crate) struct Asking {
+    /// Addresses that may be asked.
+    pub(crate) allows: Allows,
+    /// CAs besides the system's (`--jwks-ca`).
+    pub(crate) more_cas: Option<PathBuf>,
+}
 
 /// Fetches the keys of a slot as long as somebody holds it.
-pub(super) async fn look_after(slot: Weak<Slot>, book: Weak<KeyBook>, reach: Reach, metrics: Arc<Metrics>) {
+pub(super) async fn look_after(slot: Weak<Slot>, book: Weak<KeyBook>, asking: Asking, metrics: Arc<Metrics>) {
     let mut failures = 0;
     loop {
         let Some(held) = slot.upgrade() else { return };
-        let fetched = fetch(&held.source, reach).await;
+        let before = held.keys().number;
+        let fetched = fetch(&held.source, &asking).await;
         metrics.count_key_fetch(fetched.is_ok());
         let asked = Instant::now();
         failures = if fetched.is_ok() { 0 } else { failures + 1 };
@@ -44,13 +53,17 @@ pub(super) async fn look_after(slot: Weak<Slot>, book: Weak<KeyBook>, reach: Rea
         {
             book.changed.send_modify(|changes| *changes += 1);
         }
+        held.misses.asked(asked, held.keys().number != before);
         held.tried.send_replace(true);
         let due = asked + pause(failures);
         // The slot is let go of, so that it can end while nothing is to do; its end wakes us.
-        let unknown = Arc::clone(&held.unknown);
+        let misses = Arc::clone(&held.misses);
         drop(held);
-        if timeout_at(due, unknown.notified()).await.is_ok() && slot.strong_count() > 0 {
-            sleep_until(due.min(asked + UNKNOWN)).await;
+        loop {
+            let next = misses.due(asked).map_or(due, |missed| missed.min(due));
+            if timeout_at(next, misses.news()).await.is_err() || slot.strong_count() == 0 {
+                break;
+            }
         }
     }
 }
@@ -67,8 +80,18 @@ fn pause(failures: usize) -> Duration {
     pause.mul_f64(1.0 + fastrand::f64() / 10.0)
 }
 
-async fn fetch(source: &KeySource, reach: Reach) -> Result<Keys, String> {
-    let fetcher = Fetcher::new(reach).map_err(|error| error.to_string())?;
+async fn fetch(source: &KeySource, asking: &Asking) -> Result<Keys, String> {
+    let more = match &asking.more_cas {
+        None => None,
+        Some(path) => {
+            let read = tokio::fs::read(path).await;
+            Some(read.map_err(|error| format!("--jwks-ca {} cannot be read: {error}", path.display()))?)
+        }
+    };
+    let fetcher = Fetcher::new(asking.allows, more.as_deref()).map_err(|error| match &asking.more_cas {
+        Some(path) => format!("--jwks-ca {}: {error}", path.display()),
+        None => error.to_string(),
+    })?;
     match source {
         KeySource::Inline(text) => Keys::read(text.as_bytes()),
         KeySource::Remote { uri, timeout } => fetcher.keys(uri, *timeout).await,

@@ -3,6 +3,7 @@
 use routing::{
     problem::{Problem, Severity},
     resources::Resources,
+    tokens::KeySource,
 };
 
 use crate::live::Installed;
@@ -17,6 +18,10 @@ pub(crate) fn problems(installed: &Installed, resources: &Resources) -> Vec<Prob
     let tokens = installed.snapshot.guard.as_ref().and_then(|guard| guard.tokens.as_ref());
     let rules = tokens.into_iter().flat_map(|tokens| &tokens.rules).zip(&installed.keys);
     let problem = |(rule, slot): (&routing::tokens::TokenRule, &std::sync::Arc<super::Slot>)| {
+        // Those that are here are looked at as they are read: see the audit.
+        if matches!(rule.keys, KeySource::Inline(_)) {
+            return None;
+        }
         let state = slot.state();
         let error = state.error?;
         let (namespace, name) = rule.object.split_once('/')?;

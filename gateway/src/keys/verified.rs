@@ -6,6 +6,8 @@ use http::{HeaderName, HeaderValue};
 use routing::{token::Token, tokens::TokenRule};
 use tls::jwt::{Jwt, Keys, Refusal, digest};
 
+use super::Slot;
+
 /// What is known of a token whose signature is right.
 #[derive(Debug)]
 pub(crate) struct Verified {
@@ -35,11 +37,17 @@ thread_local! {
     static MEMORY: RefCell<Memory> = RefCell::default();
 }
 
-/// Checks a token by a rule and its keys, at `now` in seconds since 1970.
+/// Checks a token by a rule and the keys of its slot, at `now` in seconds since 1970.
 ///
 /// # Errors
 /// Why it is refused.
-pub(crate) fn verify(token: &str, rule: &TokenRule, keys: &Keys, now: u64) -> Result<Arc<Verified>, Refusal> {
+pub(crate) fn verify(
+    token: &str,
+    rule: &TokenRule,
+    slot: &Slot,
+    keys: &Keys,
+    now: u64,
+) -> Result<Arc<Verified>, Refusal> {
     let key = (digest(token.as_bytes()), keys.number, rule.reading);
     if let Some(known) = MEMORY.with_borrow(|memory| memory.all.get(&key).map(Arc::clone)) {
         check(&known.token, rule, now)?;
@@ -49,7 +57,11 @@ pub(crate) fn verify(token: &str, rule: &TokenRule, keys: &Keys, now: u64) -> Re
     let mut token = Token { claims: jwt.claims.clone() };
     // What costs little comes first, as in Envoy.
     check(&token, rule, now)?;
-    keys.verify(&jwt)?;
+    keys.verify(&jwt).inspect_err(|why| {
+        if *why == Refusal::NoKey {
+            slot.miss(jwt.key_id());
+        }
+    })?;
     let mut headers = rule.claim_headers(&token.claims);
     headers.shrink_to_fit();
     rule.split_lists(&mut token.claims);

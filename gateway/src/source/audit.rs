@@ -1,5 +1,5 @@
 //! What only cryptography can tell about a configuration: whether certificates and keys in Secrets are readable, belong
-//! together and are valid now, and which cipher suites there are.
+//! together and are valid now, which cipher suites there are, and whether keys of tokens can verify anything.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -13,6 +13,7 @@ use tls::server::{CertifiedPem, ClientAuth, ServerSpec, ServerTls, unsupported_c
 
 #[cfg(test)]
 mod tests;
+mod tokens;
 
 /// A certificate that ends within this many seconds (14 days) is worth a warning.
 const SOON: i64 = 14 * 24 * 3600;
@@ -71,6 +72,7 @@ impl Audit {
         for mesh in &resources.meshes {
             of_mesh(mesh, &mut problems);
         }
+        tokens::inline_keys(resources, &mut problems);
         for issuer in &resources.issuers {
             // What is no PEM at all is refused where Issuers are read.
             let Some(bundle) = issuer.spec.ca_bundle.as_deref().and_then(ca_bundle_pem) else { continue };

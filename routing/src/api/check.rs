@@ -27,6 +27,7 @@ mod workload_group;
 use std::fmt::{self, Write as _};
 
 pub(crate) use names::{is_host_name, is_object_name};
+pub(crate) use request_authentication::LONGEST_FETCH;
 pub use request_authentication::MOST_KEYS;
 
 use super::scalar::{Percent, ProtoDuration};

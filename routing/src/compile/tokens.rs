@@ -6,11 +6,15 @@ use std::{
     time::Duration,
 };
 
-use http::HeaderName;
+use http::{HeaderName, Uri};
 
-use super::{context::Context, report::UNSUPPORTED, selection::Workload};
+use super::{
+    context::Context,
+    report::{BAD_VALUE, UNSUPPORTED},
+    selection::Workload,
+};
 use crate::{
-    api::{RequestAuthentication, request_authentication::JwtRule},
+    api::{RequestAuthentication, check::LONGEST_FETCH, request_authentication::JwtRule},
     resources::{Kind, Object, Rejection},
     tokens::{ClaimHeader, KeySource, TokenHeader, TokenRule, Tokens},
 };
@@ -26,6 +30,7 @@ pub(super) fn compile(context: &Context<'_>) -> Option<Tokens> {
     for object in &context.resources.request_authentications {
         let spec = &object.spec;
         unfit_targets(context, object);
+        lost_issuers(context, object);
         if workload.is_picked(object.namespace(), spec.selector.as_ref(), spec.targets()) {
             tokens.rules.extend(spec.jwt_rules.iter().map(|given| rule(object, given)));
         }
@@ -60,8 +65,26 @@ fn unfit_targets(context: &Context<'_>, object: &Object<RequestAuthentication>) 
     }
 }
 
+/// Without keys and without their address they are looked for where the issuer says, which has to be a place.
+fn lost_issuers(context: &Context<'_>, object: &Object<RequestAuthentication>) {
+    for (index, rule) in object.spec.jwt_rules.iter().enumerate() {
+        let is_url = |text: &str| {
+            let uri: Option<Uri> = text.parse().ok();
+            uri.is_some_and(|uri| uri.host().is_some() && matches!(uri.scheme_str(), Some("http" | "https")))
+        };
+        if rule.jwks.is_none() && rule.jwks_uri.is_none() && !is_url(&rule.issuer) {
+            let message = format!(
+                "`{}` is no URL, so its keys cannot be looked for there and its tokens are refused with 401; write jwksUri or jwks",
+                rule.issuer
+            );
+            context.report.error(object, BAD_VALUE, &format!("spec.jwtRules[{index}].issuer"), message);
+        }
+    }
+}
+
 fn rule(object: &Object<RequestAuthentication>, given: &JwtRule) -> TokenRule {
-    let timeout = given.timeout.map_or(TIMEOUT, Duration::from);
+    let timeout =
+        given.timeout.map(Duration::from).filter(|given| !given.is_zero()).unwrap_or(TIMEOUT).min(LONGEST_FETCH);
     let keys = match (&given.jwks, &given.jwks_uri) {
         (Some(keys), _) => KeySource::Inline(keys.as_str().into()),
         (None, Some(uri)) => KeySource::Remote { uri: uri.as_str().into(), timeout },

@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use harness::{
+    client::{request, with_body},
     eventually::{eventually, within},
-    jwt::{Answer, KeyServer, Minter},
+    jwt::{Answer, KeyServer, Minter, request_authentication},
+    mesh::{Mesh, SHOP},
+    pki::authority,
 };
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -79,8 +82,34 @@ async fn keys_that_are_not_there_yet_cost_only_their_tokens() {
 }
 
 #[tokio::test]
+async fn a_ca_of_ones_own_is_trusted_for_keys_when_it_is_named() {
+    let (authority, minter) = (authority("keys"), Minter::simple());
+    let block = harness::loopback::Loopback::claim();
+    let address = block.at(1, 8443);
+    let identity = authority.issue_server(&[&address.ip().to_string()], Duration::from_secs(3600)).expect("a key");
+    let server = KeyServer::start_tls(address, Answer::Keys(minter.jwks()), &identity).await;
+    let mesh = Mesh::with_edge();
+    let _pod = mesh.workload("reviews").start().await;
+    mesh.route_all_to("reviews");
+    mesh.write("tokens.yaml", &request_authentication("istio-system", &remote(&server.uri)));
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), "no certificate").expect("written");
+    let gateway = mesh.gateway_with(&["--jwks-ca", file.path().to_str().expect("a plain name")]).await;
+    let token = format!("Bearer {}", minter.token(ISSUER, "ada", &json!({})));
+    let browser = mesh.browser();
+    let ask = async || browser.call(with_body(request("GET", SHOP).header("authorization", &token), "")).await.code();
+
+    gateway.logs("--jwks-ca").await;
+    assert_eq!((ask().await, server.asked()), (401, 0), "without a CA nobody is asked");
+    std::fs::write(file.path(), authority.root_pem()).expect("written");
+    within(Duration::from_secs(20), "the file is read again", async || ask().await == 200).await;
+}
+
+#[tokio::test]
 async fn metadata_of_clouds_is_not_asked() {
-    let shop = Shop::with(&remote("http://169.254.169.254/latest/meta-data")).await;
-    shop._gateway.logs("can reach").await;
-    assert_eq!(shop.get("/", &[]).await.code(), 200);
+    for address in ["169.254.169.254", "100.100.100.200", "[64:ff9b::a83f:8110]"] {
+        let shop = Shop::with(&remote(&format!("http://{address}/latest/meta-data"))).await;
+        shop._gateway.logs("can reach").await;
+        assert_eq!(shop.get("/", &[]).await.code(), 200);
+    }
 }

@@ -24,77 +24,47 @@ use rustls::version::{TLS12, TLS13};
 use serde_json::Value;
 
 use super::keys::Keys;
-use crate::client::{Names, system_anchors};
+use crate::client::{Names, system_anchors, system_anchors_and};
 use crate::provider;
 use crate::verify::ServerVerifier;
 
 /// A set of keys has some kilobytes.
 const LARGEST: usize = 1024 * 1024;
 
-/// Addresses that may be asked.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Reach {
-    /// All but those of links, where clouds keep their secrets.
-    ThisMachine,
-    /// Nor those of the machine itself: whoever writes objects in a cluster must not ask services of a node.
-    OthersOnly,
-}
-
-impl Reach {
-    fn allows(self, address: IpAddr) -> bool {
-        let kept = match address.to_canonical() {
-            IpAddr::V4(address) => {
-                address.is_link_local()
-                    || address.is_unspecified()
-                    || address.is_broadcast()
-                    || address.is_multicast()
-                    || (self == Self::OthersOnly && address.is_loopback())
-            }
-            IpAddr::V6(address) => {
-                address.is_unicast_link_local()
-                    || address.is_unspecified()
-                    || address.is_multicast()
-                    || METADATA.contains(&address)
-                    || (self == Self::OthersOnly && address.is_loopback())
-            }
-        };
-        !kept
-    }
-}
-
-/// Where clouds keep secrets besides links: fd00:ec2::254 and fd20:ce::254.
-const METADATA: [std::net::Ipv6Addr; 2] = [
-    std::net::Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
-    std::net::Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
-];
+/// Whether an address may be asked: whoever writes objects must not make us ask what keeps secrets.
+pub type Allows = fn(IpAddr) -> bool;
 
 /// Asks issuers for their keys.
 #[derive(Clone)]
 pub struct Fetcher {
     client: Client<HttpsConnector<HttpConnector<Addresses>>, Empty<Bytes>>,
-    reach: Reach,
+    allows: Allows,
 }
 
 impl Fetcher {
-    /// With the system's CAs.
+    /// With the system's CAs, and those of `more` (PEM) besides.
     ///
     /// # Errors
     /// There are none.
-    pub fn new(reach: Reach) -> Result<Self, crate::Error> {
-        let verifier = ServerVerifier::new(Some(system_anchors()?), false, Names::Host, Vec::new());
+    pub fn new(allows: Allows, more: Option<&[u8]>) -> Result<Self, crate::Error> {
+        let anchors = match more {
+            None => system_anchors()?,
+            Some(more) => system_anchors_and(more)?,
+        };
+        let verifier = ServerVerifier::new(Some(anchors), false, Names::Host, Vec::new());
         let config = ClientConfig::builder_with_provider(Arc::clone(provider::provider()))
             .with_protocol_versions(&[&TLS13, &TLS12])
             .map_err(crate::Error::Config)?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_no_client_auth();
-        let mut tcp = HttpConnector::new_with_resolver(Addresses(reach));
+        let mut tcp = HttpConnector::new_with_resolver(Addresses(allows));
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         let https = HttpsConnectorBuilder::new().with_tls_config(config).https_or_http().enable_http1();
         // Asked every few minutes at most: no connection is kept.
         let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(https.wrap_connector(tcp));
-        Ok(Self { client, reach })
+        Ok(Self { client, allows })
     }
 
     /// The keys at an address.
@@ -127,7 +97,7 @@ impl Fetcher {
         let uri: Uri = text.parse().map_err(|_| format!("{text} is no address"))?;
         let host = uri.host().ok_or_else(|| format!("{text} is no address"))?;
         if let Ok(address) = host.trim_matches(['[', ']']).parse()
-            && !self.reach.allows(address)
+            && !(self.allows)(address)
         {
             return Err(format!("{text} is not asked: {}", refused(address)));
         }
@@ -173,7 +143,7 @@ fn innermost(error: &(dyn StdError + 'static)) -> String {
 
 /// Names to those of their addresses that may be asked.
 #[derive(Clone)]
-struct Addresses(Reach);
+struct Addresses(Allows);
 
 type Lookup = Pin<Box<dyn Future<Output = io::Result<std::vec::IntoIter<SocketAddr>>> + Send>>;
 
@@ -187,36 +157,14 @@ impl tower_service::Service<Name> for Addresses {
     }
 
     fn call(&mut self, name: Name) -> Lookup {
-        let reach = self.0;
+        let allows = self.0;
         Box::pin(async move {
             let all: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            let allowed: Vec<SocketAddr> = all.iter().copied().filter(|it| reach.allows(it.ip())).collect();
+            let allowed: Vec<SocketAddr> = all.iter().copied().filter(|it| allows(it.ip())).collect();
             match (all.first(), allowed.is_empty()) {
                 (Some(first), true) => Err(io::Error::other(refused(first.ip()))),
                 _ => Ok(allowed.into_iter()),
             }
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_only_this_machine_reaches_is_not_asked() {
-        for kept in
-            ["169.254.169.254", "::ffff:169.254.169.254", "fe80::1", "fd00:ec2::254", "0.0.0.0", "::", "224.0.0.1"]
-        {
-            let address = kept.parse().unwrap();
-            assert!(!Reach::ThisMachine.allows(address) && !Reach::OthersOnly.allows(address), "{kept}");
-        }
-        for own in ["127.0.0.1", "::1", "::ffff:127.0.0.1"] {
-            let address = own.parse().unwrap();
-            assert!(Reach::ThisMachine.allows(address) && !Reach::OthersOnly.allows(address), "{own}");
-        }
-        for good in ["10.0.0.1", "192.0.2.1", "2001:db8::1"] {
-            assert!(Reach::OthersOnly.allows(good.parse().unwrap()), "{good}");
-        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ParsedPublicKey, VerificationAlgorithm};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey, crypto};
@@ -23,6 +24,7 @@ pub struct Keys {
     all: Vec<Key>,
     /// Of the text that they were read from.
     text: [u8; 32],
+    faults: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -40,7 +42,7 @@ impl Keys {
     /// Keys that nobody has: no token is right.
     pub fn nobodys() -> Self {
         static NUMBER: AtomicU64 = AtomicU64::new(1);
-        Self { number: NUMBER.fetch_add(1, Ordering::Relaxed), all: Vec::new(), text: [0; 32] }
+        Self { number: NUMBER.fetch_add(1, Ordering::Relaxed), all: Vec::new(), text: [0; 32], faults: Vec::new() }
     }
 
     /// Reads a JSON Web Key Set. Keys for other uses, and kinds that are not known, are passed over (RFC 7517 section 5).
@@ -58,19 +60,26 @@ impl Keys {
         for (number, key) in keys.iter().enumerate() {
             match Key::read(key) {
                 Ok(key) => all.push(key),
-                Err(fault) => faults.push(format!("key {number}: {fault}")),
+                Err(fault) => faults.push((key, format!("key {number}: {fault}"))),
             }
         }
         if all.is_empty() {
+            let faults: Vec<String> = faults.into_iter().map(|(_, fault)| fault).collect();
             let faults = if faults.is_empty() { "it is empty".to_owned() } else { faults.join("; ") };
             return Err(format!("no key in it verifies signatures ({faults})"));
         }
-        Ok(Self { all, text: digest(text), ..Self::nobodys() })
+        let faults = faults.into_iter().filter(|(key, _)| is_for_signatures(key)).map(|(_, fault)| fault).collect();
+        Ok(Self { all, text: digest(text), faults, ..Self::nobodys() })
     }
 
     /// Whether the others were read from the same text.
     pub fn is_same(&self, others: &Self) -> bool {
         self.text == others.text
+    }
+
+    /// Why keys for signatures were passed over, a sentence each.
+    pub fn faults(&self) -> &[String] {
+        &self.faults
     }
 
     /// How many there are.
@@ -110,16 +119,18 @@ impl Key {
         if text("use").is_some_and(|purpose| purpose != "sig") {
             return Err("it is not for signatures (`use`)".to_owned());
         }
-        let verifies =
-            |operations: &Value| operations.as_array().is_some_and(|all| all.iter().any(|it| it == "verify"));
-        if key.get("key_ops").is_some_and(|operations| !verifies(operations)) {
+        if !is_for_signatures(key) {
             return Err("it is not for verifying (`key_ops`)".to_owned());
         }
         let part = |name: &str| text(name).ok_or_else(|| format!("`{name}` is missing"));
         let (family, decoded): (&'static [Algorithm], _) = match (text("kty"), text("crv")) {
             (Some("RSA"), _) => (RSA, rsa(part("n")?, part("e")?)?),
-            (Some("EC"), Some("P-256")) => (&[Algorithm::ES256], ec(part("x")?, part("y")?, 32)?),
-            (Some("EC"), Some("P-384")) => (&[Algorithm::ES384], ec(part("x")?, part("y")?, 48)?),
+            (Some("EC"), Some("P-256")) => {
+                (&[Algorithm::ES256], ec(part("x")?, part("y")?, &ECDSA_P256_SHA256_FIXED, 32)?)
+            }
+            (Some("EC"), Some("P-384")) => {
+                (&[Algorithm::ES384], ec(part("x")?, part("y")?, &ECDSA_P384_SHA384_FIXED, 48)?)
+            }
             (Some("OKP"), Some("Ed25519")) => (&[Algorithm::EdDSA], edwards(part("x")?)?),
             (Some(kind), curve) => {
                 let curve = curve.map(|curve| format!(" on {curve}")).unwrap_or_default();
@@ -139,6 +150,13 @@ impl Key {
     }
 }
 
+/// As far as `use` and `key_ops` say.
+fn is_for_signatures(key: &Value) -> bool {
+    let verifies = |operations: &Value| operations.as_array().is_some_and(|all| all.iter().any(|it| it == "verify"));
+    key.get("use").and_then(Value::as_str).is_none_or(|purpose| purpose == "sig")
+        && key.get("key_ops").is_none_or(verifies)
+}
+
 fn bytes(text: &str, name: &str) -> Result<Vec<u8>, String> {
     // Some issuers pad.
     URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).map_err(|_| format!("`{name}` is not base64url"))
@@ -151,14 +169,23 @@ fn rsa(modulus: &str, exponent: &str) -> Result<DecodingKey, String> {
     if !(2048..=8192).contains(&bits) {
         return Err(format!("an RSA key of {bits} bits; 2048 to 8192 are wanted"));
     }
+    // A product of odd primes is odd, and an exponent that is even or 1 signs nothing (RFC 8017 section 3.1).
+    let is_odd = |number: &[u8]| number.last().is_some_and(|last| last % 2 == 1);
+    let is_one = exponent.iter().rev().skip(1).all(|byte| *byte == 0) && exponent.last() == Some(&1);
+    if !is_odd(&modulus) || !is_odd(&exponent) || is_one {
+        return Err("`n` and `e` are no RSA key".to_owned());
+    }
     Ok(DecodingKey::from_rsa_raw_components(&modulus[first..], &exponent))
 }
 
-fn ec(x: &str, y: &str, size: usize) -> Result<DecodingKey, String> {
+fn ec(x: &str, y: &str, curve: &'static dyn VerificationAlgorithm, size: usize) -> Result<DecodingKey, String> {
     let (x_bytes, y_bytes) = (bytes(x, "x")?, bytes(y, "y")?);
     if x_bytes.len() != size || y_bytes.len() != size {
         return Err(format!("`x` and `y` have {size} bytes each on this curve"));
     }
+    // Uncompressed, SEC 1 section 2.3.3. What is no point of the curve verifies nothing, ever.
+    let point = [&[4], &*x_bytes, &*y_bytes].concat();
+    ParsedPublicKey::new(curve, point).map_err(|_| "`x` and `y` are no point of this curve".to_owned())?;
     let (x, y) = (URL_SAFE_NO_PAD.encode(x_bytes), URL_SAFE_NO_PAD.encode(y_bytes));
     DecodingKey::from_ec_components(&x, &y).map_err(|error| error.to_string())
 }

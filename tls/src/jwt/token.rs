@@ -59,6 +59,11 @@ impl<'t> Jwt<'t> {
         Ok(Self { signed, signature, algorithm, key_id, claims })
     }
 
+    /// `kid`.
+    pub fn key_id(&self) -> Option<&str> {
+        self.key_id.as_deref()
+    }
+
     /// `iss`; empty = none.
     pub fn issuer(&self) -> &str {
         self.claims.get("iss").and_then(Value::as_str).unwrap_or_default()

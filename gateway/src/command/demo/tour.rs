@@ -1,6 +1,7 @@
 //! What to try, taken from the compiled configuration itself: a command is offered only when the data path's own route
 //! table says where it goes.
 
+mod bearers;
 mod bytes;
 mod outside;
 mod policies;
@@ -18,10 +19,11 @@ use routing::{
     resources::Resources,
     rule::{Action, Destinations, Rule},
     snapshot::{CertificateSource, ClientAuth, Content, Listener, Snapshot, TlsServer},
-    table::VirtualHost,
+    table::{Route, VirtualHost},
     upstream::Cluster,
 };
 
+use self::bearers::Bearer;
 use super::{
     addresses::{Addresses, EDGE, ports},
     authorities::TRUST_DOMAIN,
@@ -103,6 +105,7 @@ impl Guide<'_> {
         let mut listeners: Vec<&Listener> = snapshot.listeners.iter().collect();
         listeners.sort_by_key(|listener| (listener.tls.is_none(), listener.port));
         let mut steps = Vec::new();
+        let bearers = bearers::of(self.resources, snapshot);
         for listener in listeners {
             let Some(port) = self.addresses.edge[index].get(&listener.port).copied() else { continue };
             if let Some(table) = &listener.bytes {
@@ -118,7 +121,7 @@ impl Guide<'_> {
             let mut hosts: Vec<(&HostPattern, &VirtualHost)> = listener.routes.hosts.iter().collect();
             hosts.sort_by_key(|(_, virtual_host)| virtual_host.domain.clone());
             for (pattern, virtual_host) in hosts {
-                let place = Place { snapshot, listener, port, host: concrete(pattern) };
+                let place = Place { snapshot, listener, port, host: concrete(pattern), bearers: &bearers };
                 if place.server().is_some_and(|server| !is_for_people(server)) {
                     continue;
                 }
@@ -143,24 +146,46 @@ impl Guide<'_> {
                 PathKind::Exact(path) | PathKind::Prefix(path) if path.starts_with('/') => path,
                 _ => continue,
             };
-            let request = RequestView {
-                method: "GET",
-                scheme: place.scheme(),
-                authority: &format!("{}:{}", place.host, place.port),
-                path,
-                query: "",
-                port: place.listener.port,
-                headers: &HeaderMap::new(),
-                token: None,
-            };
-            let reaches = virtual_host.route(&request).is_some_and(|rule| Arc::ptr_eq(rule, &route.rule));
-            if reaches {
-                let expect = self.outcome(place, &route.rule, &request);
-                let options = if matches!(route.rule.action, Action::Route(_)) { "-sS" } else { "-sSi" };
-                steps.push(self.step(place, path, options, expect));
+            for bearer in std::iter::once(None).chain(place.bearers.iter().map(Some)) {
+                steps.extend(self.try_route(place, (virtual_host, route, path), bearer));
             }
         }
         steps
+    }
+
+    /// A step that gets to a route; with a token, where that is news.
+    fn try_route(
+        &self,
+        place: &Place<'_>,
+        (virtual_host, route, path): (&VirtualHost, &Route, &str),
+        bearer: Option<&Bearer>,
+    ) -> Option<Step> {
+        let authority = format!("{}:{}", place.host, place.port);
+        let headers = HeaderMap::new();
+        let mut request = RequestView {
+            method: "GET",
+            scheme: place.scheme(),
+            authority: &authority,
+            path,
+            query: "",
+            port: place.listener.port,
+            headers: &headers,
+            token: bearer.map(|bearer| &bearer.token),
+        };
+        let reaches =
+            |request: &RequestView<'_>| virtual_host.route(request).is_some_and(|rule| Arc::ptr_eq(rule, &route.rule));
+        let allowed = |request: &RequestView<'_>| policies::allows(place.snapshot, "", *request);
+        let (there, let_in) = (reaches(&request), allowed(&request));
+        let expect = match let_in {
+            true => self.outcome(place, &route.rule, &request),
+            false => "403: policies let nobody in like this".to_owned(),
+        };
+        let options = if let_in && matches!(route.rule.action, Action::Route(_)) { "-sS" } else { "-sSi" };
+        let Some(bearer) = bearer else { return there.then(|| self.step(place, path, options, expect)) };
+        request.token = None;
+        let is_news = !(reaches(&request) && allowed(&request) == let_in);
+        let options = format!("{options} -H {}", quoted(&format!("Authorization: Bearer {}", bearer.text)));
+        (there && is_news).then(|| self.step(place, path, &options, format!("as {}: {expect}", bearer.name)))
     }
 
     fn outcome(&self, place: &Place<'_>, rule: &Rule, request: &RequestView<'_>) -> String {
@@ -285,6 +310,7 @@ struct Place<'a> {
     listener: &'a Listener,
     port: u16,
     host: String,
+    bearers: &'a [Bearer],
 }
 
 impl Place<'_> {

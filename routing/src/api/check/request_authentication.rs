@@ -1,5 +1,7 @@
 //! Rules for RequestAuthentication.
 
+use std::time::Duration;
+
 use http::Uri;
 use serde_json::Value;
 
@@ -11,6 +13,8 @@ use crate::api::{
 
 /// Keys of one issuer that are tried at most.
 pub const MOST_KEYS: usize = 100;
+/// The longest that an issuer is waited for.
+pub(crate) const LONGEST_FETCH: Duration = Duration::from_secs(60);
 
 impl RequestAuthentication {
     /// Says what is wrong with the object by itself.
@@ -36,7 +40,21 @@ impl JwtRule {
                 }
             }
             (None, Some(uri)) => check_uri(findings, uri),
-            (None, None) => {}
+            (None, None) => warn_of_plain(findings, "issuer", &self.issuer),
+        }
+        let timeout = self.timeout.map(|given| given.get());
+        if timeout.is_some_and(|given| given.is_zero()) {
+            findings.warn_at(
+                "timeout",
+                BAD_VALUE,
+                "no answer takes no time, so 5s are used; write how long an answer may take",
+            );
+        } else if timeout.is_some_and(|given| given > LONGEST_FETCH) {
+            findings.warn_at(
+                "timeout",
+                BAD_VALUE,
+                "keys that take longer than 60s are as good as none, so 60s are used",
+            );
         }
         non_empty(findings, "audiences", &self.audiences);
         findings.each("fromHeaders", &self.from_headers, |findings, _, header| {
@@ -93,9 +111,15 @@ fn check_uri(findings: &mut Findings, text: &str) {
         let message = format!("`{text}` is not the address of keys; one as `https://issuer.example/keys` is wanted");
         return findings.error_at("jwksUri", BAD_VALUE, message);
     }
-    if scheme == "http" && !is_near(host) {
+    warn_of_plain(findings, "jwksUri", text);
+}
+
+fn warn_of_plain(findings: &mut Findings, field: &'static str, text: &str) {
+    let uri: Option<Uri> = text.parse().ok();
+    let host = uri.as_ref().filter(|uri| uri.scheme_str() == Some("http")).and_then(Uri::host);
+    if host.is_some_and(|host| !is_near(host)) {
         let message = "over plain http whoever is on the way can put keys of his own there; use https";
-        findings.warn_at("jwksUri", "insecure-jwks-uri", message);
+        findings.warn_at(field, "insecure-jwks-uri", message);
     }
 }
 
@@ -153,6 +177,12 @@ mod tests {
             found(json!({"issuer": "a", "jwks": "{}", "jwksUri": "https://a"})),
             ["jwtRules[0].jwks conflicting-fields"]
         );
+        assert_eq!(found(json!({"issuer": "http://a.example"})), ["jwtRules[0].issuer insecure-jwks-uri"]);
+        assert_eq!(found(json!({"issuer": "http://dex.auth.svc"})), [""; 0]);
+        for (given, code) in [("0s", 1), ("1ms", 0), ("60s", 0), ("61s", 1)] {
+            let found = found(json!({"issuer": "https://a", "timeout": given}));
+            assert_eq!(found, vec!["jwtRules[0].timeout bad-value"; code], "{given}");
+        }
         for bad in ["{", "{}", "{\"keys\": []}", "{\"keys\": [{}]}"] {
             assert_eq!(found(json!({"issuer": "a", "jwks": bad})), ["jwtRules[0].jwks bad-value"], "{bad}");
         }
