@@ -13,13 +13,17 @@ pub(crate) mod certs;
 mod echo;
 mod given;
 mod init;
+mod inject;
 mod resolve;
+mod status;
 #[cfg(test)]
 mod tests;
 
 use certs::{CertsCommand, CertsFlags};
 pub(crate) use echo::EchoFlags;
 use init::InitFlags;
+pub(crate) use inject::InjectFlags;
+pub(crate) use status::StatusAction;
 
 /// What the user asked for, checked: flags are valid and named files exist.
 #[derive(Debug)]
@@ -36,6 +40,8 @@ pub(crate) enum Command {
     Demo(DemoFlags),
     /// `sluice crds`.
     Crds,
+    /// `sluice inject`.
+    Inject(InjectFlags),
     /// `sluice init`.
     Init(Box<crate::capture::Orders>),
     /// `sluice status`.
@@ -95,6 +101,7 @@ fn check(verb: Verb) -> Result<Command, String> {
         Verb::Describe(flags) => SourceSettings::new(flags.source.clone()).map(|it| Command::Describe(flags, it)),
         Verb::Demo(flags) => given::existing_folder("DIR", &flags.directory).map(|()| Command::Demo(flags)),
         Verb::Crds => Ok(Command::Crds),
+        Verb::Inject(flags) => flags.check().map(Command::Inject),
         Verb::Init(flags) => flags.orders(&|name| std::env::var(name).ok()).map(|it| Command::Init(Box::new(it))),
         Verb::Status(flags) => {
             given::existing("--kubeconfig", flags.kubeconfig.as_slice()).map(|()| Command::Status(flags))
@@ -139,6 +146,8 @@ enum Verb {
     Certs(CertsFlags),
     /// Run a folder of YAML as a whole mesh on this machine
     Demo(DemoFlags),
+    /// Put sidecars into the pods of YAML files
+    Inject(InjectFlags),
     /// Print the CustomResourceDefinitions of the kinds that are read
     Crds,
     /// Lead a pod's connections through its sidecar, by rules of the kernel
@@ -345,18 +354,6 @@ pub(crate) struct StatusFlags {
     pub(crate) output: CheckOutput,
 }
 
-/// What `sluice status` can do but list.
-#[derive(Clone, Debug, Eq, PartialEq, Subcommand)]
-pub(crate) enum StatusAction {
-    /// Take a gateway's conditions off all objects, because it goes for good: the chart does it before `helm uninstall`
-    Withdraw {
-        /// The gateway's Deployment or DaemonSet [$WORKLOAD_NAME, istio-ingressgateway]; its namespace is --namespace
-        /// [that of the pod, istio-system]
-        #[arg(long, value_name = "NAME", value_parser = settings::parse_name)]
-        name: Option<String>,
-    },
-}
-
 /// What `sluice describe` can describe.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(crate) enum DescribeKind {
@@ -406,7 +403,7 @@ fn describe(error: &clap::Error) -> String {
             None => format!("`{}` does not belong here", argument.unwrap_or_default()),
         },
         ErrorKind::InvalidSubcommand => format!(
-            "there is no command `{}`; there are gateway, sidecar, check, describe, status, certs, demo, crds, init and help",
+            "there is no command `{}`; there are gateway, sidecar, check, describe, status, certs, demo, crds, inject, init and help",
             text(error, ContextKind::InvalidSubcommand).unwrap_or_default()
         ),
         ErrorKind::MissingRequiredArgument => match argument.unwrap_or_default() {

@@ -74,6 +74,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Demo(flags) => command::demo::run(flags),
         Command::Status(flags) => command::proxies_status::run(&flags),
         Command::Certs(command) => Ok(command::certs::run(&command)),
+        Command::Inject(flags) => command::inject::run(&flags),
         Command::Crds => command::crds::run().map(|()| ExitCode::SUCCESS),
         Command::Init(orders) => capture::apply::run(&orders).map(|()| ExitCode::SUCCESS),
         Command::Echo(flags) => command::echo::run(flags).map(|()| ExitCode::SUCCESS),

@@ -29,6 +29,7 @@ pub mod guard;
 mod hashed;
 pub mod host;
 pub mod inbound;
+pub mod injection;
 pub mod limits;
 pub mod locality;
 pub mod log_format;

@@ -57,6 +57,11 @@ pub(crate) fn read_yaml(text: &str) -> Result<serde_json::Value, String> {
     })
 }
 
+/// Writes a value as a YAML document.
+pub(crate) fn write_yaml(value: &serde_json::Value) -> Result<String, String> {
+    yaml::write(value)
+}
+
 /// One object: what it says about itself, what it asks for, and where it was written.
 #[derive(Clone, Debug)]
 pub struct Object<T> {

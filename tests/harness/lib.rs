@@ -36,6 +36,7 @@ pub mod gateway;
 pub mod grpc;
 mod h1;
 pub mod helm;
+pub mod injection;
 pub mod jwt;
 pub mod knot;
 pub mod kubectl;

@@ -43,6 +43,7 @@ mod forward_proxies;
 mod gateway_tls;
 mod hardening;
 mod hostile;
+mod injection;
 mod install;
 mod kubectl;
 mod kubernetes;

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::{
     cli::{CheckOutput, StatusAction, StatusFlags},
-    command::table,
+    command::{beside, table},
     kubernetes::{
         told::{self, Told},
         withdraw::withdraw,
@@ -54,8 +54,13 @@ pub(crate) fn run(flags: &StatusFlags) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
     let (kubeconfig, context) = (flags.kubeconfig.clone(), flags.context.clone());
     let settings = KubernetesSettings { kubeconfig, context, ..KubernetesSettings::default() };
-    if let Some(StatusAction::Withdraw { name }) = &flags.action {
-        return Ok(runtime.block_on(take_back(&settings, flags.namespace.clone(), name.clone())));
+    match &flags.action {
+        Some(StatusAction::Withdraw { name }) => {
+            return Ok(runtime.block_on(take_back(&settings, flags.namespace.clone(), name.clone())));
+        }
+        Some(StatusAction::Wait { limit, admin }) => return Ok(runtime.block_on(beside::wait(*admin, *limit))),
+        Some(StatusAction::Drain { admin }) => return Ok(runtime.block_on(beside::drain(*admin))),
+        None => {}
     }
     let asked = if flags.admin.is_empty() {
         runtime.block_on(told::read(&settings, flags.namespace.as_deref()))

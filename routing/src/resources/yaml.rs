@@ -33,6 +33,11 @@ pub(super) fn parse(text: &str) -> Result<Value, Fault> {
     serde_saphyr::from_str_with_options(text, options()).map_err(|error| fault(&error))
 }
 
+/// Writes one document, as Kubernetes' own tools read it.
+pub(super) fn write(value: &Value) -> Result<String, String> {
+    serde_saphyr::to_string(value).map_err(|error| format!("it cannot be written as YAML: {error}"))
+}
+
 fn options() -> Options {
     serde_saphyr::options! {
         budget: serde_saphyr::budget! {
