@@ -43,6 +43,7 @@ pub(crate) fn itself(settings: &Settings) -> Proxy {
         namespace: settings.namespace.clone(),
         labels: settings.labels.clone().unwrap_or_else(|| usual_labels(&settings.role)),
         service_account: settings.service_account.clone(),
+        network: settings.network.clone().unwrap_or_default(),
         trust_domain_given: settings.trust_domain.is_some(),
         ..settings
             .trust_domain
@@ -139,7 +140,7 @@ pub(crate) fn doors(settings: &Settings, snapshot: &Snapshot) -> BTreeMap<Socket
                 }
             }
             for door in snapshot.outbound.iter().flat_map(|outbound| &outbound.doors) {
-                doors.insert(SocketAddr::new(door.bind, door.port), Door::Egress { port: door.port });
+                doors.insert(door.at, Door::Egress { port: door.port });
             }
             let local = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), OUTBOUND);
             doors.insert(outbound.unwrap_or(local), Door::Outbound);
@@ -162,6 +163,8 @@ pub(crate) fn install(settings: &Settings, live: &Live, trust: &mut Trust, gener
         .map(|(index, listener)| ((listener.bind, listener.port), Front::new(index, trust.listener(listener))))
         .collect();
     let inbound_tls = snapshot.inbound.as_ref().and_then(|inbound| trust.inbound(inbound));
+    let own = snapshot.inbound.iter().flat_map(|inbound| inbound.ports.values());
+    let own_tls = own.filter_map(|port| Some((port.port, trust.own(port.tls.as_deref()?)))).collect();
     let direct = |source| {
         let mut dials = Dials::default();
         for h2 in [false, true] {
@@ -188,6 +191,7 @@ pub(crate) fn install(settings: &Settings, live: &Live, trust: &mut Trust, gener
         lookups: Arc::clone(&live.lookups),
         listeners,
         inbound_tls,
+        own_tls,
         direct: direct(None),
         application: direct(app_source(settings)),
         pools,

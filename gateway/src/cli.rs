@@ -222,6 +222,9 @@ pub(crate) struct CommonFlags {
     /// Where this proxy is, as europe-west1/europe-west1-b [what its pod or its Node says]
     #[arg(long, value_name = "REGION/ZONE/SUBZONE", value_parser = settings::parse_locality)]
     pub(crate) locality: Option<routing::locality::Locality>,
+    /// Network of this proxy [its label topology.istio.io/network]: endpoints of others are reached through their gateways
+    #[arg(long, value_name = "NAME", value_parser = settings::parse_name)]
+    pub(crate) network: Option<String>,
     /// Trust domain of the mesh [the mesh configuration's, else cluster.local]
     #[arg(long, value_name = "DOMAIN", value_parser = settings::parse_trust_domain)]
     pub(crate) trust_domain: Option<String>,

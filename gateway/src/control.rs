@@ -16,6 +16,7 @@ use routing::{
     reach,
     resources::{Resources, UNREADABLE_FILE},
     snapshot::Snapshot,
+    unix,
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -278,7 +279,7 @@ impl Control {
         self.generation += 1;
         let workload = compiled.snapshot.workload.clone();
         let ordered = compiled.snapshot.ordered.clone();
-        self.resolver.want(&compiled.snapshot.names);
+        self.resolver.want(&compiled.snapshot.names, compiled.snapshot.mesh.dns_refresh());
         self.want_keys(&compiled.snapshot).await;
         assembly::install(&self.settings, &self.shared.live, &mut self.trust, self.generation, compiled.snapshot);
         let findings = self.trust.finish();
@@ -422,7 +423,8 @@ impl Control {
         self.open.retain(|address, open| {
             let stays = wanted.get(address) == Some(&open.door);
             if !stays {
-                info!(listener = %address, "listener closes");
+                info!(listener = %unix::shown(*address), "listener closes");
+                crate::unix::unlink(*address);
                 open.standing.send_modify(|standing| standing.closing = true);
             }
             stays
@@ -445,7 +447,7 @@ impl Control {
         let sockets = match bind(address, self.workers.len()) {
             Ok(sockets) => sockets,
             Err(cause) => {
-                let text = format!("{address} cannot be bound: {cause}");
+                let text = format!("{} cannot be bound: {cause}", unix::shown(address));
                 // Who has it is found out once, since it is tried every second.
                 if !self.bind_failures.get(&address).is_some_and(|known| known.starts_with(&text)) {
                     let text = text + &hint(&cause, address);
@@ -462,7 +464,7 @@ impl Control {
             let listen = Listen { listener, address, door, standing: stands.clone(), open: Arc::clone(&open) };
             worker.send(listen).await.ok().context("a worker thread has ended")?;
         }
-        info!(listener = %address, ?door, "listening");
+        info!(listener = %unix::shown(address), ?door, "listening");
         self.bind_failures.remove(&address);
         self.open.insert(address, Open { door, standing });
         Ok(())
@@ -470,7 +472,8 @@ impl Control {
 
     /// Closes every socket; what is in flight goes on.
     pub(crate) fn close(&mut self) {
-        for open in self.open.values() {
+        for (address, open) in &self.open {
+            crate::unix::unlink(*address);
             open.standing.send_modify(|standing| standing.closing = true);
         }
     }

@@ -39,6 +39,7 @@ mod stored;
 mod tcp;
 mod telemetry;
 mod trust;
+mod unix;
 mod upstream;
 mod worker;
 

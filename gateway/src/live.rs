@@ -105,6 +105,8 @@ pub(crate) struct Installed {
     pub(crate) listeners: HashMap<(Option<IpAddr>, u16), Front>,
     /// A sidecar's own side of mesh TLS.
     pub(crate) inbound_tls: Option<Termination>,
+    /// By port of the workload: TLS of its own.
+    pub(crate) own_tls: HashMap<u16, Termination>,
     /// Names that are looked up on the way.
     pub(crate) lookups: Arc<Lookups>,
     /// To addresses that no service claims.

@@ -38,6 +38,8 @@ pub(crate) struct Settings {
     pub(crate) service_account: String,
     /// Where the proxy is. `None`: what its pod or its Node says.
     pub(crate) locality: Option<routing::locality::Locality>,
+    /// Which network it is in. `None`: what its label or its WorkloadEntry says.
+    pub(crate) network: Option<String>,
     /// `None`: what the mesh configuration says, else `cluster.local`.
     pub(crate) trust_domain: Option<String>,
     /// Folder of the mesh identity (`cert-chain.pem`, `key.pem`, `root-cert.pem`); exists when given.

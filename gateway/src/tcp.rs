@@ -1,4 +1,4 @@
-//! Connections that we make.
+//! Connections that we make, to IP addresses and to the unix sockets that have one.
 
 use std::{
     io,
@@ -14,6 +14,9 @@ use crate::net::listen::keepalive;
 /// # Errors
 /// Whatever the operating system says.
 pub(crate) async fn connect(to: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
+    if routing::unix::is_unix(to) {
+        return crate::unix::connect(to).await;
+    }
     let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket2::SockRef::from(&socket).set_tcp_keepalive(&keepalive())?;
     if let Some(source) = source.filter(|source| source.is_ipv4() == to.is_ipv4()) {

@@ -12,7 +12,7 @@ use std::{
 };
 
 use routing::{
-    inbound::Inbound,
+    inbound::{Inbound, OwnTls},
     snapshot::{self, CertificateFiles, CertificateSource, ClientCa, Listener, RootsSource, TlsVersion},
     upstream::{self, ClientCertificate, ClientRoots, Cluster, ServerNames, UpstreamProtocol},
 };
@@ -89,6 +89,11 @@ impl Trust {
         }
         let servers = tls.servers.iter().zip(hosts);
         servers.map(|(server, hosts)| self.server(&server.name, hosts, &server.settings)).collect()
+    }
+
+    /// A server whose clients name no host.
+    pub(crate) fn own(&mut self, own: &OwnTls) -> Termination {
+        self.server(&own.name, Vec::new(), &own.settings)
     }
 
     fn server(&mut self, name: &Arc<str>, mut hosts: Vec<String>, settings: &snapshot::ServerTls) -> Termination {

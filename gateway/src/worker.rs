@@ -159,7 +159,7 @@ struct Desk {
 async fn accept(desk: Rc<Desk>, listen: Listen) {
     let Listen { listener, address, door, standing, open } = listen;
     let stands = standing.clone();
-    accept_until(listener, standing, |tcp, remote| {
+    accept_until((listener, address), standing, |tcp, remote| {
         if desk.takes(&open, remote, address) {
             let entrance = Entrance { door, standing: stands.clone(), _open: Arc::clone(&open) };
             spawn_local(connection(Rc::clone(&desk), tcp, remote, entrance));

@@ -17,7 +17,10 @@ pub use hash::{ConsistentHash, HashKey, HashTable, of_bytes};
 pub use warmup::Warmup;
 
 use self::{levels::Levels, maglev::Maglev, ring::Ring, shares::Shares};
-use crate::upstream::{Balance, Cluster};
+use crate::{
+    unix,
+    upstream::{Balance, Cluster},
+};
 
 /// What is known of an endpoint beyond the configuration.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -286,7 +289,7 @@ impl Lookup {
             return None;
         }
         // Envoy's name of an endpoint: its address.
-        let name = |at: usize| cluster.endpoints[index(at)].address.to_string();
+        let name = |at: usize| unix::shown(cluster.endpoints[index(at)].address).to_string();
         Some(match hash.table {
             HashTable::Ring { minimum } => Self::Ring(Ring::new(&weights, name, minimum)),
             HashTable::Maglev { size } => Self::Maglev(Maglev::new(&weights, name, size)),

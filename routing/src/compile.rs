@@ -29,6 +29,7 @@ mod listeners;
 mod localities;
 mod memory;
 mod mirrors;
+mod networks;
 mod opaque;
 mod outbound;
 mod peer_authentication;

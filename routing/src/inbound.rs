@@ -1,9 +1,13 @@
 //! What a sidecar accepts for its own workload.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use crate::{
-    snapshot::TlsRange,
+    snapshot::{ServerTls, TlsRange},
     upstream::{Cluster, UpstreamProtocol},
 };
 
@@ -52,8 +56,19 @@ pub struct InboundPort {
     pub to: Application,
     /// Where the sidecar listens for it besides what is captured.
     pub bind: Option<IpAddr>,
+    /// TLS of the port's own, for clients outside of the mesh: nothing else is taken.
+    pub tls: Option<Box<OwnTls>>,
     /// What the application may be given at once, as a cluster without endpoints; `None` = anything.
     pub pool: Option<Arc<Cluster>>,
+}
+
+/// Istio `Sidecar.ingress[].tls`.
+#[derive(Clone, Debug)]
+pub struct OwnTls {
+    /// For people: `shop/web/https`, as of a Gateway's server.
+    pub name: Arc<str>,
+    /// Whom it lets in, and as whom it shows itself.
+    pub settings: ServerTls,
 }
 
 /// Istio `Sidecar.ingress[].defaultEndpoint`.
@@ -68,6 +83,8 @@ pub enum Application {
     Loopback(bool, u16),
     /// On this port of the address that the command line gives; where it gives none, the sidecar itself is in its place.
     Given(u16),
+    /// A unix socket, by the address that stands for it ([`crate::unix`]).
+    Socket(SocketAddr),
     /// Nowhere that can be reached.
     Nowhere,
 }

@@ -50,4 +50,5 @@ pub mod table;
 pub mod template;
 pub mod token;
 pub mod tokens;
+pub mod unix;
 pub mod upstream;

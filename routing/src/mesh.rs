@@ -104,6 +104,11 @@ impl Mesh {
         self.config.protocol_detection_timeout.map(Duration::from).filter(|timeout| !timeout.is_zero())
     }
 
+    /// How often names of endpoints are looked up; `None`: as often as the proxy does by itself.
+    pub fn dns_refresh(&self) -> Option<Duration> {
+        self.config.dns_refresh_rate.map(Duration::from)
+    }
+
     /// What mutual TLS of the mesh may use, where the proxy is the server.
     pub fn mesh_tls(&self) -> TlsRange {
         self.config.mesh_mtls.as_ref().map(range).unwrap_or_default()

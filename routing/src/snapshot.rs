@@ -1,6 +1,10 @@
 //! What the data path reads: immutable, swapped whole, pinned once per request.
 
-use std::{collections::HashMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use crate::{
     acme::Ordered,
@@ -313,9 +317,9 @@ pub struct Outbound {
 /// An entry of `Sidecar.egress` that is not captured: a connection to it means its port.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct OutboundDoor {
-    /// Where to listen.
-    pub bind: IpAddr,
-    /// On which port, and which one of a service is meant.
+    /// Where to listen: an IP address, or a unix socket by the address that stands for it ([`crate::unix`]).
+    pub at: SocketAddr,
+    /// Which port of a service is meant; 0 = the one that the request's host names, as of unix sockets, which have none.
     pub port: u16,
 }
 

@@ -35,6 +35,7 @@ topics! {
     matching,
     mesh_configuration,
     mirrors,
+    networks,
     opaque,
     problems,
     protocols,

@@ -9,6 +9,7 @@ use routing::{
     rule::{Action, Destination, Destinations, Rule},
     snapshot::{CertificateSource, ClientAuth, Content, Listener, RootsSource, ServerTls, Snapshot, Workload},
     table::{RouteTable, VirtualHost},
+    unix,
     upstream::{Cluster, Endpoint},
 };
 use serde_json::{Value, json};
@@ -57,7 +58,7 @@ pub(crate) fn clusters_text(snapshot: &Snapshot, upstreams: &[Arc<Upstream>]) ->
                 format_args!(
                     "{} {} weight={} tls={} workload={}/{}{}{}",
                     cluster.name,
-                    endpoint.address,
+                    unix::shown(endpoint.address),
                     endpoint.weight,
                     is_encrypted(cluster, endpoint),
                     endpoint.workload.namespace,
@@ -253,7 +254,7 @@ fn inbound(inbound: &Inbound) -> Value {
 fn cluster(cluster: &Cluster) -> Value {
     let endpoint = |endpoint: &Endpoint| {
         json!({
-            "address": endpoint.address,
+            "address": unix::shown(endpoint.address).to_string(),
             "weight": endpoint.weight,
             "tls": is_encrypted(cluster, endpoint),
             "workload": workload(&endpoint.workload),

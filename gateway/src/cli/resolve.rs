@@ -101,6 +101,7 @@ impl Settings {
             labels: flags.labels.map(|it| it.0).or(pod.labels),
             service_account: flags.service_account.or(pod.service_account).unwrap_or(defaults.service_account),
             locality: flags.locality,
+            network: flags.network,
             trust_domain: flags.trust_domain,
             identity_dir: flags.identity_dir,
             jwks_ca: flags.jwks_ca,

@@ -12,11 +12,10 @@ use std::{
 
 use ipnet::IpNet;
 use routing::{
-    inbound::{InboundProtocol, MtlsMode},
     opaque::{OpaqueRule, OpaqueTable},
     snapshot::Content,
+    unix,
 };
-use socket2::SockRef;
 use tls::{
     accept::{ClientHello, Refusal, hello},
     stream::Stream,
@@ -35,7 +34,7 @@ use super::{
 };
 use crate::{
     http::limits::HEAD,
-    live::{ClientPolicy, Installed, Live, Server},
+    live::{ClientPolicy, Live, Server},
     telemetry::{
         metrics::{Handshake, Metrics},
         refusals::Refusals,
@@ -44,17 +43,11 @@ use crate::{
 
 /// A TLS handshake is complete within this time.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// On a port of the workload that may be spoken to in mesh TLS and in plain text: a client that is silent for so long waits for
-/// the server's first word.
-const SERVER_FIRST: Duration = Duration::from_secs(3);
 /// Longest wait for the first byte of a connection.
 const FIRST_BYTE: Duration = Duration::from_secs(3600);
 
 /// What Istio's proxies offer towards each other, by which PERMISSIVE tells mesh TLS from others.
 const MESH_ALPN: [&[u8]; 5] = [b"istio", b"istio-peer-exchange", b"istio-http/1.0", b"istio-http/1.1", b"istio-h2"];
-/// Those of them that say HTTP.
-const MESH_HTTP_ALPN: [&[u8]; 3] = [b"istio-http/1.0", b"istio-http/1.1", b"istio-h2"];
-
 /// A connection whose first bytes are understood.
 pub(crate) enum Received {
     /// HTTP/1.1 or HTTP/2.
@@ -64,7 +57,7 @@ pub(crate) enum Received {
 }
 
 /// What becomes of a ClientHello.
-enum Choice<'a> {
+pub(super) enum Choice<'a> {
     /// Our own server answers it, or says why it cannot.
     Ours(&'a Server),
     /// It goes on as it is.
@@ -76,7 +69,7 @@ enum Choice<'a> {
 }
 
 impl Choice<'_> {
-    fn unknown(name: Option<&str>) -> Self {
+    pub(super) fn unknown(name: Option<&str>) -> Self {
         Self::Unknown(format!("no server has the name {}", name.unwrap_or("(none was sent)")))
     }
 
@@ -92,21 +85,13 @@ impl Choice<'_> {
 }
 
 /// What a ClientHello became.
-enum Shaken {
+pub(super) enum Shaken {
     Ours(Stream<TcpStream>),
     /// The ClientHello is not consumed.
     Passed(Stream<TcpStream>, Option<String>, Arc<OpaqueRule>),
 }
 
-/// Who may have the first word.
-enum FirstWord {
-    Servers,
-    Clients,
-    /// Either plain text, where the server may begin, or TLS, where the client does.
-    Anybodys,
-}
-
-fn offers_mesh<'a>(mut offered: impl Iterator<Item = &'a [u8]>) -> bool {
+pub(super) fn offers_mesh<'a>(mut offered: impl Iterator<Item = &'a [u8]>) -> bool {
     offered.any(|one| MESH_ALPN.contains(&one))
 }
 
@@ -129,8 +114,15 @@ pub(crate) struct Reception {
 impl Reception {
     /// Brings a fresh connection as far as its first request. `None`: it is over, and whoever had to know knows.
     pub(crate) async fn receive(&self, tcp: TcpStream, remote: SocketAddr, door: Door) -> Option<Received> {
-        tcp.set_nodelay(true).ok()?;
-        let local = tcp.local_addr().ok()?;
+        let local = match (tcp.local_addr(), door) {
+            (Ok(local), _) => {
+                tcp.set_nodelay(true).ok()?;
+                local
+            }
+            // Through a unix socket.
+            (Err(_), Door::Egress { .. }) => unix::nobody(),
+            (Err(_), _) => return None,
+        };
         match door {
             Door::Gateway { bind, port } => {
                 let facts = Facts::new(remote, local, Arrival::Gateway { bind, port });
@@ -142,6 +134,7 @@ impl Reception {
                 self.outbound(tcp, (remote, local), original).await
             }
             // It stands for a port, and the host tells the rest.
+            Door::Egress { port: 0 } => self.outbound(tcp, (remote, local), None).await,
             Door::Egress { port } => {
                 let original = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
                 self.outbound(tcp, (remote, local), Some(original)).await
@@ -211,7 +204,7 @@ impl Reception {
     }
 
     /// TLS with the server that the SNI chooses.
-    async fn handshake<'a>(
+    pub(super) async fn handshake<'a>(
         &self,
         mut plain: Stream<TcpStream>,
         facts: &Facts,
@@ -314,62 +307,6 @@ impl Reception {
         }
     }
 
-    async fn inbound(
-        &self,
-        tcp: TcpStream,
-        remote: SocketAddr,
-        local: SocketAddr,
-        port: Option<u16>,
-    ) -> Option<Received> {
-        let meant = match port {
-            Some(port) => SocketAddr::new(local.ip(), port),
-            // Nobody redirected it: forwarding it to where it came would be a loop.
-            None => original_dst(&tcp)?,
-        };
-        let installed = self.live.pin();
-        let to = installed.snapshot.inbound.as_ref().and_then(|inbound| inbound.ports.get(&meant.port()));
-        let application = to.map(|port| port.to).unwrap_or_default().address(meant, self.app_address);
-        let arrival = Arrival::Inbound { port: meant.port(), application };
-        let facts = Facts::new(remote, local, arrival);
-        let mut plain = Stream::new(tcp);
-        let limit = installed.snapshot.mesh.detection_timeout();
-        let first = match self.first_word(meant.port())? {
-            FirstWord::Servers => Sniffed::Opaque,
-            FirstWord::Clients => first_bytes(&mut plain, limit).await?,
-            FirstWord::Anybodys => {
-                timeout(SERVER_FIRST, first_bytes(&mut plain, limit)).await.unwrap_or(Some(Sniffed::Opaque))?
-            }
-        };
-        // Not before: what was waited for may have taken an hour.
-        let installed = self.live.pin();
-        let inbound = installed.snapshot.inbound.as_ref()?;
-        let protocol = inbound.ports.get(&meant.port()).map_or(InboundProtocol::Auto, |port| port.protocol);
-        let mode = inbound.mtls(meant.port());
-        match (mode, first) {
-            (_, Sniffed::Closed) => None,
-            (MtlsMode::Strict, Sniffed::Tls) => self.terminate(plain, facts, protocol, &installed, application).await,
-            (MtlsMode::Strict, _) => {
-                let why = format_args!("plain text refused: port {} is STRICT", meant.port());
-                self.turn_away("PlainTextToStrict", &facts, why);
-                let _ = SockRef::from(plain.get_ref()).set_linger(Some(Duration::ZERO));
-                None
-            }
-            (MtlsMode::Permissive, Sniffed::Tls) => {
-                let hello = self.first_hello(&mut plain, &facts).await?;
-                if offers_mesh(hello.alpn.iter().map(Vec::as_slice)) {
-                    return self.terminate(plain, facts, protocol, &installed, application).await;
-                }
-                // TLS of the application's own.
-                let course = Course::inward(installed, meant.port(), application);
-                Some(opaque(plain, facts.passing(&hello.sni.unwrap_or_default(), ClientPolicy::PASSED), course))
-            }
-            (_, first) => {
-                let course = Course::inward(installed, meant.port(), application);
-                Some(unencrypted(plain, facts, (protocol, first), course))
-            }
-        }
-    }
-
     /// A whole ClientHello; `None`: whoever sent something else, or not all of it, was told of.
     pub(super) async fn first_hello(
         &self,
@@ -383,52 +320,6 @@ impl Reception {
             Err(_) => self.tell("Timeout", facts, "the ClientHello was not complete within 10 s"),
         }
         None
-    }
-
-    /// Mutual TLS of the mesh, then HTTP or bytes, as declared or as ALPN says.
-    #[expect(clippy::too_many_arguments, reason = "a private step of `inbound` with what that has found out")]
-    async fn terminate(
-        &self,
-        mut plain: Stream<TcpStream>,
-        facts: Facts,
-        protocol: InboundProtocol,
-        installed: &Arc<Installed>,
-        application: SocketAddr,
-    ) -> Option<Received> {
-        let http = match protocol {
-            InboundProtocol::Http => true,
-            InboundProtocol::Tcp => false,
-            InboundProtocol::Auto => {
-                let hello = self.first_hello(&mut plain, &facts).await?;
-                hello.alpn.iter().any(|offered| MESH_HTTP_ALPN.contains(&offered.as_slice()))
-            }
-        };
-        let Arrival::Inbound { port, .. } = facts.arrival else { return None };
-        let own = installed.inbound_tls.as_ref();
-        let policy = own.map_or(ClientPolicy::UNMET, |own| own.policy);
-        let choose = |hello: &ClientHello<TcpStream>| match own {
-            Some(own) => Choice::Ours(&own.tls),
-            None => Choice::unknown(hello.sni()),
-        };
-        let Shaken::Ours(stream) = self.handshake(plain, &facts, choose).await? else { return None };
-        if http {
-            return Some(http_over_tls(stream, facts, policy, installed.told_of_clients()));
-        }
-        let facts = server_facts(facts, &stream, policy, installed.told_of_clients());
-        Some(opaque(stream, facts, Course::inward(Arc::clone(installed), port, application)))
-    }
-
-    /// Who may have the first word on a port of the workload.
-    fn first_word(&self, port: u16) -> Option<FirstWord> {
-        let installed = self.live.pin();
-        let inbound = installed.snapshot.inbound.as_ref()?;
-        let declared = inbound.ports.get(&port).map(|port| port.protocol);
-        Some(match (declared, inbound.mtls(port)) {
-            (Some(InboundProtocol::Tcp), MtlsMode::Disable) => FirstWord::Servers,
-            (Some(InboundProtocol::Tcp), MtlsMode::Permissive) => FirstWord::Anybodys,
-            // TLS begins with the client.
-            _ => FirstWord::Clients,
-        })
     }
 }
 
@@ -458,7 +349,7 @@ pub(super) fn http(plain: Stream<TcpStream>, facts: Facts, h2: bool) -> Received
     Received::Http(Box::new(Connection::new(plain, facts, h2)))
 }
 
-fn http_over_tls(
+pub(super) fn http_over_tls(
     stream: Stream<TcpStream>,
     facts: Facts,
     policy: ClientPolicy,
@@ -471,13 +362,4 @@ fn http_over_tls(
 
 pub(super) fn opaque(stream: Stream<TcpStream>, facts: Facts, course: Course) -> Received {
     Received::Opaque(Box::new(Connection::new(stream, facts, false)), course)
-}
-
-fn unencrypted(plain: Stream<TcpStream>, facts: Facts, told: (InboundProtocol, Sniffed), course: Course) -> Received {
-    match told {
-        (InboundProtocol::Tcp, _) | (_, Sniffed::Tls) | (InboundProtocol::Auto, Sniffed::Opaque) => {
-            opaque(plain, facts, course)
-        }
-        (_, first) => http(plain, facts, first == Sniffed::Http2),
-    }
 }

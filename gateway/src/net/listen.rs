@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use routing::unix;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -14,9 +15,9 @@ use tokio::{
 use tracing::warn;
 
 /// Connections that may wait for `accept`.
-const BACKLOG: i32 = 4096;
+pub(crate) const BACKLOG: i32 = 4096;
 /// Pause when the process is short of descriptors or memory.
-const BACK_OFF: Duration = Duration::from_millis(50);
+pub(crate) const BACK_OFF: Duration = Duration::from_millis(50);
 
 /// What stands behind a listening socket.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -37,7 +38,7 @@ pub(crate) enum Door {
     Outbound,
     /// A port of the outbound side that applications connect to themselves (`Sidecar.egress`).
     Egress {
-        /// The port of services that is meant.
+        /// The port of services that is meant; 0: the host of a request names it.
         port: u16,
     },
 }
@@ -56,6 +57,9 @@ pub(crate) struct Standing {
 /// # Errors
 /// When the address is taken (by anybody, also by another process of this user), not ours, or not allowed.
 pub(crate) fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<std::net::TcpListener>> {
+    if unix::is_unix(address) {
+        return crate::unix::bind(address, count);
+    }
     // SO_REUSEPORT would let a second proxy of the same user share the port in silence: ask without it first.
     drop(socket(address, false)?);
     (0..count).map(|_| socket(address, true)).collect()
@@ -80,10 +84,13 @@ pub(crate) fn keepalive() -> TcpKeepalive {
 
 /// Accepts until the listener closes, then takes what already waits and closes the socket.
 pub(crate) async fn accept_until(
-    listener: std::net::TcpListener,
+    (listener, address): (std::net::TcpListener, SocketAddr),
     mut standing: watch::Receiver<Standing>,
     serve: impl Fn(TcpStream, SocketAddr),
 ) {
+    if unix::is_unix(address) {
+        return crate::unix::accept_until(listener, standing, serve).await;
+    }
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return warn!(%error, "a listening socket cannot be used"),
@@ -131,7 +138,7 @@ mod tests {
         let waiting: Vec<_> = (0..3).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
         let (_open, closing) = watch::channel(Standing { closing: true, rules: 0 });
         let served = std::cell::RefCell::new(Vec::new());
-        accept_until(listener, closing, |_, remote| served.borrow_mut().push(remote)).await;
+        accept_until((listener, address), closing, |_, remote| served.borrow_mut().push(remote)).await;
         assert_eq!(served.into_inner(), waiting.iter().map(|it| it.local_addr().unwrap()).collect::<Vec<_>>());
     }
 

@@ -6,6 +6,7 @@ pub(crate) mod course;
 pub(crate) mod deadline;
 pub(crate) mod facts;
 pub(crate) mod holder;
+mod inbound;
 pub(crate) mod listen;
 pub(crate) mod original_dst;
 mod outbound;

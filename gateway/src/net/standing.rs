@@ -30,6 +30,13 @@ pub(crate) fn rules(installed: &Installed, door: Door) -> u64 {
                 inbound.ports.iter().for_each(|(port, own)| (port, strict(own.mtls)).hash(&mut digest));
             }
             installed.inbound_tls.as_ref().map(|own| own.policy).hash(&mut digest);
+            // Few have any, and in whatever order they come.
+            installed
+                .own_tls
+                .iter()
+                .map(|(port, own)| u64::from(*port) ^ own.policy.0 << 16)
+                .fold(0, u64::wrapping_add)
+                .hash(&mut digest);
             digest.finish()
         }
         Door::Outbound | Door::Egress { .. } => 0,
@@ -53,6 +60,9 @@ pub(crate) fn holds(installed: &Installed, facts: &Facts) -> bool {
         }
         Arrival::Inbound { port, .. } => {
             let Some(inbound) = &installed.snapshot.inbound else { return true };
+            if let Some(own) = installed.own_tls.get(&port) {
+                return facts.tls.as_ref().is_some_and(|tls| tls.policy == own.policy);
+            }
             match &facts.tls {
                 // TLS of the application's own is as good as plain text.
                 Some(tls) if tls.policy == ClientPolicy::PASSED => inbound.mtls(port) != MtlsMode::Strict,

@@ -2,7 +2,10 @@
 
 use std::{fmt::Display, io::Write as _, net::SocketAddr, sync::OnceLock};
 
-use routing::template::{Fact, Validity};
+use routing::{
+    template::{Fact, Validity},
+    unix,
+};
 use tls::identity::PeerIdentity;
 
 use super::facts::{Facts, TlsFacts};
@@ -113,6 +116,12 @@ enum Form {
 
 impl Form {
     fn write(self, place: SocketAddr, out: &mut Vec<u8>) {
+        if let Some(path) = unix::path(place) {
+            return match self {
+                Self::Whole | Self::Address => push(out, format_args!("{}{path}", unix::SCHEME)),
+                Self::Port => {}
+            };
+        }
         let address = place.ip().to_canonical();
         match self {
             Self::Whole => push(out, SocketAddr::new(address, place.port())),

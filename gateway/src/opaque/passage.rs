@@ -118,10 +118,11 @@ fn is_own(snapshot: &Snapshot, address: SocketAddr) -> bool {
         let mut ours = snapshot.inbound.iter().flat_map(|inbound| &inbound.addresses);
         ip.is_loopback() || ours.any(|own| *own == ip)
     };
-    let mut doors = snapshot.outbound.iter().flat_map(|outbound| &outbound.doors);
+    let doors = snapshot.outbound.iter().flat_map(|outbound| &outbound.doors);
     ip.is_unspecified()
         || doors
-            .any(|door| door.port == address.port() && (door.bind == ip || (door.bind.is_unspecified() && is_here())))
+            .map(|door| door.at)
+            .any(|at| at.port() == address.port() && (at.ip() == ip || (at.ip().is_unspecified() && is_here())))
 }
 
 #[cfg(test)]
@@ -135,7 +136,7 @@ mod tests {
 
     #[test]
     fn what_is_our_own_is_no_place_to_go_to() {
-        let door = |bind: &str, port| OutboundDoor { bind: bind.parse().unwrap(), port };
+        let door = |bind: &str, port| OutboundDoor { at: SocketAddr::new(bind.parse().unwrap(), port), port };
         let doors = vec![door("127.0.0.9", 3306), door("0.0.0.0", 5432)];
         let inbound = Inbound { addresses: vec!["10.0.0.7".parse().unwrap()], ..Inbound::default() };
         let outbound = Outbound { doors, ..Outbound::default() };

@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, rc::Rc, time::Duration};
 use routing::{
     connections::{Connections, Keepalive, Preamble, ProxyVersion},
     host::strip_port,
-    proxy_protocol,
+    proxy_protocol, unix,
     upstream::Sni,
 };
 use socket2::{SockRef, TcpKeepalive};
@@ -89,7 +89,8 @@ fn refused(error: &tls::Error) -> String {
 
 /// What a DestinationRule asks of the socket, and what it says first.
 async fn begin(settings: &Connections, to: &To<'_>, tcp: &mut TcpStream) -> io::Result<()> {
-    if let Some(keepalive) = &settings.keepalive {
+    // A unix socket has no other side that could vanish without a word.
+    if let Some(keepalive) = settings.keepalive.as_ref().filter(|_| !unix::is_unix(to.address)) {
         SockRef::from(&*tcp).set_tcp_keepalive(&probes(keepalive))?;
     }
     let Some(Preamble::Proxy(version)) = &settings.preamble else { return Ok(()) };
@@ -116,7 +117,7 @@ fn probes(keepalive: &Keepalive) -> TcpKeepalive {
 
 async fn open(dial: &Dial, to: &To<'_>) -> Result<Connection, (Connect, String)> {
     let address = to.address;
-    let failed = |error| (Connect::Failed, format!("{address}: {error}"));
+    let failed = |error| (Connect::Failed, format!("{}: {error}", unix::shown(address)));
     let mut tcp = crate::tcp::connect(address, dial.source).await.map_err(failed)?;
     if let Some(settings) = &dial.settings {
         begin(settings, to, &mut tcp).await.map_err(failed)?;

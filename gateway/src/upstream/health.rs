@@ -19,6 +19,7 @@ use arc_swap::{ArcSwap, Guard};
 use routing::{
     balance::{Asked, Standing, Table},
     outlier::{Ejections, Outcome, Outliers, Tally, Verdict, Why},
+    unix,
     upstream::{Balance, Cluster},
 };
 use tokio::sync::Notify;
@@ -140,7 +141,7 @@ impl Health {
             state.look = None;
             if let Some(outliers) = &cluster.outliers {
                 for address in state.look(outliers, now) {
-                    info!(cluster = %cluster.name, endpoint = %address, "an ejected endpoint is back");
+                    info!(cluster = %cluster.name, endpoint = %unix::shown(address), "an ejected endpoint is back");
                 }
             }
         }
@@ -345,7 +346,7 @@ impl Varying {
                 metrics.ejection(&cluster.name, false);
                 let most = outliers.max_percent;
                 debug!(
-                    cluster = %cluster.name, endpoint = %address, reason = %why,
+                    cluster = %cluster.name, endpoint = %unix::shown(address), reason = %why,
                     "an endpoint fails and is not ejected: {out} of {count} are out, and maxEjectionPercent is {most}"
                 );
             }
@@ -353,7 +354,7 @@ impl Varying {
                 self.health.alarm.notify_one();
                 metrics.ejection(&cluster.name, true);
                 let seconds = length.as_secs_f64();
-                warn!(cluster = %cluster.name, endpoint = %address, reason = %why, seconds, "an endpoint is ejected");
+                warn!(cluster = %cluster.name, endpoint = %unix::shown(address), reason = %why, seconds, "an endpoint is ejected");
             }
         }
     }

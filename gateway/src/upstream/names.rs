@@ -10,7 +10,7 @@ use tokio::{
 };
 use tracing::warn;
 
-/// Between look-ups: the system's resolver does not tell how long an answer holds.
+/// Between look-ups, where the mesh configuration says nothing: the system's resolver does not tell how long an answer holds.
 const REFRESH: Duration = Duration::from_secs(5);
 /// Longest wait for one answer.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -18,28 +18,36 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// Addresses by name.
 pub(crate) type Resolved = Arc<BTreeMap<String, Vec<IpAddr>>>;
 
+/// What is looked up, and how often.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+struct Wanted {
+    names: Vec<String>,
+    /// Istio `dnsRefreshRate`.
+    pause: Option<Duration>,
+}
+
 /// Looks names up again and again, in a task of its own: other changes, however many, neither delay it nor start it anew.
 /// Ends when dropped.
 pub(crate) struct Resolver {
-    wanted: watch::Sender<Vec<String>>,
+    wanted: watch::Sender<Wanted>,
     resolved: watch::Receiver<Resolved>,
 }
 
 impl Resolver {
     /// Looks nothing up yet.
     pub(crate) fn start() -> Self {
-        let (wanted, names) = watch::channel(Vec::new());
+        let (wanted, names) = watch::channel(Wanted::default());
         let (tell, resolved) = watch::channel(Resolved::default());
         tokio::spawn(look_up(names, tell));
         Self { wanted, resolved }
     }
 
-    /// From now on these names are looked up.
-    pub(crate) fn want(&self, names: &[String]) {
+    /// From now on these names are looked up, with this pause between.
+    pub(crate) fn want(&self, names: &[String], pause: Option<Duration>) {
         self.wanted.send_if_modified(|wanted| {
-            let other = wanted.as_slice() != names;
+            let other = wanted.names != names || wanted.pause != pause;
             if other {
-                *wanted = names.to_vec();
+                *wanted = Wanted { names: names.to_vec(), pause };
             }
             other
         });
@@ -55,9 +63,9 @@ impl Resolver {
     }
 }
 
-async fn look_up(mut wanted: watch::Receiver<Vec<String>>, tell: watch::Sender<Resolved>) {
+async fn look_up(mut wanted: watch::Receiver<Wanted>, tell: watch::Sender<Resolved>) {
     loop {
-        let names = wanted.borrow_and_update().clone();
+        let Wanted { names, pause } = wanted.borrow_and_update().clone();
         let last = Arc::clone(&tell.borrow());
         let found = resolve(&names, &last).await;
         tell.send_if_modified(|told| {
@@ -65,14 +73,15 @@ async fn look_up(mut wanted: watch::Receiver<Vec<String>>, tell: watch::Sender<R
             *told = found;
             other
         });
-        let pause = async {
+        let rest = async {
             match names.is_empty() {
                 true => std::future::pending().await,
-                false => sleep(REFRESH).await,
+                // No busier than once a second, whatever is written.
+                false => sleep(pause.unwrap_or(REFRESH).max(Duration::from_secs(1))).await,
             }
         };
         tokio::select! {
-            () = pause => {}
+            () = rest => {}
             changed = wanted.changed() => if changed.is_err() {
                 return;
             },

@@ -90,7 +90,7 @@ impl Findings {
     }
 
     /// Looks at what stands below a path of plain names, as `data.mesh`; empty: below the root.
-    fn at_path(&mut self, path: &str, look: impl FnOnce(&mut Self)) {
+    pub(crate) fn at_path(&mut self, path: &str, look: impl FnOnce(&mut Self)) {
         let before = self.path.len();
         self.path.extend(path.split('.').filter(|key| !key.is_empty()).map(|key| Step::Key(key.to_owned())));
         look(self);

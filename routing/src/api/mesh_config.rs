@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::destination_rule::{LocalityLb, TcpKeepalive};
 use super::extension_provider::ExtensionProvider;
 use super::gateway::TlsVersion;
+use super::mesh_networks::MeshNetworks;
 use super::proxy_config::MeshProxyConfig;
 use super::scalar::{ProtoDuration, non_empty};
 use super::virtual_service::HttpRetry;
@@ -18,6 +19,8 @@ pub struct MeshDocument {
     pub mesh: MeshConfig,
     /// Path of [`Self::mesh`] in its document: `data.mesh` in a ConfigMap, empty in a file of its own.
     pub root: &'static str,
+    /// What the ConfigMap says of networks beside it.
+    pub networks: MeshNetworks,
 }
 
 impl MeshDocument {
@@ -85,7 +88,7 @@ pub struct MeshConfig {
     /// TLS of the mesh.
     #[serde(rename = "meshMTLS")]
     pub mesh_mtls: Option<MeshTls>,
-    /// Time until a name that could not be resolved is asked for again; 60 s when unset.
+    /// How often names of endpoints are asked for; see the README when unset.
     pub dns_refresh_rate: Option<ProtoDuration>,
     /// Services that stay within the cluster.
     pub service_settings: Vec<ServiceSettings>,

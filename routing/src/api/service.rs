@@ -10,6 +10,34 @@ use serde::{Deserialize, Deserializer, de};
 pub struct Service {
     /// `spec`.
     pub spec: ServiceSpec,
+    /// `status`.
+    pub status: ServiceStatus,
+}
+
+/// Kubernetes `ServiceStatus`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ServiceStatus {
+    /// What stands in front of it.
+    pub load_balancer: LoadBalancerStatus,
+}
+
+/// Kubernetes `LoadBalancerStatus`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct LoadBalancerStatus {
+    /// Its addresses.
+    pub ingress: Vec<LoadBalancerIngress>,
+}
+
+/// Kubernetes `LoadBalancerIngress`: an address or a name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct LoadBalancerIngress {
+    /// IP address; empty when unset.
+    pub ip: String,
+    /// DNS name; empty when unset.
+    pub hostname: String,
 }
 
 /// Kubernetes `ServiceSpec`.
@@ -36,6 +64,9 @@ pub struct ServiceSpec {
     pub publish_not_ready_addresses: bool,
     /// Target of an `ExternalName` service.
     pub external_name: Option<String>,
+    /// Addresses that lead to it from outside.
+    #[serde(rename = "externalIPs")]
+    pub external_ips: Vec<String>,
     /// Which endpoints are preferred, as `PreferClose`.
     pub traffic_distribution: Option<String>,
 }

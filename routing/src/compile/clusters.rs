@@ -8,6 +8,7 @@ use super::{
     destination_rules::{NamedSubset, Policy},
     endpoints::Instance,
     inbound_pools, localities,
+    networks::Passing,
     proxy::is_subset,
     services::{Origin, Service, ServicePort},
     upstream_tls::{self, Peer},
@@ -149,7 +150,15 @@ fn build<'a>(context: &Context<'a>, member: &Member<'_, 'a>, (subset, carries): 
     let fits = |instance: &&Instance| {
         belongs(instance, member.subset) && (!sealed || upstream_tls::takes_mesh_tls(context, instance))
     };
-    let made = instances.iter().filter(fits).map(|instance| {
+    let reached = context.networks.as_ref().map(|networks| {
+        let mesh = tls.tls.as_ref().is_some_and(|tls| tls.mesh);
+        networks.reach(context, instances.iter().filter(fits), Passing { mesh, sealed })
+    });
+    let fitting: Vec<&Instance> = match &reached {
+        Some(reached) => reached.iter().collect(),
+        None => instances.iter().filter(fits).collect(),
+    };
+    let made = fitting.into_iter().map(|instance| {
         let (weight, workload) = (instance.weight, instance.owner.workload.clone());
         let tls = !sealed && tls.applies(context, instance);
         (Endpoint { weight, tls, workload, ..Endpoint::new(instance.address) }, instance)

@@ -2,8 +2,9 @@
 
 use super::{
     absent::RejectedHosts, clusters::Clusters, cors::Policies, delegates::Roots, destination_rules::DestinationRules,
-    endpoints::Endpoints, expressions::Expressions, memory::Memory, peer_authentication::PeerAuthentications,
-    proxy::Proxy, report::Report, routes::Bodies, scope::Scope, services::Services,
+    endpoints::Endpoints, expressions::Expressions, memory::Memory, networks::Networks,
+    peer_authentication::PeerAuthentications, proxy::Proxy, report::Report, routes::Bodies, scope::Scope,
+    services::Services,
 };
 use crate::resources::Resources;
 
@@ -17,6 +18,8 @@ pub(super) struct Context<'a> {
     pub(super) destination_rules: DestinationRules<'a>,
     pub(super) peer_authentications: PeerAuthentications<'a>,
     pub(super) endpoints: Endpoints<'a>,
+    /// `None`: everything reaches everything.
+    pub(super) networks: Option<Networks>,
     pub(super) clusters: Clusters,
     pub(super) rejected_hosts: RejectedHosts<'a>,
     pub(super) expressions: Expressions,
@@ -43,6 +46,7 @@ impl<'a> Context<'a> {
             destination_rules: DestinationRules::new(resources, proxy),
             peer_authentications: PeerAuthentications::new(resources, &proxy.root_namespace),
             endpoints: Endpoints::new(resources),
+            networks: Networks::new(resources, proxy),
             clusters: Clusters::new(memory.places()),
             rejected_hosts: RejectedHosts::new(resources, &proxy.cluster_domain),
             expressions: Expressions::default(),

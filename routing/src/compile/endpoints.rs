@@ -3,14 +3,16 @@
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     rc::Rc,
     sync::Arc,
 };
 
 use super::{
     context::Context,
+    networks::NETWORK,
     proxy::is_subset,
+    report::BAD_VALUE,
     services::{Leads, Origin, Service, ServicePort, resolvable},
     workloads::{self, WorkloadFacts},
 };
@@ -24,6 +26,7 @@ use crate::{
     locality::Locality,
     resources::{Object, Resources},
     snapshot::Workload,
+    unix,
 };
 
 /// Endpoint of a service before clusters and subsets choose among them.
@@ -60,6 +63,12 @@ impl Owner {
         self.network.clone_from(&entry.network);
     }
 
+    /// The network that it is in; empty = the one that everybody is in.
+    pub(super) fn network(&self) -> &str {
+        let label = || self.labels.get(NETWORK).map_or("", String::as_str);
+        self.network.as_deref().filter(|network| !network.is_empty()).unwrap_or_else(label)
+    }
+
     /// Label of workloads that a sidecar stands beside: they can be spoken to in mesh TLS.
     pub(super) fn has_sidecar(&self) -> bool {
         has_sidecar(&self.labels)
@@ -68,8 +77,11 @@ impl Owner {
 
 /// Whether labels are those of a workload with a sidecar.
 pub fn has_sidecar(labels: &BTreeMap<String, String>) -> bool {
-    labels.get("security.istio.io/tlsMode").is_some_and(|mode| mode == "istio")
+    labels.get(SIDECAR.0).is_some_and(|mode| mode == SIDECAR.1)
 }
+
+/// Label of such a workload.
+pub(super) const SIDECAR: (&str, &str) = ("security.istio.io/tlsMode", "istio");
 
 /// Indexes over what knows endpoints, and what has been asked before.
 pub(super) struct Endpoints<'a> {
@@ -129,11 +141,25 @@ impl<'a> Endpoints<'a> {
         {
             found.retain(|instance| instance.owner.node == context.proxy.node);
         }
-        found.sort_by_key(|instance| instance.address);
-        found.dedup_by_key(|instance| instance.address);
+        found.sort_by(|one, other| (one.address, one.owner.network()).cmp(&(other.address, other.owner.network())));
+        // Networks that are apart may have the same addresses, and what has none is told apart by its gateway alone.
+        found.dedup_by(|one, other| {
+            one.address == other.address && one.owner.network() == other.owner.network() && !is_elsewhere(one.address)
+        });
         let found: Instances = found.into();
         self.known.borrow_mut().insert(key, found.clone());
         found
+    }
+
+    /// The addresses of a name, as far as it is resolved by now.
+    pub(super) fn resolve(&self, context: &Context<'_>, host: &str) -> Vec<IpAddr> {
+        let host = resolvable(host);
+        if host.is_empty() {
+            return Vec::new();
+        }
+        let resolved = context.proxy.resolved.get(&host).cloned().unwrap_or_default();
+        self.names.borrow_mut().insert(host);
+        resolved
     }
 
     fn pod_owner(&self, context: &Context<'a>, pod: &'a Object<Pod>) -> Rc<Owner> {
@@ -317,11 +343,8 @@ impl<'a> Search<'_, 'a> {
         for (index, endpoint) in spec.endpoints.iter().enumerate() {
             let number = endpoint.ports.get(&port.name).copied().unwrap_or(default);
             let owner = Rc::new(self.declared_owner(service, object, endpoint));
-            if endpoint.address.starts_with("unix:") {
-                let field = format!("spec.endpoints[{index}].address");
-                let message = "unix sockets are not supported as endpoints; give an IP address or a DNS name";
-                self.context.report.error(object, super::report::UNSUPPORTED, &field, message);
-                continue;
+            if let Some(Err(why)) = socket(&endpoint.address) {
+                self.context.report.error(object, BAD_VALUE, &format!("spec.endpoints[{index}].address"), why);
             }
             found.extend(self.named(&endpoint.address, number, endpoint.weight, &owner));
         }
@@ -376,15 +399,25 @@ impl<'a> Search<'_, 'a> {
         if let Ok(ip) = host.parse() {
             return vec![at(ip)];
         }
-        let host = resolvable(host);
-        if host.is_empty() {
-            return Vec::new();
+        if let Some(socket) = socket(host) {
+            return socket.into_iter().map(|address| Instance { address, weight, owner: owner.clone() }).collect();
         }
-        let resolved = self.context.proxy.resolved.get(&host).map(Vec::as_slice).unwrap_or_default();
-        let found = resolved.iter().copied().map(at).collect();
-        self.all.names.borrow_mut().insert(host);
-        found
+        if host.is_empty() && self.context.networks.is_some() {
+            // Its network's gateway knows where it is.
+            return vec![at(IpAddr::V4(Ipv4Addr::UNSPECIFIED))];
+        }
+        self.all.resolve(self.context, host).into_iter().map(at).collect()
     }
+}
+
+/// The address that stands for a unix socket; `None`: it is an IP address or a name.
+fn socket(address: &str) -> Option<Result<SocketAddr, &'static str>> {
+    address.starts_with(unix::SCHEME).then(|| unix::address(address))
+}
+
+/// Whether an endpoint has no address of its own, but a network whose gateway knows it.
+pub(super) fn is_elsewhere(address: SocketAddr) -> bool {
+    address.ip().is_unspecified()
 }
 
 /// Of a service with addresses of both families the first one's, which its clients use too; else each pod would be there twice.

@@ -80,6 +80,7 @@ fn of_service(service: &Service<'_>, port: &ServicePort<'_>, target: u16, mtls: 
         service_port: port.number,
         to: Application::AsMeant,
         bind: None,
+        tls: None,
         pool: None,
     }
 }
@@ -106,6 +107,7 @@ fn undeclared(port: u16, mtls: &WorkloadMtls<'_>) -> InboundPort {
         service_port: 0,
         to: Application::AsMeant,
         bind: None,
+        tls: None,
         pool: None,
     }
 }

@@ -9,17 +9,20 @@ use super::{
     context::Context,
     inbound::{own_port, spoken},
     peer_authentication::WorkloadMtls,
-    report::UNSUPPORTED,
+    report::{BAD_VALUE, UNSUPPORTED},
+    server_tls,
     services::{Service, ServicePort},
     workloads::WorkloadFacts,
 };
 use crate::{
     api::{
-        Sidecar,
+        Protocol, Sidecar,
+        gateway::ServerTlsMode,
         sidecar::{CaptureMode, IngressListener},
     },
-    inbound::{Application, InboundPort},
+    inbound::{Application, InboundPort, MtlsMode, OwnTls},
     resources::Object,
+    unix,
 };
 
 /// The ports that a workload's Sidecar names.
@@ -41,9 +44,11 @@ fn port(
     let declared = listener.port.as_ref()?;
     let field = |name: &str| format!("spec.ingress[{index}].{name}");
     let application = listener.default_endpoint.as_deref().map(application);
-    if application == Some(Application::Nowhere) {
-        let message = "unix sockets are not supported, so what comes in on this port is refused; give 127.0.0.1:PORT";
-        context.report.error(sidecar, UNSUPPORTED, &field("defaultEndpoint"), message);
+    if let Some(Err(why)) =
+        listener.default_endpoint.as_deref().filter(|_| application == Some(Application::Nowhere)).map(unix::address)
+    {
+        let message = format!("{why}, so what comes in on this port is refused");
+        context.report.error(sidecar, BAD_VALUE, &field("defaultEndpoint"), message);
     }
     let bind = bind(listener);
     let as_bound = bind.map_or(Application::AsMeant, |bind| Application::beside(bind, declared.number));
@@ -52,17 +57,20 @@ fn port(
                        --app-address says where the application is; give 127.0.0.1:PORT of the application";
         context.report.warning(sidecar, UNSUPPORTED, &field("defaultEndpoint"), message);
     }
-    if listener.tls.is_some() {
-        let message = "tls of a sidecar's port is not supported, nor is it by Istio unless it is turned on there; the port takes \
-                       what PeerAuthentication says";
-        context.report.warning(sidecar, UNSUPPORTED, &field("tls"), message);
-    }
-    let (protocol, application_speaks) = spoken(declared.protocol);
+    let mode = mtls.port(declared.number);
+    let tls = own_tls(context, (sidecar, index, listener), mode);
+    // What is in HTTPS is HTTP, once its TLS has ended here.
+    let inside = if tls.is_some() && declared.protocol == Some(Protocol::Https) {
+        Some(Protocol::Http)
+    } else {
+        declared.protocol
+    };
+    let (protocol, application_speaks) = spoken(inside);
     let service = service_of(context, workload, declared.number);
     let text = |of: fn(&Service<'_>) -> Arc<str>| service.map(|(service, _)| of(service)).unwrap_or_default();
     Some(InboundPort {
         port: declared.number,
-        mtls: mtls.port(declared.number),
+        mtls: mode,
         protocol,
         application: application_speaks,
         service_host: text(|service| service.host.clone()),
@@ -71,8 +79,35 @@ fn port(
         service_port: service.map_or(0, |(_, port)| port.number),
         to: application.unwrap_or(as_bound),
         bind,
+        tls,
         pool: None,
     })
+}
+
+/// TLS of a port's own. As in Istio it takes the place of the mesh's, so that has to be turned off first. One that cannot be as
+/// strict as it was asked to be lets nobody in.
+fn own_tls(
+    context: &Context<'_>,
+    (sidecar, index, listener): (&Object<Sidecar>, usize, &IngressListener),
+    mode: MtlsMode,
+) -> Option<Box<OwnTls>> {
+    let tls = listener.tls.as_ref()?;
+    let field = format!("spec.ingress[{index}].tls");
+    if mode != MtlsMode::Disable {
+        let message = "the port takes mutual TLS of the mesh, as its PeerAuthentication says, so this has no effect; `portLevelMtls` with \
+                       mode DISABLE for it lets the port's own TLS take its place";
+        context.report.warning(sidecar, "no-effect", &field, message);
+        return None;
+    }
+    let port = listener.port.as_ref().map_or("", |port| &port.name);
+    let name = format!("{}/{}/{port}", sidecar.namespace(), sidecar.name());
+    if matches!(tls.mode, ServerTlsMode::Passthrough) {
+        // The application's own.
+        return None;
+    }
+    let settings = server_tls::of(context, sidecar, (field, false), tls);
+    let settings = settings.unwrap_or_else(|| server_tls::rejected(&name));
+    Some(Box::new(OwnTls { name: name.into(), settings }))
 }
 
 /// The service that leads to a port of the workload, for metrics.
@@ -100,6 +135,9 @@ fn application(text: &str) -> Application {
     if let Some(port) = text.strip_prefix(':').and_then(|port| port.parse().ok()) {
         return Application::OwnAddress(port);
     }
+    if text.starts_with(unix::SCHEME) {
+        return unix::address(text).map_or(Application::Nowhere, Application::Socket);
+    }
     match text.parse::<SocketAddr>() {
         Ok(address) if address.ip().is_unspecified() => Application::OwnAddress(address.port()),
         Ok(address) => Application::Loopback(address.is_ipv6(), address.port()),
@@ -123,6 +161,7 @@ impl Application {
             Self::AsMeant => SocketAddr::new(given.unwrap_or(meant.ip()), meant.port()),
             Self::OwnAddress(port) => SocketAddr::new(given.unwrap_or(meant.ip()), port),
             Self::Loopback(v6, port) => SocketAddr::new(given.unwrap_or(loopback(v6)), port),
+            Self::Socket(address) => address,
             Self::Given(port) if given.is_some() => SocketAddr::new(given.unwrap_or(meant.ip()), port),
             // No connection to port 0 comes about.
             Self::Given(_) | Self::Nowhere => SocketAddr::new(loopback(false), 0),
@@ -161,7 +200,8 @@ mod tests {
             assert_eq!(application(text).address(meant, None).to_string(), wanted, "{text}");
         }
         assert_eq!(Application::AsMeant.address(meant, None), meant);
-        assert_eq!(application("unix:///x"), Application::Nowhere);
+        let socket = application("unix:///x").address(meant, None);
+        assert_eq!(unix::path(socket).as_deref(), Some("/x"));
         let given = Some("127.0.0.9".parse().unwrap());
         assert_eq!(application("127.0.0.1:8080").address(meant, given).to_string(), "127.0.0.9:8080");
     }

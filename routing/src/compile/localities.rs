@@ -7,6 +7,7 @@ use super::{
     context::Context,
     destination_rules::Policy,
     endpoints::Instance,
+    networks::NETWORK,
     services::{Origin, Service, ServicePort},
 };
 use crate::{
@@ -15,8 +16,6 @@ use crate::{
     upstream::{Endpoint, Group},
 };
 
-/// Label of endpoints: their network.
-const NETWORK: &str = "topology.istio.io/network";
 /// Label of endpoints: their node.
 const HOSTNAME: &str = "kubernetes.io/hostname";
 /// Annotation of a Service that stands for `spec.trafficDistribution`.
@@ -131,9 +130,7 @@ fn rank_by_labels(context: &Context<'_>, labels: &[&str], instance: &Instance) -
             ZONE => (&*proxy.locality.zone, &*owner.locality.zone),
             SUBZONE => (&*proxy.locality.subzone, &*owner.locality.subzone),
             HOSTNAME => (&*proxy.node, &*owner.node),
-            NETWORK if owner.network.is_some() => {
-                (text(&proxy.labels, name), owner.network.as_deref().unwrap_or_default())
-            }
+            NETWORK => (&*proxy.network, owner.network()),
             _ => (text(&proxy.labels, name), text(&owner.labels, name)),
         };
         given.unwrap_or(own) == theirs

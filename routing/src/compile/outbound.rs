@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    net::SocketAddr,
     sync::Arc,
 };
 
@@ -14,6 +15,7 @@ use super::{
     report::UNKNOWN_HOST,
     retries::retries,
     routes::{self, Binding},
+    scope::Listener,
     services::{Service, ServicePort},
     virtual_services::{self, Bound, MESH},
 };
@@ -68,7 +70,18 @@ pub(super) fn compile(context: &Context<'_>) -> Outbound {
 /// Where applications connect to the sidecar themselves.
 fn doors(context: &Context<'_>) -> Vec<OutboundDoor> {
     let bound = context.scope.bound();
-    bound.filter_map(|listener| Some(OutboundDoor { bind: listener.bind?, port: listener.port? })).collect()
+    let door = |listener: &Listener| match listener.socket {
+        Some(at) => Some(OutboundDoor { at, port: if listener.bytes { first_bytes(context, listener)? } else { 0 } }),
+        None => Some(OutboundDoor { at: SocketAddr::new(listener.bind?, listener.port?), port: listener.port? }),
+    };
+    bound.filter_map(door).collect()
+}
+
+/// The port of the first service of a unix socket's hosts that carries bytes: they have no host to choose another by.
+fn first_bytes(context: &Context<'_>, listener: &Listener) -> Option<u16> {
+    let known = context.services.iter().filter(|service| listener.holds(&service.host, &service.namespace));
+    let mut ports = known.flat_map(|service| &service.ports);
+    ports.find(|port| !port.is_http()).map(|port| port.number)
 }
 
 fn virtual_host(domain: &HostPattern, routes: &Arc<RouteList>) -> VirtualHost {

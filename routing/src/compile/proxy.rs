@@ -7,6 +7,7 @@ use std::{
     sync::Arc,
 };
 
+use super::networks;
 use crate::{
     api::Secret,
     locality::Locality,
@@ -31,6 +32,8 @@ pub struct Proxy {
     pub locality: Locality,
     /// Name of its node; empty = unknown.
     pub node: String,
+    /// Its network; empty = there is one only.
+    pub network: String,
     /// Trust domain of its identity, as `cluster.local`.
     pub trust_domain: String,
     /// Whether that was given by hand, so that the mesh configuration does not count.
@@ -72,6 +75,7 @@ impl Default for Proxy {
             service_account: "istio-ingressgateway".to_owned(),
             locality: Locality::default(),
             node: String::new(),
+            network: String::new(),
             trust_domain: "cluster.local".to_owned(),
             trust_domain_given: false,
             mesh_namespace: "istio-system".to_owned(),
@@ -104,6 +108,9 @@ impl Proxy {
             && let Some(pod) = resources.pods.get(namespace, workload)
         {
             own.node.clone_from(&pod.spec.spec.node_name);
+        }
+        if own.network.is_empty() {
+            own.network = networks::of_proxy(resources, &own);
         }
         let mesh = Mesh::of(resources, &own);
         if let Some(domain) = mesh.config.trust_domain.as_ref().filter(|_| !self.trust_domain_given) {

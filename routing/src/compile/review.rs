@@ -14,7 +14,7 @@ use finding::Findings;
 
 use super::{absent::Absence, context::Context, memory, report::UNKNOWN_HOST};
 use crate::{
-    api::{Protocol, gateway::Server},
+    api::{Protocol, WorkloadEntry, gateway::Server},
     host::HostPattern,
     problem::Severity,
 };
@@ -82,17 +82,32 @@ fn server_fields(findings: &mut Findings, server: &Server, field: &str) {
 }
 
 fn entries(context: &Context<'_>) {
-    const NETWORK: &str = "network is not supported; the address is connected to directly";
     for object in &context.resources.service_entries {
         let mut findings = Findings::default();
         for (index, endpoint) in object.spec.endpoints.iter().enumerate() {
-            findings.note(endpoint.network.is_some(), NETWORK, || format!("spec.endpoints[{index}].network"));
+            network(context, &mut findings, endpoint, || format!("spec.endpoints[{index}].network"));
         }
         findings.tell(context, object);
     }
     for object in &context.resources.workload_entries {
         let mut findings = Findings::default();
-        findings.note(object.spec.network.is_some(), NETWORK, || "spec.network".to_owned());
+        network(context, &mut findings, &object.spec, || "spec.network".to_owned());
         findings.tell(context, object);
     }
+}
+
+/// A network that nothing is known of.
+fn network(context: &Context<'_>, findings: &mut Findings, entry: &WorkloadEntry, field: impl Fn() -> String) {
+    let Some(network) = entry.network.as_deref().filter(|network| *network != context.proxy.network) else { return };
+    let known = context.networks.as_ref().is_some_and(|networks| networks.has(network));
+    let away = entry.address.is_empty();
+    let no_gateway = "no gateway of this network is known (meshNetworks of the mesh configuration, or a Service with the label \
+                      topology.istio.io/network), so the address is connected to directly";
+    let no_way = "no gateway of this network is known (meshNetworks of the mesh configuration, or a Service with the label \
+                  topology.istio.io/network), and there is no address, so it is not reached";
+    findings.note(!known && !away, no_gateway, &field);
+    findings.note(!known && away, no_way, &field);
+    let lost = "this proxy's own network is not known (--network, or its label topology.istio.io/network), so every address is \
+                connected to directly";
+    findings.note(known && context.proxy.network.is_empty(), lost, &field);
 }

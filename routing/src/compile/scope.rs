@@ -1,6 +1,6 @@
 //! Istio's `Sidecar`: which one is a workload's own, and which hosts the workload knows by it.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::{
     proxy::{Proxy, Role, is_subset},
@@ -13,6 +13,7 @@ use crate::{
     },
     host::HostPattern,
     resources::{Object, Resources},
+    unix,
 };
 
 /// What one proxy knows.
@@ -31,6 +32,10 @@ pub(super) struct Listener {
     pub(super) port: Option<u16>,
     /// Where applications connect to it themselves, without being captured.
     pub(super) bind: Option<IpAddr>,
+    /// The unix socket that they connect to: it stands for no port, and what is known by it is known on every port.
+    pub(super) socket: Option<SocketAddr>,
+    /// Whether bytes come through it that nobody looks at.
+    pub(super) bytes: bool,
     /// What is known by it.
     hosts: Hosts,
 }
@@ -60,8 +65,8 @@ impl<'a> Scope<'a> {
     /// Whether requests to a port of a service find it.
     pub(super) fn knows(&self, host: &str, namespace: &str, port: u16) -> bool {
         let Some(listeners) = &self.listeners else { return true };
-        let pattern = host.parse::<HostPattern>();
-        listener_of(listeners, port).is_some_and(|it| pattern.is_ok_and(|host| it.hosts.hold(&host, namespace)))
+        let Ok(host) = host.parse::<HostPattern>() else { return false };
+        listeners_of(listeners, port).any(|it| it.hosts.hold(&host, namespace))
     }
 
     /// The hosts of a VirtualService that are known on a port.
@@ -70,8 +75,8 @@ impl<'a> Scope<'a> {
         match &self.listeners {
             None => hosts.collect(),
             Some(listeners) => {
-                let Some(listener) = listener_of(listeners, port) else { return Vec::new() };
-                hosts.filter(|host| listener.hosts.hold(host, bound.object.namespace())).collect()
+                let of: Vec<&Listener> = listeners_of(listeners, port).collect();
+                hosts.filter(|host| of.iter().any(|it| it.hosts.hold(host, bound.object.namespace()))).collect()
             }
         }
     }
@@ -83,7 +88,8 @@ impl<'a> Scope<'a> {
 
     /// Entries with an address that applications connect to themselves.
     pub(super) fn bound(&self) -> impl Iterator<Item = &Listener> {
-        self.listeners.iter().flatten().filter(|listener| listener.bind.is_some() && listener.port.is_some())
+        let has_place = |it: &&Listener| it.socket.is_some() || (it.bind.is_some() && it.port.is_some());
+        self.listeners.iter().flatten().filter(has_place)
     }
 
     /// All entries.
@@ -101,14 +107,29 @@ impl Listener {
             CaptureMode::Iptables => None,
         };
         let port = listener.port.as_ref().map(|port| port.number).filter(|number| *number != 0);
-        Self { index, port, bind, hosts: Hosts::new(&listener.hosts, &proxy.namespace) }
+        // One that cannot be made is told of where it is opened.
+        let socket = listener.bind.as_deref().filter(|bind| bind.starts_with(unix::SCHEME));
+        let socket = socket.and_then(|bind| unix::address(bind).ok());
+        let protocol = listener.port.as_ref().and_then(|port| port.protocol);
+        let bytes = protocol.is_some_and(|protocol| !protocol.is_plain_http() && !protocol.is_tls());
+        Self { index, port, bind, socket, bytes, hosts: Hosts::new(&listener.hosts, &proxy.namespace) }
+    }
+
+    /// Whether a service is known by it.
+    pub(super) fn holds(&self, host: &str, namespace: &str) -> bool {
+        host.parse::<HostPattern>().is_ok_and(|host| self.hosts.hold(&host, namespace))
     }
 }
 
 /// The entry of a port: its own, else the one for all others.
 fn listener_of(listeners: &[Listener], port: u16) -> Option<&Listener> {
     let own = listeners.iter().find(|listener| listener.port == Some(port));
-    own.or_else(|| listeners.iter().find(|listener| listener.port.is_none()))
+    own.or_else(|| listeners.iter().find(|listener| listener.port.is_none() && listener.socket.is_none()))
+}
+
+/// The same, and those of unix sockets.
+fn listeners_of(listeners: &[Listener], port: u16) -> impl Iterator<Item = &Listener> {
+    listener_of(listeners, port).into_iter().chain(listeners.iter().filter(|listener| listener.socket.is_some()))
 }
 
 impl Hosts {

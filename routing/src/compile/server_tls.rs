@@ -17,11 +17,21 @@ use crate::{
     snapshot::{CertificateFiles, CertificateSource, ClientAuth, ClientCa, Pins, RootsSource, ServerTls, TlsVersion},
 };
 
-/// Compile the settings; `None` when the server cannot be as strict as it was asked to be, and is not opened.
+/// Compile the settings of a Gateway's server; `None` when it cannot be as strict as it was asked to be, and is not opened.
 pub(super) fn compile(
     context: &Context<'_>,
     gateway: &Object<Gateway>,
     index: usize,
+    tls: &api::ServerTls,
+) -> Option<ServerTls> {
+    of(context, gateway, (format!("spec.servers[{index}].tls"), certificates::are_ordered(gateway)), tls)
+}
+
+/// As [`compile`], of any object. `field`: where the settings stand; `ordered`: certificates are ordered for it.
+pub(super) fn of<T>(
+    context: &Context<'_>,
+    object: &Object<T>,
+    (field, ordered): (String, bool),
     tls: &api::ServerTls,
 ) -> Option<ServerTls> {
     let mesh = &context.proxy.mesh;
@@ -32,8 +42,7 @@ pub(super) fn compile(
     let own =
         |given: &Vec<String>, otherwise: &Vec<String>| if given.is_empty() { otherwise.clone() } else { given.clone() };
     let (cipher_suites, curves) = (own(&tls.cipher_suites, &range.cipher_suites), own(&tls.ecdh_curves, &range.curves));
-    let field = format!("spec.servers[{index}].tls");
-    let server = Server { context, gateway, tls, lowest: range.min_version, field };
+    let server = Server { context, object, tls, lowest: range.min_version, field, ordered };
     let strict = server.as_strict_as_asked();
     let (min_version, max_version) = server.versions()?;
     strict.then(|| ServerTls {
@@ -72,24 +81,26 @@ pub(super) fn passed() -> ServerTls {
     }
 }
 
-struct Server<'s, 'a> {
+struct Server<'s, 'a, T> {
     context: &'s Context<'a>,
-    gateway: &'s Object<Gateway>,
+    object: &'s Object<T>,
     tls: &'s api::ServerTls,
     /// Where it does not say itself.
     lowest: TlsVersion,
     field: String,
+    /// Whether certificates are ordered for it.
+    ordered: bool,
 }
 
-impl<'s> Server<'s, '_> {
+impl<'s, T> Server<'s, '_, T> {
     fn error(&self, field: &str, message: &str) {
-        self.context.report.error(self.gateway, UNSUPPORTED, &format!("{}.{field}", self.field), message);
+        self.context.report.error(self.object, UNSUPPORTED, &format!("{}.{field}", self.field), message);
     }
 
-    fn credential<'n>(&'n self, name: &'n str, field: &'n str) -> Credential<'n, 's, Gateway> {
+    fn credential<'n>(&'n self, name: &'n str, field: &'n str) -> Credential<'n, 's, T> {
         // One that is named in `credentialNames` is not.
-        let ordered = self.tls.credential_names.is_empty() && certificates::are_ordered(self.gateway);
-        Credential { name, object: self.gateway, field, ordered }
+        let ordered = self.tls.credential_names.is_empty() && self.ordered;
+        Credential { name, object: self.object, field, ordered }
     }
 
     /// Whether nothing that restricts clients would be left out. Each thing that would is an error.
@@ -113,7 +124,7 @@ impl<'s> Server<'s, '_> {
         if pins.is_none() {
             let message =
                 "a digest is no SHA-256 (base64 of a key's, hex of a certificate's), so the server is not opened";
-            self.context.report.error(self.gateway, super::report::BAD_VALUE, &self.field, message);
+            self.context.report.error(self.object, super::report::BAD_VALUE, &self.field, message);
         }
         self.without_effect();
         strict && pins.is_some()
@@ -142,7 +153,7 @@ impl<'s> Server<'s, '_> {
         ];
         for (_, field) in given.into_iter().filter(|(given, _)| *given) {
             let message = format!("{field} has no effect: {why}");
-            self.context.report.warning(self.gateway, "no-effect", &format!("{}.{field}", self.field), message);
+            self.context.report.warning(self.object, "no-effect", &format!("{}.{field}", self.field), message);
         }
     }
 
@@ -153,7 +164,7 @@ impl<'s> Server<'s, '_> {
             api::TlsVersion::V1_0 | api::TlsVersion::V1_1 => {
                 let field = format!("{}.minProtocolVersion", self.field);
                 let message = "TLS 1.0 and 1.1 are not supported; the lowest version is TLS 1.2";
-                self.context.report.warning(self.gateway, UNSUPPORTED, &field, message);
+                self.context.report.warning(self.object, UNSUPPORTED, &field, message);
                 TlsVersion::V1_2
             }
             api::TlsVersion::Auto => self.lowest,
@@ -175,7 +186,7 @@ impl<'s> Server<'s, '_> {
                 _ => "minProtocolVersion",
             };
             let message = format!("maxProtocolVersion is below {lowest}, so this server is not opened; raise it");
-            self.context.report.error(self.gateway, super::report::BAD_VALUE, &field, message);
+            self.context.report.error(self.object, super::report::BAD_VALUE, &field, message);
             return None;
         }
         Some((lowest, highest))
@@ -203,8 +214,8 @@ impl<'s> Server<'s, '_> {
         }
         if files.is_empty() {
             let message = "no certificate is named; give credentialName, or serverCertificate and privateKey";
-            self.context.report.error(self.gateway, super::report::MISSING_SECRET, &self.field, message);
-            return CertificateSource::Missing(format!("{}/{}", self.gateway.namespace(), self.gateway.name()));
+            self.context.report.error(self.object, super::report::MISSING_SECRET, &self.field, message);
+            return CertificateSource::Missing(format!("{}/{}", self.object.namespace(), self.object.name()));
         }
         CertificateSource::Files(files)
     }
@@ -265,7 +276,7 @@ impl<'s> Server<'s, '_> {
             (None, Some(file)) => (RootsSource::File(file.clone()), None),
             (None, None) => {
                 let message = "client certificates have no CA to be checked against; give caCertificates";
-                self.context.report.error(self.gateway, super::report::MISSING_SECRET, &self.field, message);
+                self.context.report.error(self.object, super::report::MISSING_SECRET, &self.field, message);
                 (RootsSource::Missing(self.field.clone()), None)
             }
         };

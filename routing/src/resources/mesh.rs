@@ -9,12 +9,15 @@ use super::parse::{Reader, metadata};
 use super::template::{self, Skip};
 use super::yaml;
 use super::{AnyObject, Object, Rejection, Source, digest};
-use crate::api::check::{BAD_VALUE, Finding, Findings, NO_EFFECT, mesh_config};
-use crate::api::{MeshDocument, ObjectMeta};
+use crate::api::check::{BAD_VALUE, Finding, Findings, mesh_config};
+use crate::api::decode::{Reading, decode};
+use crate::api::{MeshDocument, MeshNetworks, ObjectMeta};
 use crate::problem::{ObjectRef, Severity};
 
 /// Where the ConfigMap holds it.
 const ROOT: &str = "data.mesh";
+/// Where the same ConfigMap holds networks.
+const NETWORKS: &str = "data.meshNetworks";
 /// What a file of its own is called: not as Istio's ConfigMap is, which wins over it.
 const NAME: [&str; 2] = ["istio-system", "mesh-config-file"];
 
@@ -38,8 +41,8 @@ impl Reader {
         let source = source.with_inner(ROOT, text);
         match yaml::parse(text) {
             Ok(value) => {
-                networks(object, &mut findings);
-                self.mesh((identity, meta), &value, ROOT, (&source, findings));
+                let networks = networks(object, &mut findings);
+                self.mesh((identity, meta), (&value, networks), ROOT, (&source, findings));
             }
             Err(_)
                 if !source.file().is_empty()
@@ -65,13 +68,13 @@ impl Reader {
         let [namespace, name] = NAME.map(str::to_owned);
         let identity = ObjectRef::new(Kind::ConfigMap.name(), &namespace, &name);
         let meta = ObjectMeta { namespace, name, ..ObjectMeta::default() };
-        self.mesh((identity, meta), object, "", (source, Findings::default()));
+        self.mesh((identity, meta), (object, Default::default()), "", (source, Findings::default()));
     }
 
     fn mesh(
         &mut self,
         (identity, meta): (ObjectRef, ObjectMeta),
-        value: &Value,
+        (value, (networks, written)): (&Value, (MeshNetworks, Value)),
         root: &'static str,
         (source, mut findings): (&Source, Findings),
     ) {
@@ -82,8 +85,9 @@ impl Reader {
             return self.mesh_is_broken(identity, findings, source);
         }
         let object = |mesh, value: &Value| {
-            let digest = digest::with_meta(&bare(&meta), digest::of_value("MeshConfig", value));
-            let spec = MeshDocument { mesh, root };
+            let content = digest::of_value("MeshConfig", value) ^ digest::of_value("MeshNetworks", &written);
+            let digest = digest::with_meta(&bare(&meta), content);
+            let spec = MeshDocument { mesh, root, networks: networks.clone() };
             let (kind, meta, source) = (Kind::ConfigMap, meta.clone(), source.clone());
             AnyObject::Mesh(Arc::new(Object { kind, meta, spec, source, digest }))
         };
@@ -123,19 +127,27 @@ fn bare(meta: &ObjectMeta) -> ObjectMeta {
     ObjectMeta { namespace: meta.namespace.clone(), name: meta.name.clone(), ..ObjectMeta::default() }
 }
 
-/// Networks that are apart need gateways between them, which are not looked for.
-fn networks(object: &Value, findings: &mut Findings) {
-    let text = object["data"].get("meshNetworks").and_then(Value::as_str).unwrap_or_default();
-    let named = yaml::parse(text).is_ok_and(|value| {
-        value.get("networks").and_then(Value::as_object).is_some_and(|networks| !networks.is_empty())
-    });
-    if named {
-        let message = "networks are not looked at: every endpoint is connected to at its own address";
-        findings.add(Finding {
-            field: "data.meshNetworks".to_owned(),
-            code: NO_EFFECT,
-            severity: Severity::Warning,
-            message: message.to_owned(),
-        });
+/// The `meshNetworks` entry of a ConfigMap: what was read of it, and as what.
+fn networks(object: &Value, findings: &mut Findings) -> (MeshNetworks, Value) {
+    let nothing = (MeshNetworks::default(), Value::Null);
+    let Some(written) = object["data"].get("meshNetworks").filter(|written| !written.is_null()) else { return nothing };
+    let Some(text) = written.as_str() else {
+        findings.add(Finding::error(NETWORKS, BAD_VALUE, "a text is wanted here: YAML in a block, `meshNetworks: |-`"));
+        return nothing;
+    };
+    match yaml::parse(text) {
+        Ok(Value::Null) => nothing,
+        Ok(value) => {
+            let reading = Reading { strict: true, quote_values: true };
+            let read: Option<MeshNetworks> = decode(&value, NETWORKS, reading, findings);
+            let Some(read) = read else { return nothing };
+            findings.at_path(NETWORKS, |findings| read.check(findings));
+            (read, value)
+        }
+        Err(fault) => {
+            let message = format!("the networks are not YAML: {}", fault.message);
+            findings.add(Finding::error(NETWORKS, fault.code, message));
+            nothing
+        }
     }
 }

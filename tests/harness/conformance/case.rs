@@ -82,6 +82,9 @@ pub(super) struct Endpoint {
     pub(super) service: Option<bool>,
     /// False: nobody listens until a step starts it.
     pub(super) listens: Option<bool>,
+    /// It listens at the unix socket `${socket.NAME}`, and nowhere else.
+    #[serde(default)]
+    pub(super) socket: bool,
 }
 
 impl Endpoint {
@@ -281,6 +284,7 @@ pub(super) struct Step {
     // To whom.
     pub(super) at: Option<String>,
     pub(super) port: Option<u16>,
+    pub(super) through: Option<String>,
     pub(super) host: Option<String>,
     pub(super) tls: Option<ClientTls>,
     pub(super) version: Option<u8>,
@@ -319,6 +323,9 @@ impl Step {
     fn check(&self) -> Result<(), String> {
         let verbs: Vec<&str> = self.verbs().into_iter().map(|(verb, _)| verb).collect();
         match verbs[..] {
+            [_] if matches!(self.expect.fails, Some(Text::Present)) => {
+                Err("`fails: {present: true}` holds whatever fails; say the words that tell it from another".to_owned())
+            }
             [_] => Ok(()),
             [] => Err(format!("nothing happens; a step has {VERBS}")),
             _ => Err(format!("{} in one step; a step has {VERBS}", verbs.join(" and "))),

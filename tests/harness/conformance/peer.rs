@@ -5,6 +5,7 @@ use std::{
     error::Error,
     io,
     net::SocketAddr,
+    path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -44,6 +45,8 @@ use crate::{
 /// A running endpoint.
 pub(super) struct Peer {
     addresses: Vec<SocketAddr>,
+    /// Where it listens instead, if it does.
+    socket: Option<PathBuf>,
     manner: Arc<Manner>,
     listening: Vec<Listening>,
 }
@@ -76,6 +79,7 @@ impl Peer {
         name: &str,
         spec: &Endpoint,
         addresses: Vec<SocketAddr>,
+        socket: Option<PathBuf>,
         tls: Option<Arc<ServerConfig>>,
     ) -> Self {
         let again = |answer: &Answer| std::iter::repeat_n(answer.clone(), answer.times.unwrap_or(1));
@@ -89,7 +93,7 @@ impl Peer {
             tls,
             seen: Mutex::default(),
         };
-        let mut peer = Self { addresses, manner: Arc::new(manner), listening: Vec::new() };
+        let mut peer = Self { addresses, socket, manner: Arc::new(manner), listening: Vec::new() };
         if spec.listens != Some(false) {
             peer.resume().await;
         }
@@ -98,6 +102,11 @@ impl Peer {
 
     /// Listens (again).
     pub(super) async fn resume(&mut self) {
+        if let Some(path) = &self.socket {
+            let manner = Arc::clone(&self.manner);
+            self.listening.push(Listening::start_unix(path, move |stream| serve(stream, Arc::clone(&manner))));
+            return;
+        }
         for address in &self.addresses {
             let manner = Arc::clone(&self.manner);
             let serve = move |stream| serve(stream, Arc::clone(&manner));

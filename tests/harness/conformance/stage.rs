@@ -8,6 +8,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::process::Command;
 
 use super::{
@@ -33,6 +34,8 @@ pub(super) struct Stage {
     /// Where pods are: of an endpoint with a sidecar, the sidecar.
     pods: BTreeMap<String, IpAddr>,
     words: Vec<(String, String)>,
+    /// Of endpoints that listen at a unix socket.
+    _sockets: TempDir,
 }
 
 /// A proxy and where it is.
@@ -48,6 +51,8 @@ impl Stage {
         let mesh = Mesh::new();
         let certificates = Certificates::issue(case, &mesh)?;
         let mut words = vec![("${certificates}".to_owned(), certificates.folder())];
+        let sockets = tempfile::tempdir().expect("a folder for sockets");
+        words.push(("${sockets}".to_owned(), format!("unix://{}", sockets.path().display())));
         let (mut pods, mut peers) = (BTreeMap::new(), BTreeMap::new());
         let proxies = proxies_of(case);
         let guarded: Vec<&String> = proxies.values().filter_map(|spec| spec.sidecar.as_ref()).collect();
@@ -58,7 +63,11 @@ impl Stage {
             let app = if behind { mesh.block.ip(slot + BEHIND) } else { ip };
             let addresses = spec.ports().into_iter().map(|port| SocketAddr::new(app, port)).collect();
             let tls = server_tls(name, spec, &mesh, &certificates)?;
-            peers.insert(name.clone(), Peer::start(name, spec, addresses, tls).await);
+            let socket = spec.socket.then(|| sockets.path().join(format!("{name}.sock")));
+            if let Some(path) = &socket {
+                words.push((format!("${{socket.{name}}}"), format!("unix://{}", path.display())));
+            }
+            peers.insert(name.clone(), Peer::start(name, spec, addresses, socket, tls).await);
             if spec.pod != Some(false) {
                 mesh.write(&format!("pod-{name}.yaml"), &pod(name, spec, ip, behind));
             }
@@ -70,7 +79,7 @@ impl Stage {
             words.push((format!("${{ip.{name}}}"), ip.to_string()));
             pods.insert(name.clone(), ip);
         }
-        let stage = Self { mesh, certificates, peers, proxies: BTreeMap::new(), pods, words };
+        let stage = Self { mesh, certificates, peers, proxies: BTreeMap::new(), pods, words, _sockets: sockets };
         stage.mesh.write("services.yaml", &services(&case.endpoints));
         stage.write_edge(case);
         stage.write("objects.yaml", objects);

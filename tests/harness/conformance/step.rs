@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use futures::future::join_all;
 use http::Request;
 use http_body_util::Full;
-use tokio::time::{Instant, sleep};
+use tokio::{
+    net::UnixStream,
+    time::{Instant, sleep},
+};
 
 use super::{
     case::{ClientTls, Move, Step},
@@ -71,6 +74,8 @@ struct Caller {
     client: Client,
     tls: Option<TlsClient>,
     address: std::net::SocketAddr,
+    /// A unix socket that it connects to instead.
+    through: Option<String>,
     sni: String,
     is_h2: bool,
 }
@@ -86,6 +91,8 @@ impl Caller {
             None => 8080,
         };
         let address = std::net::SocketAddr::new(running.ip, port);
+        let path = |text: &String| stage.spelled(text).trim_start_matches("unix://").to_owned();
+        let through = step.through.as_ref().map(path);
         let host = step.host.as_deref().unwrap_or(HOST);
         let host_alone = host.split(':').next().unwrap_or(host);
         let is_h2 = step.version == Some(2) || step.grpc.is_some();
@@ -93,16 +100,20 @@ impl Caller {
         let Some(wanted) = step.tls.clone().or(implied) else {
             let client = Client::plain(address);
             let client = if is_h2 { client.h2() } else { client };
-            return Ok(Self { client, tls: None, address, sni: host_alone.into(), is_h2 });
+            return Ok(Self { client, tls: None, address, through, sni: host_alone.into(), is_h2 });
         };
         let tls = tls_client(stage, &wanted, is_h2)?;
         let client = Client::over(address, tls.clone());
         let client = if is_h2 { client.http2() } else { client };
         let sni = wanted.sni.unwrap_or_else(|| host_alone.to_owned());
-        Ok(Self { client, tls: Some(tls), address, sni, is_h2 })
+        Ok(Self { client, tls: Some(tls), address, through, sni, is_h2 })
     }
 
     async fn dial(&self) -> Result<(Box<dyn Stream>, Session), String> {
+        if let Some(path) = &self.through {
+            let stream = UnixStream::connect(path).await.map_err(|error| error.to_string())?;
+            return Ok((Box::new(stream), Session::default()));
+        }
         let Some(tls) = &self.tls else {
             let stream = self.client.dial(&self.sni).await.map_err(|error| error.to_string())?;
             return Ok((stream, Session::default()));

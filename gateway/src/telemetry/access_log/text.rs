@@ -5,6 +5,8 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
+use routing::unix;
+
 /// What bytes must be changed into so that a client can neither end a line nor a quoted field.
 #[derive(Clone, Copy)]
 pub(crate) enum Escape {
@@ -66,7 +68,7 @@ pub(crate) fn number(out: &mut Vec<u8>, mut number: u64) {
 pub(crate) fn address(out: &mut Vec<u8>, address: SocketAddr) {
     let IpAddr::V4(ip) = address.ip() else {
         // Writing into a Vec cannot fail.
-        let _ = write!(out, "{address}");
+        let _ = write!(out, "{}", unix::shown(address));
         return;
     };
     for (index, octet) in ip.octets().into_iter().enumerate() {

@@ -254,7 +254,7 @@ impl MeshConfig {
             names::export_list(findings, field, (list, ""), none);
         }
         findings.positive("connectTimeout", self.connect_timeout, "leave it out for the default of 10s");
-        findings.positive("dnsRefreshRate", self.dns_refresh_rate, "leave it out for the default of 60s");
+        findings.positive("dnsRefreshRate", self.dns_refresh_rate, "leave it out for the default");
         if let Some(retries) = &self.default_http_retry_policy {
             findings.within("defaultHttpRetryPolicy", |findings| retries.check(findings));
         }

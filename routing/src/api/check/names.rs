@@ -94,6 +94,9 @@ pub(super) fn is_partial_wildcard(host: &str) -> bool {
 /// Says what is wrong with the address of a unix socket, which begins with `unix://`.
 pub(super) fn unix_fault(address: &str) -> Option<String> {
     let path = address.strip_prefix("unix://").unwrap_or_default();
+    if path.len() > 107 {
+        return Some(format!("`{address}` is too long for a unix socket; its path has 107 bytes at most"));
+    }
     let good = (path.starts_with('/') && !path.ends_with('/')) || (path.starts_with('@') && path.len() > 1);
     (!good).then(|| {
         format!("`{address}` is not a unix socket; write its whole path, as `unix:///run/app.sock`, or `unix://@name`")

@@ -7,7 +7,7 @@ use super::{BAD_VALUE, CONFLICT, Findings, MISSING_FIELD, names, virtual_service
 use crate::api::Sidecar;
 use crate::api::gateway::{Port, ServerTlsMode};
 use crate::api::mesh_config::OutboundMode;
-use crate::api::sidecar::{EgressListener, IngressListener, SidecarOutboundPolicy};
+use crate::api::sidecar::{CaptureMode, EgressListener, IngressListener, SidecarOutboundPolicy};
 
 impl Sidecar {
     /// Says what is wrong with the object by itself.
@@ -83,6 +83,10 @@ impl EgressListener {
             findings.error_at("bind", CONFLICT, "an address to listen on needs a port; add it");
         }
         bind(self.bind.as_deref(), true, findings);
+        if unix && self.capture_mode == CaptureMode::Iptables {
+            let message = "nothing can be captured into a unix socket; write NONE";
+            findings.error_at("captureMode", CONFLICT, message);
+        }
         if self.hosts.is_empty() {
             let message = "at least one host is wanted, as `./*` for the own namespace or `*/*` for all";
             findings.error_at("hosts", MISSING_FIELD, message);

@@ -4,7 +4,8 @@ use crate::{
     api::{MeshDocument, MeshProxyConfig, check::Finding, gateway::TlsVersion, mesh_config::MeshTls},
     compile::{
         context::Context,
-        report::{BAD_VALUE, UNSUPPORTED},
+        networks,
+        report::{BAD_VALUE, UNKNOWN_HOST, UNSUPPORTED},
     },
     mesh::{self, ANNOTATION, Annotated},
     problem::Severity,
@@ -50,10 +51,25 @@ fn document(context: &Context<'_>, object: &Object<MeshDocument>) {
     let lowest = "TLS 1.0 and 1.1 are not supported; the lowest version is TLS 1.2";
     note(old(&mesh.tls_defaults), "tlsDefaults.minProtocolVersion", lowest);
     note(old(&mesh.mesh_mtls), "meshMTLS.minProtocolVersion", lowest);
-    let dns = "dnsRefreshRate has no effect: names are asked for every 5 s, since the system's resolver does not tell how long \
-               an answer holds";
-    note(mesh.dns_refresh_rate.is_some(), "dnsRefreshRate", dns);
+    gateways(context, object);
     settings(proxy, &mut |used, field, message| note(used, &format!("defaultConfig.{field}"), message));
+}
+
+/// Gateways of networks that are named by Services which nobody can reach.
+fn gateways(context: &Context<'_>, object: &Object<MeshDocument>) {
+    for (name, network) in &object.spec.networks.networks {
+        for (index, gateway) in network.gateways.iter().enumerate() {
+            let Some(host) = gateway.registry_service_name.as_deref() else { continue };
+            if networks::written_ways(context.resources, context.proxy, gateway).is_empty() {
+                let field = format!("data.meshNetworks.networks.{name}.gateways[{index}].registryServiceName");
+                let message = format!(
+                    "no Service with an external address (externalIPs, or a balancer's in its status) has the host `{host}`, so \
+                     the network is not reached by it"
+                );
+                context.report.warning(object, UNKNOWN_HOST, &field, message);
+            }
+        }
+    }
 }
 
 /// Settings of a proxy that are not honoured.

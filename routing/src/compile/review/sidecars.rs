@@ -7,11 +7,12 @@ use crate::{
     api::{Sidecar, sidecar::EgressListener},
     compile::{
         context::Context,
-        report::{UNKNOWN_HOST, UNSUPPORTED},
+        report::{BAD_VALUE, UNKNOWN_HOST, UNSUPPORTED},
         scope::{self, Listener},
     },
     host::HostPattern,
     resources::Object,
+    unix,
 };
 
 const NO_EFFECT: &str = "no-effect";
@@ -42,13 +43,13 @@ pub(super) fn review(context: &Context<'_>) {
 
 /// What of the proxy's own Sidecar it does not do.
 fn own_one(context: &Context<'_>, own: &Object<Sidecar>) {
-    let mut findings = Findings::default();
-    let unix = "a unix socket is not supported; give an IP address and a port";
     for (index, listener) in own.spec.egress.iter().enumerate() {
-        let given = listener.bind.as_deref().is_some_and(|bind| bind.starts_with("unix:"));
-        findings.note(given, unix, || format!("spec.egress[{index}].bind"));
+        let socket = listener.bind.as_deref().filter(|bind| bind.starts_with(unix::SCHEME)).map(unix::address);
+        if let Some(Err(why)) = socket {
+            let message = format!("{why}, so it is not opened");
+            context.report.error(own, BAD_VALUE, &format!("spec.egress[{index}].bind"), message);
+        }
     }
-    findings.tell(context, own);
     for (listener, written) in context.scope.listeners().zip(&own.spec.egress) {
         unknown_hosts(context, own, listener, written);
     }

@@ -47,7 +47,7 @@ pub(super) fn compiled(compiled: &Compiled) -> String {
             render_table(&mut out, table);
         }
         for door in &outbound.doors {
-            line(&mut out, 0, &format!("listens on {} for port {}", door.bind, door.port));
+            line(&mut out, 0, &format!("listens on {} for port {}", door.at.ip(), door.port));
         }
     }
     for cluster in snapshot.named_clusters() {

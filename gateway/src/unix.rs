@@ -1,0 +1,171 @@
+//! Unix sockets, as streams of the one type that everything else knows: an open one differs from TCP in nothing that is read or
+//! written.
+
+use std::{io, net::SocketAddr, os::fd::OwnedFd, path::PathBuf};
+
+use routing::unix;
+use socket2::{Domain, SockAddr, Socket, Type};
+use tokio::{
+    net::{TcpStream, UnixListener, UnixStream},
+    sync::watch,
+};
+use tracing::warn;
+
+use crate::net::listen::{BACK_OFF, BACKLOG, Standing};
+
+/// Connects to the path that an address stands for.
+///
+/// # Errors
+/// Whatever the operating system says.
+pub(crate) async fn connect(to: SocketAddr) -> io::Result<TcpStream> {
+    let path = unix::path(to).ok_or(io::ErrorKind::AddrNotAvailable)?;
+    stream(UnixStream::connect(file(&path)).await?)
+}
+
+/// Binds one socket to the path that an address stands for, and shares it among `count`. What a process has left behind that
+/// does not listen any more is replaced.
+///
+/// # Errors
+/// When somebody listens there, or the path cannot be made.
+pub(crate) fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<std::net::TcpListener>> {
+    let path = unix::path(address).ok_or(io::ErrorKind::AddrNotAvailable)?;
+    let to = SockAddr::unix(file(&path))?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    if let Err(error) = socket.bind(&to) {
+        let asked = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        let dead = asked.connect(&to).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+        let is_socket = |file: &std::fs::Metadata| std::os::unix::fs::FileTypeExt::is_socket(&file.file_type());
+        if error.kind() != io::ErrorKind::AddrInUse
+            || !dead
+            || !std::fs::symlink_metadata(file(&path)).is_ok_and(|it| is_socket(&it))
+        {
+            return Err(error);
+        }
+        std::fs::remove_file(file(&path))?;
+        socket.bind(&to)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.listen(BACKLOG)?;
+    (0..count).map(|_| Ok(OwnedFd::from(socket.try_clone()?).into())).collect()
+}
+
+/// Takes a path away, so that nobody connects any more.
+pub(crate) fn unlink(address: SocketAddr) {
+    if let Some(path) = unix::path(address).filter(|path| !path.starts_with('@')) {
+        // Somebody else may have done so.
+        drop(std::fs::remove_file(file(&path)));
+    }
+}
+
+/// As [`crate::net::listen::accept_until`], of a listening socket that is a unix one.
+pub(crate) async fn accept_until(
+    listener: std::net::TcpListener,
+    mut standing: watch::Receiver<Standing>,
+    serve: impl Fn(TcpStream, SocketAddr),
+) {
+    let listener = match UnixListener::from_std(OwnedFd::from(listener).into()) {
+        Ok(listener) => listener,
+        Err(error) => return warn!(%error, "a listening unix socket cannot be used"),
+    };
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = standing.wait_for(|standing| standing.closing) => break,
+            accepted = listener.accept() => accepted.and_then(|(unix, _)| stream(unix)),
+        };
+        match accepted {
+            Ok(stream) => serve(stream, unix::nobody()),
+            Err(error) => {
+                warn!(%error, "accept failed, retrying");
+                tokio::time::sleep(BACK_OFF).await;
+            }
+        }
+    }
+    // The runtime may not have heard yet of those that wait, so the socket itself is asked.
+    let Ok(listener) = listener.into_std() else { return };
+    while let Ok((unix, _)) = listener.accept() {
+        if unix.set_nonblocking(true).is_ok()
+            && let Ok(stream) = TcpStream::from_std(OwnedFd::from(unix).into())
+        {
+            serve(stream, unix::nobody());
+        }
+    }
+}
+
+/// An open connection as a stream.
+pub(crate) fn stream(unix: UnixStream) -> io::Result<TcpStream> {
+    TcpStream::from_std(OwnedFd::from(unix.into_std()?).into())
+}
+
+/// The system's name of `/path` or `@name`.
+fn file(path: &str) -> PathBuf {
+    match path.strip_prefix('@') {
+        Some(name) => format!("\0{name}").into(),
+        None => path.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::UnixListener,
+    };
+
+    use super::*;
+
+    async fn round(name: &str) {
+        let listener = UnixListener::bind(file(name)).unwrap();
+        let address = unix::address(&format!("unix://{name}")).unwrap();
+        let talk = async {
+            let mut ours = crate::tcp::connect(address, Some("127.0.0.6".parse().unwrap())).await.unwrap();
+            ours.write_all(b"hello").await.unwrap();
+            ours.shutdown().await.unwrap();
+            let mut heard = Vec::new();
+            ours.read_to_end(&mut heard).await.unwrap();
+            heard
+        };
+        let echo = async {
+            let (accepted, _) = listener.accept().await.unwrap();
+            let mut theirs = stream(accepted).unwrap();
+            let mut heard = Vec::new();
+            theirs.read_to_end(&mut heard).await.unwrap();
+            theirs.write_all(&heard).await.unwrap();
+        };
+        assert_eq!(tokio::join!(talk, echo).0, b"hello", "{name}");
+    }
+
+    #[tokio::test]
+    async fn a_path_and_an_abstract_name_are_connected_to_and_either_direction_ends_by_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        round(folder.path().join("a.sock").to_str().unwrap()).await;
+        round(&format!("@sluice-{}", std::process::id())).await;
+    }
+
+    #[tokio::test]
+    async fn what_a_dead_process_left_is_replaced_and_what_lives_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.sock");
+        let address = unix::address(&format!("unix://{}", path.display())).unwrap();
+        let first = bind(address, 2).unwrap();
+        assert_eq!(first.len(), 2);
+        assert_eq!(bind(address, 1).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(first);
+        let second = bind(address, 1).unwrap().remove(0);
+        let waiting = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        unlink(address);
+        let (_open, closing) = watch::channel(Standing { closing: true, rules: 0 });
+        let served = std::cell::Cell::new(0);
+        accept_until(second, closing, |_, _| served.set(served.get() + 1)).await;
+        assert_eq!((served.get(), path.exists()), (1, false));
+        drop(waiting);
+        std::fs::write(&path, "no socket").unwrap();
+        assert!(bind(address, 1).is_err(), "a file is nobody's socket");
+    }
+
+    #[tokio::test]
+    async fn where_nobody_listens_is_an_error() {
+        let address = unix::address("unix:///nowhere/a.sock").unwrap();
+        assert_eq!(connect(address).await.unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+}
