@@ -13,7 +13,7 @@ use std::sync::Arc;
 pub(crate) use dump::{clusters_text, snapshot_json};
 pub(crate) use server::Servers;
 
-use crate::telemetry::{log::LogLevel, metrics::Metrics};
+use crate::telemetry::{ca::CaMetrics, log::LogLevel, metrics::Metrics};
 
 /// What the admin servers may know of the proxy, and the two things they may ask of it.
 pub(crate) trait View: Send + Sync + 'static {
@@ -27,13 +27,19 @@ pub(crate) trait View: Send + Sync + 'static {
     fn clusters(&self) -> String;
 
     /// What is counted for limits of clusters, as [`Metrics::set_limits`] takes it.
-    fn limits(&self) -> Vec<(Arc<str>, &'static str, u32, u64)>;
+    fn limits(&self) -> Vec<(Arc<str>, &'static str, u32, u64)> {
+        Vec::new()
+    }
 
     /// What is counted for rate limits, as [`Metrics::set_rate_limits`] takes it.
-    fn rate_limits(&self) -> Vec<(Arc<str>, &'static str, u64)>;
+    fn rate_limits(&self) -> Vec<(Arc<str>, &'static str, u64)> {
+        Vec::new()
+    }
 
     /// How many endpoints of a cluster are ejected, as [`Metrics::set_ejected`] takes it.
-    fn ejected(&self) -> Vec<(Arc<str>, usize)>;
+    fn ejected(&self) -> Vec<(Arc<str>, usize)> {
+        Vec::new()
+    }
 
     /// The certificates in use: names, what they are for, when they end. Never holds keys.
     fn certificates(&self) -> serde_json::Value;
@@ -54,12 +60,20 @@ pub(crate) enum Readiness {
     NotReady(String),
 }
 
+/// What a process counts.
+pub(crate) enum Figures {
+    /// A proxy.
+    Proxy(Arc<Metrics>),
+    /// The mesh's CA.
+    Ca(Arc<CaMetrics>),
+}
+
 /// What the pages are made of.
 pub(crate) struct Admin {
     /// The proxy.
     pub(crate) view: Arc<dyn View>,
-    /// Its metrics.
-    pub(crate) metrics: Arc<Metrics>,
+    /// What it counts.
+    pub(crate) figures: Figures,
     /// Its log; `None` where logging cannot be changed.
     pub(crate) log: Option<LogLevel>,
 }

@@ -7,9 +7,13 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
-use crate::settings::{self, AccessLogFormat, Settings, SourceSettings};
+use crate::{
+    control_plane::settings::ControlSettings,
+    settings::{self, AccessLogFormat, Settings, SourceSettings},
+};
 
 pub(crate) mod certs;
+pub(crate) mod control;
 mod echo;
 mod given;
 mod init;
@@ -20,6 +24,7 @@ mod status;
 mod tests;
 
 use certs::{CertsCommand, CertsFlags};
+use control::{CaCommand, CaFlags, ControlFlags};
 pub(crate) use echo::EchoFlags;
 use init::InitFlags;
 pub(crate) use inject::InjectFlags;
@@ -48,6 +53,10 @@ pub(crate) enum Command {
     Status(StatusFlags),
     /// `sluice certs`.
     Certs(CertsCommand),
+    /// `sluice control`.
+    Control(Box<ControlSettings>),
+    /// `sluice ca`.
+    Ca(CaCommand),
     /// `sluice echo`, the workload of the demo and of the tests.
     Echo(EchoFlags),
 }
@@ -107,6 +116,8 @@ fn check(verb: Verb) -> Result<Command, String> {
             given::existing("--kubeconfig", flags.kubeconfig.as_slice()).map(|()| Command::Status(flags))
         }
         Verb::Certs(flags) => flags.check().map(Command::Certs),
+        Verb::Control(flags) => flags.check().map(|it| Command::Control(Box::new(it))),
+        Verb::Ca(flags) => flags.check().map(Command::Ca),
         Verb::Echo(flags) => Ok(Command::Echo(flags)),
     }
 }
@@ -136,6 +147,8 @@ enum Verb {
     Gateway(GatewayFlags),
     /// Stand in front of one workload: mutual TLS in and out
     Sidecar(SidecarFlags),
+    /// Be the CA of a mesh
+    Control(ControlFlags),
     /// Say what is wrong with YAML, without serving it
     Check(CheckFlags),
     /// Say what applies to a service or pod: policies, TLS, gateways, routes
@@ -144,6 +157,8 @@ enum Verb {
     Status(StatusFlags),
     /// List certificates: where they come from, when they end and are renewed; renew or revoke one
     Certs(CertsFlags),
+    /// Say what signs the mesh's certificates and which roots are trusted; replace a root
+    Ca(CaFlags),
     /// Run a folder of YAML as a whole mesh on this machine
     Demo(DemoFlags),
     /// Put sidecars into the pods of YAML files
@@ -406,7 +421,7 @@ fn describe(error: &clap::Error) -> String {
             None => format!("`{}` does not belong here", argument.unwrap_or_default()),
         },
         ErrorKind::InvalidSubcommand => format!(
-            "there is no command `{}`; there are gateway, sidecar, check, describe, status, certs, demo, crds, inject, init and help",
+            "there is no command `{}`; there are gateway, sidecar, control, check, describe, status, certs, ca, demo, crds, inject, init and help",
             text(error, ContextKind::InvalidSubcommand).unwrap_or_default()
         ),
         ErrorKind::MissingRequiredArgument => match argument.unwrap_or_default() {

@@ -2,7 +2,6 @@
 //!
 //! Messages are written by hand with their public field numbers. What goes over the wire is bounded in size and in time on
 //! both sides, and nothing is compressed.
-#![allow(dead_code, reason = "the two ends of it are about to come")]
 
 pub(crate) mod frame;
 pub(crate) mod messages;

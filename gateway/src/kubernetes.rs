@@ -8,12 +8,15 @@
 //!                               ├ lease: who leads            │ who is alive, with what
 //!                               └ the leader: conditions ── publish, events, certificates (acme) ── vault
 //!                                                              └ write ── withdraw (when a gateway goes for good)
+//!
+//! control_plane ── token_review (who asks the CA), leading, roots (one ConfigMap in each namespace), vault
 //! ```
 
 pub(crate) mod client;
 mod conditions;
 mod events;
 mod kinds;
+pub(crate) mod leading;
 mod lease;
 mod objects;
 pub(crate) mod once;
@@ -22,8 +25,10 @@ mod publish;
 mod reflect;
 pub(crate) mod replicas;
 pub(crate) mod report;
+pub(crate) mod roots;
 mod secrets;
 pub(crate) mod source;
+pub(crate) mod token_review;
 pub(crate) mod told;
 pub(crate) mod vault;
 pub(crate) mod withdraw;

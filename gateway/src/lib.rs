@@ -19,6 +19,7 @@ mod challenges;
 mod cli;
 mod command;
 mod control;
+mod control_plane;
 mod drain;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
@@ -78,6 +79,11 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Inject(flags) => command::inject::run(&flags),
         Command::Crds => command::crds::run().map(|()| ExitCode::SUCCESS),
         Command::Init(orders) => capture::apply::run(&orders).map(|()| ExitCode::SUCCESS),
+        Command::Control(settings) => match log::start() {
+            Ok(level) => control_plane::run(&settings, level),
+            Err(text) => Ok(ExitMessage::usage(text).print()),
+        },
+        Command::Ca(command) => Ok(command::ca::run(&command)),
         Command::Echo(flags) => command::echo::run(flags).map(|()| ExitCode::SUCCESS),
     }
 }

@@ -15,8 +15,8 @@ pub(crate) mod state;
 use downward::Downward;
 pub(crate) use parse::{
     Address, LabelList, PortMap, Ranges, WorkloadName, parse_address, parse_duration, parse_ip, parse_labels,
-    parse_locality, parse_name, parse_object, parse_port_map, parse_ranges, parse_size, parse_trust_domain,
-    parse_workers, parse_workload, private_ranges,
+    parse_locality, parse_long_duration, parse_name, parse_object, parse_port_map, parse_ranges, parse_size,
+    parse_trust_domain, parse_workers, parse_workload, private_ranges,
 };
 
 /// Everything one proxy process is told at start.

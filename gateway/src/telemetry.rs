@@ -2,6 +2,7 @@
 //! the log for operators.
 
 pub(crate) mod access_log;
+pub(crate) mod ca;
 pub(crate) mod connections;
 pub(crate) mod labels;
 pub(crate) mod log;

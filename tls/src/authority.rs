@@ -1,4 +1,11 @@
-//! A small certificate authority, for the demo and for tests.
+//! Certificate authorities: that of a mesh ([`signer`]), and a small one for the demo and for tests.
+
+pub mod request;
+pub mod roots;
+pub mod signer;
+
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::net::IpAddr;

@@ -223,7 +223,7 @@ fn urlencoded_pem(der: &[u8]) -> String {
     text
 }
 
-fn x509_pem(der: &[u8]) -> String {
+pub(crate) fn x509_pem(der: &[u8]) -> String {
     let mut text = String::from("-----BEGIN CERTIFICATE-----\n");
     for line in der.chunks(48) {
         STANDARD.encode_string(line, &mut text);

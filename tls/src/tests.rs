@@ -7,7 +7,7 @@ mod client;
 mod csr;
 mod forms;
 mod mesh;
-mod openssl;
+pub(crate) mod openssl;
 mod pinned;
 mod server;
 

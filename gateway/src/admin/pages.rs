@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 
-use super::{Admin, Readiness};
+use super::{Admin, Figures, Readiness};
 
 /// Which pages a server has.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -70,12 +70,7 @@ fn page<B>(kind: Kind, request: &Request<B>, admin: &Admin) -> Reply {
             Readiness::Ready => text(StatusCode::OK, "ready\n"),
             Readiness::NotReady(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
         },
-        "/stats/prometheus" | "/metrics" => {
-            admin.metrics.set_limits(admin.view.limits());
-            admin.metrics.set_rate_limits(admin.view.rate_limits());
-            admin.metrics.set_ejected(admin.view.ejected());
-            reply(StatusCode::OK, PROMETHEUS, admin.metrics.render())
-        }
+        "/stats/prometheus" | "/metrics" => reply(StatusCode::OK, PROMETHEUS, figures(admin)),
         "/" => text(StatusCode::OK, INDEX),
         "/config_dump" => json(&admin.view.config_dump()),
         "/certs" => json(&admin.view.certificates()),
@@ -90,6 +85,18 @@ fn page<B>(kind: Kind, request: &Request<B>, admin: &Admin) -> Reply {
             text(StatusCode::OK, "draining, then ending\n")
         }
         _ => not_found(kind),
+    }
+}
+
+fn figures(admin: &Admin) -> String {
+    match &admin.figures {
+        Figures::Proxy(metrics) => {
+            metrics.set_limits(admin.view.limits());
+            metrics.set_rate_limits(admin.view.rate_limits());
+            metrics.set_ejected(admin.view.ejected());
+            metrics.render()
+        }
+        Figures::Ca(metrics) => metrics.render(),
     }
 }
 

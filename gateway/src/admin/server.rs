@@ -16,7 +16,7 @@ use super::{
     Admin,
     pages::{Kind, answer},
 };
-use crate::{net::holder, settings::Settings};
+use crate::net::holder;
 
 /// Connections per server; these pages have few readers, and two of the servers are open to the network.
 const MOST_CONNECTIONS: usize = 256;
@@ -43,17 +43,15 @@ pub(crate) struct Servers {
 }
 
 impl Servers {
-    /// Binds `--status`, `--stats` and `--admin`.
+    /// Binds `--status`, `--stats` and `--admin`, in this order.
     ///
     /// # Errors
     /// The address is taken or not ours; the sentence names the flag.
-    pub(crate) async fn bind(settings: &Settings) -> Result<Self, BindError> {
+    pub(crate) async fn bind([status, stats, admin]: [SocketAddr; 3]) -> Result<Self, BindError> {
         let mut listeners = Vec::new();
-        for (kind, flag, address) in [
-            (Kind::Status, "--status", settings.status),
-            (Kind::Stats, "--stats", settings.stats),
-            (Kind::Admin, "--admin", settings.admin),
-        ] {
+        for (kind, flag, address) in
+            [(Kind::Status, "--status", status), (Kind::Stats, "--stats", stats), (Kind::Admin, "--admin", admin)]
+        {
             let listener = TcpListener::bind(address).await.map_err(|source| {
                 let advice = holder::advice(&source, address, &format!("choose another with {flag}"));
                 BindError { flag, address, advice, source }

@@ -2,6 +2,7 @@
 
 mod admin_page;
 mod beside;
+pub(crate) mod ca;
 pub(crate) mod certs;
 pub(crate) mod check;
 pub(crate) mod crds;

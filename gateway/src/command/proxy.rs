@@ -13,7 +13,7 @@ use tracing::{info, warn};
 
 use crate::{
     acme::{Acme, local, vault::FileVault},
-    admin::{Admin, Servers},
+    admin::{Admin, Figures, Servers},
     assembly,
     control::Control,
     drain::Drain,
@@ -45,9 +45,12 @@ async fn serve(settings: Settings, log: LogLevel) -> Result<ExitCode> {
     let telemetry = Arc::new(Telemetry::start(settings.access_log).context("starting the access log")?);
     let (live, drain) = (Arc::new(Live::default()), Arc::new(Drain::default()));
     let status = Arc::new(Status::new(Arc::clone(&live), Arc::clone(&drain)));
-    let servers = Servers::bind(&settings).await?;
-    let admin =
-        Arc::new(Admin { view: Arc::clone(&status) as _, metrics: Arc::clone(telemetry.metrics()), log: Some(log) });
+    let servers = Servers::bind([settings.status, settings.stats, settings.admin]).await?;
+    let admin = Arc::new(Admin {
+        view: Arc::clone(&status) as _,
+        figures: Figures::Proxy(Arc::clone(telemetry.metrics())),
+        log: Some(log),
+    });
     let (stop_admin, admin_stops) = watch::channel(false);
     tokio::spawn(servers.serve(admin, admin_stops));
 

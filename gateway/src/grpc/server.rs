@@ -148,7 +148,7 @@ mod tests {
         let limits = LIMITS;
         unary(request, limits, async |question: Question, _: &HeaderMap| match question.csr.as_str() {
             "slow" => std::future::pending().await,
-            "no" => Err(Status::new(Code::PermissionDenied, "no\nway")),
+            "no" => Err(Status::new(Code::Unauthenticated, "no\nway")),
             csr => Ok(Answer { cert_chain: vec![csr.to_owned()] }),
         })
         .await
@@ -170,7 +170,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_refusal_stands_in_the_head() {
-        assert_eq!(status(&answered(call(question("no"))).await), ("7", "no%0Away"));
+        assert_eq!(status(&answered(call(question("no"))).await), ("16", "no%0Away"));
         let long = answered(call(question(&"a".repeat(100)))).await;
         assert_eq!(status(&long), ("8", "a message of 102 bytes; at most 64 are taken"));
         let compressed = answered(call(vec![1, 0, 0, 0, 0])).await;

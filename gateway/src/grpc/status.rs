@@ -17,12 +17,8 @@ pub(crate) enum Code {
     InvalidArgument = 3,
     /// It was not there in time.
     DeadlineExceeded = 4,
-    /// Whoever asks is known and may not.
-    PermissionDenied = 7,
     /// Too much, or too many.
     ResourceExhausted = 8,
-    /// Not now: something else has to be true before.
-    FailedPrecondition = 9,
     /// There is no such method, or no such way to ask.
     Unimplemented = 12,
     /// The fault is on this side.

@@ -1,4 +1,5 @@
-//! Secrets of the proxy's namespace that the gateway writes itself: certificates that it ordered, accounts, orders.
+//! Secrets of the own namespace that a process writes itself: certificates that a gateway ordered, accounts, orders; the CA
+//! of a mesh.
 
 use std::{collections::BTreeMap, pin::pin, time::Duration};
 
@@ -20,8 +21,6 @@ use crate::stored::{Stored, VaultError, Version};
 
 /// Longest wait for one answer of the API server.
 const ANSWER: Duration = Duration::from_secs(10);
-/// Who writes, for `metadata.managedFields`.
-const MANAGER: &str = "sluice-acme";
 /// Label of everything that is made here.
 const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
@@ -29,12 +28,37 @@ const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 pub(crate) struct SecretVault {
     secrets: Api<Secret>,
     namespace: String,
+    /// Who writes, for `metadata.managedFields`.
+    writer: &'static str,
+    /// What grants it.
+    granted: &'static str,
 }
 
 impl SecretVault {
-    /// Of this namespace.
+    /// Of this namespace, for a gateway that orders certificates.
     pub(crate) fn new(client: Client, namespace: &str) -> Self {
-        Self { secrets: Api::namespaced(client, namespace), namespace: namespace.to_owned() }
+        Self {
+            secrets: Api::namespaced(client, namespace),
+            namespace: namespace.to_owned(),
+            writer: "sluice-acme",
+            granted: "the chart grants it with acme.enabled=true",
+        }
+    }
+
+    /// The same for the mesh's CA.
+    pub(crate) fn of_ca(client: Client, namespace: &str) -> Self {
+        Self { writer: "sluice-control", granted: "the chart sluice-control grants it", ..Self::new(client, namespace) }
+    }
+
+    /// Tells of every change of one Secret until dropped.
+    pub(crate) async fn watch(&self, name: &str, tell: impl Fn()) {
+        let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
+        let mut events = pin!(watcher(self.secrets.clone(), config).default_backoff());
+        while let Some(event) = events.next().await {
+            if event.is_ok() {
+                tell();
+            }
+        }
     }
 
     pub(crate) async fn get(&self, name: &str) -> Result<Option<Stored>, VaultError> {
@@ -60,7 +84,7 @@ impl SecretVault {
                     data: Some(data),
                     ..Secret::default()
                 };
-                let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+                let params = PostParams { field_manager: Some(self.writer.to_owned()), ..PostParams::default() };
                 self.asked(name, "created", self.secrets.create(&params, &secret)).await?
             }
             Some(Version(version)) => {
@@ -69,7 +93,7 @@ impl SecretVault {
                     "metadata": {"resourceVersion": version, "labels": stored.labels, "annotations": stored.annotations},
                     "data": data,
                 });
-                let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+                let params = PatchParams { field_manager: Some(self.writer.to_owned()), ..PatchParams::default() };
                 self.asked(name, "changed", self.secrets.patch(name, &params, &Patch::Merge(&patch))).await?
             }
         };
@@ -132,8 +156,8 @@ impl SecretVault {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(kube::Error::Api(status))) if status.code == 409 => Err(VaultError::Conflict(object)),
             Ok(Err(kube::Error::Api(status))) if status.code == 403 => Err(VaultError::Forbidden(format!(
-                "Secret `{object}` may not be {done}: {}; the chart grants it with acme.enabled=true",
-                status.message
+                "Secret `{object}` may not be {done}: {}; {}",
+                status.message, self.granted
             ))),
             Ok(Err(error)) => Err(VaultError::Failed(format!("Secret `{object}` cannot be {done}: {error}"))),
             Err(_) => Err(VaultError::Failed(format!("Secret `{object}` cannot be {done}: the API server is silent"))),

@@ -235,6 +235,22 @@ pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
 /// # Errors
 /// A sentence.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    const LONGEST: Duration = Duration::from_secs(24 * 3600);
+    let time = duration(text).filter(|time| *time <= LONGEST && !text.ends_with('d'));
+    time.ok_or_else(|| "write a time of at most 24h, as in 45s, 500ms or 2m".to_owned())
+}
+
+/// Reads a lifetime: `24h`, `90d`, not nothing.
+///
+/// # Errors
+/// A sentence.
+pub(crate) fn parse_long_duration(text: &str) -> Result<Duration, String> {
+    const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+    let time = duration(text).filter(|time| *time <= LONGEST && !time.is_zero());
+    time.ok_or_else(|| "write a time of at most 36500d, as in 90d, 24h or 30m".to_owned())
+}
+
+fn duration(text: &str) -> Option<Duration> {
     let digits = text.len() - text.trim_start_matches(|it: char| it.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);
     let scale = match unit {
@@ -242,6 +258,7 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
         "" | "s" => Some(1000),
         "m" => Some(60_000),
         "h" => Some(3_600_000),
+        "d" => Some(86_400_000),
         _ => None,
     };
     number
@@ -249,7 +266,5 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
         .ok()
         .zip(scale)
         .and_then(|(number, scale)| number.checked_mul(scale))
-        .filter(|&milliseconds| milliseconds <= 24 * 3_600_000)
         .map(Duration::from_millis)
-        .ok_or_else(|| "write a time of at most 24h, as in 45s, 500ms or 2m".to_owned())
 }

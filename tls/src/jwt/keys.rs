@@ -7,9 +7,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey, crypto};
 use serde_json::Value;
+use x509_parser::oid_registry::OID_SIG_ED25519;
+use x509_parser::prelude::FromDer as _;
+use x509_parser::public_key::PublicKey;
+use x509_parser::x509::SubjectPublicKeyInfo;
 
 use super::token::Jwt;
 use super::{Refusal, digest, json};
+use crate::block;
 
 /// Keys of one set that are looked at.
 const MOST: usize = 100;
@@ -72,6 +77,22 @@ impl Keys {
         Ok(Self { all, text: digest(text), faults, ..Self::nobodys() })
     }
 
+    /// Reads public keys as PEM (`PUBLIC KEY`).
+    ///
+    /// # Errors
+    /// There is none, or one that verifies nothing.
+    pub fn read_pem(text: &[u8]) -> Result<Self, String> {
+        let blocks = block::blocks(text).map_err(|why| why.to_string())?;
+        let public = blocks.iter().filter(|block| block.label == "PUBLIC KEY").take(MOST);
+        let all: Vec<Key> = public
+            .map(|block| block.der.as_ref().map_err(ToString::to_string).and_then(|der| Key::of_spki(der)))
+            .collect::<Result<_, _>>()?;
+        if all.is_empty() {
+            return Err("it has no BEGIN PUBLIC KEY block; `openssl pkey -pubout` writes one".to_owned());
+        }
+        Ok(Self { all, text: digest(text), ..Self::nobodys() })
+    }
+
     /// Whether the others were read from the same text.
     pub fn is_same(&self, others: &Self) -> bool {
         self.text == others.text
@@ -114,6 +135,30 @@ impl Keys {
 }
 
 impl Key {
+    /// Of a SubjectPublicKeyInfo.
+    fn of_spki(der: &[u8]) -> Result<Self, String> {
+        let (_, info) =
+            SubjectPublicKeyInfo::from_der(der).map_err(|_| "a public key that cannot be read".to_owned())?;
+        let coded = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        let (algorithms, key): (&'static [Algorithm], _) = match info.parsed() {
+            Ok(PublicKey::RSA(key)) => (RSA, rsa(&coded(key.modulus), &coded(key.exponent))?),
+            Ok(PublicKey::EC(point)) => match point.data() {
+                [4, rest @ ..] if rest.len() == 64 => {
+                    (&[Algorithm::ES256], ec(&coded(&rest[..32]), &coded(&rest[32..]), &ECDSA_P256_SHA256_FIXED, 32)?)
+                }
+                [4, rest @ ..] if rest.len() == 96 => {
+                    (&[Algorithm::ES384], ec(&coded(&rest[..48]), &coded(&rest[48..]), &ECDSA_P384_SHA384_FIXED, 48)?)
+                }
+                _ => return Err("an ECDSA key on another curve than P-256 and P-384".to_owned()),
+            },
+            _ if info.algorithm.algorithm == OID_SIG_ED25519 => {
+                (&[Algorithm::EdDSA], edwards(&coded(&info.subject_public_key.data))?)
+            }
+            _ => return Err("a public key that verifies nothing here".to_owned()),
+        };
+        Ok(Self { id: None, algorithms, key })
+    }
+
     fn read(key: &Value) -> Result<Self, String> {
         let text = |name: &str| key.get(name).and_then(Value::as_str);
         if text("use").is_some_and(|purpose| purpose != "sig") {
@@ -196,4 +241,34 @@ fn edwards(x: &str) -> Result<DecodingKey, String> {
         return Err("`x` has 32 bytes on this curve".to_owned());
     }
     DecodingKey::from_ed_components(&URL_SAFE_NO_PAD.encode(x)).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::openssl::Workshop;
+
+    #[test]
+    fn public_keys_of_every_kind_are_read_as_pem() {
+        let Some(shop) = Workshop::open() else { return };
+        let kinds = [
+            ("rsa", "RSA -pkeyopt rsa_keygen_bits:2048"),
+            ("p256", "EC -pkeyopt ec_paramgen_curve:P-256"),
+            ("p384", "EC -pkeyopt ec_paramgen_curve:P-384"),
+            ("ed", "ED25519"),
+        ];
+        let mut all = Vec::new();
+        for (name, kind) in kinds {
+            shop.run(&format!("genpkey -algorithm {kind} -out {name}.key"));
+            shop.run(&format!("pkey -in {name}.key -pubout -out {name}.pem"));
+            all.extend(shop.read(&format!("{name}.pem")));
+            assert_eq!(Keys::read_pem(&shop.read(&format!("{name}.pem"))).expect(name).count(), 1);
+        }
+        assert_eq!(Keys::read_pem(&all).expect("keys").count(), 4);
+        let private = Keys::read_pem(&shop.read("rsa.key")).expect_err("is none");
+        assert!(private.contains("no BEGIN PUBLIC KEY block"), "{private}");
+        shop.run("genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:1024 -out weak.key");
+        shop.run("pkey -in weak.key -pubout -out weak.pem");
+        assert!(Keys::read_pem(&shop.read("weak.pem")).expect_err("is weak").contains("1024 bits"));
+    }
 }

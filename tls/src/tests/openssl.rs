@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// A folder in which `openssl` works.
-pub(super) struct Workshop(tempfile::TempDir);
+pub(crate) struct Workshop(tempfile::TempDir);
 
 impl Workshop {
     /// `None`, said loudly, where there is no `openssl`.
-    pub(super) fn open() -> Option<Self> {
+    pub(crate) fn open() -> Option<Self> {
         if Command::new("openssl").arg("version").output().is_err() {
             eprintln!("SKIPPED: there is no `openssl` here to judge certificates");
             return None;
@@ -16,26 +16,26 @@ impl Workshop {
         Some(Self(tempfile::tempdir().expect("a folder")))
     }
 
-    pub(super) fn path(&self, file: &str) -> PathBuf {
+    pub(crate) fn path(&self, file: &str) -> PathBuf {
         self.0.path().join(file)
     }
 
-    pub(super) fn write(&self, file: &str, bytes: &[u8]) {
+    pub(crate) fn write(&self, file: &str, bytes: &[u8]) {
         std::fs::write(self.path(file), bytes).expect("writes");
     }
 
-    pub(super) fn read(&self, file: &str) -> Vec<u8> {
+    pub(crate) fn read(&self, file: &str) -> Vec<u8> {
         std::fs::read(self.path(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
     }
 
     /// Runs a command line of words without quotes; it must succeed.
-    pub(super) fn run(&self, line: &str) {
+    pub(crate) fn run(&self, line: &str) {
         let output = self.output(line);
         assert!(output.status.success(), "openssl {line}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// Whether a certificate that was made without extensions is of version 1; said loudly when it is not.
-    pub(super) fn is_version_1(&self, file: &str) -> bool {
+    pub(crate) fn is_version_1(&self, file: &str) -> bool {
         use x509_parser::prelude::{FromDer as _, X509Certificate};
         let certificates = crate::pem::certificates(&self.read(file)).expect("is a certificate");
         let (_, parsed) = X509Certificate::from_der(&certificates[0]).expect("is a certificate");
@@ -47,7 +47,7 @@ impl Workshop {
     }
 
     /// Whether `openssl` is content.
-    pub(super) fn agrees(&self, line: &str) -> bool {
+    pub(crate) fn agrees(&self, line: &str) -> bool {
         self.output(line).status.success()
     }
 

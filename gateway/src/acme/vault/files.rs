@@ -5,6 +5,7 @@
 //!   secrets/NAME.json   certificates: the source reads them like any other configuration
 //!   acme/NAME.json      accounts and orders
 //!   acme/leader-GATEWAY.lock   held by the process that orders
+//!   ca/NAME.json        of a control plane: the mesh's CA
 //! ```
 
 use std::{
@@ -31,6 +32,8 @@ pub(crate) struct FileVault {
     root: PathBuf,
     /// `metadata.namespace` of what is written.
     namespace: String,
+    /// The folder of what is no certificate.
+    others: &'static str,
 }
 
 /// `type` of Secrets that hold a certificate.
@@ -41,7 +44,12 @@ const TURN: Duration = Duration::from_secs(1);
 impl FileVault {
     /// In this folder, which need not exist yet.
     pub(crate) fn new(root: PathBuf, namespace: String) -> Self {
-        Self { root, namespace }
+        Self { root, namespace, others: "acme" }
+    }
+
+    /// The same for the mesh's CA, in a folder of its own.
+    pub(crate) fn of_ca(root: PathBuf, namespace: String) -> Self {
+        Self { root, namespace, others: "ca" }
     }
 
     /// Where the manifests of certificates are.
@@ -51,7 +59,7 @@ impl FileVault {
 
     /// Where the manifests of orders are.
     pub(crate) fn orders(&self) -> PathBuf {
-        self.root.join("acme")
+        self.root.join(self.others)
     }
 
     /// The whole folder.

@@ -1,0 +1,115 @@
+//! `sluice ca`: what signs the certificates of a mesh, where a rotation stands, and the wish for a new root.
+
+use std::{process::ExitCode, sync::Arc, time::SystemTime};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+use tls::authority::signer::Signer;
+
+use crate::{
+    acme::vault::{FileVault, Vault},
+    cli::{
+        certs::CertsOutput,
+        control::{CaAction, CaCommand, CaPlace},
+    },
+    control_plane::{
+        ca::{
+            in_force::Origin,
+            material::{Found, PLUG_IN, find},
+            record::{ROTATE, SELF_SIGNED},
+        },
+        status::described,
+    },
+    kubernetes::{client, vault::SecretVault},
+    stored::VaultError,
+};
+
+/// How often a wish is written that others have come before.
+const TRIES: usize = 5;
+
+/// Looks or asks. Exit code 2 when that is not possible.
+pub(crate) fn run(command: &CaCommand) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let done = runtime.context("starting the runtime").and_then(|runtime| runtime.block_on(serve(command)));
+    done.unwrap_or_else(|error| {
+        eprintln!("sluice: {error:#}");
+        ExitCode::from(2)
+    })
+}
+
+async fn serve(command: &CaCommand) -> Result<ExitCode> {
+    let vault = match &command.place {
+        CaPlace::Folder(folder) => Vault::Files(FileVault::of_ca(folder.clone(), command.namespace.clone())),
+        CaPlace::Kubernetes(settings) => {
+            let client = client::connect(settings).await?;
+            Vault::Kubernetes(Arc::new(SecretVault::of_ca(client, &command.namespace)))
+        }
+    };
+    match command.action {
+        CaAction::Status => status(&vault, command.output).await?,
+        CaAction::Rotate => rotate(&vault).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn status(vault: &Vault, output: CertsOutput) -> Result<()> {
+    let now = SystemTime::now();
+    let load = |material: &_| Signer::load(material, now).map_err(anyhow::Error::msg);
+    let told = match find(None, vault).await.map_err(anyhow::Error::msg)? {
+        Found::PlugIn(Origin::PlugIn(whose), material) => described(&whose, &load(&material)?, None),
+        Found::PlugIn(Origin::SelfSigned, material) => described("self-signed", &load(&material)?, None),
+        Found::SelfSigned(record, _) => described("self-signed", &load(&record.material)?, Some(&record)),
+        Found::Nothing => bail!("there is no CA here; `sluice control` makes one when it starts"),
+    };
+    match output {
+        CertsOutput::Json => println!("{told:#}"),
+        CertsOutput::Text => print!("{}", text(&told)),
+    }
+    Ok(())
+}
+
+fn text(told: &Value) -> String {
+    let word = |value: &Value| value.as_str().unwrap_or("?").to_owned();
+    let mut lines = format!(
+        "CA        {}\nserial    {}\nends      {}\n",
+        word(&told["origin"]),
+        word(&told["serial"]),
+        word(&told["notAfter"])
+    );
+    for root in told["roots"].as_array().into_iter().flatten() {
+        let (serial, end, issuer) = (word(&root["serial"]), word(&root["notAfter"]), word(&root["issuer"]));
+        lines += &format!("root      {serial}, ends {end}, {issuer}\n");
+    }
+    let rotation = &told["rotation"];
+    if rotation.is_null() {
+        return lines + "rotation  none\n";
+    }
+    let (phase, since, next) = (word(&rotation["phase"]), word(&rotation["since"]), word(&rotation["next"]));
+    lines + &format!("rotation  {phase}\nsince     {since}\ngoes on   {next}\n")
+}
+
+async fn rotate(vault: &Vault) -> Result<()> {
+    for _ in 0..TRIES {
+        let (record, mut stored) = match find(None, vault).await.map_err(anyhow::Error::msg)? {
+            Found::SelfSigned(record, stored) => (record, stored),
+            Found::PlugIn(..) => bail!(
+                "the CA is plugged in, so its keys are made elsewhere; in Secret {PLUG_IN} put both roots into root-cert.pem, a \
+                 day later replace ca-cert.pem, ca-key.pem and cert-chain.pem, and another day later take the old root out"
+            ),
+            Found::Nothing => bail!("there is no CA here; `sluice control` makes one when it starts"),
+        };
+        if record.rotation.is_some() {
+            bail!("a rotation is under way; `sluice ca status` says when it goes on");
+        }
+        stored.annotations.insert(ROTATE.to_owned(), jiff::Timestamp::now().to_string());
+        match vault.put(SELF_SIGNED, &stored).await {
+            Ok(_) => {
+                println!("a new root is asked for; `sluice ca status` says where the rotation stands");
+                return Ok(());
+            }
+            Err(VaultError::Conflict(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    bail!("Secret {SELF_SIGNED} is written by others all the time; try again")
+}

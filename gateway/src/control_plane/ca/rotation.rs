@@ -1,0 +1,191 @@
+//! How a self-signed root is renewed and replaced while it serves.
+//!
+//! With the same key nothing has to be waited for. With a new one every step waits until nobody can be left behind:
+//! ```text
+//!  announced: both roots are handed out, the old one signs ... until whatever was issued before, with the old root alone,
+//!             has ended or was renewed
+//!  signing:   the new one signs .............................. until whatever the old one has signed has ended
+//! ```
+//! What was issued lasts no longer than the record says; and a change reaches everybody within the propagation time.
+
+use std::time::SystemTime;
+
+use anyhow::{Context as _, Result};
+use tls::authority::{
+    roots::Roots,
+    signer::{Material, self_signed},
+};
+use tracing::info;
+
+use super::record::{Phase, Record};
+use crate::control_plane::settings::Lifetimes;
+
+/// What is to be done now.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Step {
+    /// Nothing.
+    None,
+    /// The root ends before long: it goes on, with the same key.
+    Renew,
+    /// A root with a new key is to be made and handed out.
+    Announce,
+    /// The new root is to sign.
+    Sign,
+    /// The old root is to leave.
+    Retire,
+}
+
+/// What is to be done about a record whose root has this life.
+pub(crate) fn due(record: &Record, (begin, end): (SystemTime, SystemTime), now: SystemTime) -> Step {
+    if let Some((phase, _)) = record.rotation {
+        return match next(record) {
+            Some(time) if time <= now && phase == Phase::Announced => Step::Sign,
+            Some(time) if time <= now => Step::Retire,
+            _ => Step::None,
+        };
+    }
+    if record.asked {
+        return Step::Announce;
+    }
+    let life = end.duration_since(begin).unwrap_or_default();
+    let left = end.duration_since(now).unwrap_or_default();
+    if left < life / 5 { Step::Renew } else { Step::None }
+}
+
+/// When a rotation goes on; `None`: there is none.
+pub(crate) fn next(record: &Record) -> Option<SystemTime> {
+    record.rotation?.1.checked_add(record.propagation)?.checked_add(record.longest)
+}
+
+/// The record after a step. Takes up to some seconds of computing.
+///
+/// # Errors
+/// The root cannot be made, or what is kept cannot be read.
+pub(crate) fn after(
+    record: &Record,
+    step: Step,
+    organisation: &str,
+    lifetimes: Lifetimes,
+    now: SystemTime,
+) -> Result<Record> {
+    let mut record = record.clone();
+    match step {
+        Step::None => {}
+        Step::Renew => {
+            let (certificate, _) = self_signed(organisation, Some(&record.material.key), lifetimes.root, now)?;
+            record.material.roots = certificate.clone().into();
+            record.material.certificate = certificate.into();
+            info!("the root ends before long and was renewed with its key");
+        }
+        Step::Announce => {
+            let (certificate, key) = self_signed(organisation, None, lifetimes.root, now)?;
+            let roots = Roots::read(&record.material.roots)?.and(&Roots::read(certificate.as_bytes())?);
+            record.material.roots = roots.pem().into();
+            record.next = Some((certificate.into(), key.into()));
+            (record.rotation, record.asked) = (Some((Phase::Announced, now)), false);
+            info!("a new root is handed out beside the old one, which signs until everybody knows both");
+        }
+        Step::Sign => {
+            let (certificate, key) = record.next.take().context("the new root is not in the Secret any more")?;
+            let roots = Roots::read(&certificate)?.and(&Roots::read(&record.material.roots)?);
+            record.material = Material { certificate, key, chain: Vec::new(), roots: roots.pem().into() };
+            record.rotation = Some((Phase::Signing, now));
+            info!("the new root signs; the old one is trusted until what it has signed has ended");
+        }
+        Step::Retire => {
+            record.material.roots.clone_from(&record.material.certificate);
+            (record.rotation, record.longest) = (None, lifetimes.usual);
+            info!("the old root has left");
+        }
+    }
+    Ok(record)
+}
+
+/// A record of a root that nobody had before. Takes up to some seconds of computing.
+///
+/// # Errors
+/// The root cannot be made.
+pub(crate) fn fresh(organisation: &str, lifetimes: Lifetimes, now: SystemTime) -> Result<Record> {
+    let (certificate, key) = self_signed(organisation, None, lifetimes.root, now).context("making a root")?;
+    let (certificate, key) = (certificate.into_bytes(), key.into_bytes());
+    Ok(Record {
+        material: Material { roots: certificate.clone(), certificate, key, chain: Vec::new() },
+        next: None,
+        rotation: None,
+        longest: lifetimes.usual,
+        propagation: lifetimes.propagation,
+        asked: false,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tls::authority::signer::Signer;
+
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+    const LIFETIMES: Lifetimes = Lifetimes {
+        usual: HOUR.saturating_mul(24),
+        longest: HOUR.saturating_mul(2160),
+        root: HOUR.saturating_mul(87_600),
+        propagation: HOUR,
+    };
+
+    fn life(signer: &Signer) -> (SystemTime, SystemTime) {
+        (signer.ends() - LIFETIMES.root, signer.ends())
+    }
+
+    fn step(record: &Record, now: SystemTime) -> (Step, Record) {
+        let signer = Signer::load(&record.material, now).unwrap();
+        let step = due(record, life(&signer), now);
+        (step, after(record, step, "td", LIFETIMES, now).unwrap())
+    }
+
+    #[test]
+    fn a_root_under_a_fifth_of_its_life_goes_on_with_its_key() {
+        let now = SystemTime::now();
+        let record = fresh("td", LIFETIMES, now).unwrap();
+        assert_eq!(step(&record, now + 79 * LIFETIMES.root / 100).0, Step::None);
+        let later = now + 81 * LIFETIMES.root / 100;
+        let (due, renewed) = step(&record, later);
+        assert_eq!((due, &renewed.material.key), (Step::Renew, &record.material.key));
+        let (old, new) =
+            (Signer::load(&record.material, later).unwrap(), Signer::load(&renewed.material, later).unwrap());
+        assert!(new.ends() > old.ends());
+        assert!(old.is_trusted(new.roots(), later).is_ok() && new.is_trusted(old.roots(), later).is_ok());
+        assert_eq!(step(&renewed, later).0, Step::None);
+    }
+
+    #[test]
+    fn of_two_roots_each_is_trusted_as_long_as_somebody_needs_it() {
+        let now = SystemTime::now();
+        let mut record = fresh("td", LIFETIMES, now).unwrap();
+        record.longest = 48 * HOUR;
+        let old = Signer::load(&record.material, now).unwrap();
+        record.asked = true;
+
+        let (first, announced) = step(&record, now);
+        assert_eq!((first, announced.asked), (Step::Announce, false));
+        let both = Signer::load(&announced.material, now).unwrap();
+        assert_eq!((both.serial(), both.roots().facts().len()), (old.serial(), 2));
+        assert_eq!(step(&announced, now + 48 * HOUR).0, Step::None, "what was issued before may still be in use");
+
+        let then = now + 49 * HOUR + Duration::from_secs(1);
+        let (second, signing) = step(&announced, then);
+        assert_eq!((second, &signing.next), (Step::Sign, &None));
+        let new = Signer::load(&signing.material, then).unwrap();
+        assert_ne!(new.serial(), old.serial());
+        assert!(new.is_trusted(both.roots(), then).is_ok() && old.is_trusted(new.roots(), then).is_ok());
+        assert_eq!(step(&signing, then + 48 * HOUR).0, Step::None);
+
+        let last = then + 49 * HOUR + Duration::from_secs(1);
+        let (third, retired) = step(&signing, last);
+        assert_eq!((third, retired.rotation, retired.longest), (Step::Retire, None, LIFETIMES.usual));
+        let alone = Signer::load(&retired.material, last).unwrap();
+        assert_eq!((alone.serial(), alone.roots().facts().len()), (new.serial(), 1));
+        assert!(old.is_trusted(alone.roots(), last).is_err());
+    }
+}

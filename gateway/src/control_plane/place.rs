@@ -1,0 +1,243 @@
+//! Where a control plane is: in a cluster, or with files on one machine.
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use routing::{compile::Proxy, resources::Resources};
+use tokio::{sync::watch, time::sleep};
+use tracing::{info, warn};
+
+use super::{
+    ca::{callers::Judge, in_force::Current, keeper::Keeper, keys::KeyFile, material::PLUG_IN, record::SELF_SIGNED},
+    settings::ControlSettings,
+};
+use crate::{
+    acme::vault::{FileVault, Vault},
+    kubernetes::{
+        client::{self, Client},
+        leading::{self, Leading},
+        roots,
+        token_review::TokenReviews,
+        vault::SecretVault,
+    },
+    settings::SourceSettings,
+    source::{self, identity::FileWatch},
+};
+
+/// How often a process that does not lead tries to.
+const AGAIN: Duration = Duration::from_secs(1);
+/// What workloads on the same machine trust.
+const ROOTS: &str = "root-cert.pem";
+
+/// Either place.
+pub(crate) enum Place {
+    /// An API server.
+    Cluster(Box<Cluster>),
+    /// A state folder.
+    Machine(Machine),
+}
+
+/// See [`Place::Cluster`].
+pub(crate) struct Cluster {
+    client: Client,
+    vault: Arc<SecretVault>,
+    leading: Leading,
+}
+
+/// See [`Place::Machine`].
+pub(crate) struct Machine {
+    folder: PathBuf,
+    vault: FileVault,
+    leads: watch::Sender<bool>,
+    keys: Option<Arc<KeyFile>>,
+}
+
+impl Place {
+    /// The one that the settings name.
+    ///
+    /// # Errors
+    /// No API server can be found, or a file cannot be read.
+    pub(crate) async fn open(settings: &ControlSettings) -> Result<Self> {
+        match (&settings.source, &settings.state_dir) {
+            (SourceSettings::Kubernetes(kubernetes), _) => {
+                let client = client::connect(kubernetes).await?;
+                let vault = Arc::new(SecretVault::of_ca(client.clone(), &settings.namespace));
+                let leading = Leading::new(client.clone(), &settings.namespace, &settings.replica);
+                Ok(Self::Cluster(Box::new(Cluster { client, vault, leading })))
+            }
+            (SourceSettings::Files(_), folder) => {
+                let folder = folder.clone().context("a folder for the CA; name one with --state-dir")?;
+                let vault = FileVault::of_ca(folder.clone(), settings.namespace.clone());
+                vault.create().context("keeping the CA")?;
+                let file = settings.token_keys.as_deref();
+                let keys = file.map(|file| KeyFile::read(file, settings.audiences.clone()).map_err(anyhow::Error::msg));
+                if file.is_none() {
+                    warn!("tokens prove nothing, as there are no keys for them: name a file with --token-keys");
+                }
+                Ok(Self::Machine(Machine { folder, vault, leads: watch::Sender::new(false), keys: keys.transpose()? }))
+            }
+        }
+    }
+
+    /// The trust domain of the mesh: the flag's, the mesh configuration's, or the usual one.
+    ///
+    /// # Errors
+    /// The configuration cannot be read.
+    pub(crate) async fn trust_domain(&self, settings: &ControlSettings) -> Result<String> {
+        if let Some(domain) = &settings.trust_domain {
+            return Ok(domain.clone());
+        }
+        let resources: Resources = match self {
+            Self::Cluster(cluster) => {
+                leading::mesh(&cluster.client, &settings.namespace).await.map_err(anyhow::Error::msg)?
+            }
+            Self::Machine(_) => source::once(&settings.source)?.0,
+        };
+        let namespace = settings.namespace.clone();
+        let itself = Proxy { mesh_namespace: namespace.clone(), namespace, ..Proxy::default() };
+        Ok(itself.within(&resources).trust_domain)
+    }
+
+    /// Who knows tokens.
+    pub(crate) fn judge(&self, settings: &ControlSettings) -> Judge {
+        match self {
+            Self::Cluster(cluster) => {
+                Judge::Kubernetes(Box::new(TokenReviews::new(cluster.client.clone(), settings.audiences.clone())))
+            }
+            Self::Machine(machine) => machine.keys.clone().map_or(Judge::Nobody, Judge::Keys),
+        }
+    }
+
+    /// Where a self-signed CA is kept.
+    pub(crate) fn vault(&self) -> Vault {
+        match self {
+            Self::Cluster(cluster) => Vault::Kubernetes(Arc::clone(&cluster.vault)),
+            Self::Machine(machine) => Vault::Files(machine.vault.clone()),
+        }
+    }
+
+    /// Whether this replica leads.
+    pub(crate) fn leads(&self) -> watch::Receiver<bool> {
+        match self {
+            Self::Cluster(cluster) => cluster.leading.leads(),
+            Self::Machine(machine) => machine.leads.subscribe(),
+        }
+    }
+
+    /// Takes part in the election, hands the roots out, and tells the keeper what has changed, until dropped.
+    pub(crate) async fn follow(&mut self, settings: &ControlSettings, keeper: &Keeper) {
+        let look = || keeper.look.notify_one();
+        let folder = async {
+            let Some(folder) = &settings.ca_dir else { return };
+            let mut watch = FileWatch::new(vec![folder.clone()]);
+            loop {
+                watch.changed().await;
+                look();
+            }
+        };
+        match self {
+            Self::Cluster(cluster) => {
+                let leads = cluster.leading.leads();
+                tokio::join!(
+                    folder,
+                    cluster.leading.run(),
+                    cluster.vault.watch(PLUG_IN, look),
+                    cluster.vault.watch(SELF_SIGNED, look),
+                    distribute(&cluster.client, leads, keeper),
+                );
+            }
+            Self::Machine(machine) => {
+                let keys = async {
+                    if let Some(keys) = &machine.keys {
+                        keys.follow().await;
+                    }
+                };
+                tokio::join!(folder, keys, machine.lead(), machine.hand_out(&keeper.current));
+            }
+        }
+    }
+
+    /// Lets another replica lead.
+    pub(crate) async fn release(&mut self) {
+        if let Self::Cluster(cluster) = self {
+            cluster.leading.release().await;
+        }
+    }
+}
+
+/// Has the roots in every namespace, whenever this replica leads.
+async fn distribute(client: &Client, mut leads: watch::Receiver<bool>, keeper: &Keeper) {
+    let mut in_force = keeper.current.follow();
+    while leads.wait_for(|leads| *leads).await.is_ok() {
+        let (text, texts) = watch::channel(keeper.current.get().map(|now| now.roots.clone()));
+        let changes = async {
+            while in_force.changed().await.is_ok() {
+                text.send_replace(in_force.borrow_and_update().as_ref().map(|now| now.roots.clone()));
+            }
+        };
+        tokio::select! {
+            () = roots::distribute(client, texts, &keeper.metrics) => {}
+            () = changes => {}
+            _ = leads.wait_for(|leads| !*leads) => {}
+        }
+    }
+}
+
+impl Machine {
+    /// Holds the lock of the state folder as soon as nobody else does.
+    async fn lead(&self) {
+        let mut told = false;
+        let _held: File = loop {
+            match self.vault.leader_file("control").map(|file| (file.try_lock(), file)) {
+                Ok((Ok(()), file)) => break file,
+                Ok((Err(TryLockError::WouldBlock), _)) => {}
+                Ok((Err(TryLockError::Error(error)), _)) if !told => warn!(%error, "the lock of the state folder"),
+                Err(error) if !told => warn!(%error, "the lock of the state folder"),
+                Ok(_) | Err(_) => {}
+            }
+            told = true;
+            sleep(AGAIN).await;
+        };
+        self.leads.send_replace(true);
+        info!(folder = %self.folder.display(), "this process keeps the CA");
+        std::future::pending::<()>().await;
+    }
+
+    /// Writes the roots to a file, where workloads of this machine find them.
+    async fn hand_out(&self, current: &Current) {
+        let mut in_force = current.follow();
+        loop {
+            let roots = in_force.borrow_and_update().as_ref().map(|now| now.roots.clone());
+            let wait = match roots.map(|roots| write(&self.folder.join(ROOTS), roots.as_bytes())) {
+                Some(Err(error)) => {
+                    warn!(%error, file = %self.folder.join(ROOTS).display(), "the roots cannot be written");
+                    true
+                }
+                _ => false,
+            };
+            tokio::select! {
+                changed = in_force.changed() => if changed.is_err() { return },
+                () = sleep(AGAIN), if wait => {}
+            }
+        }
+    }
+}
+
+/// In one step: who reads it sees the old content or the new one.
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if std::fs::read(path).is_ok_and(|before| before == bytes) {
+        return Ok(());
+    }
+    let draft = path.with_extension(format!("{:08x}.new", fastrand::u32(..)));
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&draft)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&draft, path)
+}

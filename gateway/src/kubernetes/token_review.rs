@@ -1,0 +1,97 @@
+//! Whether a token is a service account's: the API server knows.
+
+use std::{sync::Arc, time::Duration};
+
+use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, UserInfo};
+use kube::{Api, Client, api::PostParams};
+use tokio::{sync::Semaphore, time::timeout};
+
+use crate::control_plane::ca::callers::{Account, NotKnown};
+
+/// Longest wait for one answer, and for the turn to ask.
+const ANSWER: Duration = Duration::from_secs(5);
+/// Questions that are open at once.
+const AT_ONCE: usize = 64;
+/// In what every service account is.
+const ACCOUNTS: &str = "system:serviceaccounts";
+/// Which pod a token was made for.
+const POD: &str = "authentication.kubernetes.io/pod-name";
+
+/// Asks about tokens.
+pub(crate) struct TokenReviews {
+    reviews: Api<TokenReview>,
+    audiences: Vec<String>,
+    places: Arc<Semaphore>,
+}
+
+impl TokenReviews {
+    /// For tokens that have one of these audiences.
+    pub(crate) fn new(client: Client, audiences: Vec<String>) -> Self {
+        Self { reviews: Api::all(client), audiences, places: Arc::new(Semaphore::new(AT_ONCE)) }
+    }
+
+    /// Whose token this is.
+    pub(crate) async fn whose(&self, token: &str) -> Result<Account, NotKnown> {
+        let spec = TokenReviewSpec { audiences: Some(self.audiences.clone()), token: token.to_owned() };
+        let review = TokenReview { spec, ..TokenReview::default() };
+        let asked = timeout(ANSWER, async {
+            let _place = self.places.acquire().await;
+            self.reviews.create(&PostParams::default(), &review).await
+        });
+        let silent = |why: String| NotKnown::Silent(format!("the API server cannot be asked about the token: {why}"));
+        let review = match asked.await {
+            Ok(Ok(review)) => review,
+            Ok(Err(kube::Error::Api(status))) if status.code == 403 => {
+                return Err(silent(format!("{}; the chart sluice-control grants it", status.message)));
+            }
+            Ok(Err(error)) => return Err(silent(error.to_string())),
+            Err(_) => return Err(silent("it is silent".to_owned())),
+        };
+        let status = review.status.unwrap_or_default();
+        let refused = |why: &str| Err(NotKnown::Refused(why.to_owned()));
+        if status.authenticated != Some(true) {
+            return refused(status.error.as_deref().unwrap_or("the token is not good"));
+        }
+        // An API server that knows nothing of audiences gives none back, and has not looked at them.
+        let audiences = status.audiences.unwrap_or_default();
+        if !audiences.iter().any(|audience| self.audiences.contains(audience)) {
+            return refused("the token is for another audience");
+        }
+        account(status.user.unwrap_or_default())
+    }
+}
+
+fn account(user: UserInfo) -> Result<Account, NotKnown> {
+    if !user.groups.unwrap_or_default().iter().any(|group| group == ACCOUNTS) {
+        return Err(NotKnown::Refused(format!("the token is not of the group {ACCOUNTS}")));
+    }
+    let pod = user.extra.and_then(|mut extra| extra.remove(POD)?.into_iter().next());
+    Account::of(&user.username.unwrap_or_default(), pod)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(name: &str, groups: &[&str]) -> UserInfo {
+        let extra = [(POD.to_owned(), vec!["cart-1".to_owned()])];
+        UserInfo {
+            username: Some(name.to_owned()),
+            groups: Some(groups.iter().map(|group| (*group).to_owned()).collect()),
+            extra: Some(extra.into()),
+            ..UserInfo::default()
+        }
+    }
+
+    #[test]
+    fn a_service_account_is_in_its_group_and_has_its_name() {
+        let known = account(user("system:serviceaccount:shop:cart", &["x", ACCOUNTS])).unwrap();
+        assert_eq!(
+            (known.namespace.as_str(), known.name.as_str(), known.pod.as_deref()),
+            ("shop", "cart", Some("cart-1"))
+        );
+        assert!(account(user("system:serviceaccount:shop:cart", &["system:authenticated"])).is_err());
+        assert!(account(user("kubernetes-admin", &[ACCOUNTS])).is_err());
+        assert!(account(UserInfo::default()).is_err());
+    }
+}

@@ -1,0 +1,147 @@
+//! The mesh's CA, by what `openssl` and rustls say of what it signs.
+
+use std::time::{Duration, SystemTime};
+
+use super::request::Request;
+use super::signer::{Material, Refused, Signer, self_signed};
+use crate::facts::facts;
+use crate::request::{KeyKind, generate_key, signing_request};
+use crate::tests::openssl::Workshop;
+
+const DAY: Duration = Duration::from_secs(86_400);
+const ID: &str = "spiffe://cluster.local/ns/shop/sa/cart";
+
+fn root(now: SystemTime) -> Material {
+    let (certificate, key) = self_signed("cluster.local", None, 3650 * DAY, now).expect("a root");
+    Material { roots: certificate.clone().into(), certificate: certificate.into(), key: key.into(), chain: Vec::new() }
+}
+
+fn request(kind: KeyKind) -> Request {
+    use base64::Engine as _;
+    let key = generate_key(kind).expect("a key");
+    let der = signing_request(&key, &["evil.example".to_owned()]).expect("a request");
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    let pem = format!("-----BEGIN CERTIFICATE REQUEST-----\n{text}\n-----END CERTIFICATE REQUEST-----\n");
+    Request::read(&pem).expect("is a request")
+}
+
+#[test]
+fn a_self_signed_root_signs_what_openssl_accepts() {
+    let Some(shop) = Workshop::open() else { return };
+    let now = SystemTime::now();
+    let material = root(now);
+    let signer = Signer::load(&material, now).expect("is a CA");
+    assert_eq!(signer.chain(), [""; 0]);
+    shop.write("root.pem", &material.roots);
+    for kind in [KeyKind::EcdsaP256, KeyKind::EcdsaP384, KeyKind::Rsa2048] {
+        let signed = signer.workload(&request(kind), ID, DAY, now).expect("signs");
+        shop.write("leaf.pem", signed.pem.as_bytes());
+        shop.run("verify -x509_strict -CAfile root.pem leaf.pem");
+        shop.run("verify -purpose sslserver -CAfile root.pem leaf.pem");
+        shop.run("verify -purpose sslclient -CAfile root.pem leaf.pem");
+        shop.run("x509 -in leaf.pem -noout -text -out leaf.txt");
+        let text = String::from_utf8(shop.read("leaf.txt")).expect("text");
+        assert!(
+            text.contains(&format!("X509v3 Subject Alternative Name: critical\n                URI:{ID}\n")),
+            "{text}"
+        );
+        assert!(!text.contains("evil.example"), "{text}");
+        assert!(text.contains("Digital Signature, Key Encipherment"), "{text}");
+        assert!(text.contains("TLS Web Server Authentication, TLS Web Client Authentication"), "{text}");
+        assert!(text.contains("CA:FALSE"), "{text}");
+        assert_eq!(signed.serial.len(), 32);
+        assert_eq!(facts(signed.pem.as_bytes()).expect("is one").serial, signed.serial);
+    }
+}
+
+#[test]
+fn nothing_outlives_its_signer_and_an_ended_one_signs_nothing() {
+    let begin = SystemTime::now() - 100 * DAY;
+    let (certificate, key) = self_signed("td", None, 101 * DAY, begin).expect("a root");
+    let material = Material {
+        roots: certificate.clone().into(),
+        certificate: certificate.into(),
+        key: key.into(),
+        chain: Vec::new(),
+    };
+    let now = SystemTime::now();
+    let signer = Signer::load(&material, now).expect("is a CA");
+    let signed = signer.workload(&request(KeyKind::EcdsaP256), ID, 90 * DAY, now).expect("signs");
+    let end = signer.ends().duration_since(SystemTime::UNIX_EPOCH).expect("later").as_secs();
+    assert_eq!(signed.not_after, end);
+    let late = signer.workload(&request(KeyKind::EcdsaP256), ID, DAY, now + 2 * DAY);
+    assert_eq!(late.unwrap_err(), Refused::Ended);
+    assert!(Signer::load(&material, now + 2 * DAY).unwrap_err().contains("has ended"));
+}
+
+#[test]
+fn a_root_that_is_renewed_with_its_key_is_the_same_ca() {
+    let now = SystemTime::now();
+    let old = root(now);
+    let (certificate, key) = self_signed("cluster.local", Some(&old.key), 3650 * DAY, now).expect("renews");
+    let new =
+        Material { roots: certificate.clone().into(), certificate: certificate.into(), key: key.into(), ..old.clone() };
+    let (old, new) = (Signer::load(&old, now).expect("is a CA"), Signer::load(&new, now).expect("is a CA"));
+    assert!(old.is_trusted(new.roots(), now).is_ok());
+    assert!(new.is_trusted(old.roots(), now).is_ok());
+    let other = Signer::load(&root(now), now).expect("is a CA");
+    assert!(other.is_trusted(new.roots(), now).is_err());
+}
+
+#[test]
+fn a_plugged_in_ca_shows_what_stands_between() {
+    let Some(shop) = Workshop::open() else { return };
+    shop.run("req -x509 -newkey rsa:2048 -nodes -keyout root.key -out root.pem -days 30 -subj /O=Istio/CN=Root -addext keyUsage=critical,keyCertSign");
+    for (issuer, own) in [("root", "mid"), ("mid", "ca")] {
+        shop.run(&format!("req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout {own}.key -out {own}.csr -subj /O=Istio/CN={own}"));
+        shop.write(
+            "ca.ext",
+            b"basicConstraints=critical,CA:true\nkeyUsage=critical,keyCertSign,cRLSign\nsubjectKeyIdentifier=hash\n",
+        );
+        shop.run(&format!("x509 -req -in {own}.csr -CA {issuer}.pem -CAkey {issuer}.key -CAcreateserial -days 20 -extfile ca.ext -out {own}.pem"));
+    }
+    let chain = [shop.read("ca.pem"), shop.read("mid.pem"), shop.read("root.pem")].concat();
+    let material = Material {
+        certificate: shop.read("ca.pem"),
+        key: shop.read("ca.key"),
+        chain: chain.clone(),
+        roots: shop.read("root.pem"),
+    };
+    let now = SystemTime::now();
+    let signer = Signer::load(&material, now).expect("is a CA");
+    assert_eq!(signer.chain().len(), 2, "the root is no part of it");
+    let signed = signer.workload(&request(KeyKind::EcdsaP256), ID, DAY, now).expect("signs");
+    shop.write("leaf.pem", signed.pem.as_bytes());
+    shop.write("between.pem", signer.chain().concat().as_bytes());
+    shop.run("verify -x509_strict -CAfile root.pem -untrusted between.pem leaf.pem");
+
+    let with = |change: fn(&mut Material, &Workshop)| {
+        let mut broken = material.clone();
+        change(&mut broken, &shop);
+        Signer::load(&broken, now).expect_err("is broken")
+    };
+    let cut = with(|material, shop| material.chain = shop.read("ca.pem"));
+    assert!(cut.contains("is cert-chain.pem whole?"), "{cut}");
+    let key = with(|material, shop| material.key = shop.read("mid.key"));
+    assert_eq!(key, "ca-key.pem: the key does not belong to ca-cert.pem");
+    let roots = with(|material, _| material.roots = Vec::new());
+    assert!(roots.starts_with("root-cert.pem: "), "{roots}");
+    let foreign = with(|material, _| material.roots = root(SystemTime::now()).roots);
+    assert!(foreign.contains("not accepted"), "{foreign}");
+    let leaf = with(|material, shop| {
+        shop.run("req -x509 -newkey rsa:2048 -nodes -keyout l.key -out l.pem -days 3 -subj /CN=l -addext basicConstraints=CA:false");
+        material.certificate = shop.read("l.pem");
+        material.key = shop.read("l.key");
+    });
+    assert!(leaf.contains("ca-cert.pem is no CA"), "{leaf}");
+}
+
+#[test]
+fn a_server_gets_its_names() {
+    let now = SystemTime::now();
+    let signer = Signer::load(&root(now), now).expect("is a CA");
+    let names = ["istiod.istio-system.svc".to_owned(), "127.0.0.1".to_owned()];
+    let (chain, key, _) = signer.server(&names, DAY, now).expect("signs");
+    assert_eq!(facts(chain.as_bytes()).expect("is one").dns_names, names[..1]);
+    assert!(crate::facts::fits(chain.as_bytes(), key.as_bytes()).is_ok());
+}
