@@ -16,6 +16,7 @@ use routing::{
 use crate::{
     live::{Front, Installed, Live},
     net::listen::Door,
+    peers::{Kind, Own},
     selectors,
     settings::{RoleSettings, Settings, SourceSettings},
     trust::Trust,
@@ -149,6 +150,16 @@ pub(crate) fn doors(settings: &Settings, snapshot: &Snapshot) -> BTreeMap<Socket
     }
 }
 
+/// What others of the mesh are told of this workload.
+fn told(settings: &Settings, snapshot: &Snapshot) -> Own {
+    let own = snapshot.inbound.as_ref().and_then(|inbound| inbound.addresses.first());
+    let (kind, pod) = match &settings.role {
+        RoleSettings::Gateway => (Kind::Router, &settings.replica),
+        RoleSettings::Sidecar { workload, .. } => (Kind::Sidecar, workload),
+    };
+    Own::new(kind, &snapshot.workload, pod, own.copied().unwrap_or(settings.bind))
+}
+
 /// Joins a snapshot with trust and with what survives reloads.
 pub(crate) fn install(settings: &Settings, live: &Live, trust: &mut Trust, generation: u64, snapshot: Snapshot) {
     let upstreams = snapshot
@@ -162,9 +173,11 @@ pub(crate) fn install(settings: &Settings, live: &Live, trust: &mut Trust, gener
         .enumerate()
         .map(|(index, listener)| ((listener.bind, listener.port), Front::new(index, trust.listener(listener))))
         .collect();
-    let inbound_tls = snapshot.inbound.as_ref().and_then(|inbound| trust.inbound(inbound));
-    let own = snapshot.inbound.iter().flat_map(|inbound| inbound.ports.values());
-    let own_tls = own.filter_map(|port| Some((port.port, trust.own(port.tls.as_deref()?)))).collect();
+    let inbound_tls = snapshot.inbound.as_ref().and_then(|inbound| trust.inbound(inbound, false));
+    let inbound_bytes = snapshot.inbound.as_ref().and_then(|inbound| trust.inbound(inbound, true));
+    let own = trust.identity().map(|_| told(settings, &snapshot));
+    let ports = snapshot.inbound.iter().flat_map(|inbound| inbound.ports.values());
+    let own_tls = ports.filter_map(|port| Some((port.port, trust.own(port.tls.as_deref()?)))).collect();
     let direct = |source| {
         let mut dials = Dials::default();
         for h2 in [false, true] {
@@ -192,6 +205,9 @@ pub(crate) fn install(settings: &Settings, live: &Live, trust: &mut Trust, gener
         listeners,
         inbound_tls,
         own_tls,
+        inbound_bytes,
+        own,
+        peers: Arc::clone(&live.peers),
         direct: direct(None),
         application: direct(app_source(settings)),
         pools,

@@ -31,6 +31,7 @@ mod live;
 mod net;
 mod opaque;
 mod overload;
+mod peers;
 mod problem_log;
 mod selectors;
 mod settings;

@@ -22,6 +22,7 @@ use crate::{
         room::Room,
     },
     keys::{KeyBook, Slot},
+    peers::{Own, Peers},
     upstream::{
         dial::{DialBook, Dials},
         endpoints::{Endpoints, Upstream},
@@ -107,6 +108,12 @@ pub(crate) struct Installed {
     pub(crate) inbound_tls: Option<Termination>,
     /// By port of the workload: TLS of its own.
     pub(crate) own_tls: HashMap<u16, Termination>,
+    /// The same, in front of ports that carry no HTTP.
+    pub(crate) inbound_bytes: Option<Termination>,
+    /// What is told of this workload to others of the mesh; `None` = nothing.
+    pub(crate) own: Option<Own>,
+    /// What others have told of theirs.
+    pub(crate) peers: Arc<Peers>,
     /// Names that are looked up on the way.
     pub(crate) lookups: Arc<Lookups>,
     /// To addresses that no service claims.
@@ -180,6 +187,8 @@ pub(crate) struct Live {
     pub(crate) endpoints: Endpoints,
     /// Names that requests asked for.
     pub(crate) lookups: Arc<Lookups>,
+    /// Workloads that others have told of.
+    pub(crate) peers: Arc<Peers>,
     /// Ways to dial, by key.
     pub(crate) dials: Arc<DialBook>,
     /// What CAs may check now; changes while certificates are ordered, without a new configuration.
@@ -200,6 +209,7 @@ impl Default for Live {
     fn default() -> Self {
         Self {
             lookups: Arc::default(),
+            peers: Arc::default(),
             current: ArcSwap::default(),
             endpoints: Endpoints::default(),
             dials: Arc::default(),
@@ -242,5 +252,6 @@ impl Live {
         self.endpoints.sweep();
         self.dials.sweep();
         self.buckets.sweep();
+        self.peers.sweep();
     }
 }

@@ -12,6 +12,7 @@ use std::{
 };
 
 use routing::{
+    connections::Preamble,
     inbound::{Inbound, OwnTls},
     snapshot::{self, CertificateFiles, CertificateSource, ClientCa, Listener, RootsSource, TlsVersion},
     upstream::{self, ClientCertificate, ClientRoots, Cluster, ServerNames, UpstreamProtocol},
@@ -28,6 +29,7 @@ pub(crate) use self::findings::{Complaint, Findings, PLACEHOLDER, Served};
 use self::policies::Policies;
 use crate::{
     live::{ClientPolicy, Server, Termination},
+    peers::exchange,
     upstream::dial::{Dial, DialBook, Dials},
 };
 
@@ -201,12 +203,13 @@ impl Trust {
         Some(spec.and_then(|spec| self.build_server(spec)))
     }
 
-    /// A sidecar's side of mesh TLS; `None` when the workload has no identity.
-    pub(crate) fn inbound(&mut self, inbound: &Inbound) -> Option<Termination> {
+    /// A sidecar's side of mesh TLS; `None` when the workload has no identity. `bytes`: what follows is no HTTP.
+    pub(crate) fn inbound(&mut self, inbound: &Inbound, bytes: bool) -> Option<Termination> {
         self.identity.as_ref()?;
+        let exchange = bytes.then_some(exchange::PROTOCOL);
         let spec = ServerSpec {
             client: ClientAuth::Mesh { trust_domains: inbound.trust_domains.clone(), sans: Vec::new() },
-            alpn: vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+            alpn: exchange.into_iter().chain([&b"h2"[..], b"http/1.1"]).map(<[u8]>::to_vec).collect(),
             min_version: version(inbound.tls.min_version),
             cipher_suites: inbound.tls.cipher_suites.clone(),
             curves: inbound.tls.curves.clone(),
@@ -331,7 +334,7 @@ impl Trust {
                 dials.set(false, h2, book.enter(Dial::new(cluster, None, h2, ())));
             }
             if let Some(settings) = &cluster.tls {
-                let client = self.client(settings, offered(cluster.protocol, settings.mesh, h2));
+                let client = self.client(settings, offered(cluster, settings.mesh, h2));
                 match &client {
                     Err(why) => self.complain(&cluster.name, &format!("{why}; requests to it are answered with 503")),
                     Ok((client, _)) if in_files(settings) => {
@@ -419,10 +422,14 @@ fn version(version: TlsVersion) -> Version {
     }
 }
 
-/// The protocols to offer. Who offers `istio-peer-exchange` is answered in it, before any byte of the connection's own.
-fn offered(protocol: UpstreamProtocol, mesh: bool, h2: bool) -> &'static [&'static [u8]] {
+/// The protocols to offer. Who agrees on `istio-peer-exchange` says who it is before any byte of the connection's own, which a
+/// proxy that is asked for a tunnel does not.
+fn offered(cluster: &Cluster, mesh: bool, h2: bool) -> &'static [&'static [u8]] {
+    let preamble = cluster.connections.as_ref().and_then(|settings| settings.preamble.as_ref());
+    let tunnel = matches!(preamble, Some(Preamble::Tunnel(_)));
     match (mesh, h2) {
-        (true, _) if protocol == UpstreamProtocol::Opaque => &[b"istio"],
+        (true, _) if cluster.protocol == UpstreamProtocol::Opaque && tunnel => &[b"istio"],
+        (true, _) if cluster.protocol == UpstreamProtocol::Opaque => &[exchange::PROTOCOL, b"istio"],
         (true, false) => &[b"istio-http/1.1", b"istio", b"http/1.1"],
         (true, true) => &[b"istio-h2", b"istio", b"h2"],
         (false, false) => &[],

@@ -348,6 +348,8 @@ pub struct Workload {
     pub app: Arc<str>,
     /// Label `version`; empty when absent.
     pub version: Arc<str>,
+    /// Istio's `CLUSTER_ID`; empty = the proxy's own.
+    pub cluster: Arc<str>,
     /// SPIFFE id; empty = none.
     pub principal: Arc<str>,
 }

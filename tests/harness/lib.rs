@@ -48,6 +48,7 @@ pub mod message;
 pub mod metrics;
 pub mod origin;
 pub mod pebble;
+pub mod peer_metadata;
 pub mod pieces;
 pub mod pki;
 pub mod process;

@@ -61,6 +61,7 @@ pub struct Builder<'a> {
     pod: Pod,
     flags: Vec<String>,
     published: bool,
+    lines: bool,
 }
 
 impl<'a> Builder<'a> {
@@ -74,7 +75,7 @@ impl<'a> Builder<'a> {
             ports: vec![PORT],
             sidecar: false,
         };
-        Self { mesh, pod, flags: Vec::new(), published: true }
+        Self { mesh, pod, flags: Vec::new(), published: true, lines: false }
     }
 
     /// Label `version`, and the end of the pod's name.
@@ -106,6 +107,13 @@ impl<'a> Builder<'a> {
         self
     }
 
+    /// Its ports carry no HTTP: the app greets, then answers every line.
+    #[must_use]
+    pub fn lines(mut self) -> Self {
+        self.lines = true;
+        self
+    }
+
     /// More flags for the sidecar.
     #[must_use]
     pub fn flags(mut self, flags: &[&str]) -> Self {
@@ -134,7 +142,7 @@ impl<'a> Builder<'a> {
         let block = &self.mesh.block;
         let (pod_ip, app_ip) = (block.ip(slot), if self.pod.sidecar { block.ip(slot + 100) } else { block.ip(slot) });
         self.pod.ip = pod_ip.to_string();
-        let echo = echo(&self.pod, app_ip).await;
+        let echo = echo(&self.pod, app_ip, self.lines).await;
         if self.published {
             self.mesh.write(&format!("pod-{}.yaml", self.pod.name), &self.pod.yaml());
         }
@@ -171,10 +179,11 @@ impl<'a> Builder<'a> {
 }
 
 /// Starts the app of a pod and waits until it listens.
-async fn echo(pod: &Pod, ip: IpAddr) -> Process {
+async fn echo(pod: &Pod, ip: IpAddr, lines: bool) -> Process {
     let mut flags = vec!["echo".to_owned(), "--address".into(), ip.to_string()];
     flags.extend(["--service".into(), pod.app.clone(), "--pod".into(), pod.name.clone()]);
-    flags.extend(pod.ports.iter().flat_map(|port| ["--port".into(), port.to_string()]));
+    let speaks = if lines { "--tcp-port" } else { "--port" };
+    flags.extend(pod.ports.iter().flat_map(|port| [speaks.into(), port.to_string()]));
     let process = Process::start(&format!("echo {}", pod.name), binary::sluice(), flags);
     for port in &pod.ports {
         let address = SocketAddr::new(ip, *port);

@@ -27,7 +27,7 @@ fn example(name: &str) -> PathBuf {
 }
 
 /// A copy of an example, to change while it runs.
-fn copy(name: &str) -> TempDir {
+pub(super) fn copy(name: &str) -> TempDir {
     let folder = TempDir::with_prefix("sluice-example-").expect("a temporary folder can be made");
     for file in fs::read_dir(example(name)).expect("the example is there").flatten() {
         fs::copy(file.path(), folder.path().join(file.file_name())).expect("a file can be copied");
@@ -35,7 +35,7 @@ fn copy(name: &str) -> TempDir {
     folder
 }
 
-fn replace(folder: &Path, file: &str, old: &str, new: &str) {
+pub(super) fn replace(folder: &Path, file: &str, old: &str, new: &str) {
     let path = folder.join(file);
     let text = fs::read_to_string(&path).expect("a file of the example");
     assert!(text.contains(old), "{file} has no `{old}`");

@@ -17,7 +17,10 @@ use super::{
     name::Name,
     told::Editing,
 };
-use crate::net::facts::{Arrival, Facts};
+use crate::{
+    net::facts::{Arrival, Facts},
+    peers::Own,
+};
 
 /// What Istio's gateways and inbound sidecars answer as `server`.
 const SERVER_ISTIO: &[u8] = b"istio-envoy";
@@ -66,6 +69,11 @@ pub(crate) fn request(exchange: &Exchange, head: &mut Head) {
             set_number(head, Name::XEnvoyAttemptCount, u64::from(exchange.tries.count));
         }
         head.set(Name::XEnvoyDecorator, upstream.decorator.as_bytes());
+    }
+    if let Some(own) = &exchange.installed.own
+        && exchange.upstream.as_ref().is_some_and(|upstream| upstream.is_mesh())
+    {
+        say_who(own, head);
     }
     let Some(rule) = &exchange.rule else { return };
     let doings = own.is_none_or(|own| own.doings);
@@ -149,9 +157,8 @@ fn strip_outside(head: &mut Head, arrival: Arrival) {
     }
     // Inbound traffic comes from other proxies of the mesh, whose headers are for the application to see.
     if matches!(arrival, Arrival::Inbound { .. }) {
-        for name in [Name::XEnvoyPeerMetadata, Name::XEnvoyPeerMetadataId, Name::XEnvoyDecorator] {
-            head.remove(name);
-        }
+        strip_who(head);
+        head.remove(Name::XEnvoyDecorator);
         return;
     }
     head.remove_if(|_, name| {
@@ -283,7 +290,11 @@ fn rewrite_path(head: &mut Head, path: &str, tells: bool) {
 /// Turns the endpoint's head, or the beginning of an answer of our own, into the one that goes to the client.
 pub(crate) fn response(exchange: &Exchange, heads: &mut Heads) {
     let head = &mut heads.response;
+    hear_endpoint(exchange, head);
     own_response(exchange, head);
+    if let Some(own) = exchange.installed.own.as_ref().filter(|_| asks_who(exchange, &heads.request)) {
+        say_who(own, head);
+    }
     if let Some(affinity) = &exchange.affinity
         && let Some(cookie) = affinity.set_cookie.as_ref().filter(|_| exchange.answered.is_some())
     {
@@ -301,11 +312,40 @@ pub(crate) fn response(exchange: &Exchange, heads: &mut Heads) {
     }
 }
 
+/// Tells others of the mesh of this workload, in the place of what somebody else has said.
+pub(super) fn say_who(own: &Own, head: &mut Head) {
+    head.set(Name::XEnvoyPeerMetadata, own.metadata());
+    head.set(Name::XEnvoyPeerMetadataId, own.node());
+}
+
+/// Takes away what a proxy has said of its workload: it is for proxies alone.
+pub(super) fn strip_who(head: &mut Head) {
+    head.remove(Name::XEnvoyPeerMetadata);
+    head.remove(Name::XEnvoyPeerMetadataId);
+}
+
+/// Notes what an endpoint of the mesh says of itself, where nothing else is known of it.
+fn hear_endpoint(exchange: &Exchange, head: &Head) {
+    let Some(value) = head.value(Name::XEnvoyPeerMetadata) else { return };
+    let Some(Target::Cluster { upstream, picked: Some(picked), .. }) = &exchange.target else { return };
+    let known = upstream.cluster.endpoints.get(picked.endpoint).is_some_and(|one| !one.workload.name.is_empty());
+    let Some(facts) = exchange.upstream.as_ref().filter(|facts| facts.is_mesh() && !known) else { return };
+    if let Some(tls) = &facts.tls {
+        facts.heard.header(&exchange.installed.peers, &tls.peer, value, |_| ());
+    }
+}
+
+/// Whether a proxy of the mesh has said who it is, and so wants to know who we are. Applications are not told.
+fn asks_who(exchange: &Exchange, request: &Head) -> bool {
+    matches!(exchange.arrival(), Arrival::Inbound { .. })
+        && request.has(Name::XEnvoyPeerMetadata)
+        && exchange.facts.proven().is_some()
+}
+
 /// What the proxy says in every answer.
 pub(crate) fn own_response(exchange: &Exchange, head: &mut Head) {
-    for name in [Name::XEnvoyPeerMetadata, Name::XEnvoyPeerMetadataId, Name::XEnvoyDecorator] {
-        head.remove(name);
-    }
+    strip_who(head);
+    head.remove(Name::XEnvoyDecorator);
     let own = own_headers(exchange);
     match (own.map(|own| &own.server), exchange.arrival()) {
         (Some(Server::Endpoints), _) => {}

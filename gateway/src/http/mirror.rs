@@ -9,6 +9,7 @@ use super::{
     admit::speaks_h2,
     call::{Call, Heard, NoAnswer, Way, call},
     desk::Desk,
+    edit,
     exchange::Exchange,
     head::Head,
     limits::{MIRROR, MIRROR_BODY},
@@ -75,6 +76,8 @@ pub(crate) fn begin(desk: &Rc<Desk>, exchange: &mut Exchange, sent: &Head, down_
     }
     let mut head = sent.clone();
     head.remove(Name::Expect);
+    // It was for the endpoint of the request.
+    edit::strip_who(&mut head);
     let grpc = exchange.grpc;
     let message = Message { desk: Rc::clone(desk), head, body: Vec::new(), trailers: None, grpc, taken: 0 };
     Some(Box::new(Copying {
@@ -152,6 +155,10 @@ impl Copying {
 async fn deliver(message: &Message, to: &Where, client: &Rc<Facts>, limit: Duration) -> Mirroring {
     let mut head = message.head.clone();
     head.set(Name::XEnvoyDecorator, to.upstream.decorator.as_bytes());
+    let installed = message.desk.live.pin();
+    if let Some(own) = installed.own.as_ref().filter(|_| to.upstream.is_mesh()) {
+        edit::say_who(own, &mut head);
+    }
     if to.shadow {
         let host = shadow_host(head.authority());
         head.set_authority(host.as_bytes());

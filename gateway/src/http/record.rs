@@ -25,6 +25,7 @@ pub(crate) fn finish(telemetry: &Telemetry, exchange: &Exchange, heads: &Heads) 
     let flags = flags(exchange);
     let details = details(exchange);
     let (facts, upstream) = (&exchange.facts, exchange.upstream.as_deref());
+    let heard = heard(telemetry, exchange, request);
     let mut name = String::new();
     telemetry.finish(&Record {
         start: exchange.start,
@@ -54,7 +55,7 @@ pub(crate) fn finish(telemetry: &Telemetry, exchange: &Exchange, heads: &Heads) 
             None if is_blocked(exchange) => "block_all",
             None => "",
         },
-        labels: labels(exchange),
+        labels: labels(exchange, heard.as_ref()),
         told: record::Told(&Told::of_ended(exchange, heads)),
     });
 }
@@ -115,7 +116,18 @@ fn is_blocked(exchange: &Exchange) -> bool {
     matches!(exchange.failure, Some(Failure::Blocked))
 }
 
-fn labels(exchange: &Exchange) -> Labels<'_> {
+/// Who the other side says it is: a client that has proven an identity, in its request; an endpoint, in its answer.
+fn heard(telemetry: &Telemetry, exchange: &Exchange, request: &Head) -> Option<Arc<Workload>> {
+    if !matches!(exchange.arrival(), Arrival::Inbound { .. }) {
+        return exchange.upstream.as_ref()?.heard.workload();
+    }
+    let value = request.value(Name::XEnvoyPeerMetadata)?;
+    let (facts, peers) = (&exchange.facts, &exchange.installed.peers);
+    facts.heard.header(peers, facts.proven()?, value, |claim| telemetry.metrics().claim(claim))
+}
+
+/// `heard`: who the other side says it is.
+fn labels<'a>(exchange: &'a Exchange, heard: Option<&'a Arc<Workload>>) -> Labels<'a> {
     let facts = &exchange.facts;
     let inbound = matches!(exchange.arrival(), Arrival::Inbound { .. });
     let peer_of_upstream = exchange.upstream.as_ref().map_or("", |facts| facts.peer());
@@ -126,6 +138,8 @@ fn labels(exchange: &Exchange) -> Labels<'_> {
             let cluster = &upstream.cluster;
             (host, name, namespace) = (&cluster.host, &cluster.service_name, &cluster.service_namespace);
             peer = picked.as_ref().and_then(|picked| cluster.endpoints.get(picked.endpoint)).map(|one| &one.workload);
+            // What the configuration says of an endpoint is what it is.
+            peer = peer.filter(|known| !known.name.is_empty()).or(heard).or(peer);
         }
         Some(Target::Direct { port: Some(port), .. }) => {
             (host, name, namespace) = (&port.service_host, &port.service_name, &port.service_namespace);
@@ -133,6 +147,9 @@ fn labels(exchange: &Exchange) -> Labels<'_> {
         Some(Target::Direct { .. }) => name = if inbound { "InboundPassthroughCluster" } else { PASSTHROUGH },
         None if is_blocked(exchange) => name = BLACK_HOLE,
         None => {}
+    }
+    if inbound {
+        peer = heard;
     }
     Labels {
         reporter: if inbound { Reporter::Destination } else { Reporter::Source },

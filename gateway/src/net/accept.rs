@@ -42,7 +42,7 @@ use crate::{
 };
 
 /// A TLS handshake is complete within this time.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+pub(super) const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Longest wait for the first byte of a connection.
 const FIRST_BYTE: Duration = Duration::from_secs(3600);
 

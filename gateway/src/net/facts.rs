@@ -7,7 +7,7 @@ use std::{
 
 use tls::identity::PeerIdentity;
 
-use crate::live::ClientPolicy;
+use crate::{live::ClientPolicy, peers::Heard};
 
 /// Facts of one connection, downstream or upstream.
 #[derive(Clone, Debug)]
@@ -24,6 +24,8 @@ pub(crate) struct Facts {
     pub(crate) arrival: Arrival,
     /// `None` on plain text.
     pub(crate) tls: Option<TlsFacts>,
+    /// What the other side told of its workload.
+    pub(crate) heard: Heard,
 }
 
 /// Through which door a connection came.
@@ -59,8 +61,10 @@ pub(crate) struct TlsFacts {
     pub(crate) sni: Arc<str>,
     /// SPIFFE id of the other side; empty = none.
     pub(crate) peer: Arc<str>,
-    /// Our own SPIFFE id on this connection; empty = none.
+    /// Our own SPIFFE id on a client's connection; empty = none.
     pub(crate) own: Arc<str>,
+    /// On a connection that we made: the TLS is the mesh's, and the endpoint has proven to be of it.
+    pub(crate) mesh: bool,
     /// What our side asked of the client's certificate, and got.
     pub(crate) policy: ClientPolicy,
     /// What the client showed.
@@ -77,7 +81,7 @@ impl Facts {
     /// Facts of a fresh connection.
     pub(crate) fn new(remote: SocketAddr, local: SocketAddr, arrival: Arrival) -> Self {
         let remote_ip = remote.ip().to_canonical().to_string().into_boxed_str();
-        Self { remote, local, balancer: None, remote_ip, arrival, tls: None }
+        Self { remote, local, balancer: None, remote_ip, arrival, tls: None, heard: Heard::default() }
     }
 
     /// Whom the packets come from.
@@ -108,6 +112,17 @@ impl Facts {
     /// Our own SPIFFE id on this connection; empty = none.
     pub(crate) fn own(&self) -> &str {
         self.tls.as_ref().map_or("", |tls| &tls.own)
+    }
+
+    /// The client, when it has proven an identity of the mesh to a workload of it.
+    pub(crate) fn proven(&self) -> Option<&Arc<str>> {
+        let tls = self.tls.as_ref().filter(|tls| !tls.peer.is_empty() && !tls.own.is_empty())?;
+        Some(&tls.peer)
+    }
+
+    /// Whether we have connected to an endpoint that has proven to be of the mesh.
+    pub(crate) fn is_mesh(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.mesh)
     }
 
     /// SNI; empty = none.

@@ -15,7 +15,10 @@ use super::{
     original_dst::original_dst,
     sniff::Sniffed,
 };
-use crate::live::{ClientPolicy, Installed, Termination};
+use crate::{
+    live::{ClientPolicy, Installed, Termination},
+    peers::exchange,
+};
 
 /// On a port of the workload that may be spoken to in mesh TLS and in plain text: a client that is silent for so long waits for
 /// the server's first word.
@@ -112,7 +115,7 @@ impl Reception {
             }
         };
         let Arrival::Inbound { port, .. } = facts.arrival else { return None };
-        let own = installed.inbound_tls.as_ref();
+        let own = if http { &installed.inbound_tls } else { &installed.inbound_bytes }.as_ref();
         self.ended(plain, facts, http, installed, (own, port, application)).await
     }
 
@@ -155,11 +158,14 @@ impl Reception {
             Some(own) => Choice::Ours(&own.tls),
             None => Choice::unknown(hello.sni()),
         };
-        let Shaken::Ours(stream) = self.handshake(plain, &facts, choose).await? else { return None };
+        let Shaken::Ours(mut stream) = self.handshake(plain, &facts, choose).await? else { return None };
         if http {
             return Some(http_over_tls(stream, facts, policy, installed.told_of_clients()));
         }
         let facts = server_facts(facts, &stream, policy, installed.told_of_clients());
+        if exchange::is_agreed(&stream) {
+            Box::pin(self.exchange(&mut stream, &facts, installed)).await?;
+        }
         Some(opaque(stream, facts, Course::inward(Arc::clone(installed), port, application)))
     }
 

@@ -17,6 +17,7 @@ use self::{ending::Ending, passage::Passage, relay::Times};
 use crate::{
     http::desk::Desk,
     net::{connection::Connection, course::Course, standing::Outlived},
+    peers::exchange,
     upstream::posted::Posted,
 };
 
@@ -76,6 +77,10 @@ async fn carry(desk: &Desk, client: &mut Connection, passage: &mut Passage, cut:
         Err(ending) => return ending,
     };
     passage.upstream = Some((*server.facts).clone());
+    let announces = exchange::is_agreed(&server.stream);
+    if let Some(own) = passage.installed.own.as_ref().filter(|_| announces) {
+        server.stream.out().push(own.announcement());
+    }
     let counted = record::opened(telemetry, passage);
     passage.is_counted = true;
     let times = Times::new(passage.idle_timeout(), passage.lifetime());
@@ -86,10 +91,10 @@ async fn carry(desk: &Desk, client: &mut Connection, passage: &mut Passage, cut:
         counted.moved(up, down);
     };
     let ending = match passage.posted.take() {
-        None => relay::relay((&mut client.stream, &mut server.stream), times, cut, &mut moved).await,
+        None => relay::relay((&mut client.stream, &mut server.stream, announces), times, cut, &mut moved).await,
         Some(body) => {
             let mut posted = Stream::new(Posted::new(&mut server.stream, body));
-            Box::pin(relay::relay((&mut client.stream, &mut posted), times, cut, &mut moved)).await
+            Box::pin(relay::relay((&mut client.stream, &mut posted, false), times, cut, &mut moved)).await
         }
     };
     match ending {

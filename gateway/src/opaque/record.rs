@@ -29,7 +29,8 @@ use crate::{
 /// Counts a connection as opened; what is sent on it is counted there, too.
 pub(super) fn opened(telemetry: &Telemetry, passage: &Passage) -> Traffic {
     let mut name = String::new();
-    let traffic = telemetry.traffic(&record(passage, &mut name));
+    let heard = passage.facts.heard.workload();
+    let traffic = telemetry.traffic(&record(passage, heard.as_ref(), &mut name));
     traffic.opened();
     traffic
 }
@@ -37,7 +38,8 @@ pub(super) fn opened(telemetry: &Telemetry, passage: &Passage) -> Traffic {
 /// Writes the record of a connection that is over.
 pub(super) fn finish(telemetry: &Telemetry, passage: &Passage) {
     let mut name = String::new();
-    let record = record(passage, &mut name);
+    let heard = passage.facts.heard.workload();
+    let record = record(passage, heard.as_ref(), &mut name);
     let traffic = telemetry.traffic(&record);
     if !passage.is_counted {
         traffic.opened();
@@ -46,7 +48,8 @@ pub(super) fn finish(telemetry: &Telemetry, passage: &Passage) {
     telemetry.log_connection(&record);
 }
 
-fn record<'a>(passage: &'a Passage, name: &'a mut String) -> Record<'a> {
+/// `heard`: who the client says it is.
+fn record<'a>(passage: &'a Passage, heard: Option<&'a Arc<Workload>>, name: &'a mut String) -> Record<'a> {
     let facts = &passage.facts;
     Record {
         start: passage.start,
@@ -75,7 +78,7 @@ fn record<'a>(passage: &'a Passage, name: &'a mut String) -> Record<'a> {
         downstream_remote: Some(facts.remote),
         sni: facts.sni(),
         route: "",
-        labels: labels(passage),
+        labels: labels(passage, heard),
         told: Told(passage),
     }
 }
@@ -151,7 +154,7 @@ fn cluster<'a>(passage: &'a Passage, name: &'a mut String) -> &'a str {
     }
 }
 
-fn labels(passage: &Passage) -> Labels<'_> {
+fn labels<'a>(passage: &'a Passage, heard: Option<&'a Arc<Workload>>) -> Labels<'a> {
     let facts = &passage.facts;
     let inbound = matches!(facts.arrival, Arrival::Inbound { .. });
     let (mut host, mut name, mut namespace) = ("", "", "");
@@ -167,6 +170,7 @@ fn labels(passage: &Passage) -> Labels<'_> {
                 .map(|it| &it.workload);
         }
         (None, Way::Application { port, .. }) => {
+            peer = heard;
             let own = passage.installed.snapshot.inbound.as_ref().and_then(|inbound| inbound.ports.get(port));
             match own {
                 Some(own) => (host, name, namespace) = (&own.service_host, &own.service_name, &own.service_namespace),

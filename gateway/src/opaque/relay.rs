@@ -18,7 +18,10 @@ use tokio::{
 };
 
 use super::ending::Ending;
-use crate::net::{deadline::Deadline, standing::Outlived};
+use crate::{
+    net::{deadline::Deadline, standing::Outlived},
+    peers::exchange::{First, first},
+};
 
 /// How long a connection may go on.
 pub(super) struct Times {
@@ -66,6 +69,8 @@ enum Broken {
 #[derive(Default)]
 struct Half {
     bytes: u64,
+    /// The side that sends first says who it is, which is not passed on.
+    announced: bool,
     /// Nothing more comes.
     ended: bool,
     /// Nor was that said, where TLS says it: the rest may be missing.
@@ -85,7 +90,10 @@ impl Half {
         B: AsyncRead + AsyncWrite + Unpin,
     {
         while !self.done {
-            if !from.input().is_empty() {
+            if self.announced {
+                self.announced = self.is_announcing(from)?;
+            }
+            if !from.input().is_empty() && !self.announced {
                 match to.poll_pass(cx, from.input()) {
                     Poll::Ready(Ok(count)) => {
                         from.consume(count);
@@ -108,7 +116,8 @@ impl Half {
             } else {
                 match from.poll_fill(cx) {
                     Poll::Ready(Ok(more)) => {
-                        self.ended = !more && from.input().is_empty();
+                        // The beginning of an announcement that does not go on is held no longer.
+                        self.ended = !more && (from.input().is_empty() || self.announced);
                         self.unsaid = self.ended && !from.ended_properly();
                     }
                     Poll::Ready(Err(_)) => return Err(Broken::Off),
@@ -125,9 +134,23 @@ impl Half {
     }
 }
 
+impl Half {
+    /// Whether more of an announcement is to come. One that is whole is taken away: who an endpoint is, its service tells.
+    fn is_announcing<A>(&self, from: &mut Stream<A>) -> Result<bool, Broken> {
+        match first(from.input()) {
+            First::Unfinished => return Ok(!self.ended),
+            First::Whole(end) => from.consume(end),
+            First::None => {}
+            First::TooLong => return Err(Broken::Off),
+        }
+        Ok(false)
+    }
+}
+
 /// Passes bytes on until both sides are done, time is over, or `cut` is ready. `moved` hears how many went up and down.
+/// `announced`: the server first says who it is.
 pub(super) async fn relay<A, B>(
-    (client, server): (&mut Stream<A>, &mut Stream<B>),
+    (client, server, announced): (&mut Stream<A>, &mut Stream<B>, bool),
     mut times: Times,
     cut: &mut JoinHandle<Outlived>,
     mut moved: impl FnMut(u64, u64),
@@ -136,7 +159,7 @@ where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    let (mut up, mut down) = (Half::default(), Half::default());
+    let (mut up, mut down) = (Half::default(), Half { announced, ..Half::default() });
     let ending = poll_fn(|cx| {
         let before = (up.bytes, down.bytes);
         let ups = up.pump(client, server, cx);
@@ -173,6 +196,15 @@ mod tests {
         idle: Option<Duration>,
         lifetime: Option<Duration>,
     ) -> (DuplexStream, DuplexStream, JoinHandle<(Ending, u64, u64)>) {
+        relayed(idle, lifetime, false)
+    }
+
+    /// The same, where the server may first say who it is.
+    fn relayed(
+        idle: Option<Duration>,
+        lifetime: Option<Duration>,
+        announced: bool,
+    ) -> (DuplexStream, DuplexStream, JoinHandle<(Ending, u64, u64)>) {
         let (client, near) = duplex(64);
         let (far, server) = duplex(64);
         let relaying = tokio::spawn(async move {
@@ -180,7 +212,7 @@ mod tests {
             let (mut near, mut far) = (Stream::new(near), Stream::new(far));
             let (mut up, mut down) = (0, 0);
             let times = Times::new(idle, lifetime);
-            let ending = relay((&mut near, &mut far), times, &mut cut, |more, less| {
+            let ending = relay((&mut near, &mut far, announced), times, &mut cut, |more, less| {
                 up += more;
                 down += less;
             });
@@ -205,6 +237,39 @@ mod tests {
         tokio::join!(answering, async { client.read_to_end(&mut answer).await.unwrap() });
         assert_eq!(answer.len(), 1000);
         assert_eq!(relaying.await.unwrap(), (Ending::Done, 8, 1000));
+    }
+
+    #[tokio::test]
+    async fn what_a_server_announces_is_not_passed_on() {
+        let announcement = b"\x3d\x23\x04\x67\0\0\0\x03who";
+        let whole = [&announcement[..], b"hello"].concat();
+        // Also in pieces, and what only begins like one is passed on when nothing more comes.
+        for (sent, heard) in [
+            (vec![&whole[..]], &b"hello"[..]),
+            (vec![&whole[..3], &whole[3..9], &whole[9..]], b"hello"),
+            (vec![b"hello"], b"hello"),
+            (vec![b"\x3d\x23", b"x"], b"\x3d\x23x"),
+            (vec![b"\x3d\x23"], b"\x3d\x23"),
+        ] {
+            let (mut client, mut server, relaying) = relayed(None, None, true);
+            for piece in sent {
+                server.write_all(piece).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+            server.shutdown().await.unwrap();
+            let mut got = Vec::new();
+            client.read_to_end(&mut got).await.unwrap();
+            assert_eq!(got, heard);
+            client.shutdown().await.unwrap();
+            assert_eq!(
+                relaying.await.unwrap(),
+                (Ending::Done, 0, heard.len() as u64),
+                "it is no byte of the connection's"
+            );
+        }
+        let (_client, mut server, relaying) = relayed(None, None, true);
+        server.write_all(b"\x3d\x23\x04\x67\xff\0\0\0").await.unwrap();
+        assert_eq!(relaying.await.unwrap().0, Ending::Endpoint);
     }
 
     #[tokio::test]

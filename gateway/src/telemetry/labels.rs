@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use routing::snapshot::Workload;
 
 use super::record::{Labels, Record, Reporter};
+use crate::peers::namespace_of;
 
 /// Istio's standard labels, in the order Istio writes them.
 pub(crate) const NAMES: [&str; 25] = [
@@ -57,7 +58,7 @@ pub(crate) type Values<'a> = [Cow<'a, str>; NAMES.len()];
 
 const UNKNOWN: &str = "unknown";
 /// Istio's name of the only cluster (`CLUSTER_ID`).
-const CLUSTER: &str = "Kubernetes";
+pub(crate) const CLUSTER: &str = "Kubernetes";
 
 /// The label values of one request.
 pub(crate) fn values<'a>(record: &'a Record<'_>, own: &'a Workload) -> Values<'a> {
@@ -180,7 +181,8 @@ impl<'a> Side<'a> {
     /// The other end: what is not known says so.
     fn peer(labels: &Labels<'a>) -> Self {
         let principal = known(labels.peer_principal);
-        let proven = principal_namespace(labels.peer_principal);
+        // What the certificate proves beats what the configuration says.
+        let proven = namespace_of(labels.peer_principal);
         let Some(peer) = labels.peer else {
             return Self {
                 workload: UNKNOWN,
@@ -199,7 +201,7 @@ impl<'a> Side<'a> {
             principal,
             app: known(&peer.app),
             version: known(&peer.version),
-            cluster: if peer.name.is_empty() { UNKNOWN } else { CLUSTER },
+            cluster: if peer.name.is_empty() { UNKNOWN } else { or(&peer.cluster, CLUSTER) },
             ..side
         }
     }
@@ -216,12 +218,6 @@ impl<'a> Side<'a> {
             cluster: UNKNOWN,
         }
     }
-}
-
-/// `b` of `spiffe://a/ns/b/sa/c`: what the certificate proves beats what the configuration says.
-fn principal_namespace(principal: &str) -> Option<&str> {
-    let (_, rest) = principal.strip_prefix("spiffe://")?.split_once("/ns/")?;
-    rest.split('/').next().filter(|namespace| !namespace.is_empty())
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use super::{
     outcomes::{MIRROR_RESULTS, Mirroring, RETRY_RESULTS, Retry},
     process::Usage,
 };
+use crate::peers::{CLAIM_RESULTS, Claim};
 
 mod ejections;
 mod external;
@@ -30,9 +31,9 @@ use ejections::Ejections;
 use external::External;
 pub(super) use table::row;
 use table::{
-    ASKED, ASKING, BUILD, CERTIFICATES, CONNECTIONS, CPU, DROPPED, DURATION, EJECTED, EJECTIONS, FAILING, FILES,
-    GENERATION, HANDSHAKES, KEPT, KEY_FETCHES, LIMITED, MEMORY, MIRRORS, ORDERS, OVERFLOWS, PROBLEMS, RATE_LIMITS,
-    REFUSALS, RELOADS, REQUESTS, RETRIES, SHED, SNAPSHOT, SPARED, STARTED, THREADS, UPSTREAMS, VERDICTS,
+    ASKED, ASKING, BUILD, CERTIFICATES, CLAIMS, CONNECTIONS, CPU, DROPPED, DURATION, EJECTED, EJECTIONS, FAILING,
+    FILES, GENERATION, HANDSHAKES, KEPT, KEY_FETCHES, LIMITED, MEMORY, MIRRORS, ORDERS, OVERFLOWS, PROBLEMS,
+    RATE_LIMITS, REFUSALS, RELOADS, REQUESTS, RETRIES, SHED, SNAPSHOT, SPARED, STARTED, THREADS, UPSTREAMS, VERDICTS,
 };
 pub(crate) use table::{Definition, TABLE};
 use verdicts::Verdicts;
@@ -152,6 +153,8 @@ pub(crate) struct Metrics {
     retries: [IntCounter; 5],
     /// Indexed by [`Mirroring`].
     mirrors: [IntCounter; 8],
+    /// Indexed by [`Claim`].
+    claims: [IntCounter; CLAIM_RESULTS.len()],
     verdicts: Verdicts,
     dropped: IntCounter,
     cpu: Seconds,
@@ -206,6 +209,7 @@ impl Metrics {
         let upstreams = register(&registry, IntCounterVec::new(options(&UPSTREAMS), UPSTREAMS.labels));
         let retries = register(&registry, IntCounterVec::new(options(&RETRIES), RETRIES.labels));
         let mirrors = register(&registry, IntCounterVec::new(options(&MIRRORS), MIRRORS.labels));
+        let claims = register(&registry, IntCounterVec::new(options(&CLAIMS), CLAIMS.labels));
         let orders = register(&registry, IntCounterVec::new(options(&ORDERS), ORDERS.labels));
         let key_fetches = register(&registry, IntCounterVec::new(options(&KEY_FETCHES), KEY_FETCHES.labels));
         let buckets = HistogramOpts { common_opts: options(&DURATION), buckets: BUCKETS.to_vec() };
@@ -233,6 +237,7 @@ impl Metrics {
             rate_limits: register(&registry, IntCounterVec::new(options(&RATE_LIMITS), RATE_LIMITS.labels)),
             retries: RETRY_RESULTS.map(|it| retries.with_label_values(&[it])),
             mirrors: MIRROR_RESULTS.map(|it| mirrors.with_label_values(&[it])),
+            claims: CLAIM_RESULTS.map(|it| claims.with_label_values(&[it])),
             verdicts: Verdicts::new(&registry),
             dropped: register(&registry, IntCounter::with_opts(options(&DROPPED))),
             cpu: register(&registry, Seconds::with_opts(options(&CPU))),
@@ -322,6 +327,11 @@ impl Metrics {
     /// A copy of a request.
     pub(crate) fn mirror(&self, result: Mirroring) {
         self.mirrors[result as usize].inc();
+    }
+
+    /// A peer told of its workload.
+    pub(crate) fn claim(&self, claim: Claim) {
+        self.claims[claim as usize].inc();
     }
 
     /// The configuration was read.

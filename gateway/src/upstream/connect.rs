@@ -1,6 +1,6 @@
 //! Makes connections to endpoints: TCP, then TLS as the dial says.
 
-use std::{io, net::SocketAddr, rc::Rc, time::Duration};
+use std::{io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use routing::{
     connections::{Connections, Keepalive, Preamble, ProxyVersion},
@@ -135,7 +135,7 @@ async fn open(dial: &Dial, to: &To<'_>) -> Result<Connection, (Connect, String)>
         let why = "TLS: the endpoint is declared HTTP/2 but did not agree on h2 (ALPN)";
         return Err((Connect::TlsFailed, why.to_owned()));
     }
-    facts.tls =
-        Some(TlsFacts { peer: stream.peer_spiffe().map(Into::into).unwrap_or_default(), ..TlsFacts::default() });
+    let peer: Arc<str> = stream.peer_spiffe().map(Into::into).unwrap_or_default();
+    facts.tls = Some(TlsFacts { mesh: dial.mesh && !peer.is_empty(), peer, ..TlsFacts::default() });
     Ok(Connection::new(stream, facts, dial.h2))
 }

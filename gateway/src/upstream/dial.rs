@@ -30,6 +30,8 @@ pub(crate) struct Dial {
     pub(crate) tls: Option<Result<tls::client::ClientTls, Arc<str>>>,
     /// What to ask for.
     pub(crate) sni: Option<Sni>,
+    /// The TLS is the mesh's.
+    pub(crate) mesh: bool,
     /// Speak HTTP/2.
     pub(crate) h2: bool,
     /// Istio `connectTimeout`.
@@ -58,6 +60,7 @@ impl Dial {
         let sni = tls.is_some().then(|| cluster.tls.as_ref().map(|tls| tls.sni.clone())).flatten();
         Self {
             key,
+            mesh: tls.is_some() && cluster.tls.as_ref().is_some_and(|tls| tls.mesh),
             tls,
             sni,
             h2,
@@ -76,6 +79,7 @@ impl Dial {
             key,
             tls: None,
             sni: None,
+            mesh: false,
             h2,
             connect_timeout: DIRECT_CONNECT,
             requests: None,

@@ -105,6 +105,11 @@ impl Drop for Picked {
 }
 
 impl Upstream {
+    /// Whether all of its endpoints are spoken to in mutual TLS of the mesh.
+    pub(crate) fn is_mesh(&self) -> bool {
+        self.cluster.tls.as_ref().is_some_and(|tls| tls.mesh) && self.cluster.endpoints.iter().all(|one| one.tls)
+    }
+
     /// As [`Self::pick_by`], of a request without a key.
     #[cfg(test)]
     pub(crate) fn pick(&self, avoid: &[SocketAddr], random: impl FnMut() -> u32) -> Result<Picked, NoEndpoint> {

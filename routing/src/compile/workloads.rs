@@ -201,6 +201,7 @@ pub(super) fn describe(name: &str, namespace: &str, labels: &BTreeMap<String, St
         canonical_revision: revision.into(),
         app: label("app").unwrap_or_default().into(),
         version: label("version").unwrap_or_default().into(),
+        cluster: Arc::default(),
         principal: Arc::from(principal),
     }
 }

@@ -39,6 +39,7 @@ use super::{
 use crate::{
     listening::Listening,
     origin::{self, Handshake},
+    peer_metadata,
     tls_peer::Stream,
 };
 
@@ -149,8 +150,12 @@ async fn serve(tcp: TcpStream, manner: Arc<Manner>) {
     let Ok(hello) = LazyConfigAcceptor::new(Default::default(), tcp).await else { return };
     let offered = hello.client_hello().alpn().into_iter().flatten();
     let offered = offered.map(|name| String::from_utf8_lossy(name).into_owned()).collect();
-    let Ok(stream) = hello.into_stream(config).await else { return };
+    let Ok(mut stream) = hello.into_stream(config).await else { return };
     let handshake = origin::handshake(&stream, offered);
+    let agreed = stream.get_ref().1.alpn_protocol() == Some(peer_metadata::PROTOCOL.as_bytes());
+    if agreed && peer_metadata::meet(&mut stream, "endpoint-v1").await.is_err() {
+        return;
+    }
     play(Box::new(stream), Some(handshake), manner).await;
 }
 

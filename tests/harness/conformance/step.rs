@@ -20,6 +20,7 @@ use crate::{
     client::{Client, Connection, with_body},
     grpc::Grpc,
     mesh::HOST,
+    peer_metadata,
     raw::Raw,
     tls_peer::{Stream, TlsClient},
 };
@@ -118,8 +119,12 @@ impl Caller {
             let stream = self.client.dial(&self.sni).await.map_err(|error| error.to_string())?;
             return Ok((stream, Session::default()));
         };
-        let stream = tls.connect(self.address, &self.sni).await.map_err(|error| error.to_string())?;
+        let mut stream = tls.connect(self.address, &self.sni).await.map_err(|error| error.to_string())?;
         let session = Session::of(&stream);
+        // As Istio's proxies do, which is no business of a case.
+        if session.alpn.iter().any(|agreed| agreed == peer_metadata::PROTOCOL) {
+            peer_metadata::meet(&mut stream, "client-v1").await.map_err(|error| error.to_string())?;
+        }
         Ok((Box::new(stream), session))
     }
 

@@ -11,6 +11,7 @@ fn workload(name: &str, namespace: &str) -> Arc<Workload> {
         canonical_revision: "v1".into(),
         app: name.into(),
         version: "v1".into(),
+        cluster: Arc::default(),
         principal: format!("spiffe://cluster.local/ns/{namespace}/sa/{name}").into(),
     })
 }

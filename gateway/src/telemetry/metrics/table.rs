@@ -125,6 +125,13 @@ pub(super) const MIRRORS: Definition = row(
     &["result"],
     "Copies of requests for mirrors: answered, failed, or dropped and why.",
 );
+pub(super) const CLAIMS: Definition = row(
+    "sluice_peer_metadata_total",
+    "counter",
+    &["result"],
+    "What peers told of their workloads: known, contradicted by its certificate, broken, crowded (its identity has told of too \
+     many).",
+);
 pub(super) const VERDICTS: Definition = row(
     "sluice_authorization_total",
     "counter",
@@ -152,7 +159,7 @@ pub(super) const FILES: Definition = row("process_open_fds", "gauge", &[], "Open
 pub(super) const THREADS: Definition = row("process_threads", "gauge", &[], "Threads.");
 
 /// Every metric, in the order of the documentation.
-pub(crate) const TABLE: [Definition; 38] = [
+pub(crate) const TABLE: [Definition; 39] = [
     REQUESTS,
     DURATION,
     connections::OPENED,
@@ -182,6 +189,7 @@ pub(crate) const TABLE: [Definition; 38] = [
     RATE_LIMITS,
     RETRIES,
     MIRRORS,
+    CLAIMS,
     VERDICTS,
     ASKED,
     ASKING,

@@ -1,7 +1,10 @@
 //! The mesh configuration: which document counts, what of it is not honoured yet, and the settings that a pod carries.
 
 use crate::{
-    api::{MeshDocument, MeshProxyConfig, check::Finding, gateway::TlsVersion, mesh_config::MeshTls},
+    api::{
+        MeshDocument, MeshProxyConfig, check::Finding, gateway::TlsVersion, mesh_config::MeshTls,
+        proxy_config::MetadataExchangeMode,
+    },
     compile::{
         context::Context,
         networks,
@@ -78,8 +81,9 @@ fn settings(proxy: &MeshProxyConfig, note: &mut dyn FnMut(bool, &str, &str)) {
     let chain = headers.set_current_client_cert_details.is_some_and(|details| details.chain == Some(true));
     let leaf = "the chain of a client's certificate is not kept; `cert` tells the certificate itself";
     note(chain, "proxyHeaders.setCurrentClientCertDetails.chain", leaf);
-    let exchanged = "metadata of peers is exchanged with nobody";
-    note(headers.metadata_exchange_headers.is_some(), "proxyHeaders.metadataExchangeHeaders", exchanged);
+    let everybody = headers.metadata_exchange_headers.is_some_and(|to| to.mode == MetadataExchangeMode::Undefined);
+    let exchanged = "who this workload is, is told to endpoints of the mesh alone, as mode IN_MESH says";
+    note(everybody, "proxyHeaders.metadataExchangeHeaders", exchanged);
     let spelt = "names of HTTP/1.1 headers always keep their spelling";
     note(headers.preserve_http1_header_case == Some(false), "proxyHeaders.preserveHttp1HeaderCase", spelt);
 }

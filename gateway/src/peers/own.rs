@@ -1,0 +1,59 @@
+//! What this proxy tells of its own workload: made once for a configuration.
+
+use std::net::IpAddr;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use routing::snapshot::Workload;
+
+use super::{exchange, metadata};
+use crate::telemetry::labels::CLUSTER;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Own {
+    metadata: Box<[u8]>,
+    node: Box<[u8]>,
+    announcement: Box<[u8]>,
+}
+
+/// Which kind of proxy it is, as Istio's names of proxies begin.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Kind {
+    /// A gateway.
+    Router,
+    /// A sidecar.
+    Sidecar,
+}
+
+impl Own {
+    /// Of a workload, the name of its pod, and an address of it.
+    pub(crate) fn new(kind: Kind, workload: &Workload, pod: &str, address: IpAddr) -> Self {
+        let kind = match kind {
+            Kind::Router => "router",
+            Kind::Sidecar => "sidecar",
+        };
+        let namespace = &workload.namespace;
+        let node = format!("{kind}~{address}~{pod}.{namespace}~{namespace}.svc.cluster.local");
+        let said = metadata::encode_any(workload, (pod, &node), CLUSTER);
+        Self {
+            metadata: STANDARD.encode(metadata::encode(workload, pod, CLUSTER)).into_bytes().into(),
+            announcement: exchange::frame(&said).into(),
+            node: node.into_bytes().into(),
+        }
+    }
+
+    /// The value of `x-envoy-peer-metadata`.
+    pub(crate) fn metadata(&self) -> &[u8] {
+        &self.metadata
+    }
+
+    /// The value of `x-envoy-peer-metadata-id`.
+    pub(crate) fn node(&self) -> &[u8] {
+        &self.node
+    }
+
+    /// What is said before the first byte of a connection without HTTP.
+    pub(crate) fn announcement(&self) -> &[u8] {
+        &self.announcement
+    }
+}
