@@ -27,6 +27,9 @@ use crate::telemetry::metrics::Metrics;
 /// How long a configuration waits for keys that were never asked for: an issuer that is away must not stop it.
 const FIRST: Duration = Duration::from_secs(4);
 
+// What `check` lets pass can be read: the two crates that say how many keys a set may have do not know each other.
+const _: () = assert!(routing::api::check::MOST_KEYS == tls::jwt::MOST_KEYS);
+
 /// The keys of one source.
 #[derive(Debug)]
 pub(crate) struct Slot {

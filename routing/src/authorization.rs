@@ -22,6 +22,9 @@ use rules::Rules;
 
 use crate::request::RequestView;
 
+/// What stands for a rule where none matches.
+pub const NO_RULE: &str = "none";
+
 /// What policies look at: one request, or one connection whose bytes nobody looks at.
 #[derive(Clone, Copy, Debug)]
 pub struct Access<'a> {
@@ -51,6 +54,13 @@ pub struct Judgement {
     pub tried_deny: Option<Trial>,
     /// What the ALLOW policies would say that are only tried; `None` where a DENY policy has ended it.
     pub tried_allow: Option<Trial>,
+}
+
+impl Judgement {
+    /// Whether there are policies that are only tried.
+    pub fn tries(&self) -> bool {
+        self.tried_deny.is_some() || self.tried_allow.is_some()
+    }
 }
 
 /// What policies would say that are only tried (annotation `istio.io/dry-run`).
@@ -108,7 +118,7 @@ impl From<Gathered> for Policies {
 
 impl Authorization {
     pub(crate) fn new(http: Gathered, bytes: Gathered) -> Self {
-        Self { http: http.into(), bytes: bytes.into(), none: "none".into() }
+        Self { http: http.into(), bytes: bytes.into(), none: NO_RULE.into() }
     }
 
     fn policies(&self, access: &Access<'_>) -> &Policies {

@@ -48,6 +48,8 @@ enum Command {
     Start(TimeFormat),
     /// `DOWNSTREAM_PEER_CERT_V_START(format)`, `..._V_END(format)`.
     Certificate(Validity, TimeFormat),
+    /// `DYNAMIC_METADATA(envoy.filters.http.rbac:istio_dry_run_...)`.
+    Tried(Tried),
     /// Everything without an argument.
     Fact(Fact),
     /// What is not served.
@@ -70,6 +72,32 @@ pub enum Validity {
     NotBefore,
     /// Its end.
     NotAfter,
+}
+
+/// What policies say that are only tried (Istio's `istio.io/dry-run`), under the names that Istio gives it in Envoy.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Tried {
+    /// `allowed` or `denied`, by those that allow.
+    AllowResult,
+    /// The rule of them that matches.
+    AllowRule,
+    /// `allowed` or `denied`, by those that deny.
+    DenyResult,
+    /// The rule of them that matches.
+    DenyRule,
+}
+
+impl Tried {
+    /// Of a filter of Envoy and a key of its metadata.
+    fn of(argument: &str) -> Option<Self> {
+        Some(match argument.strip_prefix("envoy.filters.http.rbac:istio_dry_run_")? {
+            "allow_shadow_engine_result" => Self::AllowResult,
+            "allow_shadow_effective_policy_id" => Self::AllowRule,
+            "deny_shadow_engine_result" => Self::DenyResult,
+            "deny_shadow_effective_policy_id" => Self::DenyRule,
+            _ => return None,
+        })
+    }
 }
 
 /// A piece of a text that is filled in.
@@ -95,6 +123,10 @@ pub trait Values {
     fn start(&self) -> Duration;
     /// When the client's certificate begins or ends, in seconds since 1970.
     fn certificate(&self, end: Validity) -> Option<i64>;
+    /// What policies say of a request that are only tried.
+    fn tried(&self, _: Tried) -> Option<Cow<'_, [u8]>> {
+        None
+    }
 }
 
 impl Template {
@@ -214,6 +246,7 @@ impl Command {
                     format.write(Duration::from_secs(seconds), out);
                 }
             }
+            Self::Tried(what) => append(out, values.tried(*what)),
             Self::Fact(fact) => values.fact(*fact, out),
         }
     }

@@ -12,7 +12,7 @@ mod token;
 mod tests;
 
 pub use fetch::{Allows, Fetcher};
-pub use keys::Keys;
+pub use keys::{Keys, MOST_KEYS};
 pub use token::Jwt;
 
 /// SHA-256 of a token: to know it again without keeping it.

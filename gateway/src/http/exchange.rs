@@ -11,6 +11,7 @@ use std::{
 };
 
 use routing::{
+    authorization::Judgement,
     inbound::InboundPort,
     rule::{Action, Destination, Rule},
     token::Token,
@@ -49,6 +50,8 @@ pub(crate) struct Exchange {
     pub(crate) origin: Option<Box<Origin>>,
     /// The token that came with it and was verified (`tokens`).
     pub(crate) token: Option<Arc<Token>>,
+    /// What policies say of it, where some are only tried (`guard`).
+    pub(crate) tried: Option<Box<Judgement>>,
     /// What a provider that was asked wants changed (`external`).
     pub(crate) granted: Option<Box<Grant>>,
     /// The head that routes are chosen by, where it is not the request's any more (`external`).
@@ -146,6 +149,7 @@ impl Exchange {
             facts,
             origin: None,
             token: None,
+            tried: None,
             granted: None,
             routed: None,
             held: None,

@@ -3,6 +3,7 @@
 mod answer;
 mod held;
 mod messages;
+mod open;
 mod query;
 mod question;
 pub(crate) mod verdict;
@@ -13,6 +14,7 @@ use routing::external::{FORBIDDEN, Form, HttpForm, Provider};
 use tokio::time::Instant;
 
 use self::{
+    answer::Unusable,
     messages::{CHECK, CheckRequest, CheckResponse},
     question::Shown,
     verdict::{Grant, Verdict},
@@ -78,10 +80,15 @@ pub(crate) async fn ask(
             counted(Asked::Denied);
             Err(Failure::Denied(denial))
         }
-        Ok(Err(why)) => {
+        Ok(Err(Unusable { why, meant })) => {
             counted(if provider.fail_open { Asked::Open } else { Asked::Failed });
             failed(desk, &exchange.facts, provider, (&why, provider.fail_open));
-            if provider.fail_open { Ok(()) } else { Err(Failure::Unasked(provider.status_on_error)) }
+            if !provider.fail_open {
+                return Err(Failure::Unasked(provider.status_on_error));
+            }
+            let grant = open::grant(provider, request, meant);
+            change(exchange, request, &grant, provider.reroutes);
+            Ok(())
         }
     }
 }
@@ -118,7 +125,7 @@ pub(crate) async fn ask_of_bytes(
             counted(Asked::Denied);
             Err(DENIED)
         }
-        Err(why) => {
+        Err(Unusable { why, .. }) => {
             counted(if provider.fail_open { Asked::Open } else { Asked::Failed });
             failed(desk, facts, provider, (&why, provider.fail_open));
             if provider.fail_open { Ok(()) } else { Err(ERROR) }
@@ -154,17 +161,32 @@ fn follow(exchange: &mut Exchange, request: &mut Head, grant: Box<Grant>, rerout
     if grant.is_empty() {
         return;
     }
-    if !grant.changes_nothing_of_the_request() {
-        if !reroutes {
-            exchange.routed = Some(Box::new(request.clone()));
-        }
-        grant.apply(request);
+    change(exchange, request, &grant, reroutes);
+    match &mut exchange.granted {
+        Some(before) => before.extend(*grant),
+        none => *none = Some(grant),
     }
-    exchange.granted = Some(grant);
+}
+
+fn change(exchange: &mut Exchange, request: &mut Head, grant: &Grant, reroutes: bool) {
+    if grant.changes_nothing_of_the_request() {
+        return;
+    }
+    match (reroutes, &exchange.routed) {
+        (true, _) => exchange.routed = None,
+        (false, None) => exchange.routed = Some(Box::new(request.clone())),
+        (false, Some(_)) => {}
+    }
+    grant.apply(request);
 }
 
 /// Asks; `Err`: why there is no verdict.
-async fn inquire(desk: &Desk, exchange: &mut Exchange, request: &Head, provider: &Provider) -> Result<Verdict, String> {
+async fn inquire(
+    desk: &Desk,
+    exchange: &mut Exchange,
+    request: &Head,
+    provider: &Provider,
+) -> Result<Verdict, Unusable> {
     // The question tells of the id that the request goes on with.
     exchange.id.get_or_insert_with(edit::random_id);
     let exchange = &*exchange;
@@ -173,7 +195,7 @@ async fn inquire(desk: &Desk, exchange: &mut Exchange, request: &Head, provider:
     edit::request(exchange, &mut seen);
     let shown = provider.body.zip(exchange.held.as_deref()).map(|(terms, held)| Shown {
         bytes: held.shown(terms.most),
-        partial: !exchange.request.done,
+        partial: held.is_partial(terms.most, exchange.request.done),
         terms,
     });
     match &provider.form {
@@ -194,7 +216,7 @@ async fn by_grpc(
     provider: &Provider,
     (upstream, client): (&Arc<Upstream>, &Rc<Facts>),
     question: CheckRequest,
-) -> Result<Verdict, String> {
+) -> Result<Verdict, Unusable> {
     let authority = authority_of(&upstream.cluster.name);
     let method = Method { path: CHECK, authority: &authority, limit: provider.timeout };
     let way = Way::of_question(desk, upstream, true, client);
@@ -207,7 +229,7 @@ async fn by_http(
     (provider, form): (&Provider, &HttpForm),
     (upstream, client): (&Arc<Upstream>, &Rc<Facts>),
     (head, body): (&Head, &[u8]),
-) -> Result<Verdict, String> {
+) -> Result<Verdict, Unusable> {
     let h2 = speaks_h2(upstream.cluster.protocol, false);
     let way = Way::of_question(desk, upstream, h2, client);
     let question = Call { head, body, trailers: None, grpc: false, again: true };

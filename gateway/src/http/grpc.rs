@@ -1,5 +1,7 @@
 //! One message there and one back by gRPC over HTTP/2, to a service of the mesh that is asked about a request.
 
+pub(crate) mod envoy;
+
 use std::{fmt, time::Duration};
 
 use prost::Message;

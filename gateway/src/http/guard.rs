@@ -15,7 +15,8 @@ pub(crate) fn before(exchange: &Exchange) -> Option<&Guard> {
     matches!(exchange.arrival(), Arrival::Gateway { .. } | Arrival::Inbound { .. }).then_some(guard)
 }
 
-/// Everything that somebody else has to be waited for.
+/// Everything that somebody else has to be waited for. What has been changed meanwhile holds for whoever was waiting: somebody
+/// who is to be asked since then is asked, too.
 ///
 /// # Errors
 /// [`Failure`].
@@ -25,12 +26,15 @@ pub(crate) async fn wait(
     request: &mut Head,
     down: &mut Down<'_>,
 ) -> Result<(), Failure> {
-    let installed = Arc::clone(&exchange.installed);
-    let Some(guard) = installed.snapshot.guard.as_deref() else { return Ok(()) };
-    let asked = guard.authorization.as_ref().and_then(|policies| policies.asks(&access(exchange, request)));
-    match asked {
-        Some(provider) => external::ask(desk, exchange, request, down, provider).await,
-        None => Ok(()),
+    let mut asked: Option<Arc<str>> = None;
+    loop {
+        let installed = Arc::clone(&exchange.installed);
+        let policies = installed.snapshot.guard.as_deref().and_then(|guard| guard.authorization.as_ref());
+        let provider = policies.and_then(|policies| policies.asks(&access(exchange, request)));
+        let Some(provider) = provider.filter(|provider| asked.as_ref() != Some(provider)) else { return Ok(()) };
+        external::ask(desk, exchange, request, down, provider).await?;
+        asked = Some(Arc::clone(provider));
+        exchange.installed = desk.live.pin();
     }
 }
 
@@ -38,11 +42,16 @@ pub(crate) async fn wait(
 ///
 /// # Errors
 /// [`Failure::Forbidden`].
-pub(crate) fn judge(desk: &Desk, guard: &Guard, exchange: &Exchange, request: &Head) -> Result<(), Failure> {
-    let Some(authorization) = &guard.authorization else { return Ok(()) };
+pub(crate) fn judge(desk: &Desk, exchange: &mut Exchange, request: &Head) -> Result<(), Failure> {
+    let guard = before(exchange);
+    let Some(authorization) = guard.and_then(|guard| guard.authorization.as_ref()) else { return Ok(()) };
     let judgement = authorization.judge(&access(exchange, request));
     verdicts::tell(desk.metrics(), &judgement, (exchange.facts.remote, exchange.facts.local), request.authority());
-    match judgement.denied {
+    let denied = judgement.denied.clone();
+    if judgement.tries() {
+        exchange.tried = Some(Box::new(judgement));
+    }
+    match denied {
         None => Ok(()),
         Some(rule) => Err(Failure::Forbidden(rule)),
     }

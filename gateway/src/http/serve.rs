@@ -145,11 +145,7 @@ fn admit(desk: &Desk, exchange: &mut Exchange, request: &mut Head, h2: bool) -> 
     if let Some(answer) = admit::receive(exchange, request, &desk.live.challenges)? {
         return Ok(Admitted::Challenge(answer));
     }
-    tokens::pass(exchange, request)?;
-    if let Some(guard) = guard::before(exchange) {
-        guard::judge(desk, guard, exchange, request)?;
-    }
-    admit::route(exchange, request, h2)
+    pass(desk, exchange, request, h2)
 }
 
 /// As [`admit`], where somebody has to be asked.
@@ -163,13 +159,14 @@ async fn admit_waiting(
         return Ok(Admitted::Challenge(answer));
     }
     guard::wait(desk, exchange, request, down).await?;
-    // What has been changed meanwhile holds for whoever was waiting.
-    exchange.installed = desk.live.pin();
+    pass(desk, exchange, request, down.is_h2())
+}
+
+/// Nobody has to be waited for any more: tokens, policies, the route.
+fn pass(desk: &Desk, exchange: &mut Exchange, request: &mut Head, h2: bool) -> Result<Admitted, Failure> {
     tokens::pass(exchange, request)?;
-    if let Some(guard) = guard::before(exchange) {
-        guard::judge(desk, guard, exchange, request)?;
-    }
-    admit::route(exchange, request, down.is_h2())
+    guard::judge(desk, exchange, request)?;
+    admit::route(exchange, request, h2)
 }
 
 /// One line in the log for whoever is refused because of what he sent, or of where.

@@ -4,10 +4,11 @@ use std::{borrow::Cow, time::Duration};
 
 use http::{HeaderName, HeaderValue};
 use routing::{
+    authorization::NO_RULE,
     pattern::HeaderField,
     request::Headers as _,
     rule::EditHeaders,
-    template::{Fact, ResponseField, Template, Validity, Values},
+    template::{Fact, ResponseField, Template, Tried, Validity, Values},
 };
 
 use super::{
@@ -108,6 +109,20 @@ impl Values for Told<'_> {
 
     fn certificate(&self, end: Validity) -> Option<i64> {
         self.connections().certificate(end)
+    }
+
+    fn tried(&self, what: Tried) -> Option<Cow<'_, [u8]>> {
+        let judgement = self.exchange.tried.as_deref()?;
+        let trial = match what {
+            Tried::AllowResult | Tried::AllowRule => judgement.tried_allow.as_ref()?,
+            Tried::DenyResult | Tried::DenyRule => judgement.tried_deny.as_ref()?,
+        };
+        let told = match what {
+            Tried::AllowResult | Tried::DenyResult => if trial.denied { "denied" } else { "allowed" },
+            // Envoy names no policy where none matches.
+            Tried::AllowRule | Tried::DenyRule => Some(&*trial.rule).filter(|rule| *rule != NO_RULE)?,
+        };
+        Some(Cow::Borrowed(told.as_bytes()))
     }
 }
 

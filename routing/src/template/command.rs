@@ -108,7 +108,8 @@ impl Fact {
 }
 
 /// Commands with an argument.
-pub(super) const WITH_ARGUMENT: [&str; 8] = [
+pub(super) const WITH_ARGUMENT: [&str; 9] = [
+    "DYNAMIC_METADATA",
     "REQ",
     "REQ_WITHOUT_QUERY",
     "QUERY_PARAM",
@@ -133,7 +134,7 @@ const OF_THE_END: [&str; 9] = [
 ];
 
 /// Commands that tell of what there is in Envoy only, or that this proxy keeps nothing of.
-const OF_ENVOY: [&str; 41] = [
+const OF_ENVOY: [&str; 40] = [
     "ACCESS_LOG_TYPE",
     "BYTES_RETRANSMITTED",
     "CEL",
@@ -151,7 +152,6 @@ const OF_ENVOY: [&str; 41] = [
     "DOWNSTREAM_PEER_OTHERNAME_SAN",
     "DOWNSTREAM_TLS_SESSION_ID",
     "DOWNSTREAM_TRANSPORT_FAILURE_REASON",
-    "DYNAMIC_METADATA",
     "FILTER_CHAIN_NAME",
     "FILTER_STATE",
     "LOCAL_REPLY_BODY",
@@ -177,6 +177,8 @@ const OF_ENVOY: [&str; 41] = [
     "VIRTUAL_CLUSTER_NAME",
 ];
 
+/// Of a command that nothing is kept for.
+pub(super) const NOT_KEPT: &str = "tells of what this proxy does not keep";
 /// Of a command that only logs tell.
 pub(super) const ONLY_AT_THE_END: &str = "tells of what is known only when a request has ended";
 
@@ -185,7 +187,7 @@ pub(super) fn why_not(name: &str) -> Option<&'static str> {
     if OF_THE_END.contains(&name) {
         Some(ONLY_AT_THE_END)
     } else if OF_ENVOY.contains(&name) {
-        Some("tells of what this proxy does not keep")
+        Some(NOT_KEPT)
     } else {
         None
     }

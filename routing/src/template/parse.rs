@@ -5,8 +5,8 @@ use std::fmt;
 use http::HeaderName;
 
 use super::{
-    Command, Part, ResponseField, TimeFormat, Validity,
-    command::{ONLY_AT_THE_END, fact, served, why_not},
+    Command, Part, ResponseField, TimeFormat, Tried, Validity,
+    command::{NOT_KEPT, ONLY_AT_THE_END, fact, served, why_not},
 };
 use crate::{api::decode::nearest::nearest, pattern::HeaderField};
 
@@ -116,6 +116,10 @@ fn command(written: &Written<'_>, logs: bool) -> Result<Command, Fault> {
         "QUERY_PARAM" if argument.is_empty() => Err(wrong("%QUERY_PARAM(page)%")),
         "QUERY_PARAM" => Ok(Command::QueryParameter(argument.into())),
         "ENVIRONMENT" if argument.is_empty() || argument.contains(['=', '\0']) => Err(wrong("%ENVIRONMENT(POD_NAME)%")),
+        "DYNAMIC_METADATA" => match Tried::of(argument) {
+            Some(what) => Ok(Command::Tried(what)),
+            None => Err(Fault::Unserved(written.name.to_owned(), NOT_KEPT)),
+        },
         "ENVIRONMENT" => Ok(Command::Environment(argument.into())),
         "START_TIME" => Ok(Command::Start(time(argument).ok_or_else(|| wrong("%START_TIME(%Y-%m-%dT%H:%M:%S)%"))?)),
         "DOWNSTREAM_PEER_CERT_V_START" | "DOWNSTREAM_PEER_CERT_V_END" => {

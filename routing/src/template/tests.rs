@@ -94,6 +94,7 @@ fn what_cannot_be_served_is_told_with_what_would_be_right() {
         "the command `%RESPONSE_DURATION%` tells of what is known only when a request has ended"
     );
     assert!(fault("%DYNAMIC_METADATA(a:b)%").ends_with("tells of what this proxy does not keep"));
+    assert!(fault("%DYNAMIC_METADATA(envoy.filters.http.rbac:istio_dry_run_deny)%").ends_with("does not keep"));
     assert!(fault("%START_TIME(%Q)%").contains("%START_TIME(%Y-%m-%dT%H:%M:%S)%"));
     assert!(fault("%PROTOCOL(x)%").contains("nothing between parentheses"));
 }

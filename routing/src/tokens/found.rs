@@ -89,8 +89,9 @@ pub fn without_param(query: &str, name: &str) -> String {
     kept.collect::<Vec<_>>().join("&")
 }
 
-/// The value of a Cookie header without a cookie; empty = nothing is left.
-pub fn without_cookie(line: &str, name: &str) -> String {
-    let is_it = |pair: &&str| pair.split('=').next().is_some_and(|own| own == name);
-    line.split(';').map(str::trim).filter(|pair| !pair.is_empty() && !is_it(pair)).collect::<Vec<_>>().join("; ")
+/// The value of a Cookie header without a cookie; empty = nothing is left. What else stands there, be it no text, stays as it is.
+pub fn without_cookie(line: &[u8], name: &str) -> Vec<u8> {
+    let is_it = |pair: &&[u8]| pair.split(|byte| *byte == b'=').next() == Some(name.as_bytes());
+    let pairs = line.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+    pairs.filter(|pair| !pair.is_empty() && !is_it(pair)).collect::<Vec<_>>().join(&b"; "[..])
 }

@@ -17,7 +17,7 @@ use super::{Refusal, digest, json};
 use crate::block;
 
 /// Keys of one set that are looked at.
-const MOST: usize = 100;
+pub const MOST_KEYS: usize = 100;
 /// Signatures that are tried for one token: who names no key makes work.
 const TRIES: usize = 8;
 
@@ -57,8 +57,8 @@ impl Keys {
     pub fn read(text: &[u8]) -> Result<Self, String> {
         let set = json::object(text).ok_or("it is no JSON object")?;
         let keys = set.get("keys").and_then(Value::as_array).ok_or("it has no list `keys`")?;
-        if keys.len() > MOST {
-            return Err(format!("it has more than {MOST} keys"));
+        if keys.len() > MOST_KEYS {
+            return Err(format!("it has more than {MOST_KEYS} keys"));
         }
         let mut faults = Vec::new();
         let mut all = Vec::new();
@@ -83,7 +83,7 @@ impl Keys {
     /// There is none, or one that verifies nothing.
     pub fn read_pem(text: &[u8]) -> Result<Self, String> {
         let blocks = block::blocks(text).map_err(|why| why.to_string())?;
-        let public = blocks.iter().filter(|block| block.label == "PUBLIC KEY").take(MOST);
+        let public = blocks.iter().filter(|block| block.label == "PUBLIC KEY").take(MOST_KEYS);
         let all: Vec<Key> = public
             .map(|block| block.der.as_ref().map_err(ToString::to_string).and_then(|der| Key::of_spki(der)))
             .collect::<Result<_, _>>()?;

@@ -1,21 +1,44 @@
 //! From a provider's answer to its verdict.
 
+use http::HeaderName;
 use routing::external::{FORBIDDEN, HttpForm};
 
 use super::{
-    messages::{AppendAction, CheckResponse, HeaderOption, HttpResponse, OkResponse},
+    messages::{CheckResponse, HttpResponse, OkResponse},
     verdict::{Denial, Edit, Grant, How, Verdict, editable, within_bounds},
 };
-use crate::http::{call::Heard, head::Head, name::Name};
+use crate::http::{
+    call::Heard,
+    grpc::envoy::{AppendAction, HeaderOption},
+    head::Head,
+    name::Name,
+};
 
 /// A list of fields that go, in an answer over HTTP.
 const REMOVE: &[u8] = b"x-envoy-auth-headers-to-remove";
 
+/// Why an answer is no verdict.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Unusable {
+    /// In words.
+    pub(super) why: String,
+    /// The fields of the request that a yes was about.
+    pub(super) meant: Vec<HeaderName>,
+}
+
+impl From<String> for Unusable {
+    fn from(why: String) -> Self {
+        Self { why, meant: Vec::new() }
+    }
+}
+
 /// Of an answer by gRPC; `Err`: the provider has failed.
-pub(super) fn of_message(message: CheckResponse) -> Result<Verdict, String> {
+pub(super) fn of_message(message: CheckResponse) -> Result<Verdict, Unusable> {
     let code = message.status.map_or(0, |status| status.code);
     Ok(match (code, message.http_response) {
-        (0, Some(HttpResponse::Ok(more))) => allowed(grant(more)?)?,
+        (0, Some(HttpResponse::Ok(more))) => {
+            grant(&more).and_then(allowed).map_err(|why| Unusable { why, meant: meant(&more) })?
+        }
         (0, _) => Verdict::Allow(Box::default()),
         (_, Some(HttpResponse::Denied(denied))) => {
             let status = denied.status.and_then(|status| u16::try_from(status.code).ok());
@@ -50,10 +73,16 @@ fn answerable(status: u16) -> u16 {
     if (200..=599).contains(&status) { status } else { FORBIDDEN }
 }
 
-fn grant(more: OkResponse) -> Result<Grant, String> {
-    let set = more.query_parameters_to_set.into_iter().map(|one| (one.key, Some(one.value)));
+fn meant(more: &OkResponse) -> Vec<HeaderName> {
+    let set = more.headers.iter().filter_map(|option| Some(option.header.as_ref()?.key.as_str()));
+    let names = set.chain(more.headers_to_remove.iter().map(String::as_str));
+    names.filter_map(|name| editable(name.as_bytes())).collect()
+}
+
+fn grant(more: &OkResponse) -> Result<Grant, String> {
+    let set = more.query_parameters_to_set.iter().map(|one| (one.key.clone(), Some(one.value.clone())));
     // Envoy sets first, and removes then.
-    let removed = more.query_parameters_to_remove.into_iter().map(|name| (name, None));
+    let removed = more.query_parameters_to_remove.iter().map(|name| (name.clone(), None));
     Ok(Grant {
         request: all(more.headers.iter().map(edit))?,
         remove: more.headers_to_remove.iter().filter_map(|name| editable(name.as_bytes())).collect(),
@@ -64,8 +93,7 @@ fn grant(more: OkResponse) -> Result<Grant, String> {
 
 fn edit(option: &HeaderOption) -> Result<Option<Edit>, String> {
     let Some(header) = &option.header else { return Ok(None) };
-    let value = if header.raw_value.is_empty() { header.value.as_bytes() } else { &header.raw_value };
-    Edit::new(how(option), header.key.as_bytes(), value)
+    Edit::new(how(option), header.key.as_bytes(), header.bytes())
 }
 
 /// For the client's answer to a yes: what nobody says otherwise is added, as in Envoy.
@@ -89,16 +117,15 @@ fn how(option: &HeaderOption) -> How {
 }
 
 /// Of an answer over HTTP; `Err`: the provider has failed. Nothing but 200 is a yes, as in Envoy.
-pub(super) fn of_http(form: &HttpForm, heard: Heard) -> Result<Verdict, String> {
+pub(super) fn of_http(form: &HttpForm, heard: Heard) -> Result<Verdict, Unusable> {
     let head = &heard.head;
     match head.status {
-        200 => allowed(Grant {
-            request: all(chosen(head, How::Set, |name| form.to_upstream.has(name)))?,
-            remove: removed(head),
-            query: Vec::new(),
-            response: all(chosen(head, How::Add, |name| form.to_client_on_allow.has(name)))?,
+        200 => granted(form, head).and_then(allowed).map_err(|why| {
+            let set = head.fields().filter(|(_, name, _)| form.to_upstream.has(name));
+            let set = set.filter_map(|(_, name, _)| editable(name));
+            Unusable { why, meant: set.chain(removed(head)).collect() }
         }),
-        status if status >= 500 => Err(format!("it answers with {status}")),
+        status if status >= 500 => Err(format!("it answers with {status}").into()),
         status => {
             let all = form.to_client_on_deny.is_empty();
             let told = chosen(head, How::Set, |name| all || told_anyway(name) || form.to_client_on_deny.has(name));
@@ -106,6 +133,15 @@ pub(super) fn of_http(form: &HttpForm, heard: Heard) -> Result<Verdict, String> 
             Ok(Verdict::Deny(Box::new(Denial { status: answerable(status), headers, body: heard.body })))
         }
     }
+}
+
+fn granted(form: &HttpForm, head: &Head) -> Result<Grant, String> {
+    Ok(Grant {
+        request: all(chosen(head, How::Set, |name| form.to_upstream.has(name)))?,
+        remove: removed(head),
+        query: Vec::new(),
+        response: all(chosen(head, How::Add, |name| form.to_client_on_allow.has(name)))?,
+    })
 }
 
 /// Of a no: without these it means nothing.
@@ -119,7 +155,7 @@ fn chosen(head: &Head, how: How, which: impl Fn(&[u8]) -> bool) -> impl Iterator
     fields.map(move |(_, name, value)| Edit::new(how, name, value))
 }
 
-fn removed(head: &Head) -> Vec<http::HeaderName> {
+fn removed(head: &Head) -> Vec<HeaderName> {
     let lists = head.fields().filter(|(_, name, _)| name.eq_ignore_ascii_case(REMOVE));
     let names = lists.flat_map(|(_, _, value)| value.split(|byte| *byte == b','));
     names.filter_map(|name| editable(name.trim_ascii())).collect()
@@ -130,7 +166,10 @@ mod tests {
     use routing::external::Names;
 
     use super::*;
-    use crate::http::external::messages::{BoolValue, DeniedResponse, HeaderValue, Status};
+    use crate::http::{
+        external::messages::{DeniedResponse, Status},
+        grpc::envoy::{BoolValue, HeaderValue},
+    };
 
     fn option(key: &str, append: Option<bool>, action: AppendAction) -> HeaderOption {
         HeaderOption {
@@ -192,7 +231,9 @@ mod tests {
             })),
             ..CheckResponse::default()
         };
-        assert!(of_message(yes(vec![broken()], Vec::new())).unwrap_err().contains("x-auth-user"));
+        let unusable = of_message(yes(vec![broken()], Vec::new())).unwrap_err();
+        assert!(unusable.why.contains("x-auth-user"));
+        assert_eq!(unusable.meant, ["x-auth-user"]);
         assert!(of_message(yes(Vec::new(), vec![broken()])).is_err());
         assert!(of_message(yes(many(), Vec::new())).is_err());
         let mut headers = vec![broken()];

@@ -43,6 +43,11 @@ impl Held {
         &self.bytes[..self.bytes.len().min(most)]
     }
 
+    /// Whether that is not all.
+    pub(super) fn is_partial(&self, most: usize, done: bool) -> bool {
+        !done || self.bytes.len() > most
+    }
+
     /// Room for a question about it: a message that holds it, and the bytes of that message.
     fn reserve(&mut self, most: usize) -> Result<(), Failure> {
         let shown = self.shown(most).len();
@@ -79,7 +84,7 @@ impl Held {
     }
 }
 
-/// Holds a body back, as far as it is shown. `None`: there is none.
+/// Holds a body back, as far as it is shown, beside what is held of it already. `None`: there is none.
 ///
 /// # Errors
 /// [`Failure`]: it is too large, does not come, or is against the rules.
@@ -104,7 +109,10 @@ pub(super) async fn hold(
         down.send_interim(&go_on);
         request.remove(Name::Expect);
     }
-    let mut held = Held { desk: Rc::clone(desk), bytes: Vec::new(), taken: 0, copies: 0 };
+    let mut held = match exchange.held.take() {
+        Some(held) => *held,
+        None => Held { desk: Rc::clone(desk), bytes: Vec::new(), taken: 0, copies: 0 },
+    };
     let mut last = Instant::now();
     poll_fn(|cx| {
         let before = held.bytes.len();
@@ -133,6 +141,13 @@ fn poll(
     cx: &mut Context<'_>,
 ) -> Poll<Result<(), Failure>> {
     let _ = down.poll_flush(cx);
+    if held.bytes.len() > terms.most && !terms.partial {
+        return Poll::Ready(Err(Failure::BodyTooLarge));
+    }
+    // Whoever was asked before has been shown as much.
+    if exchange.request.done || held.bytes.len() > terms.most {
+        return Poll::Ready(Ok(()));
+    }
     loop {
         match down.poll_data(cx) {
             Poll::Pending => return Poll::Pending,

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use prost::{Enumeration, Message, Oneof};
+use prost::{Message, Oneof};
+
+use crate::http::grpc::envoy::{HeaderOption, Timestamp};
 
 /// The method that is called.
 pub(super) const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
@@ -61,15 +63,6 @@ pub(super) struct Request {
     pub(super) time: Option<Timestamp>,
     #[prost(message, optional, tag = "2")]
     pub(super) http: Option<HttpRequest>,
-}
-
-/// `google.protobuf.Timestamp`.
-#[derive(Clone, Copy, PartialEq, Eq, Message)]
-pub(super) struct Timestamp {
-    #[prost(int64, tag = "1")]
-    pub(super) seconds: i64,
-    #[prost(int32, tag = "2")]
-    pub(super) nanos: i32,
 }
 
 /// `AttributeContext.HttpRequest`.
@@ -162,44 +155,4 @@ pub(super) struct QueryParameter {
     pub(super) key: String,
     #[prost(string, tag = "2")]
     pub(super) value: String,
-}
-
-/// `config.core.v3.HeaderValueOption`.
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct HeaderOption {
-    #[prost(message, optional, tag = "1")]
-    pub(super) header: Option<HeaderValue>,
-    #[prost(message, optional, tag = "2")]
-    pub(super) append: Option<BoolValue>,
-    #[prost(enumeration = "AppendAction", tag = "3")]
-    pub(super) append_action: i32,
-}
-
-/// `google.protobuf.BoolValue`.
-#[derive(Clone, Copy, PartialEq, Eq, Message)]
-pub(super) struct BoolValue {
-    #[prost(bool, tag = "1")]
-    pub(super) value: bool,
-}
-
-/// `HeaderValueOption.HeaderAppendAction`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
-#[repr(i32)]
-pub(super) enum AppendAction {
-    /// Beside those that are there; and, in these messages, what nobody has said.
-    AppendOrAdd = 0,
-    AddIfAbsent = 1,
-    OverwriteOrAdd = 2,
-    OverwriteIfExists = 3,
-}
-
-/// `config.core.v3.HeaderValue`.
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct HeaderValue {
-    #[prost(string, tag = "1")]
-    pub(super) key: String,
-    #[prost(string, tag = "2")]
-    pub(super) value: String,
-    #[prost(bytes = "vec", tag = "3")]
-    pub(super) raw_value: Vec<u8>,
 }

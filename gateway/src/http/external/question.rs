@@ -4,12 +4,11 @@ use std::{collections::HashMap, net::SocketAddr, time::SystemTime};
 
 use routing::external::{Body, HttpForm};
 
-use super::messages::{
-    Address, Attributes, CheckRequest, HttpRequest, Peer, Request, SocketAddress, Timestamp, TlsSession,
-};
+use super::messages::{Address, Attributes, CheckRequest, HttpRequest, Peer, Request, SocketAddress, TlsSession};
 use crate::{
     http::{
         exchange::Exchange,
+        grpc::envoy::Timestamp,
         head::{Head, Length},
         name::Name,
         record::protocol,

@@ -140,6 +140,17 @@ impl Grant {
         self.request.is_empty() && self.remove.is_empty() && self.query.is_empty()
     }
 
+    /// What another one says who was asked later: of the same field his word holds.
+    pub(crate) fn extend(&mut self, later: Self) {
+        let sets = |name: &HeaderName| later.request.iter().any(|edit| edit.how == How::Set && edit.name == *name);
+        self.request.retain(|edit| !sets(&edit.name));
+        self.remove.retain(|name| !later.request.iter().any(|edit| edit.name == *name));
+        self.request.extend(later.request);
+        self.remove.extend(later.remove);
+        self.query.extend(later.query);
+        self.response.extend(later.response);
+    }
+
     /// Whether all that it adds is within what a head may hold.
     pub(crate) fn is_within_bounds(&self) -> bool {
         let query = self.query.iter().map(|(name, value)| name.len() + value.as_ref().map_or(0, String::len)).sum();
@@ -292,6 +303,24 @@ mod tests {
         head.push(b"x-b", b"2");
         grant.reassert(&mut head);
         assert_eq!(spelled(&head), ["x-a: 1", "x-a: 2"]);
+    }
+
+    #[test]
+    fn of_two_who_are_asked_the_later_one_has_the_last_word() {
+        let remove = |name| vec![HeaderName::from_static(name)];
+        let mut all = Grant {
+            request: vec![edit(How::Set, "x-a", "1"), edit(How::Set, "x-b", "1")],
+            remove: remove("x-c"),
+            ..Grant::default()
+        };
+        all.extend(Grant {
+            request: vec![edit(How::Set, "x-a", "2"), edit(How::Set, "x-c", "2")],
+            remove: remove("x-b"),
+            ..Grant::default()
+        });
+        let mut head = Head::default();
+        all.reassert(&mut head);
+        assert_eq!(spelled(&head), ["x-a: 2", "x-c: 2"]);
     }
 
     #[test]

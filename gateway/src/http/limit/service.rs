@@ -17,13 +17,13 @@ use super::{
         exchange::Exchange,
         failure::Failure,
         forward::unless_gone,
-        grpc::{Method, authority_of, unary},
+        grpc::{Method, authority_of, envoy, unary},
         head::Head,
         intercept::intercept,
         side::Down,
     },
     Allowance, Told, asked, give_back, limits,
-    protocol::{Code, Descriptor, Entry, METHOD, RateLimitRequest, RateLimitResponse, Span, Status, Unit},
+    protocol::{Code, Descriptor, Entry, METHOD, RateLimitRequest, RateLimitResponse, Status, Unit},
 };
 
 /// Asks for a request that has its route, and then does what the route says. `None`: it goes to the workload.
@@ -192,15 +192,15 @@ fn allowance(limit: &Limit, status: &Status) -> Option<Allowance> {
     })
 }
 
-fn time(span: Option<Span>) -> Option<Duration> {
-    let Span { seconds, nanos } = span?;
+fn time(span: Option<envoy::Span>) -> Option<Duration> {
+    let envoy::Span { seconds, nanos } = span?;
     Some(Duration::new(u64::try_from(seconds).ok()?, u32::try_from(nanos).ok().filter(|nanos| *nanos < 1_000_000_000)?))
 }
 
 /// A header field of the service, unless it would break the answer.
-fn field(value: &super::protocol::HeaderValue) -> Option<(String, String)> {
-    let text = if value.raw_value.is_empty() { value.value.as_bytes() } else { &value.raw_value };
-    let (name, text) = (HeaderName::from_bytes(value.key.as_bytes()).ok()?, HeaderValue::from_bytes(text).ok()?);
+fn field(value: &envoy::HeaderValue) -> Option<(String, String)> {
+    let (name, text) =
+        (HeaderName::from_bytes(value.key.as_bytes()).ok()?, HeaderValue::from_bytes(value.bytes()).ok()?);
     const FRAMING: [&str; 10] = [
         "content-length",
         "transfer-encoding",
@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn fields_that_would_break_the_answer_are_left_out() {
-        let value = |key: &str, value: &str| super::super::protocol::HeaderValue {
+        let value = |key: &str, value: &str| envoy::HeaderValue {
             key: key.to_owned(),
             value: value.to_owned(),
             raw_value: Vec::new(),
@@ -257,7 +257,7 @@ mod tests {
         ] {
             assert_eq!(field(&value(key, text)), None, "{key}");
         }
-        assert_eq!(time(Some(Span { seconds: 1, nanos: 5 })), Some(Duration::new(1, 5)));
-        assert_eq!(time(Some(Span { seconds: -1, nanos: 0 })), None);
+        assert_eq!(time(Some(envoy::Span { seconds: 1, nanos: 5 })), Some(Duration::new(1, 5)));
+        assert_eq!(time(Some(envoy::Span { seconds: -1, nanos: 0 })), None);
     }
 }

@@ -17,15 +17,27 @@ impl AuthorizationPolicy {
         let selector = self.selector.as_ref();
         target_reference::attachment(findings, selector, self.target_ref.as_ref(), &self.target_refs);
         self.action(findings);
-        let action = self.action;
-        findings.each("rules", &self.rules, |findings, _, rule| {
-            rule.check(findings, action);
-            if action == Action::Deny && !rule.is_empty() && !rule.looks_at_connections() {
-                let message = "of this rule nothing is left where bytes are not HTTP, so it denies all of them; name the \
-                               ports that it is for in `to.operation.ports`";
-                findings.warn(DENIES_BYTES, message);
-            }
-        });
+        findings.each("rules", &self.rules, |findings, _, rule| rule.check(findings, self.action));
+        self.bytes(findings);
+    }
+
+    /// Told once, however many rules it is so with: a policy is written for HTTP as a whole, or is not.
+    fn bytes(&self, findings: &mut Findings) {
+        let denies = |rule: &Rule| !rule.is_empty() && !rule.looks_at_connections();
+        let numbered = self.rules.iter().enumerate().filter(|(_, rule)| denies(rule));
+        let numbers: Vec<String> = numbered.map(|(number, _)| number.to_string()).collect();
+        let which = match &numbers[..] {
+            _ if self.action != Action::Deny => return,
+            [] => return,
+            [one] => format!("rule {one}"),
+            several if several.len() == self.rules.len() => "every rule".to_owned(),
+            several => format!("rules {}", several.join(", ")),
+        };
+        let message = format!(
+            "of {which} nothing is left where bytes are not HTTP, so all of them are denied; name the ports that it is for in \
+             `to.operation.ports`"
+        );
+        findings.warn_at("rules", DENIES_BYTES, message);
     }
 
     fn action(&self, findings: &mut Findings) {

@@ -127,7 +127,8 @@ fn what_never_matches_or_matches_more_is_warned_of() {
             "rules: [{from: [{source: {principals: ['spiffe://a/ns/b/sa/c']}}]}]",
             "spec.rules[0].from[0].source.principals[0]",
         ),
-        ("action: DENY\nrules: [{to: [{operation: {methods: [POST]}}]}]", "spec.rules[0]"),
+        ("action: DENY\nrules: [{to: [{operation: {methods: [POST]}}]}]", "spec.rules"),
+        ("action: DENY\nrules: [{to: [{operation: {methods: [POST]}}]}, {to: [{operation: {methods: [PUT]}}]}]", "spec.rules"),
     ] {
         let found = problems(spec);
         assert_eq!(
