@@ -11,6 +11,7 @@
 pub mod judge;
 mod stage;
 pub mod table;
+mod tokens;
 mod twins;
 pub mod visit;
 

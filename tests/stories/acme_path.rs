@@ -171,3 +171,53 @@ async fn a_host_that_wants_client_certificates_is_checked_and_opens_nothing() {
     assert_eq!(acme.browser(1).status(&format!("https://{HOST}{PREFIX}{token}")).await, 0);
     assert_eq!(acme.app.requests().len(), 1);
 }
+
+/// Else a certificate could not be renewed where nobody may come in; and it is no way in for anything else.
+#[tokio::test]
+async fn a_live_token_is_answered_where_policies_deny_everything_and_nothing_else_is() {
+    let Some(acme) = AcmeMesh::start("of the challenge's path under policies", &[HOST]).await else { return };
+    let policy = |spec: serde_json::Value| {
+        json!({"apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
+               "metadata": {"name": "shut", "namespace": NAMESPACE}, "spec": spec})
+    };
+    acme.write("policy.yaml", &policy(json!({"action": "DENY", "rules": [{}]})));
+    let (gateway, held, token) = live(&acme).await;
+    let tried = async |what: &str| {
+        let live = ask(&acme, HOST, &format!("GET {PREFIX}{token}")).await;
+        assert_eq!(live.status(), 200, "{what}: {live:?}");
+        assert!(live.text.contains(&format!("\r\n\r\n{token}.")), "{what}: {live:?}");
+        let (short, upper) = (&token[..token.len() - 1], token.to_uppercase());
+        for path in [
+            "/".to_owned(),
+            PREFIX.to_owned(),
+            format!("{PREFIX}dead"),
+            format!("{PREFIX}{short}"),
+            format!("{PREFIX}{upper}"),
+            format!("{PREFIX}{token}x"),
+            format!("{PREFIX}{token}/"),
+            format!("{PREFIX}{token}?a=b"),
+            format!("{PREFIX}{token}/../../../admin"),
+            "/healthz/ready".to_owned(),
+        ] {
+            let heard = ask(&acme, HOST, &format!("GET {path}")).await;
+            assert_eq!(heard.status(), 403, "{what}, {path}: {heard:?}");
+        }
+        let posted = ask(&acme, HOST, &format!("POST {PREFIX}{token}")).await;
+        assert_eq!(posted.status(), 403, "{what}: {posted:?}");
+        let elsewhere = ask(&acme, "unknown.example.com", &format!("GET {PREFIX}{token}")).await;
+        assert_eq!(elsewhere.status(), 403, "{what}: {elsewhere:?}");
+    };
+    tried("denied").await;
+
+    // Nor is anybody asked about it, who would have said no.
+    let generation = async || gateway.metrics().await.sum("sluice_snapshot_generation", &[]);
+    let before = generation().await;
+    acme.write("policy.yaml", &policy(json!({"action": "CUSTOM", "provider": {"name": "nobody"}, "rules": [{}]})));
+    eventually("the other policy is in force", async || generation().await > before).await;
+    tried("asked").await;
+    assert_eq!(acme.app.requests().len(), 0);
+
+    held.release();
+    eventually("the certificate is there", async || acme.browser(1).status(&format!("https://{HOST}/")).await == 403)
+        .await;
+}

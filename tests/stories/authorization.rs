@@ -38,4 +38,5 @@ tables! {
     paths_none: Gateway, Sidecar;
     proxies: Gateway;
     sources: Gateway, Sidecar;
+    tokens: Gateway, Sidecar;
 }

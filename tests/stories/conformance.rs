@@ -21,6 +21,7 @@ macro_rules! topics {
 
 topics! {
     answers,
+    authorization,
     balancing,
     client_certificates,
     connection_pools,

@@ -1,5 +1,10 @@
 //! CUSTOM policies: somebody outside is asked, and what he says holds.
 
+mod changes;
+mod envoy;
+mod others;
+mod places;
+
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},

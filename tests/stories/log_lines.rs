@@ -110,3 +110,45 @@ async fn connections_that_are_no_http_have_such_lines_too() {
     let told = line(&proxy, |line| line.starts_with("tcp ")).await;
     assert_eq!(told, format!("tcp 4/14 {db} outbound|3306||db.test - -"));
 }
+
+#[tokio::test]
+async fn what_policies_in_a_dry_run_say_stands_under_istios_names() {
+    let mesh = Mesh::with_edge();
+    let _reviews = shop(&mesh).await;
+    let told = |key: &str| format!("%DYNAMIC_METADATA(envoy.filters.http.rbac:istio_dry_run_{key})%");
+    let keys = [
+        "allow_shadow_engine_result",
+        "allow_shadow_effective_policy_id",
+        "deny_shadow_engine_result",
+        "deny_shadow_effective_policy_id",
+    ];
+    let format = format!("dry %REQ(:PATH)% {}", keys.map(told).join(" "));
+    mesh.write("mesh.yaml", &config_map(&format!("accessLogFormat: '{format}'")));
+    let tried = |name: &str, action: &str, path: &str| {
+        format!(
+            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
+             metadata: {{name: {name}, namespace: istio-system, annotations: {{istio.io/dry-run: 'true'}}}}\n\
+             spec: {{action: {action}, rules: [{{to: [{{operation: {{paths: [{path}]}}}}]}}]}}\n---\n"
+        )
+    };
+    mesh.write("policies.yaml", &(tried("let-in", "ALLOW", "/a") + &tried("keep-out", "DENY", "/b")));
+    let gateway = mesh.gateway().await;
+
+    let allow = "ns[istio-system]-policy[let-in]-rule[0]";
+    let deny = "ns[istio-system]-policy[keep-out]-rule[0]";
+    for (path, wanted) in [
+        ("/a", format!("allowed {allow} allowed -")),
+        ("/b", format!("denied - denied {deny}")),
+        ("/c", "denied - allowed -".to_owned()),
+    ] {
+        assert_eq!(mesh.browser().status(&format!("{SHOP}{path}")).await, 200, "none of them is in force");
+        let told = line(&gateway, |line| line.starts_with(&format!("dry {path} "))).await;
+        assert_eq!(told, format!("dry {path} {wanted}"));
+    }
+
+    mesh.write("policies.yaml", &tried("let-in", "ALLOW", "/a").replace("istio.io/dry-run: 'true'", "a: b"));
+    eventually("it is in force", async || mesh.browser().status(&format!("{SHOP}/d")).await == 403).await;
+    assert_eq!(mesh.browser().status(&format!("{SHOP}/e")).await, 403);
+    let told = line(&gateway, |line| line.starts_with("dry /e ")).await;
+    assert_eq!(told, "dry /e - - - -", "nothing is tried");
+}

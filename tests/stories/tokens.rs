@@ -12,7 +12,7 @@ use harness::{
     jwt::{Minter, encode, now, request_authentication},
     mesh::{Mesh, SHOP},
     reply::Reply,
-    workload::Workload,
+    workload::{Workload, service},
 };
 use serde_json::{Value, json};
 
@@ -312,4 +312,41 @@ async fn an_object_that_cannot_be_read_lets_no_token_in() {
     gateway.logs("last good version").await;
     assert_eq!(status(&[("authorization", &token)]).await, 200, "the last good version stays");
     assert_eq!(status(&[("authorization", "Bearer bad")]).await, 401);
+}
+
+#[tokio::test]
+async fn a_sidecar_checks_what_comes_to_its_workload_and_not_what_that_sends() {
+    let (mesh, minter) = (Mesh::new(), Minter::simple());
+    mesh.write("services.yaml", &(service("reviews") + &service("ratings")));
+    let more = json!({"fromCookies": ["session"], "outputClaimToHeaders": [{"header": "x-sub", "claim": "sub"}]});
+    mesh.write("tokens.yaml", &request_authentication("shop", &json!([rule(&minter.jwks(), &more)])));
+    let reviews = mesh.workload("reviews").sidecar().start().await;
+    let _ratings = mesh.workload("ratings").start().await;
+    let token = minter.token(ISSUER, "ada", &json!({}));
+    let cookie = format!("session={token}; a=b");
+    for client in [
+        Client::plain(reviews.address),
+        Client::plain(reviews.address).h2(),
+        Client::over(reviews.address, mesh.mesh_peer("shop", "web", "http/1.1")),
+        Client::over(reviews.address, mesh.mesh_peer("shop", "web", "h2")).http2(),
+    ] {
+        let get = async |cookie: &str| {
+            let call = request("GET", "http://reviews/").header("x-sub", "root").header("cookie", cookie);
+            client.call(with_body(call, "")).await
+        };
+        let good = get(&cookie).await;
+        assert_eq!((good.code(), good.saw("x-sub"), good.saw("cookie")), (200, "ada".into(), "a=b".into()));
+        let none = get("a=b").await;
+        assert_eq!((none.code(), none.saw("x-sub")), (200, String::new()));
+        let bad = get("session=bad").await;
+        assert_eq!((bad.code(), bad.header("www-authenticate").starts_with("Bearer realm=")), (401, true));
+    }
+
+    let out = Client::plain(reviews.outbound());
+    let sent = async || {
+        let call = request("GET", "http://ratings:8080/").header("cookie", "session=bad").header("x-sub", "own");
+        out.call(with_body(call, "")).await
+    };
+    harness::eventually::eventually("the workload reaches others", async || sent().await.code() == 200).await;
+    assert_eq!(sent().await.saw("x-sub"), "own", "that is its destination's business");
 }

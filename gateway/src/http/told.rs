@@ -118,7 +118,13 @@ impl Values for Told<'_> {
             Tried::DenyResult | Tried::DenyRule => judgement.tried_deny.as_ref()?,
         };
         let told = match what {
-            Tried::AllowResult | Tried::DenyResult => if trial.denied { "denied" } else { "allowed" },
+            Tried::AllowResult | Tried::DenyResult => {
+                if trial.denied {
+                    "denied"
+                } else {
+                    "allowed"
+                }
+            }
             // Envoy names no policy where none matches.
             Tried::AllowRule | Tried::DenyRule => Some(&*trial.rule).filter(|rule| *rule != NO_RULE)?,
         };

@@ -5,22 +5,67 @@ use serde_json::{Value, json};
 /// The HTTP filters that put these policies (name, spec) in force, as Istio lays them out: what denies, then what allows.
 /// `ports`: what stands in the place of these port numbers.
 pub fn filters(policies: &[(String, Value)], ports: &[(&str, u16)]) -> Vec<Value> {
+    by_action(policies, ports, "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC", |_, rule| Some(rule))
+}
+
+/// The same of connections whose bytes nobody looks at: of what only HTTP has, a rule that allows is left out, and one that denies
+/// goes without it.
+pub fn network_filters(policies: &[(String, Value)], ports: &[(&str, u16)]) -> Vec<Value> {
+    let kind = "type.googleapis.com/envoy.extensions.filters.network.rbac.v3.RBAC";
+    let mut filters = by_action(policies, ports, kind, |action, rule| {
+        let bare = without_http(&rule);
+        (action == "DENY" || bare == rule).then_some(bare)
+    });
+    filters.iter_mut().for_each(|filter| filter["typed_config"]["stat_prefix"] = "bytes".into());
+    filters
+}
+
+fn is_of_http(name: &str) -> bool {
+    let fields = ["hosts", "methods", "paths", "requestPrincipals"];
+    let not = ["notHosts", "notMethods", "notPaths", "notRequestPrincipals"];
+    fields.contains(&name) || not.contains(&name) || name.starts_with("request.")
+}
+
+fn without_http(rule: &Value) -> Value {
+    let mut rule = rule.clone();
+    for (list, member) in [("from", "source"), ("to", "operation")] {
+        for one in rule[list].as_array_mut().into_iter().flatten() {
+            if let Some(fields) = one[member].as_object_mut() {
+                fields.retain(|name, _| !is_of_http(name));
+            }
+        }
+    }
+    if let Some(when) = rule["when"].as_array_mut() {
+        when.retain(|one| !is_of_http(one["key"].as_str().unwrap_or_default()));
+    }
+    // Looking a field up has made it.
+    if let Some(parts) = rule.as_object_mut() {
+        parts.retain(|_, part| !part.is_null());
+    }
+    rule
+}
+
+fn by_action(
+    policies: &[(String, Value)],
+    ports: &[(&str, u16)],
+    kind: &str,
+    prepare: impl Fn(&str, Value) -> Option<Value>,
+) -> Vec<Value> {
     let of = |action: &str| -> Vec<&(String, Value)> {
         policies.iter().filter(|(_, spec)| spec["action"].as_str().unwrap_or("ALLOW") == action).collect()
     };
     let filter = |action: &str, policies: Vec<&(String, Value)>| {
         let rules = policies.iter().flat_map(|(name, spec)| {
             let rules = spec["rules"].as_array().cloned().unwrap_or_default();
-            rules
-                .into_iter()
-                .enumerate()
-                .map(move |(number, rule)| (format!("{name}-{number:03}"), translated(&rule, ports)))
+            let numbered = rules.into_iter().enumerate();
+            numbered.map(move |(number, rule)| (format!("{name}-{number:03}"), rule))
         });
-        let rules: serde_json::Map<String, Value> = rules.collect();
+        let prepared = rules.filter_map(|(id, rule)| Some((id, translated(&prepare(action, rule)?, ports))));
+        let rules: serde_json::Map<String, Value> = prepared.collect();
         json!({
             "name": format!("rbac-{action}"),
             "typed_config": {
-                "@type": "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC",
+                "@type": kind,
                 "rules": {"action": action, "policies": rules},
             },
         })

@@ -6,11 +6,13 @@ use serde_json::{Value, json};
 
 use super::{
     table::{Place, Row, Table, home},
+    tokens::Tokens,
     visit::{Outcome, visit},
 };
 use crate::{
     eventually::eventually,
     gateway::Proxy,
+    jwt::request_authentication,
     mesh::Mesh,
     workload::Workload,
     yaml::{self},
@@ -22,6 +24,7 @@ pub(super) struct Stage {
     pub(super) place: Place,
     workload: Workload,
     gateway: Option<Proxy>,
+    tokens: Tokens,
 }
 
 impl Stage {
@@ -37,6 +40,10 @@ impl Stage {
                 json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"mesh": mesh_config}});
             mesh.write("mesh.yaml", &object.to_string());
         }
+        let tokens = Tokens::of(table);
+        if !table.tokens.is_empty() {
+            mesh.write("tokens.yaml", &request_authentication(home(place).0, &tokens.rules()));
+        }
         // Something that every set changes.
         mesh.write("policies.yaml", &yaml::peer_authentication("somewhere", "STRICT"));
         let workload = mesh.workload("reviews").ports(&[PLAIN, OTHER, BYTES]);
@@ -49,7 +56,7 @@ impl Stage {
             }
             Place::Sidecar | Place::Bytes => (workload.sidecar().flags(&["--access-log", "json"]).start().await, None),
         };
-        Self { mesh, place, workload, gateway }
+        Self { mesh, place, workload, gateway, tokens }
     }
 
     pub(super) fn proxy(&self) -> &Proxy {
@@ -87,7 +94,8 @@ impl Stage {
     pub(super) async fn outcomes(&self, rows: &[Row]) -> Vec<Outcome> {
         let mut all = Vec::new();
         for (number, row) in rows.iter().enumerate() {
-            let visited = visit(&self.mesh, row, self.address(row), &mark(number)).await;
+            let row = self.tokens.given(row);
+            let visited = visit(&self.mesh, &row, self.address(&row), &mark(number)).await;
             let failed = |error| Outcome { body: format!("{error}"), ..Outcome::default() };
             all.push(visited.unwrap_or_else(failed));
         }

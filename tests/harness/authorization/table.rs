@@ -27,6 +27,9 @@ pub struct Table {
     /// Istio's mesh configuration.
     #[serde(default)]
     pub mesh: Map<String, Value>,
+    /// Tokens that rows bring, by name: their claims. Where there are any, a RequestAuthentication is in force.
+    #[serde(default)]
+    pub tokens: BTreeMap<String, Map<String, Value>>,
     /// Policies with what they say.
     pub sets: Vec<Set>,
 }
@@ -68,6 +71,8 @@ pub struct Row {
     pub port: Option<u16>,
     /// Said by HTTP/2.
     pub h2: bool,
+    /// Name of a token; its own text where there is none of that name.
+    pub token: Option<String>,
     /// Further fields.
     pub headers: Vec<(String, String)>,
     /// What has to come of it.
@@ -182,6 +187,7 @@ impl Row {
             from: None,
             port: None,
             h2: false,
+            token: None,
             headers: Vec::new(),
             verdict: Verdict::parse(verdict.trim(), set).ok_or_else(|| wrong("this is no verdict"))?,
             seen: seen.map(|seen| seen.trim().to_owned()),
@@ -202,6 +208,7 @@ impl Row {
             "peer" => self.peer = Some(value.to_owned()),
             "host" => self.host = value.to_owned(),
             "sni" => self.sni = value.to_owned(),
+            "token" => self.token = Some(value.to_owned()),
             "from" => self.from = Some(value.parse().map_err(|_| format!("`{value}` is no address"))?),
             "port" => self.port = Some(value.parse().map_err(|_| format!("`{value}` is no port"))?),
             name => {

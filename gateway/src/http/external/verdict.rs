@@ -1,6 +1,6 @@
 //! What a provider says of a request, whatever it was asked by, and what that does to heads.
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, header::COOKIE};
 use routing::{request::Headers as _, rule::EditHeaders};
 
 use super::query::with_query;
@@ -53,7 +53,8 @@ pub(crate) struct Edit {
 pub(crate) enum How {
     /// They are replaced.
     Set,
-    /// They stay, and it stands beside them.
+    /// They stay, and it stands beside them; in a request behind them, in one field, and without them it is dropped (see
+    /// [`Grant::apply`]).
     Add,
     /// They stay, and it is dropped.
     IfAbsent,
@@ -84,6 +85,21 @@ impl Edit {
             How::IfAbsent | How::Add => head.add(&self.name, self.value.clone()),
             How::IfPresent => {}
         }
+    }
+
+    /// As Envoy adds to a request: to the field that is there, since many an application reads the first of several alone.
+    fn apply_to_request(&self, head: &mut Head) {
+        if self.how != How::Add {
+            return self.apply(head);
+        }
+        let there: Vec<&[u8]> = (0..).map_while(|number| head.nth(&self.name, number)).collect();
+        if there.is_empty() {
+            return;
+        }
+        let between: &[u8] = if self.name == COOKIE { b"; " } else { b"," };
+        let all = [&there[..], &[self.value.as_bytes()]].concat().join(between);
+        head.remove_all(&self.name);
+        head.push(self.name.as_str().as_bytes(), &all);
     }
 
     fn size(&self) -> usize {
@@ -161,7 +177,7 @@ impl Grant {
     pub(crate) fn apply(&self, head: &mut Head) {
         self.remove_lookalikes(head);
         let (set, others): (Vec<_>, Vec<_>) = self.request.iter().partition(|edit| edit.how == How::Set);
-        set.into_iter().chain(others).for_each(|edit| edit.apply(head));
+        set.into_iter().chain(others).for_each(|edit| edit.apply_to_request(head));
         self.remove.iter().for_each(|name| head.remove_all(name));
         if !self.query.is_empty() {
             let target = with_query(head.path(), head.query(), &self.query);
@@ -174,7 +190,7 @@ impl Grant {
         let of_how = |how: How| self.request.iter().filter(move |edit| edit.how == how);
         of_how(How::Set).for_each(|edit| edit.apply(head));
         let beside = |edit: &&Edit| of_how(How::Set).any(|set| set.name == edit.name);
-        of_how(How::Add).filter(beside).for_each(|edit| edit.apply(head));
+        of_how(How::Add).filter(beside).for_each(|edit| edit.apply_to_request(head));
         self.remove.iter().for_each(|name| head.remove_all(name));
     }
 
@@ -277,8 +293,25 @@ mod tests {
             ..Grant::default()
         };
         grant.apply(&mut head);
-        let wanted = ["x-add: 1", "x-absent: 1", "x-set: 2", "x-add: 2", "x-present: 2", "x-new: 2"];
+        let wanted = ["x-absent: 1", "x-set: 2", "x-add: 1,2", "x-present: 2", "x-new: 2"];
         assert_eq!(spelled(&head), wanted);
+    }
+
+    #[test]
+    fn what_is_added_to_a_request_stands_in_the_field_that_is_there_and_cookies_of_an_answer_stay_apart() {
+        let mut head = Head::default();
+        for (name, value) in [("x-a", "1"), ("cookie", "a=1"), ("X-A", "2"), ("Cookie", "b=2")] {
+            head.push(name.as_bytes(), value.as_bytes());
+        }
+        let request = ["x-a", "cookie", "x-nobody"].map(|name| edit(How::Add, name, "c=3")).to_vec();
+        Grant { request, ..Grant::default() }.apply(&mut head);
+        assert_eq!(spelled(&head), ["x-a: 1,2,c=3", "cookie: a=1; b=2; c=3"]);
+        let mut answer = Head::default();
+        let told = || ["a", "b"].map(|value| edit(How::Add, "set-cookie", value)).to_vec();
+        compose(&mut answer, &told());
+        assert_eq!(spelled(&answer), ["set-cookie: a", "set-cookie: b"]);
+        Grant { response: told(), ..Grant::default() }.answer(&mut answer);
+        assert_eq!(answer.fields().count(), 4);
     }
 
     #[test]
@@ -299,10 +332,10 @@ mod tests {
             ..Grant::default()
         };
         grant.apply(&mut head);
-        assert_eq!(spelled(&head), ["x-a: 1", "x-a: 2"]);
+        assert_eq!(spelled(&head), ["x-a: 1,2"]);
         head.push(b"x-b", b"2");
         grant.reassert(&mut head);
-        assert_eq!(spelled(&head), ["x-a: 1", "x-a: 2"]);
+        assert_eq!(spelled(&head), ["x-a: 1,2"]);
     }
 
     #[test]

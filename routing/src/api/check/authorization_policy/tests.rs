@@ -128,7 +128,10 @@ fn what_never_matches_or_matches_more_is_warned_of() {
             "spec.rules[0].from[0].source.principals[0]",
         ),
         ("action: DENY\nrules: [{to: [{operation: {methods: [POST]}}]}]", "spec.rules"),
-        ("action: DENY\nrules: [{to: [{operation: {methods: [POST]}}]}, {to: [{operation: {methods: [PUT]}}]}]", "spec.rules"),
+        (
+            "action: DENY\nrules: [{to: [{operation: {methods: [POST]}}]}, {to: [{operation: {methods: [PUT]}}]}]",
+            "spec.rules",
+        ),
     ] {
         let found = problems(spec);
         assert_eq!(
