@@ -98,7 +98,9 @@ fn chains(mesh: &Mesh, filters: &Value, alpn: &[&str], address: SocketAddr) -> S
 /// that are none, which are refused here and not everywhere there.
 fn is_read(row: &Row) -> bool {
     let path = row.verdict != Verdict::Status(400) || !row.target.contains(['%', '#']);
-    row.target != "*" && !["get", "GETX", "BREW"].contains(&&*row.method) && path
+    // Envoy takes `..;` for `..` as it is written, and `%2e%2e;` not, which an application may do all the same.
+    let spelled = !row.target.contains("%2e;");
+    row.target != "*" && !["get", "GETX", "BREW"].contains(&&*row.method) && path && spelled
 }
 
 fn disagrees(row: &Row, outcome: &Outcome) -> bool {
