@@ -16,6 +16,7 @@ pub(crate) mod certs;
 pub(crate) mod control;
 mod echo;
 mod given;
+mod identity;
 mod init;
 mod inject;
 mod resolve;
@@ -26,6 +27,7 @@ mod tests;
 use certs::{CertsCommand, CertsFlags};
 use control::{CaCommand, CaFlags, ControlFlags};
 pub(crate) use echo::EchoFlags;
+pub(crate) use identity::IdentityFlags;
 use init::InitFlags;
 pub(crate) use inject::InjectFlags;
 pub(crate) use status::StatusAction;
@@ -243,12 +245,12 @@ pub(crate) struct CommonFlags {
     /// Trust domain of the mesh [the mesh configuration's, else cluster.local]
     #[arg(long, value_name = "DOMAIN", value_parser = settings::parse_trust_domain)]
     pub(crate) trust_domain: Option<String>,
-    /// Folder with cert-chain.pem, key.pem and root-cert.pem, watched: the proxy's mesh identity
-    #[arg(long, value_name = "DIR")]
-    pub(crate) identity_dir: Option<PathBuf>,
     /// CAs besides the system's that the servers of a jwksUri may have (PEM), read at each fetch
     #[arg(long, value_name = "FILE")]
     pub(crate) jwks_ca: Option<PathBuf>,
+    /// Where its identity comes from.
+    #[command(flatten)]
+    pub(crate) identity: IdentityFlags,
     /// Address that listeners without an own one bind
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0", value_parser = settings::parse_ip)]
     pub(crate) bind: IpAddr,

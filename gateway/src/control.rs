@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, HashSet},
     net::SocketAddr,
-    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -27,7 +26,9 @@ use tracing::{error, info, warn};
 use crate::{
     acme::{self, Acme},
     applied::{self, Applied},
-    assembly, keys,
+    assembly,
+    identity::Identities,
+    keys,
     net::{
         holder,
         listen::{Door, Standing, bind},
@@ -48,8 +49,6 @@ use crate::{
 
 /// Between tries to bind an address that could not be had.
 const BIND_AGAIN: Duration = Duration::from_secs(1);
-/// Between tries to read an identity that is not there yet or half written.
-const IDENTITY_AGAIN: Duration = Duration::from_millis(250);
 /// Between tries to read what could not be read at the start.
 const READ_AGAIN: Duration = Duration::from_secs(1);
 /// Certificates end without any change of configuration: how often they are looked at.
@@ -71,7 +70,9 @@ pub(crate) struct Control {
     workers: Vec<mpsc::Sender<Listen>>,
     source: Source,
     audit: Audit,
-    identity_watch: FileWatch,
+    identities: Identities,
+    /// Of certificates that Gateways and DestinationRules name.
+    files: FileWatch,
     trust: Trust,
     compiler: Compiler,
     resources: Resources,
@@ -88,7 +89,6 @@ pub(crate) struct Control {
     /// What the configuration in force was compiled for, and what was found on the way: kept to be told again.
     compiled: (Proxy, Vec<Problem>),
     bind_failures: BTreeMap<SocketAddr, String>,
-    identity_error: Option<String>,
     /// What could not be read yet, from the start until everything was read once. Who may do what may stand in it, so until
     /// then no socket opens.
     unread: Option<String>,
@@ -106,7 +106,7 @@ impl Control {
         workers: Vec<mpsc::Sender<Listen>>,
     ) -> Result<Self> {
         let source = Source::new(&settings).await?;
-        let identity_watch = FileWatch::new(settings.identity_dir.iter().cloned().collect());
+        let identities = Identities::start(&settings.identity, Arc::clone(shared.telemetry.metrics()));
         let acme = Acme::new(&settings, Arc::clone(&shared.live), Arc::clone(shared.telemetry.metrics()));
         Ok(Self {
             settings,
@@ -115,7 +115,8 @@ impl Control {
             workers,
             source,
             audit: Audit::default(),
-            identity_watch,
+            identities,
+            files: FileWatch::new(Vec::new()),
             trust: Trust::default(),
             compiler: Compiler::default(),
             resources: Resources::default(),
@@ -131,7 +132,6 @@ impl Control {
             acme: Arc::new(acme),
             compiled: (Proxy::default(), Vec::new()),
             bind_failures: BTreeMap::new(),
-            identity_error: None,
             unread: Some(String::new()),
         })
     }
@@ -144,30 +144,24 @@ impl Control {
         let status = Arc::clone(&self.status);
         self.source.synced(|awaited| status.set_awaited(awaited)).await;
         self.load().await;
-        self.load_identity();
+        self.take_identity();
         self.apply(true).await?;
         let mut orders = self.acme.progress();
         let mut keys = self.shared.live.keys.changes();
         let mut look = Instant::now() + LOOK_AGAIN;
         // Points in time and not pauses, which other changes would begin anew.
-        let (mut bind_at, mut identity_at) = (Instant::now() + BIND_AGAIN, Instant::now() + IDENTITY_AGAIN);
-        let mut read_at = Instant::now() + READ_AGAIN;
+        let (mut bind_at, mut read_at) = (Instant::now() + BIND_AGAIN, Instant::now() + READ_AGAIN);
         loop {
             let retry_read = self.unread.is_some();
             let retry_bind = !self.bind_failures.is_empty();
-            let retry_identity = self.identity_error.is_some();
             tokio::select! {
                 () = self.source.changed() => {
                     self.load().await;
                     self.apply(false).await?;
                 }
-                () = self.identity_watch.changed() => {
-                    self.load_identity();
-                    self.apply(true).await?;
-                }
-                () = sleep_until(identity_at), if retry_identity => {
-                    identity_at = Instant::now() + IDENTITY_AGAIN;
-                    if self.load_identity() {
+                () = self.files.changed() => self.apply(true).await?,
+                () = self.identities.changed() => {
+                    if self.take_identity() {
                         self.apply(true).await?;
                     }
                 }
@@ -226,30 +220,16 @@ impl Control {
         self.unread = unread;
     }
 
-    /// Reads the workload identity. True when there is a new one.
-    fn load_identity(&mut self) -> bool {
-        let Some(folder) = &self.settings.identity_dir else { return false };
-        match tls::workload::WorkloadIdentity::from_dir(folder) {
-            Ok(identity) => {
-                self.identity_error = None;
-                let before = self.trust.identity().map(|identity| identity.generation);
-                if before == Some(identity.generation) {
-                    return false;
-                }
-                info!(principal = identity.spiffe.as_deref().unwrap_or("none"), "workload identity loaded");
-                identity.remarks.iter().for_each(|remark| warn!("workload identity: {remark}"));
-                self.trust.set_identity(Arc::new(identity));
-                true
-            }
-            Err(error) => {
-                let text = format!("{error}");
-                if self.identity_error.as_deref() != Some(&text) {
-                    warn!(%error, kept = self.trust.identity().is_some(), "the workload identity cannot be used");
-                    self.identity_error = Some(text);
-                }
-                false
-            }
+    /// Takes over what there is of the workload's identity, and tells how it is doing. True when it is a new one.
+    fn take_identity(&mut self) -> bool {
+        let Some(standing) = self.identities.standing() else { return false };
+        self.status.set_identity(Arc::clone(&standing));
+        let Some(identity) = standing.identity.as_ref() else { return false };
+        if self.trust.identity().is_some_and(|held| held.generation == identity.generation) {
+            return false;
         }
+        self.trust.set_identity(Arc::clone(identity));
+        true
     }
 
     /// Compiles what was read and puts it in force.
@@ -270,6 +250,7 @@ impl Control {
             info!(labels = %selectors::text(&proxy.labels), "Gateways that select these labels are served; --labels sets others");
         }
         self.compiled = (proxy, problems);
+        self.identities.expect(&compiled.snapshot.workload.principal);
         if self.digest == Some(digest) && !trust_changed {
             self.shared.telemetry.metrics().reload(Reload::Unchanged);
             self.tell_all();
@@ -283,8 +264,7 @@ impl Control {
         self.want_keys(&compiled.snapshot).await;
         assembly::install(&self.settings, &self.shared.live, &mut self.trust, self.generation, compiled.snapshot);
         let findings = self.trust.finish();
-        let watched: Vec<PathBuf> = self.settings.identity_dir.iter().cloned().chain(findings.files).collect();
-        self.identity_watch.set_paths(watched);
+        self.files.set_paths(findings.files);
         self.complain(findings.complaints);
         self.tell_metrics(&workload, &findings.certificates, digest.0);
         self.certificates = findings.certificates;

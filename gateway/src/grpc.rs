@@ -3,6 +3,7 @@
 //! Messages are written by hand with their public field numbers. What goes over the wire is bounded in size and in time on
 //! both sides, and nothing is compressed.
 
+pub(crate) mod client;
 pub(crate) mod frame;
 pub(crate) mod messages;
 pub(crate) mod server;

@@ -25,6 +25,7 @@ mod drain;
 pub mod fuzzing;
 mod grpc;
 mod http;
+mod identity;
 mod keys;
 mod kubernetes;
 mod live;

@@ -10,9 +10,11 @@ use std::{
 use ipnet::IpNet;
 
 pub(crate) mod downward;
+mod identity;
 mod parse;
 pub(crate) mod state;
 use downward::Downward;
+pub(crate) use identity::{CaSettings, HostPort, IdentitySettings, parse_host_port, parse_key_kind, parse_lifetime};
 pub(crate) use parse::{
     Address, LabelList, PortMap, Ranges, WorkloadName, parse_address, parse_duration, parse_ip, parse_labels,
     parse_locality, parse_long_duration, parse_name, parse_object, parse_port_map, parse_ranges, parse_size,
@@ -42,10 +44,10 @@ pub(crate) struct Settings {
     pub(crate) network: Option<String>,
     /// `None`: what the mesh configuration says, else `cluster.local`.
     pub(crate) trust_domain: Option<String>,
-    /// Folder of the mesh identity (`cert-chain.pem`, `key.pem`, `root-cert.pem`); exists when given.
-    pub(crate) identity_dir: Option<PathBuf>,
     /// CAs besides the system's for fetching keys of tokens; exists when given.
     pub(crate) jwks_ca: Option<PathBuf>,
+    /// Where its identity in the mesh comes from.
+    pub(crate) identity: IdentitySettings,
     /// Address for listeners without an own one. Default 0.0.0.0.
     pub(crate) bind: IpAddr,
     /// Port a Gateway names -> port to bind.

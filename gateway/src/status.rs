@@ -15,8 +15,9 @@ use crate::{
     acme,
     admin::{Readiness, View, clusters_text, snapshot_json},
     drain::Drain,
+    identity::Standing,
     live::Live,
-    trust::Served,
+    trust::{Served, WORKLOAD},
     upstream::endpoints::Upstream,
 };
 
@@ -41,6 +42,8 @@ struct Told {
     bind_failures: Vec<String>,
     /// What the first configuration waits for.
     awaited: Option<String>,
+    /// `None`: the proxy has no source of an identity.
+    identity: Option<Arc<Standing>>,
 }
 
 impl Status {
@@ -82,6 +85,11 @@ impl Status {
         self.told().orders = orders;
     }
 
+    /// How the workload's identity is doing. The process is not ready before there is one, where there is to be one.
+    pub(crate) fn set_identity(&self, identity: Arc<Standing>) {
+        self.told().identity = Some(identity);
+    }
+
     /// What the first configuration waits for, as a sentence.
     pub(crate) fn set_awaited(&self, awaited: &str) {
         self.told().awaited = Some(awaited.to_owned());
@@ -101,10 +109,11 @@ impl View for Status {
         if self.drain.draining() {
             return Readiness::NotReady("draining: new traffic belongs elsewhere".to_owned());
         }
-        if self.ready.load(Ordering::Acquire) {
-            return Readiness::Ready;
-        }
         let told = self.told();
+        if self.ready.load(Ordering::Acquire) {
+            let awaited = told.identity.as_ref().and_then(|identity| identity.awaited());
+            return awaited.map_or(Readiness::Ready, Readiness::NotReady);
+        }
         let why = told.bind_failures.first().or(told.awaited.as_ref());
         Readiness::NotReady(why.cloned().unwrap_or_else(|| "the first configuration is not applied yet".to_owned()))
     }
@@ -148,13 +157,18 @@ impl View for Status {
             serde_json::json!({
                 "name": it.server, "hosts": it.hosts, "secret": it.secret, "issuer": it.issuer, "serial": it.serial,
                 "notAfter": end, "kept": it.kept, "order": order(&it.secret).map(|order| &order.json),
+                "identity": told.identity.as_ref().filter(|_| it.secret == WORKLOAD).map(|identity| identity.json()),
             })
+        });
+        let nobody = told.identity.as_ref().filter(|identity| identity.identity.is_none());
+        let nobody = nobody.map(|identity| {
+            serde_json::json!({"name": WORKLOAD, "hosts": [], "secret": WORKLOAD, "identity": identity.json()})
         });
         let missing = told.orders.iter().filter(|it| told.certificates.iter().all(|served| served.secret != it.secret));
         let missing = missing.map(
             |it| serde_json::json!({"name": it.gateways, "hosts": it.hosts, "secret": it.secret, "order": it.json}),
         );
-        served.chain(missing).collect()
+        served.chain(missing).chain(nobody).collect()
     }
 
     fn drain(&self) {

@@ -25,7 +25,7 @@ use tls::{
     workload::WorkloadIdentity,
 };
 
-pub(crate) use self::findings::{Complaint, Findings, PLACEHOLDER, Served};
+pub(crate) use self::findings::{Complaint, Findings, PLACEHOLDER, Served, WORKLOAD};
 use self::policies::Policies;
 use crate::{
     live::{ClientPolicy, Server, Termination},
@@ -399,9 +399,14 @@ impl Trust {
         self.policies.finish(self.last_good.values().map(|good| good.policy));
         let mut certificates = round.certificates;
         if let Some(identity) = &self.identity {
-            let workload = || "workload".to_owned();
-            let not_after = identity.not_after;
-            certificates.push(Served { server: workload(), secret: workload(), not_after, ..Served::default() });
+            certificates.push(Served {
+                server: WORKLOAD.to_owned(),
+                secret: WORKLOAD.to_owned(),
+                not_after: identity.not_after,
+                serial: identity.serial.to_string(),
+                issuer: identity.issuer.to_string(),
+                ..Served::default()
+            });
         }
         Findings { files: round.files.into_iter().collect(), complaints: round.complaints, certificates }
     }
@@ -464,7 +469,7 @@ fn secret_name(source: &CertificateSource) -> String {
             secrets.iter().map(|secret| secret.name.as_str()).collect::<Vec<_>>().join(",")
         }
         CertificateSource::Files(files) => files.iter().map(|it| it.certificate.as_str()).collect::<Vec<_>>().join(","),
-        CertificateSource::Workload => "workload".to_owned(),
+        CertificateSource::Workload => WORKLOAD.to_owned(),
         CertificateSource::Rejected | CertificateSource::Elsewhere => "rejected".to_owned(),
         CertificateSource::Missing(name) | CertificateSource::Pending { secret: name, .. } => name.clone(),
     }

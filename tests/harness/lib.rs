@@ -37,6 +37,7 @@ pub mod grpc;
 mod h1;
 pub mod helm;
 pub mod injection;
+pub mod istio_ca;
 pub mod jwt;
 pub mod knot;
 pub mod kubectl;

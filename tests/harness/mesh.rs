@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsString,
+    fs,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU8, Ordering},
 };
@@ -16,6 +17,7 @@ use crate::{
     cluster_config::ClusterConfig,
     config_dir::ConfigDir,
     gateway::{Addresses, Proxy},
+    istio_ca::{self, IstioCa},
     loopback::Loopback,
     pki::{Pki, spiffe},
     tls_peer::TlsClient,
@@ -32,6 +34,10 @@ pub struct Mesh {
     pub cluster: Option<ClusterConfig>,
     /// Its authorities.
     pub pki: Pki,
+    /// A CA that every proxy asks for its identity, instead of finding one in its folder.
+    pub ca: Option<IstioCa>,
+    /// A socket that gives every proxy its identity.
+    pub socket: Option<String>,
     identities: TempDir,
     state: TempDir,
     slots: AtomicU8,
@@ -45,6 +51,8 @@ impl Mesh {
             config: ConfigDir::new(),
             cluster: None,
             pki: Pki::new(),
+            ca: None,
+            socket: None,
             identities: TempDir::with_prefix("sluice-identities-").expect("a temporary folder can be made"),
             state: TempDir::with_prefix("sluice-state-").expect("a temporary folder can be made"),
             slots: AtomicU8::new(FIRST_SLOT),
@@ -125,8 +133,17 @@ impl Mesh {
             Some(cluster) => cluster.flags(),
             None => vec!["--config".into(), self.config.path().into()],
         };
-        let identity = ["--identity-dir".into(), identity.into()];
-        std::iter::once(command.into()).chain(source).chain(identity).collect()
+        let mut own: Vec<OsString> = vec!["--identity-dir".into(), identity.into()];
+        if let Some(ca) = &self.ca {
+            let address = ca.address.to_string();
+            own = ["--ca-address", &address, "--ca-name", istio_ca::NAME].map(OsString::from).into();
+            own.extend(["--ca-token".into(), identity.join("token").into()]);
+            own.extend(["--ca-root".into(), self.root_file().into()]);
+        }
+        if let Some(socket) = &self.socket {
+            own = vec!["--workload-api".into(), socket.into()];
+        }
+        std::iter::once(command.into()).chain(source).chain(own).collect()
     }
 
     /// The Secret `edge-cert` for these names, freshly issued.
@@ -154,9 +171,40 @@ impl Mesh {
         self.state.path()
     }
 
+    /// The file with the roots of the mesh, for who asks a CA.
+    pub fn root_file(&self) -> PathBuf {
+        self.identities.path().join("roots.pem")
+    }
+
+    /// Writes these roots there.
+    pub fn mount_roots(&self, roots: &[&str]) {
+        let draft = self.identities.path().join("roots.draft");
+        fs::write(&draft, roots.concat()).expect("the roots can be written");
+        fs::rename(draft, self.root_file()).expect("the roots can be renamed");
+    }
+
+    /// As [`Mesh::with_edge`], with a CA that asks nobody to wait: identities last `lifetime` seconds. It is not running yet.
+    /// `None`, said loudly, where there is none to run.
+    pub fn with_ca(story: &str, lifetime: u32) -> Option<Self> {
+        let mut mesh = Self::with_edge();
+        mesh.ca = Some(IstioCa::new(story, mesh.block.at(9, 15_012), &mesh.pki.mesh, lifetime)?);
+        mesh.mount_roots(&[mesh.pki.mesh.root_pem()]);
+        Some(mesh)
+    }
+
+    /// The CA; panics when this mesh has none.
+    pub fn ca(&mut self) -> &mut IstioCa {
+        self.ca.as_mut().expect("this mesh has a CA")
+    }
+
     /// The identity folder `folder` with a certificate for this service account.
     pub fn identity(&self, namespace: &str, account: &str, folder: &str) -> PathBuf {
         let path = self.identities.path().join(folder);
+        if let Some(ca) = &self.ca {
+            fs::create_dir_all(&path).expect("a folder can be made");
+            fs::write(path.join("token"), ca.token(namespace, account)).expect("a token can be written");
+            return path;
+        }
         self.pki.write_identity(&path, &spiffe(namespace, account));
         path
     }
@@ -193,7 +241,8 @@ impl Mesh {
         self.launch((number, &self.identity("istio-system", "istio-ingressgateway", &folder)), flags)
     }
 
-    fn launch(&self, (number, identity): (u8, &Path), flags: &[&str]) -> Proxy {
+    /// Starts replica `number` with this identity folder, without waiting.
+    pub fn launch(&self, (number, identity): (u8, &Path), flags: &[&str]) -> Proxy {
         let at = |port| self.block.at(number, port);
         let addresses =
             Addresses { main: at(8443), second: at(8080), admin: at(15_000), status: at(15_021), stats: at(15_090) };

@@ -188,11 +188,27 @@ fn the_pod_can_do_little_and_knows_itself() {
 }
 
 #[test]
+fn a_gateway_that_asks_a_ca_has_what_it_asks_with() {
+    let Some(_) = helm::executable("a_gateway_that_asks_a_ca_has_what_it_asks_with") else { return };
+    let objects = helm::template(GATEWAY, &["--set", "identity.caAddress=istiod.istio-system.svc:15012"]);
+    let token =
+        json!({"serviceAccountToken": {"path": "istio-token", "audience": "istio-ca", "expirationSeconds": 43200}});
+    let volumes = pod(&objects)["spec"]["volumes"].as_array().expect("a list").clone();
+    assert_eq!(volumes[2], json!({"name": "istio-token", "projected": {"sources": [token]}}));
+    let roots = json!({"name": "istio-ca-root-cert", "optional": true});
+    assert_eq!(volumes[3], json!({"name": "istiod-ca-cert", "configMap": roots}));
+    let mounts = container(&objects)["volumeMounts"].as_array().expect("a list").clone();
+    assert_eq!(mounts[2]["mountPath"], "/var/run/secrets/tokens");
+    assert_eq!(mounts[3]["mountPath"], "/var/run/secrets/istio");
+    assert!(args(&objects).contains(&"--ca-address=istiod.istio-system.svc:15012"));
+}
+
+#[test]
 fn the_executable_knows_every_flag_that_the_chart_gives_it() {
     let Some(_) = helm::executable("the_executable_knows_every_flag_that_the_chart_gives_it") else { return };
     let help = binary::run(&["help", "gateway"]);
     let help = String::from_utf8_lossy(&help.stdout).into_owned();
-    let objects = helm::template(GATEWAY, &["--set", "identity.secretName=mesh-identity,acme.hooks=dns-hooks"]);
+    let objects = helm::template(GATEWAY, &["--set", "identity.caAddress=ca:15012,acme.hooks=dns-hooks"]);
     for flag in args(&objects).into_iter().filter_map(|it| it.strip_prefix("--")) {
         let name = flag.split('=').next().unwrap_or_default();
         assert!(

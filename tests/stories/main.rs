@@ -45,6 +45,7 @@ mod forward_proxies;
 mod gateway_tls;
 mod hardening;
 mod hostile;
+mod identities;
 mod injection;
 mod install;
 mod kubectl;

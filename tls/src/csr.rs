@@ -10,7 +10,7 @@ use crate::identity::SpiffeId;
 use crate::pem::Bundle;
 use crate::request::{self, KeyKind};
 use crate::workload::{Parts, WorkloadIdentity};
-use crate::{Error, pem};
+use crate::{Error, identity, pem};
 
 /// A request that is on its way; it is made for one answer.
 pub struct Application {
@@ -83,6 +83,12 @@ pub struct Granted {
 }
 
 impl Grant {
+    /// When the certificate begins and ends, in seconds since 1970.
+    pub fn validity(&self) -> (i64, i64) {
+        // It was read when it was accepted.
+        self.chain.first().and_then(|own| identity::validity(own).ok()).unwrap_or_default()
+    }
+
     /// The identity that trusts the CA's roots, and those of a bundle beside them.
     ///
     /// # Errors

@@ -1,4 +1,7 @@
 {{- define "gateway.pod" -}}
+{{- if and .Values.identity.caAddress .Values.identity.secretName }}
+{{- fail "identity.caAddress and identity.secretName are two sources of one identity; give one of them" }}
+{{- end }}
 serviceAccountName: {{ include "gateway.serviceAccountName" . }}
 # The ServiceAccount says no, so that nothing else in the namespace gets a token without asking.
 automountServiceAccountToken: true
@@ -45,6 +48,20 @@ volumes:
   - name: identity
     secret:
       secretName: {{ . }}
+  {{- end }}
+  {{- if .Values.identity.caAddress }}
+  - name: istio-token
+    projected:
+      sources:
+        - serviceAccountToken:
+            path: istio-token
+            audience: istio-ca
+            expirationSeconds: 43200
+  # Without it the gateway starts, is not ready, and says what it waits for.
+  - name: istiod-ca-cert
+    configMap:
+      name: istio-ca-root-cert
+      optional: true
   {{- end }}
   {{- with .Values.acme.hooks }}
   - name: acme-hooks
@@ -99,6 +116,9 @@ args:
   - --trust-domain={{ .Values.trustDomain }}
   {{- if .Values.identity.secretName }}
   - --identity-dir=/etc/sluice/identity
+  {{- end }}
+  {{- with .Values.identity.caAddress }}
+  - --ca-address={{ . }}
   {{- end }}
   {{- if .Values.acme.hooks }}
   - --acme-hooks=/etc/sluice/acme-hooks
@@ -169,6 +189,14 @@ volumeMounts:
   {{- if .Values.identity.secretName }}
   - name: identity
     mountPath: /etc/sluice/identity
+    readOnly: true
+  {{- end }}
+  {{- if .Values.identity.caAddress }}
+  - name: istio-token
+    mountPath: /var/run/secrets/tokens
+    readOnly: true
+  - name: istiod-ca-cert
+    mountPath: /var/run/secrets/istio
     readOnly: true
   {{- end }}
   {{- if .Values.acme.hooks }}

@@ -7,7 +7,8 @@ use super::{
     given::{existing, existing_folder, only_with_kubernetes},
 };
 use crate::settings::{
-    GATEWAY, KubernetesSettings, RoleSettings, Settings, SourceSettings, WorkloadName, downward::Downward, state,
+    GATEWAY, IdentitySettings, KubernetesSettings, RoleSettings, Settings, SourceSettings, WorkloadName,
+    downward::Downward, parse_trust_domain, state,
 };
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -89,10 +90,13 @@ impl Settings {
             SourceSettings::Files(_) => Downward::default(),
             SourceSettings::Kubernetes(_) => Downward::read()?,
         };
-        if let Some(dir) = &flags.identity_dir {
+        if let Some(dir) = &flags.identity.identity_dir {
             existing_folder("--identity-dir", dir)?;
         }
         existing("--jwks-ca", flags.jwks_ca.as_slice())?;
+        let identity = IdentitySettings::new(flags.identity, &pod)?;
+        let of_pod = pod.trust_domain.as_deref().map(parse_trust_domain).transpose();
+        let of_pod = of_pod.map_err(|sentence| format!("TRUST_DOMAIN is none: {sentence}"))?;
         Ok(Self {
             role: defaults.role,
             source,
@@ -102,9 +106,9 @@ impl Settings {
             service_account: flags.service_account.or(pod.service_account).unwrap_or(defaults.service_account),
             locality: flags.locality,
             network: flags.network,
-            trust_domain: flags.trust_domain,
-            identity_dir: flags.identity_dir,
             jwks_ca: flags.jwks_ca,
+            trust_domain: flags.trust_domain.or(of_pod),
+            identity,
             bind: flags.bind,
             port_map: flags.port_map.map(|it| it.0).unwrap_or_default(),
             admin: flags.admin.map_or(SocketAddr::new(LOOPBACK, 15000), |it| it.or(LOOPBACK)),

@@ -20,6 +20,7 @@ use crate::{
     upstream::{endpoints::Priorities, retries::Retrying},
 };
 
+const MISDIRECTED: u16 = 421;
 const RATELIMITED: HeaderName = HeaderName::from_static("x-envoy-ratelimited");
 
 /// The tries of one request.
@@ -135,8 +136,28 @@ pub(crate) fn after_break(
     another(exchange, metrics, wanted, Before::Sent { replayable: tried.replayable })
 }
 
-/// An answer has begun. Whether another try follows instead.
-pub(crate) fn after_answer(exchange: &mut Exchange, head: &Head, replayable: bool, metrics: &Metrics) -> bool {
+/// An answer that says that the request was misdirected, as a kept connection that has outlived the mesh's roots gets:
+/// nothing was processed, and another connection may do better, whatever the method (RFC 9110 section 15.5.20). Once, and it
+/// is no retry.
+fn is_misdirected(exchange: &mut Exchange, head: &Head) -> bool {
+    let again = head.status == MISDIRECTED && !exchange.tries.refreshed;
+    if again {
+        exchange.tries.refreshed = true;
+        exchange.tries.count -= 1;
+    }
+    again
+}
+
+/// An answer has begun. Whether another try follows instead. `reused` and `replayable`: as in [`Tried`].
+pub(crate) fn after_answer(
+    exchange: &mut Exchange,
+    head: &Head,
+    (reused, replayable): (bool, bool),
+    metrics: &Metrics,
+) -> bool {
+    if reused && replayable && is_misdirected(exchange, head) {
+        return true;
+    }
     let ratelimited = || head.nth(&RATELIMITED, 0).is_some();
     let wanted = policy(exchange).want_other_than(head.status, exchange.grpc_status, ratelimited);
     if !wanted && let Some(retry) = exchange.tries.retrying.take() {

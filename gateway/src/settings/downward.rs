@@ -20,6 +20,14 @@ pub(crate) struct Downward {
     pub(crate) service_account: Option<String>,
     /// `WORKLOAD_NAME`: the Deployment.
     pub(crate) workload: Option<String>,
+    /// `CA_ADDR`, as Istio's injector sets it and the three that follow.
+    pub(crate) ca_address: Option<String>,
+    /// `SECRET_TTL`.
+    pub(crate) secret_ttl: Option<String>,
+    /// `TRUST_DOMAIN`.
+    pub(crate) trust_domain: Option<String>,
+    /// `ISTIO_META_CLUSTER_ID`.
+    pub(crate) cluster: Option<String>,
     /// `/etc/podinfo/labels`, or the file that `POD_LABELS_FILE` names.
     pub(crate) labels: Option<BTreeMap<String, String>>,
 }
@@ -38,6 +46,10 @@ impl Downward {
             namespace: variable("POD_NAMESPACE").or_else(|| text(Path::new(NAMESPACE))),
             service_account: variable("SERVICE_ACCOUNT"),
             workload: variable("WORKLOAD_NAME"),
+            ca_address: variable("CA_ADDR"),
+            secret_ttl: variable("SECRET_TTL"),
+            trust_domain: variable("TRUST_DOMAIN"),
+            cluster: variable("ISTIO_META_CLUSTER_ID"),
             labels: match std::fs::read_to_string(&file) {
                 Ok(text) => Some(labels(&text).map_err(|line| {
                     format!("`{file}` line {line} is not a label; the downward API writes lines such as app=\"web\"")

@@ -22,6 +22,7 @@ use crate::peers::{CLAIM_RESULTS, Claim};
 
 mod ejections;
 mod external;
+mod identity;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -29,11 +30,14 @@ mod verdicts;
 
 use ejections::Ejections;
 use external::External;
+pub(crate) use identity::Attempt;
+use identity::Identity;
 pub(super) use table::row;
 use table::{
-    ASKED, ASKING, BUILD, CERTIFICATES, CLAIMS, CONNECTIONS, CPU, DROPPED, DURATION, EJECTED, EJECTIONS, FAILING,
-    FILES, GENERATION, HANDSHAKES, KEPT, KEY_FETCHES, LIMITED, MEMORY, MIRRORS, ORDERS, OVERFLOWS, PROBLEMS,
-    RATE_LIMITS, REFUSALS, RELOADS, REQUESTS, RETRIES, SHED, SNAPSHOT, SPARED, STARTED, THREADS, UPSTREAMS, VERDICTS,
+    ASKED, ASKING, ATTEMPTS, BUILD, CERTIFICATES, CLAIMS, CONNECTIONS, CPU, DROPPED, DURATION, EJECTED, EJECTIONS,
+    EXPIRY, FAILING, FILES, GENERATION, HANDSHAKES, KEPT, KEY_FETCHES, LIMITED, MEMORY, MIRRORS, ORDERS, OVERFLOWS,
+    PROBLEMS, RATE_LIMITS, REFUSALS, RELOADS, RENEWAL, REQUESTS, RETRIES, SHED, SNAPSHOT, SPARED, STARTED, THREADS,
+    UPSTREAMS, VERDICTS,
 };
 pub(crate) use table::{Definition, TABLE};
 use verdicts::Verdicts;
@@ -146,6 +150,7 @@ pub(crate) struct Metrics {
     upstreams: [IntCounter; 4],
     ejections: Ejections,
     external: External,
+    identity: Identity,
     limited: IntGaugeVec,
     overflows: IntCounterVec,
     rate_limits: IntCounterVec,
@@ -232,6 +237,7 @@ impl Metrics {
             upstreams: ["ok", "failed", "timeout", "tls_failed"].map(|it| upstreams.with_label_values(&[it])),
             ejections: Ejections::new(&registry),
             external: External::new(&registry),
+            identity: Identity::new(&registry),
             limited: register(&registry, IntGaugeVec::new(options(&LIMITED), LIMITED.labels)),
             overflows: register(&registry, IntCounterVec::new(options(&OVERFLOWS), OVERFLOWS.labels)),
             rate_limits: register(&registry, IntCounterVec::new(options(&RATE_LIMITS), RATE_LIMITS.labels)),

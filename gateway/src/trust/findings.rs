@@ -5,6 +5,9 @@ use std::{path::PathBuf, sync::Arc};
 /// What [`Served::secret`] says of a self-signed placeholder.
 pub(crate) const PLACEHOLDER: &str = "placeholder";
 
+/// What [`Served::secret`] says of the workload's own.
+pub(crate) const WORKLOAD: &str = "workload";
+
 /// Something about certificates that an operator has to know.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(crate) struct Complaint {
@@ -25,9 +28,9 @@ pub(crate) struct Served {
     pub(crate) secret: String,
     /// Its end, seconds since 1970.
     pub(crate) not_after: i64,
-    /// Its serial number in lower-case hex; empty for the workload's own.
+    /// Its serial number in lower-case hex.
     pub(crate) serial: String,
-    /// Who issued it; empty for the workload's own.
+    /// Who issued it.
     pub(crate) issuer: String,
     /// Why it is the last good one that serves, and not what is asked for; `None` = it is what is asked for.
     pub(crate) kept: Option<Arc<str>>,

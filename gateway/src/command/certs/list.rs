@@ -21,7 +21,7 @@ use crate::{
     command::{admin_page::page, table},
     settings::Address,
     stored::Stored,
-    trust::PLACEHOLDER,
+    trust::{PLACEHOLDER, WORKLOAD},
 };
 
 /// The usual port of admin pages.
@@ -89,10 +89,15 @@ pub(super) fn print(rows: &[Value], output: CertsOutput) -> Result<ExitCode> {
     Ok(ExitCode::from(u8::from(rows.iter().any(|row| needs_attention(row, now)))))
 }
 
+/// How getting the next one is doing: an order, or whoever gives the workload's identity.
+fn plan(row: &Value) -> &Value {
+    if row["order"].is_object() { &row["order"] } else { &row["identity"] }
+}
+
 /// It has ended, or the last try to get one failed.
 pub(super) fn needs_attention(row: &Value, now: i64) -> bool {
     let end = row["notAfter"].as_str().and_then(|end| end.parse::<Timestamp>().ok());
-    row["order"]["lastError"].is_string() || end.is_some_and(|end| end.as_second() <= now)
+    plan(row)["lastError"].is_string() || end.is_some_and(|end| end.as_second() <= now)
 }
 
 const HEADS: [&str; 8] = ["HOSTS", "SECRET", "SOURCE", "ISSUED BY", "SERIAL", "ENDS", "RENEWAL", "STATE"];
@@ -107,8 +112,8 @@ pub(super) fn text(out: &mut impl Write, rows: &[Value]) -> io::Result<()> {
     let mut lines = vec![HEADS.map(str::to_owned)];
     lines.extend(rows.iter().map(line));
     table::print(out, &lines)?;
-    for row in rows.iter().filter(|row| row["order"]["lastError"].is_string()) {
-        let (order, text) = (&row["order"], |value: &Value| value.as_str().unwrap_or_default().to_owned());
+    for row in rows.iter().filter(|row| plan(row)["lastError"].is_string()) {
+        let (order, text) = (plan(row), |value: &Value| value.as_str().unwrap_or_default().to_owned());
         let again = match order["nextAttempt"].as_str() {
             Some(at) => format!("it is tried again at {at}"),
             None => "it is tried again now".to_owned(),
@@ -131,11 +136,12 @@ fn line(row: &Value) -> [String; 8] {
     let named = hosts.get(..MOST_HOSTS).unwrap_or(&hosts).join(",");
     let more = hosts.len().saturating_sub(MOST_HOSTS);
     let secret = known(&row["secret"]);
-    let order = &row["order"];
+    let order = plan(row);
     let source = match (order["issuer"].as_str(), secret.as_str()) {
         (Some(issuer), _) => format!("acme: {issuer}"),
+        (None, WORKLOAD) if order["source"].is_string() => format!("mesh: {}", known(&order["source"])),
         (None, PLACEHOLDER) => "self-signed".to_owned(),
-        (None, "workload") => "mesh".to_owned(),
+        (None, WORKLOAD) => "mesh".to_owned(),
         (None, path) if path.starts_with('/') || path.starts_with('.') => "file".to_owned(),
         (None, _) => "secret".to_owned(),
     };

@@ -69,6 +69,24 @@ pub(super) const KEPT: Definition = row(
     &[],
     "Servers whose last good certificate serves because the one asked for cannot.",
 );
+pub(super) const EXPIRY: Definition = row(
+    "sluice_identity_not_after_seconds",
+    "gauge",
+    &[],
+    "When the workload's own certificate ends, seconds since 1970; 0 = there is none.",
+);
+pub(super) const RENEWAL: Definition = row(
+    "sluice_identity_next_renewal_seconds",
+    "gauge",
+    &[],
+    "When the CA is asked for the next one, seconds since 1970; 0 = somebody else renews it.",
+);
+pub(super) const ATTEMPTS: Definition = row(
+    "sluice_identity_attempts_total",
+    "counter",
+    &["result"],
+    "Times that the workload's identity was asked for: given, unreachable, refused, unfit, unprepared.",
+);
 pub(super) const ORDERS: Definition =
     row("sluice_acme_orders_total", "counter", &["result"], "Tries to get a certificate from a CA.");
 pub(super) const FAILING: Definition =
@@ -159,7 +177,7 @@ pub(super) const FILES: Definition = row("process_open_fds", "gauge", &[], "Open
 pub(super) const THREADS: Definition = row("process_threads", "gauge", &[], "Threads.");
 
 /// Every metric, in the order of the documentation.
-pub(crate) const TABLE: [Definition; 39] = [
+pub(crate) const TABLE: [Definition; 42] = [
     REQUESTS,
     DURATION,
     connections::OPENED,
@@ -177,6 +195,9 @@ pub(crate) const TABLE: [Definition; 39] = [
     SHED,
     CERTIFICATES,
     KEPT,
+    EXPIRY,
+    RENEWAL,
+    ATTEMPTS,
     ORDERS,
     FAILING,
     KEY_FETCHES,

@@ -29,6 +29,8 @@ fn every_metric_of_the_table_is_rendered_once_it_has_a_value() {
     metrics.set_limits([("outbound|80||a".into(), "pending", 3, 7), ("outbound|80||a".into(), "pending", 3, 7)]);
     metrics.set_rate_limits([("shop/limit/0".into(), "passed", 2)]);
     metrics.opaque.traffic(&labels::overflowing_connections()).opened();
+    metrics.set_identity(1_900_000_000, Some(1_800_000_000));
+    metrics.identity_attempt(Attempt::Refused);
     metrics.asked("auth", crate::telemetry::outcomes::Asked::Allowed, Duration::from_millis(7));
     let text = metrics.render();
     for row in TABLE {
@@ -50,6 +52,9 @@ fn every_metric_of_the_table_is_rendered_once_it_has_a_value() {
             "3.example.com,4.example.com,5.example.com,+2\",secret=\"istio-system/cert\"} 1900000000"
         ),
         "sluice_certificates_kept 1",
+        "sluice_identity_not_after_seconds 1900000000",
+        "sluice_identity_next_renewal_seconds 1800000000",
+        "sluice_identity_attempts_total{result=\"refused\"} 1",
         "sluice_tls_handshakes_total{result=\"refused\"} 1",
         "sluice_tls_handshake_failures_total{reason=\"UnrecognizedName\"} 1",
         "sluice_upstream_connections_total{result=\"tls_failed\"} 1",
