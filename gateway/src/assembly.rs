@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
 };
 
@@ -15,20 +15,20 @@ use routing::{
 
 use crate::{
     live::{Front, Installed, Live},
-    net::listen::Door,
+    net::{listen::Door, own_ports::OwnPorts},
     peers::{Kind, Own},
     selectors,
     settings::{RoleSettings, Settings, SourceSettings},
     trust::Trust,
-    upstream::dial::{Dial, Dials},
+    upstream::dial::{Dial, Dials, Sources},
 };
 
 /// Istio's capture port for requests of the application.
 const OUTBOUND: u16 = 15001;
 /// Istio's capture port for requests to the application.
 const INBOUND: u16 = 15006;
-/// Istio's address for a sidecar's own connections to its application: iptables lets them pass.
-const TO_APPLICATION: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 6));
+/// Istio's addresses for a sidecar's own connections to its application: the rules of `sluice init` let them pass.
+const TO_APPLICATION: Sources = Sources { v4: Ipv4Addr::new(127, 0, 0, 6), v6: Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6) };
 
 /// Who this proxy is, as far as its settings tell.
 pub(crate) fn itself(settings: &Settings) -> Proxy {
@@ -104,12 +104,39 @@ pub(crate) fn app_address(settings: &Settings) -> Option<IpAddr> {
     }
 }
 
-/// What connections to the application come from: captured traffic needs Istio's address, or iptables would capture it
-/// again.
-fn app_source(settings: &Settings) -> Option<IpAddr> {
+/// What connections to the application come from: captured traffic needs Istio's addresses, or it would be captured again.
+fn app_source(settings: &Settings) -> Option<Sources> {
     match &settings.role {
         RoleSettings::Sidecar { app_address: None, .. } => Some(TO_APPLICATION),
         _ => None,
+    }
+}
+
+/// Where captured connections arrive when nobody said it: what is redirected keeps its family.
+fn capture_addresses(bind: IpAddr, port: u16) -> Vec<SocketAddr> {
+    let twin = match bind {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Some(Ipv6Addr::UNSPECIFIED),
+        IpAddr::V4(Ipv4Addr::LOCALHOST) => Some(Ipv6Addr::LOCALHOST),
+        _ => None,
+    };
+    let twin = twin.filter(|_| has_ipv6()).map(|twin| SocketAddr::new(twin.into(), port));
+    std::iter::once(SocketAddr::new(bind, port)).chain(twin).collect()
+}
+
+/// Whether this network namespace has IPv6 at all: then its loopback interface has an address of it.
+fn has_ipv6() -> bool {
+    std::fs::read_to_string("/proc/net/if_inet6").is_ok_and(|addresses| !addresses.is_empty())
+}
+
+/// Ports of this proxy that no captured connection is led to.
+pub(crate) fn own_ports(settings: &Settings) -> OwnPorts {
+    match &settings.role {
+        RoleSettings::Gateway => OwnPorts::default(),
+        RoleSettings::Sidecar { inbound, outbound, .. } => OwnPorts::new([
+            inbound.map_or(INBOUND, |it| it.port()),
+            outbound.map_or(OUTBOUND, |it| it.port()),
+            settings.admin.port(),
+        ]),
     }
 }
 
@@ -134,7 +161,9 @@ pub(crate) fn doors(settings: &Settings, snapshot: &Snapshot) -> BTreeMap<Socket
                     }
                 }
             }
-            doors.insert(inbound.unwrap_or(SocketAddr::new(settings.bind, INBOUND)), Door::Inbound { port: None });
+            for address in inbound.map_or_else(|| capture_addresses(settings.bind, INBOUND), |given| vec![given]) {
+                doors.insert(address, Door::Inbound { port: None });
+            }
             for port in snapshot.inbound.iter().flat_map(|own| own.ports.values()) {
                 if let Some(bind) = port.bind {
                     doors.insert(SocketAddr::new(bind, port.port), Door::Inbound { port: Some(port.port) });
@@ -143,8 +172,10 @@ pub(crate) fn doors(settings: &Settings, snapshot: &Snapshot) -> BTreeMap<Socket
             for door in snapshot.outbound.iter().flat_map(|outbound| &outbound.doors) {
                 doors.insert(door.at, Door::Egress { port: door.port });
             }
-            let local = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), OUTBOUND);
-            doors.insert(outbound.unwrap_or(local), Door::Outbound);
+            let local = || capture_addresses(Ipv4Addr::LOCALHOST.into(), OUTBOUND);
+            for address in outbound.map_or_else(local, |given| vec![given]) {
+                doors.insert(address, Door::Outbound);
+            }
             doors
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -424,13 +424,15 @@ impl Control {
     }
 
     async fn open_socket(&mut self, address: SocketAddr, door: Door) -> Result<()> {
-        let sockets = match bind(address, self.workers.len()) {
+        let all_of_ipv4 = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port());
+        let beside = self.open.contains_key(&all_of_ipv4) || self.bind_failures.contains_key(&all_of_ipv4);
+        let sockets = match bind(address, self.workers.len(), beside) {
             Ok(sockets) => sockets,
             Err(cause) => {
                 let text = format!("{} cannot be bound: {cause}", unix::shown(address));
                 // Who has it is found out once, since it is tried every second.
                 if !self.bind_failures.get(&address).is_some_and(|known| known.starts_with(&text)) {
-                    let text = text + &hint(&cause, address);
+                    let text = text + &holder::hint(&cause, address);
                     error!("{text}");
                     self.bind_failures.insert(address, text);
                 }
@@ -438,7 +440,7 @@ impl Control {
             }
         };
         let rules = standing::rules(&self.shared.live.pin(), door);
-        let (standing, stands) = watch::channel(Standing { closing: false, rules });
+        let (standing, stands) = watch::channel(Standing { rules, ..Standing::default() });
         let open = Arc::new(());
         for (worker, listener) in self.workers.iter().zip(sockets) {
             let listen = Listen { listener, address, door, standing: stands.clone(), open: Arc::clone(&open) };
@@ -450,28 +452,12 @@ impl Control {
         Ok(())
     }
 
-    /// Closes every socket; what is in flight goes on.
-    pub(crate) fn close(&mut self) {
-        for (address, open) in &self.open {
+    /// Closes every socket, or those that others than the sidecar's application come by; what is in flight goes on, however long
+    /// when it is `patient`.
+    pub(crate) fn close(&mut self, all: bool, patient: bool) {
+        for (address, open) in self.open.iter().filter(|(_, open)| all || open.door.is_for_others()) {
             crate::unix::unlink(*address);
-            open.standing.send_modify(|standing| standing.closing = true);
+            open.standing.send_modify(|standing| (standing.closing, standing.patient) = (true, patient));
         }
-    }
-}
-
-fn hint(cause: &std::io::Error, address: SocketAddr) -> String {
-    match cause.kind() {
-        std::io::ErrorKind::PermissionDenied => {
-            format!(
-                "; ports below 1024 need a privilege: map it, as in --port-map {0}={1}",
-                address.port(),
-                address.port() + 8000
-            )
-        }
-        std::io::ErrorKind::AddrInUse => {
-            format!("; {}", holder::advice(cause, address, "map the port with --port-map"))
-        }
-        std::io::ErrorKind::AddrNotAvailable => "; this machine does not have that address".to_owned(),
-        _ => String::new(),
     }
 }

@@ -10,6 +10,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use routing::{
+    api::ending::Ending,
     snapshot::{Listener, Snapshot, TlsServer},
     upstream::ClusterId,
 };
@@ -239,6 +240,13 @@ impl Live {
     pub(crate) fn drain_delay(&self, given: Option<Duration>) -> Duration {
         let mesh = || self.pin().snapshot.mesh.proxy.termination_drain_duration.map(Duration::from);
         given.or_else(mesh).unwrap_or(DRAIN_DELAY)
+    }
+
+    /// What the mesh, or the pod's annotation, says of the end. What cannot be read of it was told of as a problem.
+    pub(crate) fn ending(&self) -> Ending {
+        let installed = self.pin();
+        let metadata = &installed.snapshot.mesh.proxy.proxy_metadata;
+        Ending::read(|name| metadata.get(name).cloned()).unwrap_or_default()
     }
 
     /// The configuration one request uses from its first byte to its log line.

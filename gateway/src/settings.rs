@@ -8,6 +8,7 @@ use std::{
 };
 
 use ipnet::IpNet;
+use routing::api::ending::Ending;
 
 pub(crate) mod downward;
 mod identity;
@@ -66,6 +67,8 @@ pub(crate) struct Settings {
     pub(crate) drain_time: Option<Duration>,
     /// Time after SIGTERM in which connections are still accepted. `None`: what the mesh configuration says, else 5 s.
     pub(crate) drain_delay: Option<Duration>,
+    /// What the environment says of the end.
+    pub(crate) ending: Ending,
     /// Bytes of memory before load is shed. Default: what the control group grants; `None` = never.
     pub(crate) memory_limit: Option<u64>,
     /// Connections from clients at once, of the process. Default 50,000 (Envoy's recommendation for an edge proxy).

@@ -19,8 +19,9 @@ pub(crate) async fn connect(to: SocketAddr, source: Option<IpAddr>) -> io::Resul
     }
     let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket2::SockRef::from(&socket).set_tcp_keepalive(&keepalive())?;
-    if let Some(source) = source.filter(|source| source.is_ipv4() == to.is_ipv4()) {
-        socket.bind(SocketAddr::new(source, 0))?;
+    if let Some(source) = source {
+        let cannot = |error| io::Error::other(format!("cannot come from {source}: {error}"));
+        socket.bind(SocketAddr::new(source, 0)).map_err(cannot)?;
     }
     let tcp = socket.connect(to).await?;
     tcp.set_nodelay(true)?;

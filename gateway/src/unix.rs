@@ -154,7 +154,7 @@ mod tests {
         let second = bind(address, 1).unwrap().remove(0);
         let waiting = std::os::unix::net::UnixStream::connect(&path).unwrap();
         unlink(address);
-        let (_open, closing) = watch::channel(Standing { closing: true, rules: 0 });
+        let (_open, closing) = watch::channel(Standing { closing: true, ..Standing::default() });
         let served = std::cell::Cell::new(0);
         accept_until(second, closing, |_, _| served.set(served.get() + 1)).await;
         assert_eq!((served.get(), path.exists()), (1, false));

@@ -27,6 +27,7 @@ use crate::{
     net::{
         accept::{Received, Reception},
         listen::{Door, Standing, accept_until},
+        own_ports::OwnPorts,
         standing::overdue,
     },
     opaque,
@@ -48,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) drain: Arc<Drain>,
     /// Sidecar: where the application listens; `None` = where the client meant to go.
     pub(crate) app_address: Option<IpAddr>,
+    /// Ports of a sidecar itself.
+    pub(crate) own_ports: OwnPorts,
     /// Where balancers may be that say who their clients are.
     pub(crate) balancers: Arc<[IpNet]>,
     /// Whether memory is short.
@@ -126,6 +129,7 @@ async fn work(shared: Shared, mut listens: mpsc::Receiver<Listen>, started: ones
         live: Arc::clone(&shared.live),
         metrics,
         app_address,
+        own_ports: shared.own_ports,
         refusals: Rc::clone(&refusals),
         balancers: Arc::clone(&shared.balancers),
         old_clients: Cell::new(false),
@@ -204,7 +208,7 @@ struct Entrance {
 
 async fn connection(desk: Rc<Desk>, tcp: TcpStream, remote: SocketAddr, entrance: Entrance) {
     let Entrance { door, standing, _open } = entrance;
-    let _hold = desk.shared.drain.hold();
+    let _hold = desk.shared.drain.hold(door.is_for_others());
     let _counted = desk.shared.telemetry.metrics().connection();
     // Boxed apart, so that the handshake's memory is free while the connection lives.
     let Some(received) = Box::pin(desk.reception.receive(tcp, remote, door)).await else { return };

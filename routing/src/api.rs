@@ -10,6 +10,7 @@ pub mod crd;
 pub mod decode;
 pub mod deployment;
 pub mod destination_rule;
+pub mod ending;
 pub mod endpoint_slice;
 pub mod extension_provider;
 pub mod gateway;

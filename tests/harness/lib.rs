@@ -47,6 +47,7 @@ pub mod loopback;
 pub mod mesh;
 pub mod message;
 pub mod metrics;
+pub mod netns;
 pub mod origin;
 pub mod pebble;
 pub mod peer_metadata;

@@ -20,6 +20,7 @@ mod balancing;
 mod bounds;
 mod broken_folder;
 mod browser;
+mod captured;
 mod charts;
 mod check;
 mod client_policies;

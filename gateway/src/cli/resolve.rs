@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use routing::api::ending::Ending;
+
 use super::{
     CommonFlags, GatewayFlags, SidecarFlags, SourceFlags,
     given::{existing, existing_folder, only_with_kubernetes},
@@ -90,6 +92,7 @@ impl Settings {
             SourceSettings::Files(_) => Downward::default(),
             SourceSettings::Kubernetes(_) => Downward::read()?,
         };
+        let ending = Ending::read(|name| std::env::var(name).ok())?;
         if let Some(dir) = &flags.identity.identity_dir {
             existing_folder("--identity-dir", dir)?;
         }
@@ -117,7 +120,8 @@ impl Settings {
             workers: flags.workers.unwrap_or_else(cores),
             access_log: flags.access_log,
             drain_time: flags.drain_time,
-            drain_delay: flags.drain_delay,
+            drain_delay: flags.drain_delay.or(ending.delay),
+            ending,
             memory_limit: flags.memory_limit.or_else(crate::overload::granted),
             connections: flags.connections,
             listener_connections: flags.listener_connections,

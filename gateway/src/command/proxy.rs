@@ -16,11 +16,11 @@ use crate::{
     admin::{Admin, Figures, Servers},
     assembly,
     control::Control,
-    drain::Drain,
+    drain::{Drain, Whose},
     kubernetes::report::Reporting,
     live::Live,
     overload::Overload,
-    settings::{Settings, SourceSettings},
+    settings::{RoleSettings, Settings, SourceSettings},
     status::Status,
     telemetry::{Telemetry, log::LogLevel},
     worker::{self, Bounds, Shared},
@@ -64,37 +64,26 @@ async fn serve(settings: Settings, log: LogLevel) -> Result<ExitCode> {
     let mut control = Control::new(settings.clone(), shared, Arc::clone(&status), workers).await?;
     let acme = control.acme();
     let reporting = Reporting::start(&settings, control.applied(), Arc::clone(&acme))?;
-    let (mut in_a_hurry, mut ended_twice) = (false, false);
+    let mut in_a_hurry = false;
     tokio::select! {
         failed = control.run() => failed?,
         () = orders(&settings, &acme) => {}
         hurry = ends.first(&status, &drain) => in_a_hurry = hurry,
     }
-    let drain_time = live.drain_time(settings.drain_time);
-    let limit = Instant::now() + drain_time;
+    let mut end = End::new(&settings, &live, in_a_hurry);
     if !in_a_hurry {
         // Balancers go on sending until they have heard that this one is not ready any more.
-        let delay = live.drain_delay(settings.drain_delay).min(drain_time);
-        info!(delay_s = delay.as_secs(), "not ready any more; connections are still accepted");
+        info!(delay_s = end.delay.as_secs(), "not ready any more; connections are still accepted");
         tokio::select! {
             failed = control.run() => failed?,
-            () = sleep(delay) => {}
-            () = ends.second() => ended_twice = true,
+            () = sleep(end.delay) => {}
+            () = ends.second() => end.at_once = true,
         }
     }
-    control.close();
+    control.close(false, end.limit.is_none());
     // Another replica should lead at once; connections drain meanwhile.
     let handed_over = reporting.map(|reporting| tokio::spawn(reporting.end()));
-    let left = limit.saturating_duration_since(Instant::now());
-    info!(connections = drain.connections(), limit_s = left.as_secs(), "draining");
-    tokio::select! {
-        biased;
-        () = std::future::ready(()), if ended_twice => warn!("told twice, ending at once"),
-        left = drain.finished(left) => if left > 0 {
-            warn!(connections = left, "the drain limit has passed, these are cut");
-        },
-        () = ends.second() => warn!("told twice, ending at once"),
-    }
+    end.drain(&mut control, &drain, &mut ends).await?;
     if let Some(handed_over) = handed_over {
         handed_over.await.context("handing the leadership over")?;
     }
@@ -117,6 +106,7 @@ fn share(settings: &Settings, live: Arc<Live>, telemetry: Arc<Telemetry>, drain:
         telemetry,
         drain,
         app_address: assembly::app_address(settings),
+        own_ports: assembly::own_ports(settings),
         balancers: settings.balancers.clone().into(),
         overload,
         bounds: Bounds { connections, listener_connections, age: settings.connection_age, drain: settings.drain_time },
@@ -132,6 +122,54 @@ async fn orders(settings: &Settings, acme: &Acme) {
         }
         (SourceSettings::Files(_), None) => acme.nowhere().await,
         (SourceSettings::Kubernetes(_), _) => std::future::pending().await,
+    }
+}
+
+/// How the last connections end.
+struct End {
+    /// New ones are accepted for so long.
+    delay: Duration,
+    /// `None`: they may take as long as they will.
+    limit: Option<Instant>,
+    /// A sidecar's application may need others to answer the last requests, so its own connections come last.
+    sidecar: bool,
+    /// Told twice.
+    at_once: bool,
+}
+
+impl End {
+    fn new(settings: &Settings, live: &Live, hurried: bool) -> Self {
+        let drain_time = live.drain_time(settings.drain_time);
+        let (delay, limit) = match settings.ending.or(live.ending()).at_zero().filter(|_| !hurried) {
+            Some(minimum) => (minimum, None),
+            None => (live.drain_delay(settings.drain_delay).min(drain_time), Some(Instant::now() + drain_time)),
+        };
+        Self { delay, limit, sidecar: settings.role != RoleSettings::Gateway, at_once: false }
+    }
+
+    /// Waits for those that came in, then for the rest.
+    async fn drain(&mut self, control: &mut Control, drain: &Drain, ends: &mut Ends) -> Result<()> {
+        let left = self.limit.map(|limit| limit.saturating_duration_since(Instant::now()).as_secs());
+        info!(connections = drain.connections(), limit_s = left, "draining");
+        for whose in [Whose::Others, Whose::All] {
+            if whose == Whose::All && self.limit.is_some() {
+                control.close(true, false);
+            }
+            tokio::select! {
+                biased;
+                () = std::future::ready(()), if self.at_once => {}
+                left = drain.finished(whose, self.limit) => if left > 0 && whose == Whose::All {
+                    warn!(connections = left, "the drain limit has passed, these are cut");
+                },
+                // Where the application goes may change meanwhile.
+                failed = control.run(), if self.sidecar => failed?,
+                () = ends.second() => self.at_once = true,
+            }
+        }
+        if self.at_once {
+            warn!("told twice, ending at once");
+        }
+        Ok(())
     }
 }
 

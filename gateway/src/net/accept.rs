@@ -29,6 +29,7 @@ use super::{
     facts::{Arrival, Facts},
     listen::Door,
     original_dst::original_dst,
+    own_ports::OwnPorts,
     plain_http::say_https,
     sniff::{Sniffed, client_hello, sniff},
 };
@@ -105,6 +106,8 @@ pub(crate) struct Reception {
     pub(crate) app_address: Option<IpAddr>,
     /// Who was turned away.
     pub(crate) refusals: Rc<Refusals>,
+    /// Ports of the sidecar itself.
+    pub(crate) own_ports: OwnPorts,
     /// Where balancers may be that say who their clients are.
     pub(crate) balancers: Arc<[IpNet]>,
     /// Whether a client with a certificate of an old version was told of.

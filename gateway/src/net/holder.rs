@@ -61,6 +61,20 @@ pub(crate) fn advice(cause: &io::Error, wanted: SocketAddr, instead: &str) -> St
     }
 }
 
+/// What to do about an address that a proxy could not bind; empty = nobody knows.
+pub(crate) fn hint(cause: &io::Error, address: SocketAddr) -> String {
+    match cause.kind() {
+        io::ErrorKind::PermissionDenied => {
+            let port = address.port();
+            let mapped = u32::from(port) + 8000;
+            format!("; ports below 1024 need a privilege: map it, as in --port-map {port}={mapped}")
+        }
+        io::ErrorKind::AddrInUse => format!("; {}", advice(cause, address, "map the port with --port-map")),
+        io::ErrorKind::AddrNotAvailable => "; this machine does not have that address".to_owned(),
+        _ => String::new(),
+    }
+}
+
 fn is_in_the_way(taken: SocketAddr, wanted: SocketAddr) -> bool {
     let (there, here) = (taken.ip().to_canonical(), wanted.ip().to_canonical());
     taken.port() == wanted.port() && (there == here || there.is_unspecified() || here.is_unspecified())

@@ -12,7 +12,6 @@ use super::{
     connection::server_facts,
     course::Course,
     facts::{Arrival, Facts},
-    original_dst::original_dst,
     sniff::Sniffed,
 };
 use crate::{
@@ -46,8 +45,7 @@ impl Reception {
     ) -> Option<Received> {
         let meant = match port {
             Some(port) => SocketAddr::new(local.ip(), port),
-            // Nobody redirected it: forwarding it to where it came would be a loop.
-            None => original_dst(&tcp)?,
+            None => self.meant(&tcp, (remote, local))?,
         };
         let installed = self.live.pin();
         let to = installed.snapshot.inbound.as_ref().and_then(|inbound| inbound.ports.get(&meant.port()));

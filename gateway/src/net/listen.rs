@@ -43,33 +43,45 @@ pub(crate) enum Door {
     },
 }
 
+impl Door {
+    /// Whether those who come through it are others than the application of a sidecar.
+    pub(crate) fn is_for_others(self) -> bool {
+        !matches!(self, Self::Outbound | Self::Egress { .. })
+    }
+}
+
 /// What a listener tells its connections.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Standing {
     /// It takes no new ones, and these end in order.
     pub(crate) closing: bool,
+    /// However long that takes.
+    pub(crate) patient: bool,
     /// Changes when some of them may not fit any more what is asked of those who come in: `standing.rs` knows which.
     pub(crate) rules: u64,
 }
 
-/// Binds `count` sockets to one address.
+/// Binds `count` sockets to one address. `beside`: the same port of all IPv4 addresses has sockets of its own.
 ///
 /// # Errors
 /// When the address is taken (by anybody, also by another process of this user), not ours, or not allowed.
-pub(crate) fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<std::net::TcpListener>> {
+pub(crate) fn bind(address: SocketAddr, count: usize, beside: bool) -> io::Result<Vec<std::net::TcpListener>> {
     if unix::is_unix(address) {
         return crate::unix::bind(address, count);
     }
     // SO_REUSEPORT would let a second proxy of the same user share the port in silence: ask without it first.
-    drop(socket(address, false)?);
-    (0..count).map(|_| socket(address, true)).collect()
+    drop(socket(address, false, beside)?);
+    (0..count).map(|_| socket(address, true, beside)).collect()
 }
 
-fn socket(address: SocketAddr, share: bool) -> io::Result<std::net::TcpListener> {
+fn socket(address: SocketAddr, share: bool, beside: bool) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(share)?;
     socket.set_nonblocking(true)?;
+    if beside && address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
     socket.bind(&address.into())?;
     // What is accepted inherits it: a client that is gone without a word is noticed in two minutes.
     socket.set_tcp_keepalive(&keepalive())?;
@@ -133,10 +145,10 @@ mod tests {
 
     #[tokio::test]
     async fn connections_that_wait_when_the_socket_closes_are_still_served() {
-        let listener = bind("127.0.0.1:0".parse().unwrap(), 1).unwrap().remove(0);
+        let listener = bind("127.0.0.1:0".parse().unwrap(), 1, false).unwrap().remove(0);
         let address = listener.local_addr().unwrap();
         let waiting: Vec<_> = (0..3).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
-        let (_open, closing) = watch::channel(Standing { closing: true, rules: 0 });
+        let (_open, closing) = watch::channel(Standing { closing: true, ..Standing::default() });
         let served = std::cell::RefCell::new(Vec::new());
         accept_until((listener, address), closing, |_, remote| served.borrow_mut().push(remote)).await;
         assert_eq!(served.into_inner(), waiting.iter().map(|it| it.local_addr().unwrap()).collect::<Vec<_>>());
@@ -144,10 +156,10 @@ mod tests {
 
     #[test]
     fn a_taken_port_is_an_error_and_a_free_one_is_shared_by_the_workers() {
-        let first = bind("127.0.0.1:0".parse().unwrap(), 1).unwrap();
+        let first = bind("127.0.0.1:0".parse().unwrap(), 1, false).unwrap();
         let address = first[0].local_addr().unwrap();
-        assert_eq!(bind(address, 1).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(bind(address, 1, false).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         drop(first);
-        assert_eq!(bind(address, 3).unwrap().len(), 3);
+        assert_eq!(bind(address, 3, false).unwrap().len(), 3);
     }
 }

@@ -11,6 +11,7 @@ mod inbound;
 pub(crate) mod listen;
 pub(crate) mod original_dst;
 mod outbound;
+pub(crate) mod own_ports;
 mod plain_http;
 mod proxy_header;
 pub(crate) mod sniff;

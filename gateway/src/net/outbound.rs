@@ -31,9 +31,14 @@ impl Reception {
         (remote, local): (SocketAddr, SocketAddr),
         original: Option<SocketAddr>,
     ) -> Option<Received> {
+        let installed = self.live.pin();
+        let own = || installed.snapshot.inbound.as_ref().map_or(&[][..], |inbound| &inbound.addresses);
+        if let Some(meant) = original.filter(|meant| self.own_ports.means_from(remote, *meant, own())) {
+            self.refuse_own(&tcp, (remote, local), meant);
+            return None;
+        }
         let facts = Facts::new(remote, local, Arrival::Outbound { original });
         let mut plain = Stream::new(tcp);
-        let installed = self.live.pin();
         let demand = demand(installed.snapshot.outbound.as_ref()?, original);
         if demand == Demand::Nothing {
             return Some(opaque(plain, facts, course(installed, original, "")));

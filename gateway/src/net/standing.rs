@@ -101,8 +101,9 @@ pub(crate) async fn overdue(
     mut standing: watch::Receiver<Standing>,
     grace: Duration,
 ) -> Outlived {
-    let outlived = match standing.wait_for(|it| it.closing || !holds(&live.pin(), &facts)).await {
-        Ok(it) if it.closing => Outlived::Listener,
+    let over = |it: &Standing| (it.closing && !it.patient) || !holds(&live.pin(), &facts);
+    let outlived = match standing.wait_for(over).await {
+        Ok(it) if it.closing && !it.patient => Outlived::Listener,
         Ok(_) => Outlived::Rule,
         // The process ends, and nobody tells of anything any more.
         Err(_) => std::future::pending().await,

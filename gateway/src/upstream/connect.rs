@@ -118,7 +118,7 @@ fn probes(keepalive: &Keepalive) -> TcpKeepalive {
 async fn open(dial: &Dial, to: &To<'_>) -> Result<Connection, (Connect, String)> {
     let address = to.address;
     let failed = |error| (Connect::Failed, format!("{}: {error}", unix::shown(address)));
-    let mut tcp = crate::tcp::connect(address, dial.source).await.map_err(failed)?;
+    let mut tcp = crate::tcp::connect(address, dial.source(address)).await.map_err(failed)?;
     if let Some(settings) = &dial.settings {
         begin(settings, to, &mut tcp).await.map_err(failed)?;
     }

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     hash::{DefaultHasher, Hash, Hasher},
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
@@ -17,6 +17,26 @@ use routing::{
 const DIRECT_CONNECT: Duration = Duration::from_secs(10);
 /// Applications close kept connections early; ask them not to wait for ours.
 const DIRECT_IDLE: Duration = Duration::from_secs(60);
+
+/// Where a connection comes from, by the family of where it goes.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(crate) struct Sources {
+    /// For IPv4.
+    pub(crate) v4: Ipv4Addr,
+    /// For IPv6.
+    pub(crate) v6: Ipv6Addr,
+}
+
+impl Sources {
+    /// The one for a destination. What goes to `::1` is not captured, and the one for IPv6 may not be there.
+    fn to(self, address: SocketAddr) -> Option<IpAddr> {
+        match address.ip() {
+            IpAddr::V4(_) => Some(self.v4.into()),
+            IpAddr::V6(Ipv6Addr::LOCALHOST) => None,
+            IpAddr::V6(_) => Some(self.v6.into()),
+        }
+    }
+}
 
 /// One way to reach the endpoints of one cluster.
 ///
@@ -40,8 +60,8 @@ pub(crate) struct Dial {
     pub(crate) requests: Option<u32>,
     /// What else its DestinationRule says of connections.
     pub(crate) settings: Option<Arc<Connections>>,
-    /// Address that the connection comes from; `None` = the system chooses.
-    pub(crate) source: Option<IpAddr>,
+    /// Addresses that the connection comes from; `None` = the system chooses.
+    pub(crate) source: Option<Sources>,
     /// Istio `idleTimeout`: a kept connection without requests is closed after this time.
     pub(crate) idle_timeout: Duration,
 }
@@ -73,7 +93,7 @@ impl Dial {
     }
 
     /// Plain text to an address that no cluster stands for.
-    pub(crate) fn direct(h2: bool, source: Option<IpAddr>) -> Self {
+    pub(crate) fn direct(h2: bool, source: Option<Sources>) -> Self {
         let key = hash(&("direct", h2, source));
         Self {
             key,
@@ -87,6 +107,11 @@ impl Dial {
             source,
             idle_timeout: DIRECT_IDLE,
         }
+    }
+
+    /// The address that a connection to this one comes from; `None` = the system chooses.
+    pub(crate) fn source(&self, to: SocketAddr) -> Option<IpAddr> {
+        self.source.and_then(|sources| sources.to(to))
     }
 
     /// Whether a connection says who its client is, so that it is for nobody else.

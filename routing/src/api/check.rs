@@ -142,6 +142,11 @@ impl Findings {
         self.add(Finding { field, code, severity: Severity::Warning, message: message.into() });
     }
 
+    /// Where the field stands that is being looked at.
+    fn here(&self) -> String {
+        render(&self.path)
+    }
+
     /// Adds one that was made elsewhere.
     pub fn add(&mut self, finding: Finding) {
         self.found.push(finding);

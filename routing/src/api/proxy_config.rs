@@ -22,17 +22,23 @@ pub struct MeshProxyConfig {
     pub termination_drain_duration: Option<ProtoDuration>,
     /// Headers that proxies add.
     pub proxy_headers: Option<ProxyHeaders>,
+    /// Variables of the environment; of these the ones about the end are honoured ([`super::ending`]).
+    pub proxy_metadata: BTreeMap<String, String>,
 }
 
 impl MeshProxyConfig {
-    /// With what a narrower level says on top: each field that it names replaces the whole field.
+    /// With what a narrower level says on top: each field that it names replaces the whole field, and of
+    /// `proxyMetadata` each variable the one of its name.
     #[must_use]
     pub fn under(self, over: &Self) -> Self {
+        let mut proxy_metadata = self.proxy_metadata;
+        proxy_metadata.extend(over.proxy_metadata.clone());
         Self {
             gateway_topology: over.gateway_topology.clone().or(self.gateway_topology),
             drain_duration: over.drain_duration.or(self.drain_duration),
             termination_drain_duration: over.termination_drain_duration.or(self.termination_drain_duration),
             proxy_headers: over.proxy_headers.clone().or(self.proxy_headers),
+            proxy_metadata,
         }
     }
 }

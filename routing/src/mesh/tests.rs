@@ -109,14 +109,20 @@ fn other_config_maps_are_nobody_s_business() {
 #[test]
 fn the_pod_s_annotation_is_laid_over_the_mesh() {
     let mesh = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata:\n  mesh: |-\n    \
-                defaultConfig:\n      drainDuration: 30s\n      terminationDrainDuration: 7s\n";
+                defaultConfig:\n      drainDuration: 30s\n      terminationDrainDuration: 7s\n      proxyMetadata: {A: mesh, \
+                EXIT_ON_ZERO_ACTIVE_CONNECTIONS: 'true'}\n";
     let pod = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: web\n  namespace: shop\n  annotations:\n    \
-               proxy.istio.io/config: |\n      drainDuration: 5s\n      holdApplicationUntilProxyStarts: true\n";
+               proxy.istio.io/config: |\n      drainDuration: 5s\n      holdApplicationUntilProxyStarts: true\n      \
+               proxyMetadata: {A: pod, MINIMUM_DRAIN_DURATION: 9s}\n";
     let resources = read(&[mesh.to_owned(), pod.to_owned()]);
     let role = Role::Sidecar { namespace: "shop".to_owned(), workload: "web".to_owned() };
     let found = Mesh::of(&resources, &Proxy { role, ..Proxy::default() }).proxy;
     let seconds = |duration: Option<api::ProtoDuration>| duration.map(|duration| duration.get().as_secs());
     assert_eq!((seconds(found.drain_duration), seconds(found.termination_drain_duration)), (Some(5), Some(7)));
+    let variable = |name: &str| found.proxy_metadata.get(name).map(String::as_str);
+    assert_eq!(variable("A"), Some("pod"), "each variable by itself");
+    let ending = api::ending::Ending::read(|name| variable(name).map(str::to_owned)).unwrap();
+    assert_eq!(ending.at_zero(), Some(Duration::from_secs(9)));
 }
 
 #[test]

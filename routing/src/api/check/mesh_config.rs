@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::{BAD_VALUE, Finding, Findings, NO_EFFECT, UNKNOWN_FIELD, extension_provider, names, push_key};
 use crate::api::decode::{Reading, camel_case, decode};
+use crate::api::ending::{self, Ending};
 use crate::api::mesh_config::{AccessLogEncoding, InboundMode, OutboundMode};
 use crate::api::{MeshConfig, MeshProxyConfig};
 use crate::log_format::LogFormat;
@@ -82,7 +83,6 @@ const PROXY: &[Row] = &[
     ("proxyAdminPort", Info, "the port is said at start: --admin"),
     ("statusPort", Info, "the port is said at start: --status"),
     ("interceptionMode", Info, AT_START),
-    ("proxyMetadata", Info, AT_START),
     ("image", Info, AT_START),
     ("holdApplicationUntilProxyStarts", Info, AT_START),
     ("meshId", Info, "metrics do not name the mesh"),
@@ -308,6 +308,14 @@ impl MeshConfig {
 impl MeshProxyConfig {
     fn check(&self, findings: &mut Findings) {
         findings.positive("drainDuration", self.drain_duration, "leave it out for the default of 45s");
+        findings.each_key("proxyMetadata", &self.proxy_metadata, |findings, name, value| {
+            if !ending::VARIABLES.contains(&name.as_str()) {
+                let (message, field) = (format!("`{name}` has no effect: {AT_START}"), findings.here());
+                findings.add(Finding { field, code: NO_EFFECT, severity: Info, message });
+            } else if let Err(why) = Ending::read(|wanted| (wanted == name).then(|| value.clone())) {
+                findings.error(BAD_VALUE, why);
+            }
+        });
         let server = self.proxy_headers.as_ref().and_then(|headers| headers.server.as_ref()?.value.as_deref());
         if let Some(value) = server.filter(|value| http::HeaderValue::from_str(value).is_err()) {
             let message = format!("`{}` cannot be the value of a header", value.escape_debug());
@@ -335,6 +343,15 @@ mod tests {
         let mut findings = Findings::default();
         let mesh = read(value, "data.mesh", &mut findings);
         (mesh, findings.into_vec().into_iter().map(|it| (it.field, it.severity)).collect())
+    }
+
+    #[test]
+    fn of_the_variables_those_of_the_end_count() {
+        let variables =
+            json!({"ISTIO_META_X": "1", "MINIMUM_DRAIN_DURATION": "soon", "EXIT_ON_ZERO_ACTIVE_CONNECTIONS": "true"});
+        let (_, found) = findings(&json!({"trustDomain": "td", "defaultConfig": {"proxyMetadata": variables}}));
+        let at = |name: &str| format!("data.mesh.defaultConfig.proxyMetadata.{name}");
+        assert_eq!(found, [(at("ISTIO_META_X"), Info), (at("MINIMUM_DRAIN_DURATION"), Severity::Error)]);
     }
 
     #[test]
