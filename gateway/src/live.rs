@@ -78,6 +78,10 @@ impl Front {
     pub(crate) fn digest(&self, listener: &Listener) -> u64 {
         let mut digest = DefaultHasher::new();
         listener.tls.is_some().hash(&mut digest);
+        // Whose host is gone comes in no more, and goes.
+        if let Some(tls) = &listener.tls {
+            tls.by_sni.iter().for_each(|(host, _)| host.hash(&mut digest));
+        }
         match (&self.common, &listener.tls) {
             (None, Some(tls)) => tls.by_sni.iter().for_each(|(host, server)| {
                 (host, self.servers.get(*server).map(|server| server.policy)).hash(&mut digest);

@@ -19,6 +19,8 @@ pub enum RetryBudget {
         least: u32,
         /// `retryBudget` is given, so the same share limits how many there are at once, as Envoy does.
         at_once: bool,
+        /// `retryBudget.budgetInterval`: the requests of so long count beside those in flight; zero = these alone.
+        window: Duration,
     },
 }
 
@@ -26,7 +28,7 @@ impl Default for RetryBudget {
     /// Istio has no limit. A fifth of the requests is the default of its `retryBudget`; where there are few requests, whoever
     /// tries out a route has to see what it says.
     fn default() -> Self {
-        Self::Share { parts: 200_000, least: 10, at_once: false }
+        Self::Share { parts: 200_000, least: 10, at_once: false, window: Duration::ZERO }
     }
 }
 
@@ -59,6 +61,8 @@ pub struct Ledger {
     begun: u32,
     /// Retries admitted that have not been seen among those yet: they are tries that earn nothing.
     retries: u32,
+    /// Of a budget with an interval: what there was at the beginning of it, and of the one before.
+    marks: Option<[(Instant, u32); 2]>,
     /// When the current second began, and what it has earned.
     second: Option<(Instant, i64)>,
 }
@@ -67,11 +71,12 @@ impl Ledger {
     /// Whether another retry may begin; it is paid for then. `sent`: an endpoint was sent the request before, so that the retry
     /// is more load than there would have been without.
     pub fn admit(&mut self, budget: &RetryBudget, load: Load, sent: bool, now: Instant) -> bool {
-        let (parts, least, at_once) = match *budget {
+        let (parts, least, at_once, window) = match *budget {
             RetryBudget::AtOnce(most) => return load.retrying < most,
-            RetryBudget::Share { parts, least, at_once } => (parts, least, at_once),
+            RetryBudget::Share { parts, least, at_once, window } => (parts, least, at_once, window),
         };
-        let share = u64::from(load.active) * u64::from(parts) / RETRY as u64;
+        let requests = u64::from(load.active) + self.recent(window, load.begun, now);
+        let share = requests * u64::from(parts) / RETRY as u64;
         if at_once && u64::from(load.retrying) >= share.max(u64::from(least)) {
             return false;
         }
@@ -88,6 +93,20 @@ impl Ledger {
         }
         self.retries = self.retries.wrapping_add(1);
         true
+    }
+
+    /// About how many tries began within the last `window`, as far as anybody has looked.
+    fn recent(&mut self, window: Duration, begun: u32, now: Instant) -> u64 {
+        if window.is_zero() {
+            return 0;
+        }
+        let marks = self.marks.get_or_insert([(now, begun); 2]);
+        let [(since, before), (newer, _)] = *marks;
+        let (tries, span) = (f64::from(begun.wrapping_sub(before)), now.saturating_duration_since(since));
+        if now.saturating_duration_since(newer) >= window {
+            *marks = [marks[1], (now, begun)];
+        }
+        (tries * (window.as_secs_f64() / span.as_secs_f64().max(window.as_secs_f64()))) as u64
     }
 
     /// A retry that was paid for has helped.

@@ -12,7 +12,7 @@ use crate::{
     guard::Guard,
     inbound::Inbound,
     mesh::Mesh,
-    opaque::OpaqueTable,
+    opaque::{OpaqueRule, OpaqueTable},
     table::RouteTable,
     upstream::{Cluster, ClusterId},
 };
@@ -310,6 +310,8 @@ pub struct Outbound {
     pub unclaimed: Unclaimed,
     /// Istio `egressProxy`: where hosts that no service claims go instead of where the application meant them to go.
     pub fallback: Option<Arc<RouteTable>>,
+    /// The same of connections that are no HTTP.
+    pub fallback_bytes: Option<Arc<OpaqueRule>>,
     /// Sockets for applications that connect to the sidecar themselves.
     pub doors: Vec<OutboundDoor>,
 }

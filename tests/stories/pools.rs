@@ -337,3 +337,37 @@ async fn streams_of_one_connection_are_limited_and_an_idle_one_is_asked_whether_
     assert_eq!(server.connections(), 2);
     eventually("they are asked", async || pings.load(Ordering::SeqCst) >= 2).await;
 }
+
+#[tokio::test]
+async fn a_connection_of_http2_that_is_too_old_and_has_a_stream_without_end_keeps_nobody_waiting() {
+    let mesh = pooled("{tcp: {maxConnections: 1, maxConnectionDuration: 300ms}}");
+    mesh.write("services.yaml", &yaml::service("shop", "reviews", &[(8080, "http2")]));
+    let asked = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&asked);
+    let server = Scripted::start(mesh.workload("reviews").declare(), move |raw: Raw| {
+        let seen = Arc::clone(&seen);
+        async move {
+            let Ok(mut frames) = Frames::begin(raw, &[]).await else { return };
+            while let Ok(stream) = frames.request().await {
+                // The first one never gets an answer.
+                if seen.fetch_add(1, Ordering::SeqCst) > 0 {
+                    frames.answer(stream).await.ok();
+                }
+            }
+        }
+    })
+    .await;
+    mesh.route_all_to("reviews");
+    let _gateway = mesh.gateway_with(&["--workers", "1"]).await;
+    let client = mesh.browser();
+
+    let endless = requests(&client, 1);
+    eventually("it is on its way", async || asked.load(Ordering::SeqCst) > 0).await;
+    eventually("there is another connection", async || {
+        let answered = tokio::time::timeout(std::time::Duration::from_secs(5), requests(&client, 1).join_all()).await;
+        assert_eq!(answered.expect("nobody waits"), [200]);
+        server.connections() == 2
+    })
+    .await;
+    assert_eq!(endless.len(), 1, "it goes on");
+}

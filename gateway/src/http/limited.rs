@@ -184,7 +184,9 @@ impl Seeker<'_> {
             let Some(gate) = self.breaker.gate() else { break None };
             // What has served all that it may gives its permit back now.
             desk.shared.shed(&way.place, Connection::is_dead);
-            if !desk.shared.has(&way.place, |connection| !connection.is_dead()) {
+            // One that is too old and cannot end takes no place: streams without end would keep all others waiting.
+            let serves = |connection: &Connection| !connection.is_dead() && !connection.has_expired();
+            if !desk.shared.has(&way.place, serves) {
                 break Some(gate.permit().unwrap_or_else(|| gate.force()));
             }
             let mut waiting = match gate.enter(&desk.worker, &way.place) {

@@ -96,11 +96,37 @@ fn course(installed: Arc<Installed>, original: Option<SocketAddr>, name: &str) -
     let found = found.or_else(|| table.filter(|_| addressless)?.first());
     let original = original.filter(|_| !addressless);
     let unclaimed = outbound.map(|outbound| outbound.unclaimed).unwrap_or_default();
+    let proxy = outbound.and_then(|outbound| outbound.fallback_bytes.as_ref());
     let way = match (found, original, unclaimed) {
         (Some(rule), ..) => Way::Rule(Arc::clone(rule)),
+        (None, Some(_), Unclaimed::Pass) if proxy.is_some() => {
+            proxy.map_or(Way::Nowhere, |rule| Way::Rule(Arc::clone(rule)))
+        }
         (None, None, _) => Way::Nowhere,
         (None, Some(original), Unclaimed::Pass) => Way::Original(original),
         (None, Some(_), Unclaimed::Refuse) => Way::Blocked,
     };
     Course { installed, way }
+}
+
+#[cfg(test)]
+mod tests {
+    use routing::{opaque::OpaqueRule, rule::Destinations, snapshot::Snapshot};
+
+    use super::*;
+
+    #[test]
+    fn bytes_that_no_service_claims_go_through_the_egress_proxy_where_there_is_one() {
+        let original: SocketAddr = "192.0.2.1:7000".parse().unwrap();
+        let way = |unclaimed, proxy: bool| {
+            let to = Destinations { all: Box::default(), total: 0 };
+            let through = Arc::new(OpaqueRule { source: "proxy".into(), to });
+            let outbound = Outbound { unclaimed, fallback_bytes: proxy.then_some(through), ..Outbound::default() };
+            let snapshot = Snapshot { outbound: Some(outbound), ..Snapshot::default() };
+            course(Arc::new(Installed { snapshot, ..Installed::default() }), Some(original), "").way
+        };
+        assert!(matches!(way(Unclaimed::Pass, true), Way::Rule(rule) if *rule.source == *"proxy"));
+        assert!(matches!(way(Unclaimed::Pass, false), Way::Original(address) if address == original));
+        assert!(matches!(way(Unclaimed::Refuse, true), Way::Blocked));
+    }
 }

@@ -48,12 +48,13 @@ pub(crate) fn rules(installed: &Installed, door: Door) -> u64 {
 pub(crate) fn holds(installed: &Installed, facts: &Facts) -> bool {
     match facts.arrival {
         Arrival::Gateway { bind, port } => {
-            // A listener that is gone closes in its own way, and a host that is gone has no routes.
+            // A listener that is gone closes in its own way.
             let Some((listener, _)) = installed.listener(bind, port) else { return true };
             match (&listener.tls, &facts.tls) {
                 (None, None) => true,
                 (Some(_), Some(tls)) => {
-                    installed.server(bind, port, &tls.sni).is_none_or(|server| server.policy == tls.policy)
+                    // Nobody comes in for a host that is gone, on a connection that is open neither.
+                    installed.server(bind, port, &tls.sni).is_some_and(|server| server.policy == tls.policy)
                 }
                 _ => false,
             }

@@ -18,7 +18,7 @@ use foldhash::fast::RandomState;
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::{
     sync::Notify,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tracing::{debug, warn};
 
@@ -33,6 +33,9 @@ const QUIET: Duration = Duration::from_millis(50);
 const LONGEST_BURST: Duration = Duration::from_millis(500);
 /// The link by which the kubelet swaps a whole volume.
 const DATA: &str = "..data";
+/// How often files are looked at beside inotify, which tells nothing of changes on another machine (NFS) or by another name (a
+/// second hard link).
+const LOOK: Duration = Duration::from_secs(600);
 /// How often files are looked at without inotify.
 const POLL: Duration = Duration::from_secs(1);
 
@@ -45,8 +48,10 @@ pub(crate) struct Watch {
     eye: Option<Eye>,
     /// A change was seen and not yet told; kept here so that a dropped `changed()` future loses nothing.
     pending: bool,
-    /// What the last survey saw; polling compares with it.
+    /// What the last survey saw, or with inotify the last look; polling compares with it.
     seen: Vec<Stamp>,
+    /// When the next look is due; a point in time and not a pause, which whoever drops `changed()` would begin anew.
+    look_at: Instant,
 }
 
 /// What a survey found.
@@ -91,7 +96,7 @@ impl Watch {
 
     /// As [`Watch::new`], without inotify.
     pub(crate) fn polling(roots: Vec<PathBuf>, wanted: fn(&Path) -> bool) -> Self {
-        Self { roots, wanted, eye: None, pending: false, seen: Vec::new() }
+        Self { roots, wanted, eye: None, pending: false, seen: Vec::new(), look_at: Instant::now() + LOOK }
     }
 
     /// The paths that are watched.
@@ -119,8 +124,13 @@ impl Watch {
             self.eye = None;
         }
         match &mut self.eye {
+            // Once: what is told later is found to be news at the next look, too, which costs one reload.
+            Some(eye) if self.seen.is_empty() => {
+                eye.forget_all_but(&covered);
+                self.seen = stamps(&survey);
+            }
             Some(eye) => eye.forget_all_but(&covered),
-            None => self.seen = survey.files.iter().map(|file| stamp(&file.path)).collect(),
+            None => self.seen = stamps(&survey),
         }
         survey
     }
@@ -130,7 +140,15 @@ impl Watch {
     pub(crate) async fn changed(&mut self) {
         if !self.pending {
             match &self.eye {
-                Some(eye) => eye.bell.notified().await,
+                Some(eye) => {
+                    let bell = Arc::clone(&eye.bell);
+                    loop {
+                        tokio::select! {
+                            () = bell.notified() => break,
+                            () = sleep_until(self.look_at) => if self.look() { break },
+                        }
+                    }
+                }
                 None => self.poll().await,
             }
             self.pending = true;
@@ -142,19 +160,39 @@ impl Watch {
         self.pending = false;
     }
 
+    /// Looks at every file, whatever inotify tells. `true`: some are others than at the last look.
+    fn look(&mut self) -> bool {
+        self.look_at = Instant::now() + LOOK;
+        let found = self.stamped();
+        let other = found != self.seen;
+        self.seen = found;
+        if let Some(eye) = self.eye.as_ref().filter(|_| other) {
+            eye.news.lock().unwrap_or_else(PoisonError::into_inner).anything = true;
+        }
+        other
+    }
+
+    fn stamped(&self) -> Vec<Stamp> {
+        let mut walk = Walk { wanted: self.wanted, ..Walk::default() };
+        for root in &self.roots {
+            walk.root(root);
+        }
+        stamps(&walk.survey)
+    }
+
     /// Resolves when the files are not those of the last survey.
     async fn poll(&self) {
         loop {
             sleep(POLL).await;
-            let mut walk = Walk { wanted: self.wanted, ..Walk::default() };
-            for root in &self.roots {
-                walk.root(root);
-            }
-            if walk.survey.files.iter().map(|file| stamp(&file.path)).ne(self.seen.iter().cloned()) {
+            if self.stamped() != self.seen {
                 return;
             }
         }
     }
+}
+
+fn stamps(survey: &Survey) -> Vec<Stamp> {
+    survey.files.iter().map(|file| stamp(&file.path)).collect()
 }
 
 fn stamp(path: &Path) -> Stamp {

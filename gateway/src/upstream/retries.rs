@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn a_retry_that_helps_gives_back_what_it_cost() {
         let account = Arc::new(Account::default());
-        let budget = RetryBudget::Share { parts: 0, least: 1, at_once: false };
+        let budget = RetryBudget::Share { parts: 0, least: 1, at_once: false, window: std::time::Duration::ZERO };
         account.retry(&budget, 1, true).expect("the first is allowed").helped();
         for _ in 0..2 {
             drop(account.retry(&budget, 1, true).expect("it was given back"));

@@ -259,6 +259,7 @@ fn retry_budget(policy: &Policy<'_>) -> RetryBudget {
             parts: (given.percent.unwrap_or(20.0).clamp(0.0, 100.0) * 10_000.0).round() as u32,
             least: given.min_retry_concurrency.unwrap_or(3),
             at_once: true,
+            window: given.budget_interval.map(Duration::from).unwrap_or_default(),
         },
         (None, Some(most)) => RetryBudget::AtOnce(most),
         (None, None) => RetryBudget::default(),

@@ -173,7 +173,9 @@ impl<'a> Place<'_, 'a> {
             None => None,
             Some(Ok(bind)) => Some(bind),
             Some(Err(_)) => {
-                self.error(UNSUPPORTED, "bind", "only IP addresses are supported here, so this server is not opened");
+                let why =
+                    "a gateway is what others reach by the network, so a unix socket is not opened; give an IP address";
+                self.error(UNSUPPORTED, "bind", why);
                 return None;
             }
         };

@@ -190,6 +190,10 @@ pub(super) fn unless_clean(context: &Context<'_>, object: &Arc<Object<VirtualSer
 /// The list of a recipe: the one of before where nothing has changed, else as `make` says.
 pub(super) fn list(context: &Context<'_>, recipe: Recipe, make: impl FnOnce() -> Vec<Route>) -> Arc<RouteList> {
     let memory = &context.memory;
+    // Two binds of a port have the same routes.
+    if let Some(kept) = memory.lists.borrow().get(&recipe) {
+        return Arc::clone(&kept.list);
+    }
     if let Some(list) = again(context, &recipe) {
         memory.reused.set(memory.reused.get() + 1);
         return list;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    clusters::{self, Member},
+    clusters::{self, Carries, Member},
     context::Context,
     listeners::report_unknown_gateways,
     memory::{self, Recipe},
@@ -22,6 +22,7 @@ use super::{
 use crate::{
     api::{self, Sidecar, mesh_config::OutboundMode},
     host::{HostMap, HostPattern},
+    opaque::OpaqueRule,
     pattern::RouteMatch,
     resources::Object,
     rule::{Action, Destination, Destinations, Rule},
@@ -61,10 +62,11 @@ pub(super) fn compile(context: &Context<'_>) -> Outbound {
         let routes = build.of_virtual_service(number, UNOWNED_PORT);
         table.hosts.get_or_insert_with(host, || virtual_host(host, &routes));
     }
-    let (unclaimed, fallback) = build.unclaimed();
+    let (unclaimed, fallback, fallback_bytes) = build.unclaimed();
     let http: BTreeSet<u16> = tables.keys().copied().collect();
     let by_port = tables.into_iter().map(|(port, table)| (port, Arc::new(table))).collect();
-    Outbound { by_port, opaque: opaque::outbound(context, &bound, &http), unclaimed, fallback, doors: doors(context) }
+    let opaque = opaque::outbound(context, &bound, &http);
+    Outbound { by_port, opaque, unclaimed, fallback, fallback_bytes, doors: doors(context) }
 }
 
 /// Where applications connect to the sidecar themselves.
@@ -170,7 +172,7 @@ impl<'a> Build<'_, 'a> {
     }
 
     /// What becomes of hosts that nothing here knows: as the workload's Sidecar says, else as the mesh does.
-    fn unclaimed(&self) -> (Unclaimed, Option<Arc<RouteTable>>) {
+    fn unclaimed(&self) -> (Unclaimed, Option<Arc<RouteTable>>, Option<Arc<OpaqueRule>>) {
         let own = self.context.scope.sidecar.and_then(|sidecar| {
             let policy = sidecar.spec.outbound_traffic_policy.as_ref()?;
             Some((sidecar, policy))
@@ -180,33 +182,37 @@ impl<'a> Build<'_, 'a> {
             OutboundMode::RegistryOnly => Unclaimed::Refuse,
             OutboundMode::AllowAny | OutboundMode::AllowAnyDynamicDns => Unclaimed::Pass,
         };
-        let fallback = own.and_then(|(sidecar, policy)| self.egress_proxy(sidecar, policy.egress_proxy.as_ref()?));
-        (unclaimed, fallback.filter(|_| unclaimed == Unclaimed::Pass))
+        let proxy = own.filter(|_| unclaimed == Unclaimed::Pass);
+        let proxy = proxy.and_then(|(sidecar, policy)| self.egress_proxy(sidecar, policy.egress_proxy.as_ref()?));
+        let (requests, bytes) = proxy.unzip();
+        (unclaimed, requests, bytes)
     }
 
-    /// Istio's `egressProxy`: every host leads to one service.
+    /// Istio's `egressProxy`: every host, and every connection that is no HTTP, leads to one service.
     fn egress_proxy(
         &self,
         sidecar: &Object<Sidecar>,
         to: &api::virtual_service::Destination,
-    ) -> Option<Arc<RouteTable>> {
+    ) -> Option<(Arc<RouteTable>, Arc<OpaqueRule>)> {
         let wanted = Wanted { port: to.port.map(|port| port.number), subset: to.subset.as_deref() };
         let found = wanted.find(self.context, &to.host, sidecar.namespace());
-        let (cluster, name) = match found {
-            Ok((cluster, name)) => (Some(cluster), name),
+        let (cluster, bytes, name) = match found {
+            Ok((cluster, bytes, name)) => (Some(cluster), Some(bytes), name),
             Err(why) => {
                 let field = "spec.outboundTrafficPolicy.egressProxy";
                 let message = format!("{why}, so requests to hosts that nothing else knows get 503");
                 self.context.report.error(sidecar, UNKNOWN_HOST, field, message);
-                (None, clusters::name(wanted.port.unwrap_or(0), "", &to.host))
+                (None, None, clusters::name(wanted.port.unwrap_or(0), "", &to.host))
             }
         };
+        let to = Destinations::one(Destination::new(bytes, Arc::clone(&name)));
+        let through = Arc::new(OpaqueRule { source: Arc::default(), to });
         let action = Action::Route(Destinations::one(Destination::new(cluster, name)));
         let rule = Rule::new("allow_any", Arc::default(), action);
         let routes = RouteList::new(vec![Route { when: RouteMatch::default(), rule: Arc::new(rule) }]);
         let mut table = RouteTable::default();
         table.hosts.insert(&HostPattern::Any, virtual_host(&HostPattern::Any, &Arc::new(routes)));
-        Some(Arc::new(table))
+        Some((Arc::new(table), through))
     }
 
     fn straight(&self, service: &Service<'a>, port: &ServicePort<'a>) -> Arc<RouteList> {
@@ -227,7 +233,12 @@ struct Wanted<'s> {
 }
 
 impl Wanted<'_> {
-    fn find(&self, context: &Context<'_>, host: &str, namespace: &str) -> Result<(ClusterId, Arc<str>), String> {
+    fn find(
+        &self,
+        context: &Context<'_>,
+        host: &str,
+        namespace: &str,
+    ) -> Result<(ClusterId, ClusterId, Arc<str>), String> {
         let host = context.full_host(host, namespace);
         let service = context.services.find(&host).ok_or_else(|| format!("no service has the host `{host}`"))?;
         let port = match self.port {
@@ -244,7 +255,9 @@ impl Wanted<'_> {
                 Some(found.ok_or_else(|| format!("no DestinationRule has the subset `{name}` of `{host}`"))?)
             }
         };
-        let cluster = clusters::cluster(context, &Member { service, port, subset });
-        Ok((cluster, clusters::name(port.number, self.subset.unwrap_or_default(), &service.host)))
+        let member = Member { service, port, subset };
+        let (cluster, bytes) =
+            (clusters::cluster(context, &member), clusters::carrying(context, &member, Carries::Bytes));
+        Ok((cluster, bytes, clusters::name(port.number, self.subset.unwrap_or_default(), &service.host)))
     }
 }

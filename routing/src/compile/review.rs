@@ -77,8 +77,7 @@ fn server_fields(findings: &mut Findings, server: &Server, field: &str) {
         format!("{field}.port.protocol")
     });
     let endpoint = server.default_endpoint.is_some();
-    findings
-        .note(endpoint, "defaultEndpoint is not supported (nor is it by Istio)", || format!("{field}.defaultEndpoint"));
+    findings.note(endpoint, "defaultEndpoint has no effect, as in Istio", || format!("{field}.defaultEndpoint"));
 }
 
 fn entries(context: &Context<'_>) {

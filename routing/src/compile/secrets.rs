@@ -205,6 +205,11 @@ fn target<'a>(own: &str, name: &'a str) -> Target<'a> {
             "Secrets of namespace `{namespace}` may not be used; put it into the proxy's own namespace `{own}`"
         )),
         ("builtin", _) => Target::Workload,
+        ("configmap", _) => Target::Never(
+            "`configmap://` is not read, since whoever may write ConfigMaps would say who is trusted; put the CA into a Secret, as \
+             ca.crt"
+                .to_owned(),
+        ),
         _ => Target::Never(format!("`{scheme}://` is not supported; name a Secret of the proxy's namespace")),
     }
 }

@@ -151,13 +151,17 @@ impl Connection {
     fn is_leaving(&self) -> bool {
         let state = &self.core.borrow().state;
         // Numbers of streams do not begin again.
-        let over = self.terms.as_ref().is_some_and(|terms| terms.are_over());
-        over || state.dead || state.beyond.is_some() || state.last >= (1 << 31) - 3
+        self.has_expired() || state.dead || state.beyond.is_some() || state.last >= (1 << 31) - 3
     }
 
     /// Whether it can serve nobody any more.
     pub(crate) fn is_dead(&self) -> bool {
         self.core.borrow().state.dead || ((self.left == 0 || self.is_leaving()) && !self.is_busy())
+    }
+
+    /// Whether it is too old to serve anybody else; what is on it goes on.
+    pub(crate) fn has_expired(&self) -> bool {
+        self.terms.as_ref().is_some_and(|terms| terms.are_over())
     }
 
     /// Whether streams are on it.

@@ -217,3 +217,18 @@ async fn a_survey_says_which_files_may_be_others_than_before() {
     assert!(polling.survey().files.iter().all(|file| file.news));
     assert!(polling.survey().files.iter().all(|file| file.news), "nobody tells");
 }
+
+#[tokio::test]
+async fn what_inotify_does_not_tell_is_found_at_the_next_look() {
+    let (folder, elsewhere) = (Folder::new(), Folder::new());
+    folder.write("a.yaml");
+    fs::hard_link(folder.at("a.yaml"), elsewhere.at("other-name")).unwrap();
+    let mut watch = folder.watch("");
+    fs::write(elsewhere.at("other-name"), "changed").unwrap();
+    silent(&mut watch).await;
+    watch.look_at = Instant::now();
+    timeout(PATIENCE, watch.changed()).await.expect("the look finds it");
+    assert!(watch.survey().files.iter().all(|file| file.news), "it is read again");
+    watch.look_at = Instant::now();
+    silent(&mut watch).await;
+}

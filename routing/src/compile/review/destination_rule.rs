@@ -43,9 +43,6 @@ fn traffic_policy(findings: &mut Findings, policy: &TrafficPolicy, field: &str) 
     let blocks = Blocks { load_balancer: policy.load_balancer.as_ref() };
     blocks.review(findings, field);
     failover(findings, policy.load_balancer.as_ref(), policy.outlier_detection.is_some(), field);
-    let interval = policy.retry_budget.is_some_and(|budget| budget.budget_interval.is_some());
-    let told = "budgetInterval is not looked at; a retryBudget counts what is under way and what the requests so far have left";
-    findings.note(interval, told, || format!("{field}.retryBudget.budgetInterval"));
     for (index, level) in policy.port_level_settings.iter().enumerate() {
         let blocks = Blocks { load_balancer: level.load_balancer.as_ref() };
         let field = format!("{field}.portLevelSettings[{index}]");
@@ -78,14 +75,13 @@ fn failover(findings: &mut Findings, balancer: Option<&LoadBalancer>, ejects: bo
 
 fn load_balancer(findings: &mut Findings, balancer: &LoadBalancer, field: &str) {
     let at = |name: &str| format!("{field}.{name}");
-    let zone = "zoneAwareLbSetting is not supported, since it needs to know how many proxies each zone has; write \
-                localityLbSetting";
+    let zone = "zoneAwareLbSetting has no effect, since no object says how many proxies each zone has; write localityLbSetting";
     findings.note(balancer.zone_aware_lb_setting.is_some(), zone, || at("zoneAwareLbSetting"));
     let known = balancer.consistent_hash.is_none()
         && !matches!(balancer.simple, Some(SimpleLb::Random | SimpleLb::Passthrough));
     let warmup = "warmup has an effect with ROUND_ROBIN and LEAST_REQUEST only";
     findings.note(balancer.warmup.is_some() && !known, warmup, || at("warmup"));
     findings.note(balancer.warmup_duration_secs.is_some() && !known, warmup, || at("warmupDurationSecs"));
-    let utilization = "backendUtilization is not supported; reported load is not looked at";
+    let utilization = "backendUtilization has no effect, as in Istio: load that endpoints report is not looked at";
     findings.note(balancer.backend_utilization.is_some(), utilization, || at("backendUtilization"));
 }

@@ -74,7 +74,8 @@ fn unknown_hosts(context: &Context<'_>, own: &Object<Sidecar>, listener: &Listen
 fn beside(context: &Context<'_>) {
     for object in &context.resources.workload_groups {
         if object.spec.probe.is_some() {
-            let message = "workloads are not probed here; a WorkloadEntry counts as long as it is there";
+            let message = "a probe is for workloads that register themselves, which is a control plane's work; a WorkloadEntry counts as long as it \
+                           is there";
             context.report.warning(object, UNSUPPORTED, "spec.probe", message);
         }
     }

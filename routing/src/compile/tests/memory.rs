@@ -124,3 +124,32 @@ fn only_what_a_change_touches_is_made_anew() {
     texts.insert("service", service.replace("port: 80", "port: 81"));
     assert_eq!(reused(&texts), 0, "both lead to another cluster");
 }
+
+#[test]
+fn the_routes_of_two_binds_of_a_port_are_made_once() {
+    let server = |bind: &str| {
+        format!("{{port: {{number: 80, name: at-{bind}, protocol: HTTP}}, hosts: ['*'], bind: {bind}}}")
+            .replace("at-127.0.0.", "at-")
+    };
+    let text = format!(
+        "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: edge, namespace: istio-system}}\n\
+         spec: {{selector: {{istio: ingressgateway}}, servers: [{}, {}]}}\n---\n\
+         apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: a, namespace: shop}}\n\
+         spec: {{hosts: [a.example.com], gateways: [istio-system/edge], http: [{{directResponse: {{status: 200}}}}]}}\n",
+        server("127.0.0.1"),
+        server("127.0.0.2")
+    );
+    let (resources, problems) = Resources::read([("a.yaml", text.as_str())]);
+    assert!(problems.is_empty(), "{problems:?}");
+    let mut compiler = Compiler::default();
+    for _ in 0..2 {
+        let snapshot = compiler.compile(&resources, &Proxy::default()).snapshot;
+        let lists: Vec<_> = snapshot
+            .listeners
+            .iter()
+            .flat_map(|listener| listener.routes.hosts.iter().map(|(_, host)| Arc::as_ptr(&host.routes)))
+            .collect();
+        assert_eq!(lists.len(), 2);
+        assert_eq!(lists[0], lists[1]);
+    }
+}
