@@ -56,6 +56,8 @@ pub(crate) trait View: Send + Sync + 'static {
 pub(crate) enum Readiness {
     /// 200.
     Ready,
+    /// 200, with what is not as it should be all the same.
+    ReadyBut(String),
     /// 503, with a sentence that says what is waited for.
     NotReady(String),
 }

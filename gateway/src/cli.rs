@@ -178,7 +178,7 @@ enum Verb {
 #[derive(Args, Debug)]
 pub(crate) struct GatewayFlags {
     /// With --kubernetes: whether the elected replica writes conditions to the status of Gateways, VirtualServices,
-    /// DestinationRules and ServiceEntries; `false` where istiod does [true]
+    /// DestinationRules, ServiceEntries, policies and RateLimits; `false` where istiod does [true]
     #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set)]
     pub(crate) write_status: Option<bool>,
     /// With --config: folder for ordered certificates, accounts and orders; gateways that share it take turns

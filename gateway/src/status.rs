@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use routing::problem::Problem;
+use routing::{compile::LIMITS_NOTHING, problem::Problem};
 use tokio::sync::Notify;
 
 use crate::{
@@ -104,6 +104,16 @@ impl Status {
     }
 }
 
+/// What should be limited and is not, as nobody can read how: no reason to serve nobody, and one to look.
+fn unlimited(problems: &[Problem]) -> Option<String> {
+    let mut names = problems.iter().filter(|it| it.code == LIMITS_NOTHING).map(|it| it.object.to_string());
+    let first = names.next()?;
+    Some(match names.count() {
+        0 => format!("{first} cannot be read and limits nothing"),
+        more => format!("{first} and {more} more cannot be read and limit nothing"),
+    })
+}
+
 impl View for Status {
     fn readiness(&self) -> Readiness {
         if self.drain.draining() {
@@ -112,7 +122,8 @@ impl View for Status {
         let told = self.told();
         if self.ready.load(Ordering::Acquire) {
             let awaited = told.identity.as_ref().and_then(|identity| identity.awaited());
-            return awaited.map_or(Readiness::Ready, Readiness::NotReady);
+            let ready = || unlimited(&told.problems).map_or(Readiness::Ready, Readiness::ReadyBut);
+            return awaited.map_or_else(ready, Readiness::NotReady);
         }
         let why = told.bind_failures.first().or(told.awaited.as_ref());
         Readiness::NotReady(why.cloned().unwrap_or_else(|| "the first configuration is not applied yet".to_owned()))

@@ -4,6 +4,7 @@ mod absent;
 mod authorization;
 mod balancing;
 mod certificates;
+mod checks;
 mod clusters;
 mod conditions;
 mod connections;
@@ -20,6 +21,7 @@ mod faults;
 mod gateways;
 mod guard;
 mod header_ops;
+mod holders;
 mod inbound;
 mod inbound_pools;
 mod ingress;
@@ -51,8 +53,11 @@ mod virtual_services;
 mod workloads;
 
 pub use authorization::holding::HoldingPolicy;
+pub use checks::HoldingCheck;
 pub use destination_rules::{MergedRule, NamedSubset, Policy, RuleLevel, TlsPolicy};
 pub use endpoints::has_sidecar;
+pub use holders::{HeldPolicy, Holds, held_policies};
+pub use limits::LIMITS_NOTHING;
 pub use peer_authentication::WorkloadMtls;
 pub use proxy::{Proxy, Role};
 pub use secrets::named_secrets;
@@ -117,6 +122,7 @@ fn run(context: Context<'_>) -> (Compiled, Memory) {
 
     let digest = proxy.digest(resources);
     let mut snapshot = Snapshot { digest, mesh: Arc::clone(&proxy.mesh), ..Snapshot::default() };
+    let mut own = None;
     match &proxy.role {
         Role::Gateway => {
             (snapshot.listeners, snapshot.ordered) = listeners::compile(&context);
@@ -128,9 +134,10 @@ fn run(context: Context<'_>) -> (Compiled, Memory) {
             snapshot.inbound = Some(inbound::compile(&context, &facts));
             snapshot.outbound = Some(outbound::compile(&context));
             snapshot.workload = facts.metrics(&proxy.trust_domain);
+            own = Some(facts);
         }
     }
-    snapshot.guard = guard::compile(&context);
+    snapshot.guard = guard::compile(&context, own.as_ref());
     snapshot.names = context.endpoints.names();
     let (clusters, places) = context.clusters.into_all();
     snapshot.clusters = clusters;

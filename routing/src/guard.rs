@@ -1,12 +1,14 @@
 //! What stands between a well-formed request, or a connection, and its route.
 
+use std::sync::Arc;
+
 use crate::{authorization::Authorization, external::External, limits::Limits, tokens::Tokens};
 
 /// What one proxy asks of whoever comes to its workload. Where nothing is asked, a snapshot has none of these.
 #[derive(Debug, Default)]
 pub struct Guard {
     /// Istio `AuthorizationPolicy`.
-    pub authorization: Option<Authorization>,
+    pub authorization: Option<Arc<Authorization>>,
     /// Who is asked by policies of the action CUSTOM.
     pub external: Option<External>,
     /// Our `RateLimit`.

@@ -3,7 +3,7 @@
 mod key;
 mod rate;
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 pub use self::{
     key::{Key, Part, Share, claim_path},
@@ -30,8 +30,8 @@ pub struct Asked<'a> {
     pub peer: &'a str,
     /// The route; `None` at a workload's own side.
     pub route: Option<&'a Rule>,
-    /// At a workload's own side: the host of the service whose port it is; empty = none.
-    pub service: &'a str,
+    /// At a workload's own side: its port.
+    pub inbound: Option<u16>,
 }
 
 /// The limits of one proxy. Those of other hosts, routes and services cost a request nothing.
@@ -40,7 +40,7 @@ pub struct Limits {
     all: Box<[Limit]>,
     routes: HashMap<Arc<str>, Vec<u32>>,
     named: HashMap<Arc<str>, Vec<u32>>,
-    services: HashMap<Arc<str>, Vec<u32>>,
+    ports: HashMap<u16, Vec<u32>>,
     hosts: HostMap<Vec<u32>>,
     rest: Vec<u32>,
     asks: bool,
@@ -106,8 +106,8 @@ pub enum Target {
     Gateway(Vec<(u16, HostPattern)>),
     /// For routes of a VirtualService (`namespace/name`): the one of this name, or all.
     Routes(Arc<str>, Option<Arc<str>>),
-    /// For what comes to a service's workloads.
-    Service(Arc<str>),
+    /// For what comes to these ports of the workload, which a service leads to.
+    Ports(Vec<u16>),
 }
 
 /// One entry of `match`.
@@ -137,8 +137,8 @@ impl Target {
             }
             Self::Routes(source, name) => asked
                 .route
-                .is_some_and(|rule| rule.source == *source && name.as_ref().is_none_or(|name| *name == rule.name)),
-            Self::Service(host) => **host == *asked.service,
+                .is_some_and(|rule| rule.source == *source && name.as_ref().is_none_or(|name| rule.is_called(name))),
+            Self::Ports(ports) => asked.inbound.is_some_and(|port| ports.contains(&port)),
         }
     }
 }
@@ -149,7 +149,8 @@ impl When {
         let of = |list: &[Box<str>], text: &str| list.is_empty() || list.iter().any(|one| **one == *text);
         of(&self.methods, request.method)
             && (self.hosts.is_empty() || self.hosts.iter().any(|host| is_of(host, request.authority)))
-            && (self.routes.is_empty() || asked.route.is_some_and(|rule| self.routes.contains(&rule.name)))
+            && (self.routes.is_empty()
+                || asked.route.is_some_and(|rule| self.routes.iter().any(|name| rule.is_called(name))))
             && (self.paths.is_empty() || self.paths.iter().any(|path| path.matches(request.path)))
             && self.rest.matches(request)
     }
@@ -230,11 +231,11 @@ impl Limits {
                 _ => None,
             })
             .collect();
-        let services: Option<Vec<_>> = limit
+        let ports: Option<Vec<&Vec<u16>>> = limit
             .targets
             .iter()
             .map(|one| match one {
-                Target::Service(host) => Some(Arc::clone(host)),
+                Target::Ports(ports) => Some(ports),
                 _ => None,
             })
             .collect();
@@ -245,8 +246,9 @@ impl Limits {
         };
         if let Some(sources) = sources {
             fill(&mut self.routes, sources);
-        } else if let Some(services) = services {
-            fill(&mut self.services, services);
+        } else if let Some(ports) = ports {
+            let ports: BTreeSet<u16> = ports.into_iter().flatten().copied().collect();
+            ports.into_iter().for_each(|port| self.ports.entry(port).or_default().push(number));
         } else if let Some(names) = limit.route_names() {
             fill(&mut self.named, names);
         } else if let Some(hosts) = limit.hosts() {
@@ -277,20 +279,27 @@ impl Limits {
                 if limit.concerns(asked) { each(*number as usize, limit) } else { Ok(()) }
             })
         };
-        let mut found = |map: &HashMap<Arc<str>, Vec<u32>>, name: &str| match map.is_empty() {
-            true => Ok(()),
-            false => map.get(name).map_or(Ok(()), |numbers| look(numbers)),
-        };
         if let Some(rule) = asked.route {
-            found(&self.routes, &rule.source)?;
-            found(&self.named, &rule.name)?;
+            look(under(&self.routes, &rule.source))?;
+            look(under(&self.named, &rule.name))?;
         }
-        found(&self.services, asked.service)?;
+        if let Some(rule) = asked.route.filter(|rule| !self.named.is_empty() && rule.route_name() != &*rule.name) {
+            // One that is about both of its names was found already.
+            let (known, more) = (under(&self.named, &rule.name), under(&self.named, rule.route_name()));
+            more.iter().filter(|number| !known.contains(number)).try_for_each(|number| look(&[*number]))?;
+        }
+        if let Some(numbers) = asked.inbound.filter(|_| !self.ports.is_empty()).and_then(|port| self.ports.get(&port)) {
+            look(numbers)?;
+        }
         if !self.hosts.is_empty() {
             self.hosts.each(bare(asked.request.authority), |numbers| look(numbers))?;
         }
         look(&self.rest)
     }
+}
+
+fn under<'m>(map: &'m HashMap<Arc<str>, Vec<u32>>, name: &str) -> &'m [u32] {
+    if map.is_empty() { &[] } else { map.get(name).map(Vec::as_slice).unwrap_or_default() }
 }
 
 #[cfg(test)]

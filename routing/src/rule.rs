@@ -24,6 +24,8 @@ use crate::{
 pub struct Rule {
     /// `HTTPRoute.name` (with the match's name), `default` when unnamed: `%ROUTE_NAME%`.
     pub name: Arc<str>,
+    /// Bytes of it that are the route's own, where the match's name follows.
+    pub own_name: usize,
     /// `namespace/name` of the VirtualService.
     pub source: Arc<str>,
     /// What to do.
@@ -49,8 +51,10 @@ pub struct Rule {
 impl Rule {
     /// A rule that does nothing but `action`, as a route without any other field.
     pub fn new(name: impl Into<Arc<str>>, source: Arc<str>, action: Action) -> Self {
+        let name = name.into();
         Self {
-            name: name.into(),
+            own_name: name.len(),
+            name,
             source,
             action,
             timeout: None,
@@ -62,6 +66,16 @@ impl Rule {
             request_headers: None,
             response_headers: None,
         }
+    }
+
+    /// The name of its route, without that of the match.
+    pub fn route_name(&self) -> &str {
+        self.name.get(..self.own_name).unwrap_or(&self.name)
+    }
+
+    /// Whether the route is called so, with the name of the match or without.
+    pub fn is_called(&self, name: &str) -> bool {
+        *self.name == *name || (!name.is_empty() && self.route_name() == name)
     }
 
     /// Whether something comes before the destination is chosen: a fault, or the answer to a preflight.

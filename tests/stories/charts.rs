@@ -244,15 +244,18 @@ fn requests_may_finish_before_the_pod_is_killed() {
 const READ: [&str; 8] = [
     "networking.istio.io/gateways,virtualservices,destinationrules,serviceentries: get,list,watch",
     "networking.istio.io/workloadentries: list,watch",
-    "security.istio.io/peerauthentications,authorizationpolicies,requestauthentications: list,watch",
+    "security.istio.io/peerauthentications,authorizationpolicies,requestauthentications: get,list,watch",
     "acme.sluice.dev/issuers: list,watch",
-    "policy.sluice.dev/ratelimits: list,watch",
+    "policy.sluice.dev/ratelimits: get,list,watch",
     "/services,pods: list,watch",
     "/nodes: list,watch",
     "discovery.k8s.io/endpointslices: list,watch",
 ];
-const WRITE_STATUS: &str = "networking.istio.io/gateways/status,virtualservices/status,destinationrules/status,\
-                            serviceentries/status: patch";
+const WRITE_STATUS: [&str; 3] = [
+    "networking.istio.io/gateways/status,virtualservices/status,destinationrules/status,serviceentries/status: patch",
+    "security.istio.io/peerauthentications/status,authorizationpolicies/status,requestauthentications/status: patch",
+    "policy.sluice.dev/ratelimits/status: patch",
+];
 const LEASES: &str = "coordination.k8s.io/leases: get,list,watch,create,update,patch,delete";
 const MESH: &str = "/configmaps: list,watch";
 const EVENTS: &str = "events.k8s.io/events: create";
@@ -262,7 +265,7 @@ fn the_rights_are_exactly_these() {
     let Some(_) = helm::executable("the_rights_are_exactly_these") else { return };
     let objects = helm::template(GATEWAY, &[]);
 
-    assert_eq!(rules(one(&objects, "ClusterRole")), [READ.as_slice(), &[WRITE_STATUS, EVENTS]].concat());
+    assert_eq!(rules(one(&objects, "ClusterRole")), [READ.as_slice(), &WRITE_STATUS, &[EVENTS]].concat());
     assert_eq!(
         rules(one(&objects, "Role")),
         ["/secrets: get,list,watch", "/secrets: create,patch,delete", LEASES, MESH]

@@ -60,6 +60,29 @@ async fn shows(mesh: &Mesh, edition: usize) -> bool {
     names.iter().any(|name| **name == *format!("edition-{edition}.test"))
 }
 
+/// One of each kind that says who may do what, in the root namespace.
+const POLICIES: &str = "
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: all, namespace: istio-system}
+spec: {rules: [{}]}
+---
+apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: {name: login, namespace: istio-system}
+spec: {selector: {matchLabels: {istio: ingressgateway}}, jwtRules: []}
+---
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: mesh, namespace: istio-system}
+spec: {mtls: {mode: PERMISSIVE}}
+---
+apiVersion: policy.sluice.dev/v1alpha1
+kind: RateLimit
+metadata: {name: edge, namespace: istio-system}
+spec: {selector: {matchLabels: {istio: ingressgateway}}, rules: [{limit: {requests: 100000}}]}
+";
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kubectl_apply_of_the_example_is_served_over_https_and_follows_every_change() {
     const STORY: &str = "kubectl_apply_of_the_example_is_served_over_https_and_follows_every_change";
@@ -96,6 +119,15 @@ async fn kubectl_apply_of_the_example_is_served_over_https_and_follows_every_cha
     kubectl
         .run(&["wait", "--for=condition=Programmed", "gateway/cargo-gateway", "-n", "istio-system", "--timeout=30s"])
         .await;
+    let policies = tempfile::NamedTempFile::with_suffix(".yaml").expect("a file");
+    fs::write(policies.path(), POLICIES).expect("written");
+    kubectl.run(&["apply", "-f", policies.path().to_str().expect("a plain name")]).await;
+    for object in
+        ["authorizationpolicy/all", "requestauthentication/login", "peerauthentication/mesh", "ratelimit/edge"]
+    {
+        kubectl.run(&["wait", "--for=condition=Programmed", object, "-n", "istio-system", "--timeout=30s"]).await;
+    }
+    kubectl.run(&["delete", "-f", policies.path().to_str().expect("a plain name")]).await;
 
     let load = Load::start(&browser, 2, URL);
     for edition in 1..4 {

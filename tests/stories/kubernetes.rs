@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use harness::{
     apiserver::{Fault, Requests, StreamingLists},
-    client::get,
+    client::{get, request, with_body},
     eventually::{eventually, within},
     load::Load,
     mesh::{HOST, Mesh, SHOP},
@@ -129,7 +129,17 @@ async fn an_api_server_that_dies_and_comes_back_fails_no_request_and_is_not_stor
     let since = Requests(after.0[before.0.len()..].to_vec());
     let asked = since.0.iter().filter(|seen| seen.user != "story");
     // A gateway that was cut off long enough to lose its leadership looks at statuses once when it has it again.
-    let led = ["gateways", "virtualservices", "destinationrules", "serviceentries", "leases"];
+    let led = [
+        "gateways",
+        "virtualservices",
+        "destinationrules",
+        "serviceentries",
+        "authorizationpolicies",
+        "requestauthentications",
+        "peerauthentications",
+        "ratelimits",
+        "leases",
+    ];
     let listed = |resource: &str| asked.clone().filter(|it| it.verb == "list" && it.resource == resource).count();
     assert!(led.iter().all(|resource| listed(resource) <= 1), "{:?}", since.counts());
     let lists = asked.clone().filter(|it| it.verb == "list" && !led.contains(&it.resource.as_str())).count();
@@ -186,6 +196,52 @@ async fn a_cluster_without_a_kind_is_served_and_told_of() {
         !gateway.admin("/config_dump").await.text().contains("does not know PeerAuthentication")
     })
     .await;
+}
+
+#[tokio::test]
+async fn definitions_of_policies_may_come_after_the_gateway_which_then_enforces_them() {
+    const KINDS: [(&str, &str); 3] = [
+        ("AuthorizationPolicy", "security.istio.io"),
+        ("RequestAuthentication", "security.istio.io"),
+        ("RateLimit", "policy.sluice.dev"),
+    ];
+    let mesh = Mesh::with_edge_in_cluster().await;
+    let Some(api) = mesh.fake_api() else { return };
+    mesh.routes("- directResponse: {status: 200}");
+    KINDS.iter().for_each(|(kind, _)| api.hide(kind, true));
+    let gateway = mesh.gateway().await;
+    let dump = async || gateway.admin("/config_dump").await.text();
+    let lacks = |(kind, group): &(&str, &str)| format!("does not know {kind} of {group}");
+    let told = dump().await;
+    assert!(KINDS.iter().all(|kind| told.contains(&lacks(kind))), "{told}");
+    assert_eq!(mesh.browser().status(SHOP).await, 200);
+
+    KINDS.iter().for_each(|(kind, _)| api.hide(kind, false));
+    let known = async || {
+        let told = dump().await;
+        !KINDS.iter().any(|kind| told.contains(&lacks(kind)))
+    };
+    within(RESUMED, "the kinds are found", known).await;
+    let object = |group: &str, kind: &str, spec: &str| {
+        format!("apiVersion: {group}\nkind: {kind}\nmetadata: {{name: a, namespace: istio-system}}\nspec: {{{spec}}}\n")
+    };
+    let status = async |headers: &[(&str, &str)]| {
+        let call = headers.iter().fold(request("GET", SHOP), |call, (name, value)| call.header(*name, *value));
+        mesh.browser().call(with_body(call, "")).await.code()
+    };
+    let login = "jwtRules: [{issuer: a, jwks: '{\"keys\": [{\"kty\": \"OKP\", \"crv\": \"Ed25519\", \"x\": \
+                 \"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"}]}'}]";
+    mesh.write("login", &object("security.istio.io/v1", "RequestAuthentication", login));
+    eventually("tokens are checked", async || status(&[("authorization", "Bearer x")]).await == 401).await;
+    let deny = "action: DENY, rules: [{when: [{key: 'request.headers[x-evil]', values: ['1']}]}]";
+    mesh.write("deny", &object("security.istio.io/v1", "AuthorizationPolicy", deny));
+    eventually("policies are enforced", async || status(&[("x-evil", "1")]).await == 403).await;
+    assert_eq!(status(&[]).await, 200);
+    mesh.write(
+        "limit",
+        &object("policy.sluice.dev/v1alpha1", "RateLimit", "rules: [{limit: {requests: 1, per: day}}]"),
+    );
+    eventually("limits hold", async || status(&[]).await == 429).await;
 }
 
 #[tokio::test]

@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use harness::{
     client::get,
+    eventually::SOON,
+    gateway::Proxy,
     mesh::{Mesh, SHOP},
 };
 use tokio::task::JoinSet;
@@ -61,4 +63,39 @@ async fn what_drips_in_passes_and_no_more() {
     let due = 10.0 + 50.0 * begun.elapsed().as_secs_f64();
     assert!(f64::from(passed) <= due + 1.0, "{passed} of {due}");
     assert!(f64::from(passed) >= 0.6 * due, "{passed} of {due}: somebody asked all the time");
+}
+
+async fn ready(gateway: &Proxy) -> (u16, String) {
+    let answer = gateway.readiness().await.expect("an answer");
+    (answer.code(), answer.text())
+}
+
+#[tokio::test]
+async fn a_limit_that_cannot_be_read_keeps_its_last_good_version_and_without_one_is_told() {
+    let mesh = Mesh::with_edge();
+    let _pod = mesh.workload("reviews").start().await;
+    mesh.route_all_to("reviews");
+    mesh.write("limit.yaml", &limited("{requests: 1, per: day}"));
+    let mut gateway = mesh.gateway_with(&["--drain-time", "1s"]).await;
+    let browser = mesh.browser();
+    assert_eq!((browser.status(SHOP).await, browser.status(SHOP).await), (200, 429));
+    assert_eq!(ready(&gateway).await, (200, "ready\n".to_owned()));
+
+    let broken = limited("{requests: 0, per: day}");
+    mesh.write("limit.yaml", &broken);
+    gateway.logs("last good version").await;
+    assert_eq!(browser.status(SHOP).await, 429, "the last good one holds");
+    assert_eq!(ready(&gateway).await, (200, "ready\n".to_owned()));
+    gateway.sigterm();
+    gateway.wait_exit(SOON).await;
+
+    let gateway = mesh.gateway().await;
+    assert_eq!(
+        (browser.status(SHOP).await, browser.status(SHOP).await),
+        (200, 200),
+        "nobody is turned away by mistake"
+    );
+    gateway.logs("nothing is limited by it until it can").await;
+    let said = "ready, but RateLimit istio-system/edge cannot be read and limits nothing\n";
+    assert_eq!(ready(&gateway).await, (200, said.to_owned()));
 }

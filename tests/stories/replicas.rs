@@ -208,6 +208,9 @@ async fn a_replica_that_ends_hands_the_leadership_over_at_once() {
     assert_eq!(replicas(api).await.len(), 1, "the Lease of the replica that ended is gone");
 }
 
+const ALLOW_ALL: &str = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: all, namespace: \
+                         istio-system}\nspec: {rules: [{}]}\n";
+
 /// Types of the conditions of an object.
 async fn conditions(api: &Cluster, kind: &str, [namespace, name]: [&str; 2]) -> Vec<String> {
     let object = api.get(kind, namespace, name).await.expect("the object is there");
@@ -219,9 +222,11 @@ async fn conditions(api: &Cluster, kind: &str, [namespace, name]: [&str; 2]) -> 
 async fn a_gateway_that_goes_for_good_takes_back_what_it_told_and_nothing_else() {
     let mesh = scene().await;
     let api = mesh.api();
+    mesh.write("policy.yaml", ALLOW_ALL);
     let gateway = replica(&mesh, 1).await;
     wait(api, "Gateway", EDGE, "Programmed", "True").await;
     wait(api, "VirtualService", ROUTES, "Programmed", "True").await;
+    wait(api, "AuthorizationPolicy", [EDGE[0], "all"], "Programmed", "True").await;
     let leader = holder(api).await;
     let foreign = serde_json::json!({"type": "Reconciled", "status": "True", "reason": "x", "message": "y"});
     let mut all = api.get("VirtualService", ROUTES[0], ROUTES[1]).await.expect("it is there")["status"].take();
@@ -242,9 +247,10 @@ async fn a_gateway_that_goes_for_good_takes_back_what_it_told_and_nothing_else()
 
     assert_eq!(
         (code, text.as_str()),
-        (0, "The conditions of istio-system/istio-ingressgateway are gone from 2 objects.\n")
+        (0, "The conditions of istio-system/istio-ingressgateway are gone from 3 objects.\n")
     );
     assert_eq!(conditions(api, "Gateway", EDGE).await, Vec::<String>::new());
+    assert_eq!(conditions(api, "AuthorizationPolicy", [EDGE[0], "all"]).await, Vec::<String>::new());
     assert_eq!(conditions(api, "VirtualService", ROUTES).await, ["Reconciled"]);
     assert_eq!(conditions(api, "Gateway", [EDGE[0], "other"]).await, ["Programmed"]);
     // The replica goes on serving, and leaves telling to whoever holds the Lease now.

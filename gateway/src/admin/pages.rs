@@ -68,6 +68,7 @@ fn page<B>(kind: Kind, request: &Request<B>, admin: &Admin) -> Reply {
     match request.uri().path() {
         "/healthz/ready" | "/ready" => match admin.view.readiness() {
             Readiness::Ready => text(StatusCode::OK, "ready\n"),
+            Readiness::ReadyBut(what) => text(StatusCode::OK, format!("ready, but {what}\n")),
             Readiness::NotReady(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
         },
         "/stats/prometheus" | "/metrics" => reply(StatusCode::OK, PROMETHEUS, figures(admin)),

@@ -7,6 +7,7 @@
 
 mod authorization;
 mod backends;
+mod checks;
 mod clients;
 mod missing;
 mod mutual_tls;

@@ -58,14 +58,10 @@ pub(super) fn limits(exchange: &Exchange) -> Option<&Limits> {
 
 /// What limits look at.
 pub(super) fn asked<'a>(exchange: &'a Exchange, request: &'a Head) -> Asked<'a> {
-    let (port, service) = match exchange.arrival() {
-        Arrival::Gateway { port, .. } => (port, ""),
-        Arrival::Inbound { port, .. } => {
-            let inbound = exchange.installed.snapshot.inbound.as_ref();
-            let found = inbound.and_then(|inbound| inbound.ports.get(&port));
-            (port, found.map_or("", |found| &*found.service_host))
-        }
-        _ => (0, ""),
+    let (port, inbound) = match exchange.arrival() {
+        Arrival::Gateway { port, .. } => (port, None),
+        Arrival::Inbound { port, .. } => (port, Some(port)),
+        _ => (0, None),
     };
     let view = view(request, exchange.scheme(), port);
     Asked {
@@ -73,7 +69,7 @@ pub(super) fn asked<'a>(exchange: &'a Exchange, request: &'a Head) -> Asked<'a> 
         client: guard::remote(exchange, request),
         peer: exchange.facts.peer(),
         route: exchange.rule.as_deref(),
-        service,
+        inbound,
     }
 }
 
@@ -206,6 +202,15 @@ fn allowance(limit: &Limit, rate: &Rate, left: u64, reset: Duration) -> Allowanc
     Allowance { name: Arc::clone(&limit.short), quota, window: rate.period, left, reset }
 }
 
+/// How an answer says how much is left, in the form that many APIs use: limit, rest, and seconds until all is there again.
+const SINGLE: [&[u8]; 3] = [b"x-ratelimit-limit", b"x-ratelimit-remaining", b"x-ratelimit-reset"];
+
+/// How much is left by the word of whoever answered.
+fn theirs(head: &Head) -> Option<u64> {
+    let mut values = head.fields().filter(|(_, name, _)| name.eq_ignore_ascii_case(SINGLE[1])).map(|(.., value)| value);
+    std::str::from_utf8(values.next()?).ok()?.trim().parse().ok()
+}
+
 /// Whole seconds, of which a client waits rather one too many.
 fn seconds(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
@@ -229,8 +234,13 @@ impl Told {
         let mut push = |field: &[u8], value: String| head.push(field, value.as_bytes());
         push(b"ratelimit-policy", format!("\"{name}\";q={quota};w={window}"));
         push(b"ratelimit", format!("\"{name}\";r={left};t={reset}"));
-        push(b"x-ratelimit-limit", format!("{quota}, {quota};w={window};name=\"{name}\""));
-        push(b"x-ratelimit-remaining", left.to_string());
-        push(b"x-ratelimit-reset", reset.to_string());
+        // The fields of the draft are lists, in which every limit on the way has its place. These are single numbers: of two
+        // limits the client is told the one that is nearer.
+        if theirs(head).is_some_and(|theirs| theirs <= *left) {
+            return;
+        }
+        head.remove_if(|_, field| SINGLE.iter().any(|single| field.eq_ignore_ascii_case(single)));
+        let values = [format!("{quota}, {quota};w={window};name=\"{name}\""), left.to_string(), reset.to_string()];
+        SINGLE.iter().zip(values).for_each(|(field, value)| head.push(field, value.as_bytes()));
     }
 }

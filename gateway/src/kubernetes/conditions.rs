@@ -14,6 +14,7 @@ use routing::{
         gateway::Gateway,
         virtual_service::VirtualService,
     },
+    compile::{Holds, held_policies},
     problem::{ObjectRef, Problem, Severity},
     resources::{Kind, Object},
 };
@@ -25,13 +26,22 @@ use crate::{acme::report::ORDER_FAILED, applied::Applied};
 mod tests;
 
 /// The kinds that get conditions.
-pub(super) const KINDS: [Kind; 4] = [Kind::Gateway, Kind::VirtualService, Kind::DestinationRule, Kind::ServiceEntry];
+pub(super) const KINDS: [Kind; 8] = [
+    Kind::Gateway,
+    Kind::VirtualService,
+    Kind::DestinationRule,
+    Kind::ServiceEntry,
+    Kind::AuthorizationPolicy,
+    Kind::RequestAuthentication,
+    Kind::PeerAuthentication,
+    Kind::RateLimit,
+];
 /// Types of our conditions, in the order they are written. Others are never touched.
 const TYPES: [&str; 4] = ["Accepted", "ResolvedRefs", "Conflicted", PROGRAMMED];
 /// Every replica has the generation in force.
 const PROGRAMMED: &str = "Programmed";
 /// Codes of problems with what an object names.
-const REFERENCES: [&str; 16] = [
+const REFERENCES: [&str; 20] = [
     "missing-secret",
     "certificate-pending",
     "unknown-issuer",
@@ -48,6 +58,10 @@ const REFERENCES: [&str; 16] = [
     "unknown-delegate",
     "rejected-reference",
     "host-not-in-gateway",
+    "unknown-provider",
+    "unknown-target",
+    "unknown-route",
+    "jwks-missing",
 ];
 /// Codes of problems with an object that was there first.
 const CONFLICTS: [&str; 4] = ["duplicate-host", "port-conflict", "duplicate-object", "issuer-conflict"];
@@ -83,7 +97,7 @@ pub(super) struct Wanted {
     pub(super) uid: Option<String>,
     /// The newest version is rejected.
     pub(super) rejected: bool,
-    /// Whether the object is in force here, so that `Programmed` is told. VirtualServices of sidecars only are not.
+    /// Whether the object is in force here, so that `Programmed` is told. VirtualServices and policies of sidecars only are not.
     pub(super) programmed: bool,
 }
 
@@ -97,6 +111,8 @@ pub(super) struct Index {
     gateways: HashSet<String>,
     /// `namespace/name` of the delegates of VirtualServices that are bound to them.
     delegates: HashSet<String>,
+    /// Policies that this proxy tells about, and whether they hold here.
+    policies: HashMap<Key, bool>,
 }
 
 impl Index {
@@ -113,7 +129,11 @@ impl Index {
         }
         let own = applied.resources.gateways.iter().filter(|it| applied.proxy.selected_by(&it.spec.selector));
         let gateways = own.map(|it| full_name(it)).collect();
-        let mut index = Self { applied, problems, secrets, gateways, delegates: HashSet::new() };
+        let policies = held_policies(&applied.resources, &applied.proxy).into_iter();
+        let policies = policies
+            .map(|(kind, meta, holds)| ((kind, meta.namespace.clone(), meta.name.clone()), holds == Holds::Here));
+        let policies = policies.collect();
+        let mut index = Self { applied, problems, secrets, gateways, delegates: HashSet::new(), policies };
         index.delegates = index.delegates();
         index
     }
@@ -144,6 +164,7 @@ impl Index {
         keys.extend(services.map(|it| key(Kind::VirtualService, it.namespace(), it.name())));
         keys.extend(all.destination_rules.iter().map(|it| key(Kind::DestinationRule, it.namespace(), it.name())));
         keys.extend(all.service_entries.iter().map(|it| key(Kind::ServiceEntry, it.namespace(), it.name())));
+        keys.extend(self.policies.keys().cloned());
         let broken = self.problems.keys().filter_map(|it| Some(key(kind(&it.kind)?, &it.namespace, &it.name)));
         keys.extend(broken.filter(|key| self.found(key).is_none()));
         keys
@@ -167,7 +188,8 @@ impl Index {
                 let service = self.applied.resources.virtual_services.get(&key.1, &key.2)?;
                 self.attachment(service)? == Attachment::Here
             }
-            _ => true,
+            Kind::DestinationRule | Kind::ServiceEntry => true,
+            _ => *self.policies.get(key)?,
         };
         let rejected = generation.is_none() || self.applied.resources.kept().contains(&reference);
         if generation.is_none() && problems.is_empty() {
@@ -187,6 +209,10 @@ impl Index {
             Kind::VirtualService => all.virtual_services.get(namespace, name).map(|it| &it.meta),
             Kind::DestinationRule => all.destination_rules.get(namespace, name).map(|it| &it.meta),
             Kind::ServiceEntry => all.service_entries.get(namespace, name).map(|it| &it.meta),
+            Kind::AuthorizationPolicy => all.authorization_policies.get(namespace, name).map(|it| &it.meta),
+            Kind::RequestAuthentication => all.request_authentications.get(namespace, name).map(|it| &it.meta),
+            Kind::PeerAuthentication => all.peer_authentications.get(namespace, name).map(|it| &it.meta),
+            Kind::RateLimit => all.rate_limits.get(namespace, name).map(|it| &it.meta),
             _ => None,
         }
     }

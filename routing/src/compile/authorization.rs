@@ -1,6 +1,7 @@
 //! The AuthorizationPolicies that hold for one workload, as rules.
 
 pub(super) mod holding;
+pub(super) mod kept;
 mod rules;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ use crate::{
     problem::Severity,
     resources::{DRY_RUN, Kind, Object, Rejection, Resources, truth},
 };
+use kept::Kept;
 use rules::{Subject, Translated};
 
 /// A CUSTOM policy whose provider cannot be asked.
@@ -23,8 +25,11 @@ const PROVIDER: &str = "unknown-provider";
 const FAILS_CLOSED: &str = "fails-closed";
 
 /// The policies that hold for a workload, by namespace and name.
-pub(super) fn holding<'a>(resources: &'a Resources, workload: &Workload<'_>) -> Vec<&'a Object<AuthorizationPolicy>> {
-    let all = resources.authorization_policies.iter().map(|object| &**object);
+pub(super) fn holding<'a>(
+    resources: &'a Resources,
+    workload: &Workload<'_>,
+) -> Vec<&'a Arc<Object<AuthorizationPolicy>>> {
+    let all = resources.authorization_policies.iter();
     let picked = all.filter(|it| workload.is_picked(it.namespace(), it.spec.selector.as_ref(), it.spec.targets()));
     let mut picked: Vec<_> = picked.collect();
     picked.sort_by_key(|object| (object.namespace(), object.name()));
@@ -43,19 +48,36 @@ pub(super) fn is_tried(object: &Object<AuthorizationPolicy>) -> bool {
 }
 
 /// `None`: there is no policy for this proxy. `is_known` says which providers can be asked.
-pub(super) fn compile(context: &Context<'_>, is_known: impl Fn(&str) -> bool) -> Option<Authorization> {
+pub(super) fn compile(context: &Context<'_>, is_known: impl Fn(&str) -> bool) -> Option<Arc<Authorization>> {
     let workload = Workload::of(context.proxy);
     let policies = holding(context.resources, &workload);
     let failing = failing(context.resources, &workload);
     if policies.is_empty() && failing.is_empty() {
         return None;
     }
-    let domains = context.proxy.mesh.trust_domains(&context.proxy.trust_domain);
+    let told = context.report.told();
     let askable = askable(context, &policies, is_known);
+    let memory = &context.memory;
+    let before = memory.policies_before.as_ref().filter(|_| failing.is_empty());
+    let again = before.and_then(|kept| kept.again(&policies, &askable)).filter(|_| context.report.told() == told);
+    let made = again.unwrap_or_else(|| Arc::new(make(context, &policies, &failing, &askable)));
+    if failing.is_empty() && context.report.told() == told {
+        *memory.policies.borrow_mut() = Some(Kept::new(&policies, &askable, &made));
+    }
+    Some(made)
+}
+
+fn make(
+    context: &Context<'_>,
+    policies: &[&Arc<Object<AuthorizationPolicy>>],
+    failing: &[&Rejection],
+    askable: &Option<Arc<str>>,
+) -> Authorization {
+    let domains = context.proxy.mesh.trust_domains(&context.proxy.trust_domain);
     let (mut http, mut bytes) = (Gathered::default(), Gathered::default());
     for object in policies {
         for (gathered, subject) in [(&mut http, Subject::Requests), (&mut bytes, Subject::Bytes)] {
-            gather(context, gathered, object, (subject, &domains), &askable);
+            gather(context, gathered, object, (subject, &domains), askable);
         }
     }
     for rejection in failing {
@@ -63,14 +85,14 @@ pub(super) fn compile(context: &Context<'_>, is_known: impl Fn(&str) -> bool) ->
         close(&mut bytes, rejection);
         tell(context, rejection);
     }
-    Some(Authorization::new(http, bytes))
+    Authorization::new(http, bytes)
 }
 
 /// The provider that this workload's CUSTOM policies ask. `None`: there is none that can be asked, or there are several, as
 /// Istio wants one for each workload; what these policies match is denied then.
 fn askable(
     context: &Context<'_>,
-    policies: &[&Object<AuthorizationPolicy>],
+    policies: &[&Arc<Object<AuthorizationPolicy>>],
     is_known: impl Fn(&str) -> bool,
 ) -> Option<Arc<str>> {
     let custom = policies.iter().filter(|it| it.spec.action == Action::Custom && !is_tried(it));

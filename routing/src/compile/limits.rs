@@ -1,5 +1,8 @@
 //! RateLimits: which of them are this proxy's business, and what they say.
 
+mod names;
+pub(super) mod targets;
+
 use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::Arc,
@@ -14,30 +17,33 @@ use super::{
     context::Context,
     destinations::{Lookup, find},
     report::{BAD_VALUE, UNKNOWN_HOST},
-    selection::{GATEWAY_NAME, Workload},
+    workloads::WorkloadFacts,
 };
 use crate::{
     api::{
         RateLimit,
-        rate_limit::{self as api, HeadersOn, KeyPart, LimitMatch, LimitRule, TargetRef, WhenAbsent},
+        rate_limit::{self as api, HeadersOn, KeyPart, LimitMatch, LimitRule, WhenAbsent},
         virtual_service::HttpMatch,
     },
     host::HostPattern,
     limits::{Global, Key, Limit, Limits, Part, Place, Rate, Share, Target, When, claim_path},
+    problem::Severity,
     resources::{Kind, Object},
     upstream::UpstreamProtocol,
 };
 
-/// A `targetRefs` that names nothing.
-const UNKNOWN_TARGET: &str = "unknown-target";
+/// One that cannot be read, so that it limits nothing.
+pub const LIMITS_NOTHING: &str = "limits-nothing";
 /// Envoy's default.
 const TIMEOUT: Duration = Duration::from_millis(20);
 
-/// `None`: nothing is limited.
-pub(super) fn compile(context: &Context<'_>) -> Option<Limits> {
+/// `None`: nothing is limited. `workload` is that of a sidecar.
+pub(super) fn compile(context: &Context<'_>, workload: Option<&WorkloadFacts>) -> Option<Limits> {
     let mut all = Vec::new();
+    unread(context);
     for object in &context.resources.rate_limits {
-        let targets = targets(context, object);
+        names::review(context, object);
+        let targets = targets::of(context, object, workload);
         if targets.is_empty() {
             continue;
         }
@@ -48,57 +54,12 @@ pub(super) fn compile(context: &Context<'_>) -> Option<Limits> {
     Limits::new(all)
 }
 
-/// Where an object holds at this proxy; empty = nowhere.
-fn targets(context: &Context<'_>, object: &Object<RateLimit>) -> Vec<Target> {
-    if !object.spec.target_refs.is_empty() {
-        let all = object.spec.target_refs.iter().enumerate();
-        return all.filter_map(|(index, reference)| target(context, object, index, reference)).collect();
-    }
-    let picked = Workload::of(context.proxy).is_picked(object.namespace(), object.spec.selector.as_ref(), []);
-    if picked { vec![Target::Proxy] } else { Vec::new() }
-}
-
-fn target(context: &Context<'_>, object: &Object<RateLimit>, index: usize, reference: &TargetRef) -> Option<Target> {
-    let (proxy, all) = (context.proxy, context.resources);
-    let (namespace, name) = (object.namespace(), reference.name.as_str());
-    let lacks = |kind: Kind| {
-        let absence = context.absent(object, UNKNOWN_TARGET, kind, (namespace, name));
-        let field = format!("spec.targetRefs[{index}].name");
-        context.report.absent(object, &field, absence, ", so nothing is limited by it");
-        None
-    };
-    match (reference.group.as_str(), reference.kind.as_str()) {
-        ("networking.istio.io", "Gateway") => {
-            let Some(gateway) = all.gateways.get(namespace, name) else { return lacks(Kind::Gateway) };
-            let ours = proxy.is_gateway() && proxy.selected_by(&gateway.spec.selector);
-            let servers = gateway.spec.servers.iter().flat_map(|server| {
-                let port = server.port.as_ref().map_or(0, |port| port.number);
-                server
-                    .hosts
-                    .iter()
-                    .map(move |host| (port, host.split_once('/').map_or(host.as_str(), |(_, host)| host)))
-            });
-            let doors = servers.filter_map(|(port, host)| Some((port, host.parse().ok()?)));
-            ours.then(|| Target::Gateway(doors.collect()))
-        }
-        ("networking.istio.io", _) => {
-            if all.virtual_services.get(namespace, name).is_none() {
-                return lacks(Kind::VirtualService);
-            }
-            let route = reference.section_name.as_deref().map(Arc::from);
-            proxy.is_gateway().then(|| Target::Routes(format!("{namespace}/{name}").into(), route))
-        }
-        ("", _) => {
-            if all.services.get(namespace, name).is_none() {
-                return lacks(Kind::Service);
-            }
-            let host = format!("{name}.{namespace}.svc.{}", proxy.cluster_domain);
-            (!proxy.is_gateway()).then(|| Target::Service(host.into()))
-        }
-        _ => {
-            let ours = namespace == proxy.namespace && proxy.labels.get(GATEWAY_NAME).is_some_and(|own| own == name);
-            (proxy.is_gateway() && ours).then_some(Target::Proxy)
-        }
+/// Those of which no version can be read limit nothing: to turn everybody away would be worse than what they are against.
+fn unread(context: &Context<'_>) {
+    let all = context.resources.rejected().values();
+    for rejection in all.filter(|it| it.object.kind == Kind::RateLimit.name() && !it.skipped) {
+        let message = "it cannot be read, so nothing is limited by it until it can".to_owned();
+        context.report.of_rejection(rejection, (Severity::Error, LIMITS_NOTHING), message);
     }
 }
 

@@ -16,6 +16,7 @@ use std::{
 };
 
 use super::{
+    authorization::kept::Kept as Policies,
     clusters::Places,
     context::Context,
     destinations::{self, Lookup},
@@ -100,6 +101,9 @@ pub(super) struct Memory {
     /// VirtualServices that have nothing wrong by themselves: of the last compilation, and of this one.
     clean_before: HashSet<Same>,
     clean: RefCell<HashSet<Same>>,
+    /// AuthorizationPolicies of the last compilation, and of this one.
+    pub(super) policies_before: Option<Policies>,
+    pub(super) policies: RefCell<Option<Policies>>,
     reused: Cell<usize>,
 }
 
@@ -119,7 +123,8 @@ impl Memory {
         }
         self.lookups.get_mut().all.iter_mut().for_each(|(_, now)| *now = Now::Unknown);
         self.reused.set(0);
-        Self { before: RefCell::new(self.lists.take()), clean_before: self.clean.take(), ..self }
+        let (before, policies_before) = (RefCell::new(self.lists.take()), self.policies.take());
+        Self { before, clean_before: self.clean.take(), policies_before, ..self }
     }
 
     /// Where the clusters were.
@@ -131,6 +136,7 @@ impl Memory {
     pub(super) fn end(mut self, places: Places) -> Self {
         self.before.take();
         self.clean_before = HashSet::default();
+        self.policies_before = None;
         // Many vacant ones would be carried along for ever.
         if places.are_mostly_vacant() {
             return Self { proxy: self.proxy, ..Self::default() };

@@ -8,7 +8,7 @@ use std::{
 use super::absent::Absence;
 use crate::{
     problem::{ObjectRef, Problem, Problems, Severity},
-    resources::{Object, Source, forget_places},
+    resources::{Object, Rejection, Source, forget_places},
 };
 
 /// What is asked for and not honoured.
@@ -74,6 +74,17 @@ impl Report {
     pub(super) fn general(&self, severity: Severity, code: &'static str, message: String) {
         let object = ObjectRef::default();
         self.general.borrow_mut().push(Problem { code, severity, object, field: String::new(), place: None, message });
+    }
+
+    /// A problem of an object that gave none.
+    pub(super) fn of_rejection(
+        &self,
+        rejection: &Rejection,
+        (severity, code): (Severity, &'static str),
+        message: String,
+    ) {
+        let (object, place) = (rejection.object.clone(), rejection.place.clone());
+        self.general.borrow_mut().push(Problem { code, severity, object, field: String::new(), place, message });
     }
 
     /// How often something was told about an object, in these words before or not.

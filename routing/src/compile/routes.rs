@@ -121,6 +121,7 @@ fn rule(context: &Context<'_>, entry: &Entry<'_, '_>, when: Option<&HttpMatch>, 
     let cors = route.cors_policy.as_ref().filter(|_| matches!(action, Action::Route(_)));
     Arc::new(Rule {
         name: name(route, when),
+        own_name: route.name.as_ref().map_or(0, String::len),
         source: source.clone(),
         action,
         timeout: route.timeout.map(Duration::from).filter(|timeout| !timeout.is_zero()),

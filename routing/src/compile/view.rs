@@ -9,6 +9,7 @@ pub use bytes::{BytesRoute, BytesServer, TlsEnds};
 
 use super::{
     authorization::holding::{self, HoldingPolicy},
+    checks::{self, HoldingCheck},
     clusters::{self, Member},
     context::Context,
     destination_rules::{MergedRule, RuleLevel},
@@ -154,6 +155,16 @@ impl<'a> View<'a> {
     pub fn authorization(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Vec<HoldingPolicy<'a>> {
         let workload = Workload::new(self.root_namespace(), namespace, labels);
         holding::all(self.context.resources, &workload)
+    }
+
+    /// The RequestAuthentications and RateLimits that hold for a workload.
+    pub fn checks(&self, workload: &WorkloadFacts) -> Vec<HoldingCheck<'a>> {
+        checks::of_workload(&self.context, workload)
+    }
+
+    /// The same of a gateway, for the hosts of a Gateway (`namespace/name`) and the routes of these VirtualServices.
+    pub fn gateway_checks(&self, gateway: &str, sources: &[&str]) -> Vec<HoldingCheck<'a>> {
+        checks::of_gateway(&self.context, gateway, sources)
     }
 
     /// The ports of services that lead to a workload.

@@ -36,7 +36,7 @@ fn asked<'a>(authority: &'a str, headers: &'a HeaderMap, route: Option<&'a Rule>
         headers,
         token: None,
     };
-    Asked { request, client: [127, 0, 0, 1].into(), peer: "", route, service: "" }
+    Asked { request, client: [127, 0, 0, 1].into(), peer: "", route, inbound: None }
 }
 
 fn found(limits: &Limits, asked: &Asked<'_>) -> Vec<String> {
@@ -67,17 +67,31 @@ fn each_limit_that_is_about_a_request_is_found_once() {
         limit("routes", vec![Target::Routes("shop/one".into(), None), Target::Routes("shop/two".into(), None)], vec![]),
         limit("section", vec![Target::Routes("shop/one".into(), Some("cart".into()))], vec![]),
         limit("named", vec![Target::Proxy], vec![When { routes: ["cart".into()].into(), ..When::default() }]),
+        limit(
+            "both-names",
+            vec![Target::Proxy],
+            vec![When { routes: ["cart".into(), "cart.all".into()].into(), ..When::default() }],
+        ),
         limit("gateway", vec![Target::Gateway(doors(&[(80, "*"), (443, "a.b.example.com")]))], vec![]),
         limit("secure", vec![Target::Gateway(doors(&[(443, "*")]))], vec![]),
-        limit("service", vec![Target::Service("cart".into())], vec![]),
+        limit("service", vec![Target::Ports(vec![8080, 9090]), Target::Ports(vec![8080])], vec![]),
         limit("posts", vec![Target::Proxy], vec![When { methods: ["POST".into()].into(), ..hosts(&["*"]) }]),
     ])
     .unwrap();
     let (headers, cart, other) = (HeaderMap::new(), rule("shop/one", "cart"), rule("shop/three", ""));
     let at = asked("a.B.example.com:80", &headers, Some(&cart));
-    assert_eq!(found(&limits, &at), ["routes", "section", "named", "exact", "nested", "gateway", "all"]);
+    assert_eq!(found(&limits, &at), ["routes", "section", "named", "both-names", "exact", "nested", "gateway", "all"]);
     assert_eq!(found(&limits, &asked("b.example.com.", &headers, Some(&other))), ["nested", "gateway", "all"]);
-    assert_eq!(found(&limits, &Asked { service: "cart", ..asked("example.com", &headers, None) }), ["service", "all"]);
+    assert_eq!(
+        found(&limits, &Asked { inbound: Some(8080), ..asked("example.com", &headers, None) }),
+        ["service", "all"]
+    );
+    let matched = Rule { own_name: 4, ..rule("shop/one", "cart.all") };
+    let at = asked("example.org", &headers, Some(&matched));
+    assert_eq!(found(&limits, &at), ["routes", "section", "both-names", "named", "gateway", "all"]);
+    // One that is called so has no name within its name.
+    let whole = rule("shop/three", "cart.all");
+    assert_eq!(found(&limits, &asked("example.org", &headers, Some(&whole))), ["both-names", "gateway", "all"]);
     assert!(Limits::new(vec![]).is_none());
 }
 
@@ -129,7 +143,7 @@ proptest! {
     #[test]
     fn the_index_is_no_other_than_looking_at_all(
         given in prop::collection::vec((0_usize..5, prop::collection::vec(0_usize..9, 0..4), 0_usize..3), 1..12),
-        host in 0_usize..7, source in 0_usize..3, name in 0_usize..3, inbound in any::<bool>()
+        host in 0_usize..7, source in 0_usize..3, name in 0_usize..3, inbound in any::<bool>(), matched in any::<bool>()
     ) {
         let (sources, names) = (["s/a", "s/b", "s/c"], ["one", "two", "three"]);
         let all = given.iter().enumerate().map(|(number, (kind, picked, other))| {
@@ -140,15 +154,18 @@ proptest! {
                 1 => (vec![Target::Gateway(doors)], vec![]),
                 2 => (vec![Target::Routes(sources[*other].into(), None), Target::Gateway(doors)], vec![]),
                 3 => (vec![Target::Routes(sources[*other].into(), Some(names[*other].into()))], vec![hosts(&patterns)]),
-                _ => (vec![Target::Service("cart".into()), Target::Proxy], vec![When {
+                _ => (vec![Target::Ports(vec![8080]), Target::Proxy], vec![When {
                     routes: [names[*other].into()].into(), ..hosts(&patterns)
                 }]),
             };
             limit(&number.to_string(), targets, when)
         });
         let limits = Limits::new(all.collect()).unwrap();
-        let (headers, rule) = (HeaderMap::new(), rule(sources[source], names[name]));
-        let asked = Asked { service: "cart", ..asked(HOSTS[host], &headers, (!inbound).then_some(&rule)) };
+        let (headers, mut rule) = (HeaderMap::new(), rule(sources[source], names[name]));
+        if matched {
+            (rule.name, rule.own_name) = (format!("{}.all", names[name]).into(), names[name].len());
+        }
+        let asked = Asked { inbound: Some(8080), ..asked(HOSTS[host], &headers, (!inbound).then_some(&rule)) };
         let mut index = found(&limits, &asked);
         index.sort();
         let mut plain: Vec<String> =

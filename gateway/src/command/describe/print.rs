@@ -10,7 +10,7 @@ use routing::problem::Problem;
 use super::{
     clients::words,
     report::{
-        Carries, Description, Destination, Exposure, Finding, Mesh, MutualTls, Policies, Policy, PolicyLine,
+        Carries, CheckLine, Description, Destination, Exposure, Finding, Mesh, MutualTls, Policies, Policy, PolicyLine,
         PortPolicy, Route, Service, Subset, Workload,
     },
 };
@@ -99,6 +99,7 @@ fn workload(page: &mut Page, found: &Workload) {
     page.rows("port", ports);
     accepts(page, std::slice::from_ref(&found.mutual_tls));
     page.rows("policy", found.authorization.iter().map(policy));
+    page.rows("check", found.checks.iter().map(check));
     page.findings(&found.findings);
 }
 
@@ -130,6 +131,10 @@ fn service(page: &mut Page, found: &Service) {
         let who = if held.workloads.is_empty() { String::new() } else { format!(": {}", held.workloads.join(", ")) };
         page.rows("policy", held.policies.iter().map(|it| policy(it) + &who));
     }
+    for held in &found.checks {
+        let who = if held.workloads.is_empty() { String::new() } else { format!(": {}", held.workloads.join(", ")) };
+        page.rows("check", held.checks.iter().map(|it| check(it) + &who));
+    }
     page.findings(&found.findings);
     found.policies.iter().for_each(|it| policies(page, it));
     gateways(page, &found.gateways);
@@ -143,6 +148,11 @@ fn policy(found: &PolicyLine) -> String {
     let name = format!("AuthorizationPolicy {}/{}", found.namespace, found.name);
     let tried = if found.tried { ", only tried" } else { "" };
     format!("{action}{asked} ({name}, {}): {}{tried}", found.scope, found.effect)
+}
+
+/// A RequestAuthentication or RateLimit.
+fn check(found: &CheckLine) -> String {
+    format!("{} ({} {}/{}, {})", found.effect, found.kind, found.namespace, found.name, found.scope)
 }
 
 /// What workloads accept.
@@ -244,6 +254,7 @@ fn gateways(page: &mut Page, all: &[Exposure]) {
             page.row("redirects", "every request, to https (httpsRedirect)");
             continue;
         }
+        page.rows("check", found.checks.iter().map(check));
         found.routes.iter().for_each(|it| route(page, it));
     }
 }

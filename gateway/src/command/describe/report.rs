@@ -56,6 +56,8 @@ pub(super) struct Workload {
     pub(super) mutual_tls: MutualTls,
     /// AuthorizationPolicies, by namespace and name.
     pub(super) authorization: Vec<PolicyLine>,
+    /// RequestAuthentications and RateLimits.
+    pub(super) checks: Vec<CheckLine>,
     pub(super) findings: Vec<Finding>,
 }
 
@@ -91,6 +93,8 @@ pub(super) struct Service {
     pub(super) mutual_tls: Vec<MutualTls>,
     /// One for each group of workloads at which other AuthorizationPolicies hold.
     pub(super) authorization: Vec<Authorization>,
+    /// One for each group of workloads at which other RequestAuthentications and RateLimits hold.
+    pub(super) checks: Vec<Checks>,
     pub(super) gateways: Vec<Exposure>,
     /// One for each kind of client that is routed otherwise.
     pub(super) mesh: Vec<Mesh>,
@@ -231,6 +235,27 @@ pub(super) struct PolicyLine {
     pub(super) tried: bool,
 }
 
+/// RequestAuthentications and RateLimits that hold at workloads.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub(super) struct Checks {
+    /// Which workloads; empty: all.
+    pub(super) workloads: Vec<String>,
+    /// By kind, namespace and name.
+    pub(super) checks: Vec<CheckLine>,
+}
+
+/// One RequestAuthentication or RateLimit.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub(super) struct CheckLine {
+    pub(super) kind: &'static str,
+    pub(super) namespace: String,
+    pub(super) name: String,
+    /// For what, in words.
+    pub(super) scope: &'static str,
+    /// Issuers or limits, in words.
+    pub(super) effect: String,
+}
+
 /// A Gateway's server that the service is reached through.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Exposure {
@@ -243,6 +268,8 @@ pub(super) struct Exposure {
     /// `None`: plain text.
     pub(super) tls: Option<String>,
     pub(super) credentials: Vec<String>,
+    /// RequestAuthentications and RateLimits that hold there.
+    pub(super) checks: Vec<CheckLine>,
     /// Plain requests are sent to https before any route is looked at.
     pub(super) redirects_to_https: bool,
     /// Those that lead to the service.

@@ -60,6 +60,7 @@ fn exposure(port: u16, server: &GatewayServer<'_>) -> Exposure {
             .map(|tls| tls.credential_name.iter().chain(&tls.credential_names).cloned().collect())
             .unwrap_or_default(),
         redirects_to_https: server.redirects,
+        checks: Vec::new(),
         routes: Vec::new(),
     }
 }

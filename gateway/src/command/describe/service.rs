@@ -13,6 +13,7 @@ use routing::{
 use super::{
     Concerned, authorization,
     backends::{self, Backend},
+    checks,
     clients::{self, Client, grouped},
     mutual_tls, policies,
     report::{Exposure, Finding, Mesh, Policies, Port, Route, Service},
@@ -60,6 +61,7 @@ pub(super) fn describe(resources: &Resources, object: &Object<api::Service>, con
         policies: seen.policies,
         mutual_tls: mutual_tls::of_service(home, &backends),
         authorization: authorization::of_service(home, &backends),
+        checks: checks::of_service(home, &backends),
         gateways: seen.gateways,
         mesh: seen.mesh,
         findings,
@@ -105,8 +107,9 @@ fn each(views: &[(&Client, View<'_>)], host: &str, backends: &[Backend]) -> Seen
             }
         }
         if client.proxy.is_gateway() {
-            let exposures = routes::exposures(view, host);
-            let fresh: Vec<Exposure> = exposures.into_iter().filter(|it| !seen.gateways.contains(it)).collect();
+            let exposures = routes::exposures(view, host).into_iter();
+            let exposures = exposures.map(|it| Exposure { checks: checks::of_exposure(view, &it), ..it });
+            let fresh: Vec<Exposure> = exposures.filter(|it| !seen.gateways.contains(it)).collect();
             seen.gateways.extend(fresh);
         } else {
             mesh.push((client.name.clone(), routes::mesh(view, &service)));
@@ -212,6 +215,9 @@ impl Scope<'_, '_> {
             for policy in authorization::held(self.home, backend) {
                 concerned.name("AuthorizationPolicy", policy.namespace, policy.name);
             }
+            for check in self.home.checks(&backend.facts) {
+                concerned.name(check.kind, check.namespace, check.name);
+            }
         }
         for rule in &self.resources.destination_rules {
             if clients::covers(self.home, &rule.spec.host, rule.namespace(), self.host) {
@@ -230,6 +236,9 @@ impl Scope<'_, '_> {
         let exposed = service.gateways.iter().flat_map(|exposure| &exposure.routes);
         let inside = service.mesh.iter().flat_map(|mesh| &mesh.hosts).flat_map(|host| &host.routes);
         let routes: Vec<&Route> = exposed.chain(inside).collect();
+        for check in service.gateways.iter().flat_map(|exposure| &exposure.checks) {
+            self.concerned.name(check.kind, &check.namespace, &check.name);
+        }
         for (namespace, name) in service.gateways.iter().filter_map(|exposure| exposure.gateway.split_once('/')) {
             self.concerned.name("Gateway", namespace, name);
         }

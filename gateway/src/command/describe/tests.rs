@@ -236,6 +236,59 @@ fn another_name_for_a_service_is_described_as_what_it_names() {
 }
 
 #[test]
+fn tokens_and_limits_are_told_where_they_hold() {
+    let objects = "\
+---
+apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: {name: login, namespace: istio-system}
+spec: {jwtRules: [{issuer: https://a.example, jwksUri: https://a.example/keys}]}
+---
+apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: {name: broken, namespace: shop}
+spec: {jwtRules: [{isuer: a}]}
+---
+apiVersion: policy.sluice.dev/v1alpha1
+kind: RateLimit
+metadata: {name: of-web, namespace: shop}
+spec: {targetRefs: [{kind: Service, name: web}], rules: [{name: day, limit: {requests: 1, per: day}}, {limit: {requests: 1}}]}
+---
+apiVersion: policy.sluice.dev/v1alpha1
+kind: RateLimit
+metadata: {name: of-others, namespace: shop}
+spec: {selector: {matchLabels: {app: other}}, rules: [{limit: {requests: 1}}]}
+---
+apiVersion: policy.sluice.dev/v1alpha1
+kind: RateLimit
+metadata: {name: of-routes, namespace: shop}
+spec: {targetRefs: [{group: networking.istio.io, kind: VirtualService, name: web}], rules: [{limit: {requests: 1}}]}
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: edge, namespace: istio-system}
+spec: {selector: {istio: ingressgateway}, servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: [\"*\"]}]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: web, namespace: shop}
+spec: {hosts: [web.example], gateways: [istio-system/edge], http: [{route: [{destination: {host: web}}]}]}
+";
+    let text = service(&format!("{WEB}{objects}"), "shop/web");
+    let (own, gateway) = text.split_once("Exposed on Gateway").unwrap_or_else(|| panic!("{text}"));
+    for line in [
+        "check        tokens of https://a.example (RequestAuthentication istio-system/login, for the mesh)\n",
+        "cannot be read, so tokens that no other one verifies are refused (RequestAuthentication shop/broken, for its namespace)\n",
+        "limits day, 1 (RateLimit shop/of-web, for what it names)\n",
+    ] {
+        assert!(own.contains(line), "{line}\n{text}");
+    }
+    assert!(!own.contains("of-others") && !own.contains("of-routes"), "{text}");
+    assert!(gateway.contains("limits 0 (RateLimit shop/of-routes, for what it names)\n"), "{text}");
+    assert!(gateway.contains("login, for the mesh") && !gateway.contains("of-web"), "{text}");
+}
+
+#[test]
 fn policies_are_told_with_what_they_are_for_and_what_follows_when_they_cannot_be_read() {
     let policy = |namespace: &str, name: &str, spec: &str| {
         format!(

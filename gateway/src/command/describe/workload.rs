@@ -10,7 +10,7 @@ use routing::{
 use super::{
     Concerned, authorization,
     backends::Backend,
-    mutual_tls,
+    checks, mutual_tls,
     report::{Finding, Service, Workload, WorkloadPort},
     service,
 };
@@ -42,6 +42,9 @@ pub(super) fn describe(
     for policy in authorization::held(&view, backend) {
         concerned.name("AuthorizationPolicy", policy.namespace, policy.name);
     }
+    for check in view.checks(facts) {
+        concerned.name(check.kind, check.namespace, check.name);
+    }
 
     let mut services = Vec::new();
     for object in resources.services.in_namespace(&facts.namespace) {
@@ -63,6 +66,7 @@ pub(super) fn describe(
         ports,
         mutual_tls: mutual_tls::of_workload(&view, backend),
         authorization: authorization::of_workload(&view, backend),
+        checks: checks::of_workload(&view, backend),
     };
     (workload, services)
 }

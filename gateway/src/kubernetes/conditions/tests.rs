@@ -182,6 +182,47 @@ fn a_rejected_version_is_not_accepted_whether_or_not_an_older_one_serves() {
     }
 }
 
+#[test]
+fn policies_are_told_of_where_they_hold() {
+    let object = |kind: &str, namespace: &str, spec: &str| {
+        let group = if kind == "RateLimit" { "policy.sluice.dev/v1alpha1" } else { "security.istio.io/v1" };
+        format!(
+            "---\napiVersion: {group}\nkind: {kind}\nmetadata: {{name: a, namespace: {namespace}, generation: 4}}\nspec: \
+             {{{spec}}}\n"
+        )
+    };
+    let limit = "rules: [{limit: {requests: 1}}]";
+    let text = [
+        GATEWAY.to_owned(),
+        object("AuthorizationPolicy", "istio-system", "rules: [{}]"),
+        object("AuthorizationPolicy", "shop", "action: CUSTOM, provider: {name: nobody}, rules: [{}]"),
+        object("RequestAuthentication", "istio-system", "jwtRules: [{issuer: a}]"),
+        object("PeerAuthentication", "shop", "mtls: {mode: STRICT}"),
+        object("RateLimit", "istio-system", limit),
+        object("RateLimit", "shop", &format!("targetRefs: [{{kind: Service, name: gone}}], {limit}")),
+        object("RateLimit", "bad", "rules: [{limit: {requests: 0}}]"),
+    ];
+    let index = index(&[&text.concat()]);
+    let told = |kind, namespace| {
+        let wanted = index.wanted(&key(kind, namespace, "a")).unwrap();
+        assert!(index.keys().contains(&key(kind, namespace, "a")));
+        (said(&wanted).join(", "), wanted.generation, wanted.programmed)
+    };
+    let good = |generation, programmed| {
+        ("Accepted=true Accepted, ResolvedRefs=true ResolvedRefs".to_owned(), generation, programmed)
+    };
+    assert_eq!(told(Kind::AuthorizationPolicy, "istio-system"), good(4, true));
+    assert_eq!(told(Kind::AuthorizationPolicy, "shop"), good(4, false));
+    let refused = ("Accepted=false BadValue, ResolvedRefs=true ResolvedRefs".to_owned(), 4, true);
+    assert_eq!(told(Kind::RequestAuthentication, "istio-system"), refused);
+    assert_eq!(told(Kind::PeerAuthentication, "shop"), good(4, true));
+    assert_eq!(told(Kind::RateLimit, "istio-system"), good(4, true));
+    let nowhere = ("Accepted=true Accepted, ResolvedRefs=false UnknownTarget".to_owned(), 4, false);
+    assert_eq!(told(Kind::RateLimit, "shop"), nowhere);
+    let (said, generation, _) = told(Kind::RateLimit, "bad");
+    assert!(said.starts_with("Accepted=false ") && generation == 0, "{said}");
+}
+
 fn condition(status: bool, message: &str) -> Condition {
     Condition { kind: "Accepted", status, reason: "R".into(), message: message.to_owned().into() }
 }

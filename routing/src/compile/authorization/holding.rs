@@ -28,7 +28,7 @@ pub struct HoldingPolicy<'a> {
 
 /// All that hold for a workload, by namespace and name.
 pub(in crate::compile) fn all<'a>(resources: &'a Resources, workload: &Workload<'_>) -> Vec<HoldingPolicy<'a>> {
-    let read = holding(resources, workload).into_iter().map(of_object);
+    let read = holding(resources, workload).into_iter().map(|object| of_object(object));
     let mut all: Vec<_> = read.chain(failing(resources, workload).into_iter().map(of_rejection)).collect();
     all.sort_by_key(|policy| (policy.namespace, policy.name));
     all

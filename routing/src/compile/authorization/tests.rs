@@ -36,7 +36,7 @@ fn judge(compiled: &Compiled, access: &Access<'_>) -> Judgement {
 }
 
 fn authorization(compiled: &Compiled) -> Option<&Authorization> {
-    compiled.snapshot.guard.as_ref()?.authorization.as_ref()
+    compiled.snapshot.guard.as_ref()?.authorization.as_deref()
 }
 
 /// What becomes of a request `METHOD PATH PEER`, and of bytes of the same peer.

@@ -1,9 +1,9 @@
-//! AuthorizationPolicies that hold for nobody here.
+//! AuthorizationPolicies and RateLimits that hold for nobody here.
 
 use std::collections::BTreeMap;
 
 use crate::{
-    api::AuthorizationPolicy,
+    api::{AuthorizationPolicy, destination_rule::LabelSelector},
     compile::{context::Context, proxy::is_subset, report::UNSUPPORTED, selection::Workload, workloads::entry_facts},
     problem::Severity,
     resources::{Extent, Object},
@@ -11,6 +11,8 @@ use crate::{
 
 /// A policy that picks none of the workloads that are known.
 const IDLE: &str = "idle-policy";
+/// The same of a RateLimit.
+const IDLE_LIMIT: &str = "idle-limit";
 
 pub(super) fn review(context: &Context<'_>) {
     let own = Workload::of(context.proxy);
@@ -20,17 +22,29 @@ pub(super) fn review(context: &Context<'_>) {
         let spec = &object.spec;
         let picked = || own.is_picked(object.namespace(), spec.selector.as_ref(), spec.targets());
         if context.resources.extent() == Extent::Part && spec.targets().next().is_none() && !picked() {
-            idle(context, object);
+            idle(context, object, spec.selector.as_ref(), (IDLE, "policy", "enforced"));
+        }
+    }
+    for object in &context.resources.rate_limits {
+        let spec = &object.spec;
+        let picked = || own.is_picked(object.namespace(), spec.selector.as_ref(), []);
+        if context.resources.extent() == Extent::Part && spec.target_refs.is_empty() && !picked() {
+            idle(context, object, spec.selector.as_ref(), (IDLE_LIMIT, "RateLimit", "counted"));
         }
     }
 }
 
 /// Told where neither this proxy nor any workload that was read is picked.
-fn idle(context: &Context<'_>, object: &Object<AuthorizationPolicy>) {
+fn idle<T>(
+    context: &Context<'_>,
+    object: &Object<T>,
+    selector: Option<&LabelSelector>,
+    (code, what, done): (&'static str, &str, &str),
+) {
     let (resources, namespace) = (context.resources, object.namespace());
     let everywhere = namespace == context.proxy.root_namespace;
     let empty = BTreeMap::new();
-    let wanted = object.spec.selector.as_ref().map_or(&empty, |selector| &selector.match_labels);
+    let wanted = selector.map_or(&empty, |selector| &selector.match_labels);
     let picks =
         |of: &str, labels: &BTreeMap<String, String>| (everywhere || of == namespace) && is_subset(wanted, labels);
     let pods = resources.pods.iter().any(|pod| picks(pod.namespace(), &pod.meta.labels));
@@ -48,11 +62,11 @@ fn idle(context: &Context<'_>, object: &Object<AuthorizationPolicy>) {
         return;
     }
     let message = format!(
-        "nothing that was read is picked by it in namespace `{namespace}`, nor is this proxy of namespace `{}`, so it is enforced \
-         nowhere here; a policy holds in its metadata.namespace, or in all of them when that is `{}`",
+        "nothing that was read is picked by it in namespace `{namespace}`, nor is this proxy of namespace `{}`, so it is {done} \
+         nowhere here; a {what} holds in its metadata.namespace, or in all of them when that is `{}`",
         context.proxy.namespace, context.proxy.root_namespace
     );
-    context.report.add(object, (Severity::Warning, IDLE), "metadata.namespace", message);
+    context.report.add(object, (Severity::Warning, code), "metadata.namespace", message);
 }
 
 /// What is for waypoints, sidecars and gateways pass over, in Istio too.

@@ -1,0 +1,110 @@
+//! RequestAuthentications and RateLimits that hold for a workload or at a gateway, for those who explain them to people.
+
+use super::{context::Context, inbound::own_port, limits::targets, selection::Workload, workloads::WorkloadFacts};
+use crate::{
+    api::{RateLimit, RequestAuthentication},
+    limits::Target,
+    resources::{Kind, Object},
+};
+
+/// An object that holds.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct HoldingCheck<'a> {
+    /// RequestAuthentication or RateLimit.
+    pub kind: &'static str,
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// Its name; empty where not even that can be read.
+    pub name: &'a str,
+    /// Whether it picks workloads by their labels, or is attached to something.
+    pub narrow: bool,
+    /// Of what it asks: issuers, or names of limits; `None`: it cannot be read.
+    pub asks: Option<Vec<String>>,
+}
+
+/// All that hold for what comes to a workload: RequestAuthentications first, then by namespace and name.
+pub(super) fn of_workload<'a>(context: &Context<'a>, facts: &WorkloadFacts) -> Vec<HoldingCheck<'a>> {
+    let workload = Workload::new(&context.proxy.root_namespace, &facts.namespace, &facts.labels);
+    let limits = context.resources.rate_limits.iter().filter(|object| {
+        let spec = &object.spec;
+        let leads = |name: &str| {
+            let host = format!("{name}.{}.svc.{}", object.namespace(), context.proxy.cluster_domain);
+            let service = context.services.named(&host);
+            service.is_some_and(|it| it.ports.iter().any(|port| own_port(facts, it, port).is_some()))
+        };
+        match spec.target_refs.is_empty() {
+            true => workload.is_picked(object.namespace(), spec.selector.as_ref(), []),
+            false => spec.target_refs.iter().any(|it| it.kind == "Service" && leads(&it.name)),
+        }
+    });
+    sorted(tokens(context, &workload), limits.map(|object| of_limit(object)))
+}
+
+/// All that hold at a gateway for the hosts of a Gateway (`namespace/name`) and the routes of VirtualServices.
+pub(super) fn of_gateway<'a>(context: &Context<'a>, gateway: &str, sources: &[&str]) -> Vec<HoldingCheck<'a>> {
+    let limits = context.resources.rate_limits.iter().filter(|object| {
+        let named =
+            object.spec.target_refs.iter().any(|it| {
+                it.kind == "Gateway" && gateway.split_once('/') == Some((object.namespace(), it.name.as_str()))
+            });
+        targets::of(context, object, None).iter().any(|target| match target {
+            Target::Proxy => true,
+            Target::Gateway(_) => named,
+            Target::Routes(source, _) => sources.contains(&&**source),
+            Target::Ports(_) => false,
+        })
+    });
+    sorted(tokens(context, &Workload::of(context.proxy)), limits.map(|object| of_limit(object)))
+}
+
+fn tokens<'a>(context: &Context<'a>, workload: &Workload<'_>) -> Vec<HoldingCheck<'a>> {
+    let all = context.resources.request_authentications.iter();
+    let read = all.filter(|it| workload.is_picked(it.namespace(), it.spec.selector.as_ref(), it.spec.targets()));
+    let kind = Kind::RequestAuthentication.name();
+    let rejected = context.resources.rejected().values().filter(|it| it.object.kind == kind);
+    let rejected = rejected.filter(|it| it.closes() && workload.may_be_picked(it)).map(|it| HoldingCheck {
+        kind,
+        namespace: &it.object.namespace,
+        name: &it.object.name,
+        narrow: it.policy.as_ref().is_some_and(|policy| !policy.selector.is_empty() || !policy.targets.is_empty()),
+        asks: None,
+    });
+    read.map(|object| of_tokens(object)).chain(rejected).collect()
+}
+
+fn of_tokens(object: &Object<RequestAuthentication>) -> HoldingCheck<'_> {
+    let spec = &object.spec;
+    let labelled = spec.selector.as_ref().is_some_and(|selector| !selector.match_labels.is_empty());
+    HoldingCheck {
+        kind: Kind::RequestAuthentication.name(),
+        namespace: object.namespace(),
+        name: object.name(),
+        narrow: labelled || spec.targets().next().is_some(),
+        asks: Some(spec.jwt_rules.iter().map(|rule| rule.issuer.clone()).collect()),
+    }
+}
+
+fn of_limit(object: &Object<RateLimit>) -> HoldingCheck<'_> {
+    let spec = &object.spec;
+    let labelled = spec.selector.as_ref().is_some_and(|selector| !selector.match_labels.is_empty());
+    let name = |(number, given): (usize, &Option<String>)| given.clone().unwrap_or_else(|| number.to_string());
+    HoldingCheck {
+        kind: Kind::RateLimit.name(),
+        namespace: object.namespace(),
+        name: object.name(),
+        narrow: labelled || !spec.target_refs.is_empty(),
+        asks: Some(spec.rules.iter().map(|rule| &rule.name).enumerate().map(name).collect()),
+    }
+}
+
+fn sorted<'a>(
+    mut tokens: Vec<HoldingCheck<'a>>,
+    limits: impl Iterator<Item = HoldingCheck<'a>>,
+) -> Vec<HoldingCheck<'a>> {
+    let mut limits: Vec<_> = limits.collect();
+    for all in [&mut tokens, &mut limits] {
+        all.sort_by_key(|it| (it.namespace, it.name));
+    }
+    tokens.extend(limits);
+    tokens
+}
