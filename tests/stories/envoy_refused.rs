@@ -53,8 +53,7 @@ fn flaws(mesh: &Mesh, account: impl Fn(&str) -> String, server: bool) -> Vec<Fla
         true => ("UnknownCa", "was not issued by a trusted CA"),
         false => ("CaAsEndEntity", "is a CA certificate (basic constraints), and not itself among the trusted ones"),
     };
-    // In TLS 1.3 a server's refusal comes after the handshake, as the end of the connection.
-    let nobody = if server { "upstream_reset_before_response_started{connection_termination}" } else { "certificate" };
+    let nobody = if server { "the peer refused the handshake: certificate required" } else { "certificate" };
     let flaw = |name, shown, reason, says| Flaw { name, shown, reason, says };
     vec![
         flaw(

@@ -301,6 +301,7 @@ pub(crate) fn outcome(failure: &Failure) -> Option<Outcome> {
         Failure::Connect(_)
         | Failure::UpstreamClosed
         | Failure::UpstreamSilent
+        | Failure::UpstreamRefused(_)
         | Failure::UpstreamReset
         | Failure::UpstreamProtocol(_) => Some(Outcome::Failed),
         _ => None,

@@ -32,6 +32,8 @@ pub(crate) enum Failure {
     /// A new plain connection ended before a byte of an answer: what servers of TLS do with plain HTTP, most of them without
     /// an alert.
     UpstreamSilent,
+    /// A new connection ended before a byte of an answer by an alert of TLS; the reason in words.
+    UpstreamRefused(String),
     /// The endpoint reset the stream.
     UpstreamReset,
     /// The endpoint does not speak HTTP properly; the reason in words.
@@ -170,6 +172,7 @@ impl Failure {
             Self::ConnectTimeout => reset(503, "UF", "connection timeout", ""),
             Self::UpstreamClosed => reset(503, "UC", "connection termination", ""),
             Self::UpstreamSilent => reset(503, "UC", "connection termination", SILENT),
+            Self::UpstreamRefused(why) => reset(503, "UC", "connection termination", why),
             Self::UpstreamReset => reset(503, "UR", "remote reset", ""),
             Self::UpstreamProtocol(why) => reset(502, "UPE", "protocol error", why),
             Self::RouteTimeout => row(504, "UT", "response_timeout", "upstream request timeout", true),
@@ -293,6 +296,7 @@ impl Failure {
             | Self::ConnectTimeout
             | Self::UpstreamClosed
             | Self::UpstreamSilent
+            | Self::UpstreamRefused(_)
             | Self::UpstreamReset
             | Self::UpstreamProtocol(_)
             | Self::RouteTimeout

@@ -111,8 +111,8 @@ async fn one_try(
             };
             let (broken, mut failure) = stop.explain();
             let silent = silent_end(&broken) && !connected.reused;
-            if silent && connected.up.facts().tls.is_none() {
-                failure = Failure::UpstreamSilent;
+            if silent {
+                failure = of_silence(&connected.up).unwrap_or(failure);
             }
             // A kept connection that had ended meanwhile says nothing of its endpoint.
             if !(tried.reused && silent_end(&broken)) {
@@ -121,6 +121,14 @@ async fn one_try(
             let again = retry::after_break(exchange, &tried, &broken, &failure, desk.metrics());
             if again { Ok(None) } else { Err(failure) }
         }
+    }
+}
+
+/// What it means when a new connection ends without an answer.
+fn of_silence(up: &Up) -> Option<Failure> {
+    match up.alert() {
+        Some(why) => Some(Failure::UpstreamRefused(format!("TLS: {why}"))),
+        None => up.facts().tls.is_none().then_some(Failure::UpstreamSilent),
     }
 }
 

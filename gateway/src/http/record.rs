@@ -72,7 +72,7 @@ pub(crate) fn details(exchange: &Exchange) -> Cow<'static, str> {
 /// Why TLS or the connection to the upstream failed; empty = it did not.
 pub(crate) fn transport_failure(exchange: &Exchange) -> &str {
     match &exchange.failure {
-        Some(Failure::Connect(why) | Failure::UpstreamProtocol(why)) => why,
+        Some(Failure::Connect(why) | Failure::UpstreamProtocol(why) | Failure::UpstreamRefused(why)) => why,
         Some(Failure::UpstreamSilent) => SILENT,
         _ => "",
     }

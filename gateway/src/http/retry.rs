@@ -129,7 +129,8 @@ pub(crate) fn after_break(
     let fault = match (failure, broken) {
         (Failure::PerTryTimeout, _) => Some(Fault::PerTryTimeout),
         (Failure::UpstreamReset, Broken::Reset { unseen: true }) => Some(Fault::Refused),
-        (Failure::UpstreamReset | Failure::UpstreamClosed | Failure::UpstreamSilent, _) => Some(Fault::Reset),
+        (Failure::UpstreamReset | Failure::UpstreamClosed, _) => Some(Fault::Reset),
+        (Failure::UpstreamSilent | Failure::UpstreamRefused(_), _) => Some(Fault::Reset),
         _ => None,
     };
     let wanted = fault.is_some_and(|fault| policy(exchange).want_after(fault));

@@ -129,6 +129,14 @@ impl Up {
         each!(self, Up, it => &it.facts)
     }
 
+    /// Why the endpoint ended the connection, when its TLS said so.
+    pub(crate) fn alert(&self) -> Option<&str> {
+        match self {
+            Self::H1(it) => it.alert.as_deref(),
+            Self::H2(_) => None,
+        }
+    }
+
     /// Sends the head of the request; `close`: the endpoint may end the connection behind its answer.
     pub(crate) fn send_head(&mut self, head: &Head, close: bool) -> Result<(), Broken> {
         match self {

@@ -53,6 +53,8 @@ pub(crate) struct Client {
     after: After,
     tunnel: bool,
     ending: bool,
+    /// Why the endpoint ended it, when its TLS said so: in TLS 1.3 a certificate of ours is refused after the handshake.
+    pub(crate) alert: Option<Box<str>>,
     /// What it is held to. After the stream: what is counted is counted until that is closed.
     pub(crate) terms: Option<Box<Terms>>,
 }
@@ -74,6 +76,7 @@ impl Client {
             after: After::default(),
             tunnel: false,
             ending: false,
+            alert: None,
             terms: None,
         }
     }
@@ -131,7 +134,11 @@ impl Client {
             self.answered |= !input.is_empty();
             match ready!(self.stream.poll_fill(cx)) {
                 Ok(true) => {}
-                Ok(false) | Err(_) => return Poll::Ready(Err(Broken::Closed { untouched: !self.answered })),
+                Ok(false) => return Poll::Ready(Err(Broken::Closed { untouched: !self.answered })),
+                Err(error) => {
+                    self.alert = tls::Error::of_io(&error).map(|error| error.to_string().into());
+                    return Poll::Ready(Err(Broken::Closed { untouched: !self.answered }));
+                }
             }
         }
     }
