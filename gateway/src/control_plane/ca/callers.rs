@@ -12,7 +12,7 @@ use tls::{identity::SpiffeId, jwt};
 use tokio::time::Instant;
 
 use super::keys::KeyFile;
-use crate::{control_plane::serve::Peer, kubernetes::token_review::TokenReviews};
+use crate::{control_plane::serve::Peer, kubernetes::token_review::TokenReviews, settings::parse_name};
 
 /// So long a token that was found good is not asked about again.
 const REMEMBERED: Duration = Duration::from_secs(10);
@@ -36,7 +36,10 @@ impl Account {
     pub(crate) fn of(user: &str, pod: Option<String>) -> Result<Self, NotKnown> {
         let parts: Vec<&str> = user.split(':').collect();
         match parts[..] {
-            ["system", "serviceaccount", namespace, name] if !namespace.is_empty() && !name.is_empty() => {
+            // A slash in a name would make an identity of another form.
+            ["system", "serviceaccount", namespace, name]
+                if parse_name(namespace).is_ok() && parse_name(name).is_ok() =>
+            {
                 Ok(Self { namespace: namespace.to_owned(), name: name.to_owned(), pod })
             }
             _ => Err(NotKnown::Refused(format!("`{}` is no service account", user.escape_debug()))),
@@ -179,6 +182,9 @@ mod tests {
             "system:serviceaccount:shop:",
             "system:serviceaccount::cart",
             "system:serviceaccount:a:b:c",
+            "system:serviceaccount:a/sa/b:c",
+            "system:serviceaccount:a:b/x",
+            "system:serviceaccount:a:..",
             "System:serviceaccount:a:b",
         ] {
             assert!(matches!(Account::of(other, None), Err(NotKnown::Refused(_))), "{other}");
