@@ -11,6 +11,7 @@ mod tests;
 use std::sync::Arc;
 
 pub(crate) use dump::{clusters_text, snapshot_json};
+pub(crate) use pages::figures as metrics_text;
 pub(crate) use server::Servers;
 
 use crate::telemetry::{ca::CaMetrics, log::LogLevel, metrics::Metrics};

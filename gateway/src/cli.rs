@@ -212,6 +212,9 @@ pub(crate) struct SidecarFlags {
     /// Where the workload's own connections arrive
     #[arg(long, value_name = "ADDR:PORT", value_parser = settings::parse_address)]
     pub(crate) outbound: Option<settings::Address>,
+    /// Probes of the application, its metrics with ours, /quitquitquit: what the injection writes [none]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = settings::parse_address)]
+    pub(crate) probes: Option<settings::Address>,
     /// What both roles share.
     #[command(flatten)]
     pub(crate) common: CommonFlags,

@@ -12,6 +12,7 @@ mod place;
 pub(crate) mod serve;
 pub(crate) mod settings;
 pub(crate) mod status;
+mod webhooks;
 
 use std::{process::ExitCode, sync::Arc};
 
@@ -32,9 +33,11 @@ use self::{
     serve::Door,
     settings::ControlSettings,
     status::ControlStatus,
+    webhooks::Webhooks,
 };
 use crate::{
     admin::{Admin, Figures, Servers},
+    kubernetes::client::Client,
     telemetry::{ca::CaMetrics, log::LogLevel},
 };
 
@@ -58,6 +61,7 @@ async fn serve(settings: &ControlSettings, log: LogLevel) -> Result<ExitCode> {
     tokio::spawn(servers.serve(Arc::new(admin), admin_stops));
 
     let doors = Doors::bind(settings).await?;
+    let webhooks = Hooks::bind(settings, &metrics).await?;
     let mut place = Place::open(settings).await?;
     let trust_domain = place.trust_domain(settings).await?;
     SpiffeId::workload(&trust_domain, "probe", "probe")
@@ -79,6 +83,10 @@ async fn serve(settings: &ControlSettings, log: LogLevel) -> Result<ExitCode> {
     let (stop, stops) = watch::channel(false);
     let names = server_certificate::names(settings);
     let mut served = JoinSet::new();
+    if let Some(hooks) = webhooks {
+        let (leads, client) = (place.leads(), place.client());
+        hooks.start(settings, (client, leads, Arc::clone(&current)), certified.clone(), stops.clone());
+    }
     served.spawn(doors.serve(Arc::clone(&current), certified, service, stops));
 
     let person = tokio::select! {
@@ -159,6 +167,38 @@ impl Doors {
             }
         };
         tokio::join!(self.tls.serve(Some(certificate), Arc::clone(&service), stop.clone()), plain);
+    }
+}
+
+/// The webhooks' port, and what answers there.
+struct Hooks {
+    door: Door,
+    webhooks: Arc<Webhooks>,
+}
+
+impl Hooks {
+    async fn bind(settings: &ControlSettings, metrics: &Arc<CaMetrics>) -> Result<Option<Self>> {
+        let Some(address) = settings.webhooks else { return Ok(None) };
+        let webhooks = Arc::new(Webhooks::open(settings, Arc::clone(metrics))?);
+        Ok(Some(Self { door: Door::bind("--webhooks", address).await?, webhooks }))
+    }
+
+    /// Serves, with the certificate of the CA's own listener, until `stop` becomes true. What goes on beside it ends with the
+    /// process.
+    fn start(
+        self,
+        settings: &ControlSettings,
+        (client, leads, current): (Option<Client>, watch::Receiver<bool>, Arc<Current>),
+        certificate: serve::Certificate,
+        stop: watch::Receiver<bool>,
+    ) {
+        let (followed, settings, cluster) = (Arc::clone(&self.webhooks), settings.clone(), client.clone());
+        tokio::spawn(async move { followed.follow(&settings, cluster).await });
+        if let Some(client) = client {
+            let presented = Arc::clone(&self.webhooks);
+            tokio::spawn(async move { presented.present(&client, leads, &current).await });
+        }
+        tokio::spawn(self.door.serve(Some(certificate), self.webhooks, stop));
     }
 }
 

@@ -31,5 +31,6 @@ pub(crate) mod source;
 pub(crate) mod token_review;
 pub(crate) mod told;
 pub(crate) mod vault;
+pub(crate) mod webhooks;
 pub(crate) mod withdraw;
 mod write;

@@ -33,6 +33,7 @@ mod net;
 mod opaque;
 mod overload;
 mod peers;
+mod probes;
 mod problem_log;
 mod selectors;
 mod settings;

@@ -59,6 +59,8 @@ pub(crate) struct Settings {
     pub(crate) status: SocketAddr,
     /// Metrics. Default 0.0.0.0:15090.
     pub(crate) stats: SocketAddr,
+    /// Probes and metrics of the application; `None` = there is no such server.
+    pub(crate) probes: Option<SocketAddr>,
     /// Data threads, at least 1. Default: one per core.
     pub(crate) workers: usize,
     /// `None`: what the mesh configuration says, else text.

@@ -1,6 +1,7 @@
 //! Cases of the injection that are data; `tests/injection/README.md` documents the form.
 
 mod judge;
+pub mod live;
 mod schema;
 
 use std::{collections::BTreeMap, fs};
@@ -118,6 +119,14 @@ impl Case {
         }
     }
 
+    /// The pod that comes out, when it is injected.
+    pub fn injected(&self) -> Option<Value> {
+        match self.decide_and_inject() {
+            Came::Injected(pod, _) => Some(pod),
+            _ => None,
+        }
+    }
+
     fn decide_and_inject(&self) -> Came {
         let (pod, settings) = (self.pod(), self.settings());
         let Verdict { inject: wanted, reason } = decide(self.namespace(), self.labels().as_ref(), &pod, &settings);
@@ -141,8 +150,13 @@ impl Case {
         }
     }
 
+    /// The values that it is played with.
+    pub fn values(&self) -> &Value {
+        &self.written["values"]
+    }
+
     /// Labels of the namespace; none when the webhook was asked already.
-    fn labels(&self) -> Option<BTreeMap<String, String>> {
+    pub fn labels(&self) -> Option<BTreeMap<String, String>> {
         let namespace = &self.written["namespace"];
         if namespace.is_null() {
             return Some([("istio-injection".to_owned(), "enabled".to_owned())].into());

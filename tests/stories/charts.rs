@@ -5,6 +5,7 @@ use std::fs;
 use harness::{binary, helm};
 use serde_json::{Value, json};
 
+mod control;
 mod values;
 
 const GATEWAY: &str = "sluice-gateway";

@@ -89,7 +89,7 @@ fn page<B>(kind: Kind, request: &Request<B>, admin: &Admin) -> Reply {
     }
 }
 
-fn figures(admin: &Admin) -> String {
+pub(crate) fn figures(admin: &Admin) -> String {
     match &admin.figures {
         Figures::Proxy(metrics) => {
             metrics.set_limits(admin.view.limits());

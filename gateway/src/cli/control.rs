@@ -32,6 +32,12 @@ pub(crate) struct ControlFlags {
     /// The same in plain text, for this machine alone: a loopback address
     #[arg(long, value_name = "ADDR:PORT", value_parser = settings::parse_address)]
     ca_plain: Option<settings::Address>,
+    /// Webhooks of the API server over TLS: /inject, /validate [with --kubernetes 0.0.0.0:15017, else none]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = settings::parse_address)]
+    webhooks: Option<settings::Address>,
+    /// YAML of values by which pods are injected, named as in Istio's charts, watched
+    #[arg(long, value_name = "FILE")]
+    injection_values: Option<PathBuf>,
     /// A plug-in CA: folder with ca-cert.pem, ca-key.pem, root-cert.pem and cert-chain.pem, watched [the Secret cacerts]
     #[arg(long, value_name = "DIR")]
     ca_dir: Option<PathBuf>,
@@ -86,6 +92,8 @@ impl ControlFlags {
             given::existing_folder("--ca-dir", folder)?;
         }
         given::existing("--token-keys", self.token_keys.as_slice())?;
+        given::existing("--injection-values", self.injection_values.as_slice())?;
+        let usual = matches!(source, SourceSettings::Kubernetes(_)).then_some(SocketAddr::new(ANY, 15017));
         let ca_plain = self.ca_plain.map(|it| it.or(LOOPBACK));
         if let Some(address) = ca_plain.filter(|address| !address.ip().is_loopback()) {
             return Err(format!(
@@ -111,6 +119,8 @@ impl ControlFlags {
             trust_domain: self.trust_domain,
             ca: self.ca.map_or(SocketAddr::new(ANY, 15012), |it| it.or(ANY)),
             ca_plain,
+            webhooks: self.webhooks.map(|it| it.or(ANY)).or(usual),
+            injection_values: self.injection_values,
             pages: [
                 self.status.map_or(SocketAddr::new(ANY, 15021), |it| it.or(ANY)),
                 self.stats.map_or(SocketAddr::new(ANY, 15014), |it| it.or(ANY)),

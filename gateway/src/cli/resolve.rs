@@ -83,7 +83,8 @@ impl Settings {
                 outbound: flags.outbound.map(|it| it.or(LOOPBACK)),
             },
         };
-        Self::new(flags.common, defaults)
+        let probes = flags.probes.map(|it| it.or(ANY));
+        Ok(Self { probes, ..Self::new(flags.common, defaults)? })
     }
 
     fn new(flags: CommonFlags, defaults: Defaults) -> Result<Self, String> {
@@ -117,6 +118,7 @@ impl Settings {
             admin: flags.admin.map_or(SocketAddr::new(LOOPBACK, 15000), |it| it.or(LOOPBACK)),
             status: flags.status.map_or(SocketAddr::new(ANY, 15021), |it| it.or(ANY)),
             stats: flags.stats.map_or(SocketAddr::new(ANY, 15090), |it| it.or(ANY)),
+            probes: None,
             workers: flags.workers.unwrap_or_else(cores),
             access_log: flags.access_log,
             drain_time: flags.drain_time,

@@ -18,7 +18,7 @@ use std::{
 use routing::{
     compile::compile,
     problem::{Problem, Problems, Severity},
-    resources::Extent,
+    resources::{Extent, Resources},
 };
 
 use crate::{
@@ -61,14 +61,19 @@ pub(crate) fn run(flags: &CheckFlags) -> ExitCode {
 pub(crate) fn check(paths: Vec<PathBuf>, extent: Extent) -> Result<Findings, String> {
     let mut source = FileSource::once(paths).map_err(|error| error.to_string())?;
     let (resources, found) = source.load();
-    let resources = resources.with_extent(extent);
+    let problems = findings(&resources.with_extent(extent), found);
+    Ok(Findings { problems, objects: source.objects() })
+}
+
+/// Compiles resources for every proxy they speak of; `found` is what was found when they were read.
+pub(crate) fn findings(resources: &Resources, found: Vec<Problem>) -> Vec<Problem> {
     let mut problems = Problems::from(found);
-    problems.extend(Audit::default().run(&resources, now()));
-    for candidate in proxies::of(&resources) {
-        let compiled = compile(&resources, &candidate.proxy);
+    problems.extend(Audit::default().run(resources, now()));
+    for candidate in proxies::of(resources) {
+        let compiled = compile(resources, &candidate.proxy);
         problems.extend(compiled.problems.into_iter().filter(|it| candidate.is_about_files(it)));
     }
-    Ok(Findings { problems: problems.into_sorted(), objects: source.objects() })
+    problems.into_sorted()
 }
 
 fn now() -> i64 {

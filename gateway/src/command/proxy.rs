@@ -20,6 +20,7 @@ use crate::{
     kubernetes::report::Reporting,
     live::Live,
     overload::Overload,
+    probes,
     settings::{RoleSettings, Settings, SourceSettings},
     status::Status,
     telemetry::{Telemetry, log::LogLevel},
@@ -46,12 +47,10 @@ async fn serve(settings: Settings, log: LogLevel) -> Result<ExitCode> {
     let (live, drain) = (Arc::new(Live::default()), Arc::new(Drain::default()));
     let status = Arc::new(Status::new(Arc::clone(&live), Arc::clone(&drain)));
     let servers = Servers::bind([settings.status, settings.stats, settings.admin]).await?;
-    let admin = Arc::new(Admin {
-        view: Arc::clone(&status) as _,
-        figures: Figures::Proxy(Arc::clone(telemetry.metrics())),
-        log: Some(log),
-    });
+    let figures = Figures::Proxy(Arc::clone(telemetry.metrics()));
+    let admin = Arc::new(Admin { view: Arc::clone(&status) as _, figures, log: Some(log) });
     let (stop_admin, admin_stops) = watch::channel(false);
+    probes::start(&settings, &admin, &admin_stops).await?;
     tokio::spawn(servers.serve(admin, admin_stops));
 
     let tended = Arc::clone(&live);

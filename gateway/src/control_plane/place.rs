@@ -105,6 +105,14 @@ impl Place {
         Ok(itself.within(&resources).trust_domain)
     }
 
+    /// The API server, where there is one.
+    pub(crate) fn client(&self) -> Option<Client> {
+        match self {
+            Self::Cluster(cluster) => Some(cluster.client.clone()),
+            Self::Machine(_) => None,
+        }
+    }
+
     /// Who knows tokens.
     pub(crate) fn judge(&self, settings: &ControlSettings) -> Judge {
         match self {

@@ -17,6 +17,10 @@ pub(crate) struct ControlSettings {
     pub(crate) ca: SocketAddr,
     /// The CA in plain text; on loopback.
     pub(crate) ca_plain: Option<SocketAddr>,
+    /// The webhooks; `None` = there are none.
+    pub(crate) webhooks: Option<SocketAddr>,
+    /// Values of the injection, watched.
+    pub(crate) injection_values: Option<PathBuf>,
     /// Readiness, metrics and admin pages.
     pub(crate) pages: [SocketAddr; 3],
     /// A plug-in CA.

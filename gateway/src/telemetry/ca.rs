@@ -2,6 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::injection::InjectionMetrics;
 use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder, core::Collector};
 
 /// What became of a request for a certificate.
@@ -38,6 +39,8 @@ pub(crate) struct CaMetrics {
     phase: IntGauge,
     kept: IntGauge,
     written: IntCounterVec,
+    /// What the webhooks count.
+    pub(crate) injection: InjectionMetrics,
 }
 
 impl CaMetrics {
@@ -87,6 +90,7 @@ impl CaMetrics {
                 "Times the roots were written to a namespace.",
                 "result",
             ),
+            injection: InjectionMetrics::new(&registry),
             registry,
         }
     }

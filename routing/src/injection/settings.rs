@@ -80,7 +80,12 @@ impl Settings {
     /// They cannot be understood.
     pub fn read(values: &str, mesh: &str) -> Result<(Self, Vec<String>), Refusal> {
         let values: Values = parsed(values, "the values")?;
-        let mesh: Mesh = parsed(mesh, "the mesh configuration")?;
+        // What the chart is told of the mesh stands among the values.
+        let mesh = match &values.mesh_config {
+            Some(told) if mesh.trim().is_empty() => serde_json::from_value(told.clone())
+                .map_err(|why| Refusal(format!("meshConfig of the values cannot be understood: {why}")))?,
+            _ => parsed(mesh, "the mesh configuration")?,
+        };
         let said = values.unknown().into_iter().map(|path| format!("value `{path}` has no effect"));
         let said = said.collect();
         let settings = Self::new(values, mesh)?;
@@ -147,6 +152,12 @@ impl Settings {
     #[must_use]
     pub fn with_kubelet(self, minor: Option<u32>) -> Self {
         Self { kubelet: minor, ..self }
+    }
+
+    /// With this trust domain, where one is said beside the mesh configuration.
+    #[must_use]
+    pub fn with_trust_domain(self, domain: Option<String>) -> Self {
+        Self { trust_domain: domain.or(self.trust_domain), ..self }
     }
 
     /// Whether sidecars are native: init containers that go on running.

@@ -17,6 +17,7 @@ pub(super) struct Values {
     pub(super) revision_tags: Vec<String>,
     pub(super) global: Global,
     pub(super) sidecar_injector_webhook: Webhook,
+    pub(super) mesh_config: Option<Value>,
     #[serde(flatten)]
     pub(super) other: Other,
 }
@@ -168,9 +169,6 @@ impl Values {
             ("sidecarInjectorWebhook.", &self.sidecar_injector_webhook.other),
         ];
         let all = parts.into_iter().flat_map(|(path, other)| other.keys().map(move |key| format!("{path}{key}")));
-        all.filter(|path| !OF_THE_CHART.contains(&path.as_str())).collect()
+        all.collect()
     }
 }
-
-/// Values that the chart reads and that say nothing about pods.
-const OF_THE_CHART: [&str; 1] = ["meshConfig"];

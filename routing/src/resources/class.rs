@@ -79,6 +79,11 @@ impl Kind {
         (Self::ConfigMap, "", &["v1"], "ConfigMap"),
     ];
 
+    /// The kind of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(.., known)| *known == name).map(|(kind, ..)| *kind)
+    }
+
     /// As in `kind:`.
     pub fn name(self) -> &'static str {
         Self::ALL.iter().find(|(kind, ..)| *kind == self).map_or("", |(.., name)| name)

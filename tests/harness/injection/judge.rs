@@ -13,11 +13,8 @@ pub(super) fn judge(case: &Value, came: &Came) -> Vec<String> {
     match (verdict, came) {
         ("injected", Came::Injected(pod, warnings)) => facts(case, pod, warnings),
         ("skipped", Came::Skipped(why)) | ("refused", Came::Refused(why)) => {
-            if why.contains(reason) {
-                Vec::new()
-            } else {
-                vec![format!("{verdict}, but for: {why}")]
-            }
+            // Why it is skipped is not told to an API server.
+            if why.is_empty() || why.contains(reason) { Vec::new() } else { vec![format!("{verdict}, but for: {why}")] }
         }
         (_, Came::Injected(..)) => vec![format!("{verdict} was expected, and it was injected")],
         (_, Came::Skipped(why)) => vec![format!("{verdict} was expected, and it was skipped: {why}")],
@@ -35,8 +32,7 @@ pub(super) fn came_of(review: &Value, pod: &Value) -> Result<Came, String> {
         return Ok(Came::Refused(response["status"]["message"].as_str().unwrap_or_default().to_owned()));
     }
     let Some(encoded) = response["patch"].as_str() else {
-        // Why it is skipped is not told to an API server.
-        return Ok(Came::Skipped("\u{0}".to_owned()));
+        return Ok(Came::Skipped(String::new()));
     };
     let bytes = BASE64_STANDARD.decode(encoded).map_err(|error| error.to_string())?;
     let operations: Vec<Value> = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;

@@ -284,7 +284,7 @@ fn a_path_that_does_not_exist_is_bad_usage() {
 }
 
 fn proxies(yaml: &str) -> Vec<String> {
-    let (resources, _) = routing::resources::Resources::read([("a.yaml", yaml)]);
+    let (resources, _) = Resources::read([("a.yaml", yaml)]);
     proxies::of(&resources).into_iter().map(|it| format!("{}/{}", it.proxy.namespace, it.proxy.name)).collect()
 }
 

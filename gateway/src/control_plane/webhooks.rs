@@ -1,0 +1,105 @@
+//! The webhooks of a cluster, on one port: `/inject` gives pods their sidecar, `/validate` refuses what `sluice check` calls an
+//! error.
+//!
+//! ```text
+//! API server ── serve ── injection: routing::injection::admission <── settings: values, mesh configuration
+//!                  `──── validation: command::check, on the one object
+//! ```
+
+mod serve;
+mod settings;
+mod validation;
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Result;
+use routing::injection::Settings;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout_at},
+};
+use tracing::{info, warn};
+
+use super::{ca::in_force::Current, settings::ControlSettings};
+use crate::{
+    kubernetes::{client::Client, webhooks},
+    source::identity::FileWatch,
+    telemetry::ca::CaMetrics,
+};
+use settings::Sources;
+
+/// How often the cluster is looked at: the mesh configuration, kubelets, and what was written over in the configurations.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// What answers an API server.
+pub(crate) struct Webhooks {
+    settings: watch::Sender<Arc<Settings>>,
+    metrics: Arc<CaMetrics>,
+}
+
+impl Webhooks {
+    /// With the settings of now.
+    ///
+    /// # Errors
+    /// The file of values cannot be understood.
+    pub(crate) fn open(settings: &ControlSettings, metrics: Arc<CaMetrics>) -> Result<Self> {
+        let read = Sources::new(settings).read()?;
+        Ok(Self { settings: watch::Sender::new(Arc::new(read)), metrics })
+    }
+
+    /// Keeps the settings current, until dropped. The last good ones stay.
+    pub(crate) async fn follow(&self, control: &ControlSettings, client: Option<Client>) {
+        let mut sources = Sources::new(control);
+        let mut watch = FileWatch::new(control.injection_values.iter().cloned().collect());
+        let mut told = String::new();
+        loop {
+            if let Some(client) = &client {
+                let revision = self.settings.borrow().revision.clone();
+                sources.mesh = webhooks::mesh(client, &control.namespace, &revision).await;
+                sources.kubelet = webhooks::oldest_kubelet(client).await;
+            }
+            match sources.read() {
+                Ok(read) => {
+                    self.settings.send_replace(Arc::new(read));
+                    told.clear();
+                }
+                Err(error) => {
+                    let words = format!("{error:#}");
+                    if words != told {
+                        warn!(error = words, "the settings of the injection stay as they were");
+                        told = words;
+                    }
+                }
+            }
+            // Its end is no different from a change.
+            timeout_at(Instant::now() + LOOK, watch.changed()).await.ok();
+        }
+    }
+
+    /// Has the API server trust the roots of the CA, whenever this replica leads.
+    pub(crate) async fn present(&self, client: &Client, mut leads: watch::Receiver<bool>, current: &Current) {
+        let mut in_force = current.follow();
+        let mut told = String::new();
+        while leads.wait_for(|leads| *leads).await.is_ok() {
+            let roots = in_force.borrow_and_update().as_ref().map(|now| now.roots.clone());
+            if let Some(roots) = roots {
+                let revision = self.settings.borrow().revision.clone();
+                let failure = match webhooks::present(client, &revision, &roots).await {
+                    Ok(changed) => {
+                        changed.iter().for_each(|name| info!(name, "the API server trusts the webhooks' certificate"));
+                        String::new()
+                    }
+                    Err(error) => format!("{error:#}"),
+                };
+                if failure != told && !failure.is_empty() {
+                    warn!(error = failure, "the API server is not told which roots the webhooks have");
+                }
+                told = failure;
+            }
+            tokio::select! {
+                changed = in_force.changed() => if changed.is_err() { return },
+                () = sleep(LOOK) => {}
+            }
+        }
+    }
+}

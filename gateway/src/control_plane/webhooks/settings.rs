@@ -1,0 +1,50 @@
+//! Where the settings of the injection come from.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use routing::injection::Settings;
+use tracing::debug;
+
+use crate::{control_plane::settings::ControlSettings, source::bounded};
+
+/// Largest file of values.
+const LARGEST: u64 = 1 << 20;
+
+/// The file, and what the cluster says.
+pub(super) struct Sources {
+    values: Option<PathBuf>,
+    trust_domain: Option<String>,
+    /// YAML of the mesh configuration; empty where there is none.
+    pub(super) mesh: String,
+    /// Minor version of the oldest kubelet.
+    pub(super) kubelet: Option<u32>,
+}
+
+impl Sources {
+    pub(super) fn new(control: &ControlSettings) -> Self {
+        Self {
+            values: control.injection_values.clone(),
+            trust_domain: control.trust_domain.clone(),
+            mesh: String::new(),
+            kubelet: None,
+        }
+    }
+
+    /// Reads them.
+    ///
+    /// # Errors
+    /// They cannot be understood.
+    pub(super) fn read(&self) -> Result<Settings> {
+        let values = match &self.values {
+            None => String::new(),
+            Some(path) => {
+                let what = || format!("reading --injection-values {}", path.display());
+                String::from_utf8(bounded::read(path, LARGEST).with_context(what)?).with_context(what)?
+            }
+        };
+        let (settings, unknown) = Settings::read(&values, &self.mesh).context("the settings of the injection")?;
+        unknown.iter().for_each(|sentence| debug!("{sentence}"));
+        Ok(settings.with_kubelet(self.kubelet).with_trust_domain(self.trust_domain.clone()))
+    }
+}

@@ -1,0 +1,135 @@
+//! What the webhooks need of their API server, and what that has to know of them: the roots of their certificate.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use k8s_openapi::{
+    ByteString,
+    api::{
+        admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration},
+        core::v1::{ConfigMap, Node},
+    },
+};
+use kube::{
+    Api, Client,
+    api::{ListParams, PostParams},
+};
+use tokio::time::timeout;
+use tracing::debug;
+
+/// Longest wait for one answer.
+const ANSWER: Duration = Duration::from_secs(5);
+/// Names of the configurations, without their revision.
+const INJECTOR: &str = "sluice-sidecar-injector";
+const VALIDATOR: &str = "sluice-validator";
+/// Nodes of one page: with names and versions alone they would be small, but a Node tells its images, too.
+const PAGE: u32 = 200;
+
+/// The text of the mesh configuration; empty where there is none, or it cannot be had.
+pub(crate) async fn mesh(client: &Client, namespace: &str, revision: &str) -> String {
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+    for name in [format!("istio-{revision}"), "istio".to_owned()] {
+        if name == "istio-default" {
+            continue;
+        }
+        match timeout(ANSWER, maps.get_opt(&name)).await {
+            Ok(Ok(Some(map))) => {
+                let mut data = map.data.unwrap_or_default();
+                return data.remove("mesh").unwrap_or_default();
+            }
+            Ok(Ok(None)) => {}
+            Ok(Err(error)) => debug!(%error, name, "the mesh configuration cannot be read"),
+            Err(_) => debug!(name, "the mesh configuration was not told in time"),
+        }
+    }
+    String::new()
+}
+
+/// The minor version of the oldest kubelet, as far as it is told.
+pub(crate) async fn oldest_kubelet(client: &Client) -> Option<u32> {
+    let nodes: Api<Node> = Api::all(client.clone());
+    let mut page = ListParams::default().limit(PAGE);
+    let mut oldest: Option<u32> = None;
+    loop {
+        let list = timeout(ANSWER, nodes.list(&page)).await.ok()?.ok()?;
+        for node in list.items {
+            let version = node.status?.node_info?.kubelet_version;
+            let minor = minor(&version)?;
+            oldest = Some(oldest.map_or(minor, |before| before.min(minor)));
+        }
+        match list.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => page.continue_token = Some(token),
+            None => return oldest,
+        }
+    }
+}
+
+/// Of `v1.33.2-gke.1`: 33.
+fn minor(version: &str) -> Option<u32> {
+    version.trim_start_matches('v').split('.').nth(1)?.parse().ok()
+}
+
+/// Has the configurations of this revision name these roots; gives those that were changed. One that is not there is not made.
+///
+/// # Errors
+/// The API server refuses, or does not answer.
+pub(crate) async fn present(client: &Client, revision: &str, roots: &str) -> Result<Vec<String>> {
+    let suffix = if revision == "default" { String::new() } else { format!("-{revision}") };
+    let (mut changed, how) = (Vec::new(), PostParams::default());
+    let name = format!("{INJECTOR}{suffix}");
+    let api: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
+    let what = || format!("MutatingWebhookConfiguration {name}");
+    if let Some(mut found) = timeout(ANSWER, api.get_opt(&name)).await.with_context(what)?.with_context(what)? {
+        let bundles = found.webhooks.iter_mut().flatten().map(|it| &mut it.client_config.ca_bundle);
+        if write(bundles, roots) {
+            let put = api.replace(&name, &how, &found);
+            timeout(ANSWER, put).await.with_context(what)?.with_context(what)?;
+            changed.push(name.clone());
+        }
+    }
+    let name = format!("{VALIDATOR}{suffix}");
+    let api: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
+    let what = || format!("ValidatingWebhookConfiguration {name}");
+    if let Some(mut found) = timeout(ANSWER, api.get_opt(&name)).await.with_context(what)?.with_context(what)? {
+        let bundles = found.webhooks.iter_mut().flatten().map(|it| &mut it.client_config.ca_bundle);
+        if write(bundles, roots) {
+            let put = api.replace(&name, &how, &found);
+            timeout(ANSWER, put).await.with_context(what)?.with_context(what)?;
+            changed.push(name.clone());
+        }
+    }
+    Ok(changed)
+}
+
+/// True when one of them was different.
+fn write<'b>(bundles: impl Iterator<Item = &'b mut Option<ByteString>>, roots: &str) -> bool {
+    let mut changed = false;
+    for bundle in bundles {
+        if bundle.as_ref().is_none_or(|before| before.0 != roots.as_bytes()) {
+            *bundle = Some(ByteString(roots.as_bytes().to_vec()));
+            changed = true;
+        }
+    }
+    changed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_kubelets_are_read_as_clouds_write_them() {
+        assert_eq!(minor("v1.33.2"), Some(33));
+        assert_eq!(minor("v1.31.7-eks-473151a"), Some(31));
+        assert_eq!(minor("1.29+"), None);
+        assert_eq!(minor(""), None);
+    }
+
+    #[test]
+    fn a_bundle_is_written_where_it_is_another() {
+        let mut bundles = [None, Some(ByteString(b"old".to_vec())), Some(ByteString(b"new".to_vec()))];
+        assert!(write(bundles.iter_mut(), "new"));
+        assert!(bundles.iter().all(|it| it.as_ref().is_some_and(|it| it.0 == b"new")));
+        assert!(!write(bundles.iter_mut(), "new"));
+    }
+}
