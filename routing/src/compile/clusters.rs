@@ -160,7 +160,7 @@ fn build<'a>(context: &Context<'a>, member: &Member<'_, 'a>, (subset, carries): 
     };
     let made = fitting.into_iter().map(|instance| {
         let (weight, workload) = (instance.weight, instance.owner.workload.clone());
-        let tls = !sealed && tls.applies(context, instance);
+        let tls = !sealed && (instance.owner.apart || tls.applies(context, instance));
         (Endpoint { weight, tls, workload, ..Endpoint::new(instance.address) }, instance)
     });
     let (endpoints, groups) = localities::arrange(context, &policy, (service, port), made.collect());

@@ -52,6 +52,8 @@ pub(super) struct Owner {
     pub(super) node: String,
     /// Network, where it is written beside the labels.
     pub(super) network: Option<String>,
+    /// It stands for all that a network's gateway leads to. Those take mesh TLS, and the gateway nothing else.
+    pub(super) apart: bool,
 }
 
 impl Owner {
@@ -141,11 +143,14 @@ impl<'a> Endpoints<'a> {
         {
             found.retain(|instance| instance.owner.node == context.proxy.node);
         }
-        found.sort_by(|one, other| (one.address, one.owner.network()).cmp(&(other.address, other.owner.network())));
         // Networks that are apart may have the same addresses, and what has none is told apart by its gateway alone.
-        found.dedup_by(|one, other| {
-            one.address == other.address && one.owner.network() == other.owner.network() && !is_elsewhere(one.address)
-        });
+        if context.networks.is_some() {
+            found.sort_by(|one, other| place(one).cmp(&place(other)));
+            found.dedup_by(|one, other| place(one) == place(other) && !is_elsewhere(one.address));
+        } else {
+            found.sort_by_key(|instance| instance.address);
+            found.dedup_by_key(|instance| instance.address);
+        }
         let found: Instances = found.into();
         self.known.borrow_mut().insert(key, found.clone());
         found
@@ -183,6 +188,7 @@ fn owner(facts: &WorkloadFacts, trust_domain: &str) -> Owner {
         locality: Locality::of_pod(&facts.labels).unwrap_or_default(),
         node: String::new(),
         network: None,
+        apart: false,
     }
 }
 
@@ -264,7 +270,7 @@ impl<'a> Search<'_, 'a> {
         let known = workloads::of_node(self.context.resources, &node);
         let zone = || Locality { zone: endpoint.zone.clone().unwrap_or_default(), ..Locality::default() };
         let (namespace, locality) = (service.namespace().to_owned(), known.unwrap_or_else(zone));
-        Owner { namespace, labels, principal: None, workload, locality, node, network: None }
+        Owner { namespace, labels, principal: None, workload, locality, node, network: None, apart: false }
     }
 
     fn pod_of(&self, endpoint: &endpoint_slice::Endpoint, namespace: &str) -> Option<&'a Object<Pod>> {
@@ -387,6 +393,7 @@ impl<'a> Search<'_, 'a> {
             locality: Locality::of_pod(&endpoint.labels).unwrap_or_default(),
             node: String::new(),
             network: None,
+            apart: false,
         };
         owner.settle(endpoint);
         owner
@@ -408,6 +415,11 @@ impl<'a> Search<'_, 'a> {
         }
         self.all.resolve(self.context, host).into_iter().map(at).collect()
     }
+}
+
+/// What tells endpoints apart.
+fn place(instance: &Instance) -> (SocketAddr, &str) {
+    (instance.address, instance.owner.network())
 }
 
 /// The address that stands for a unix socket; `None`: it is an IP address or a name.
@@ -445,5 +457,6 @@ fn unknown_owner(service: &Service<'_>) -> Rc<Owner> {
         locality: Locality::default(),
         node: String::new(),
         network: None,
+        apart: false,
     })
 }

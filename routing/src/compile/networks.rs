@@ -22,6 +22,7 @@ use crate::{
     mesh,
     resources::{Object, Resources},
     snapshot::Workload,
+    unix,
 };
 
 /// Label of workloads: their network. Of Services: the network that they are a gateway of.
@@ -153,6 +154,8 @@ impl Networks {
 
     fn network_of<'n>(&'n self, instance: &'n Instance) -> &'n str {
         match instance.owner.network() {
+            // Its address is made up, and is in nobody's block.
+            "" if unix::is_unix(instance.address) => "",
             "" => {
                 let ip = instance.address.ip();
                 self.blocks.iter().find(|(block, _)| block.contains(&ip)).map_or("", |(_, name)| name)
@@ -194,6 +197,7 @@ fn behind(locality: &Locality) -> Owner {
         locality: locality.clone(),
         node: String::new(),
         network: None,
+        apart: true,
     }
 }
 

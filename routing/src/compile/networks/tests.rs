@@ -73,6 +73,39 @@ fn within_one_network_and_where_none_is_known_addresses_are_connected_to() {
     }
 }
 
+/// Mesh-wide there is no mesh TLS, in one namespace there is.
+const STRICT: &str = "{apiVersion: security.istio.io/v1, kind: PeerAuthentication, metadata: {name: default, namespace: istio-system}, spec: \
+                      {mtls: {mode: DISABLE}}}\n---\n{apiVersion: security.istio.io/v1, kind: PeerAuthentication, metadata: {name: \
+                      default, namespace: a}, spec: {mtls: {mode: STRICT}}}\n";
+
+#[test]
+fn to_the_gateway_of_another_network_everything_goes_in_mesh_tls_whatever_holds_mesh_wide() {
+    let endpoints =
+        [format!("{{address: 10.1.0.1, network: n1, {SIDECAR}}}"), format!("{{address: 10.2.0.1, {SIDECAR}}}")];
+    let endpoints = endpoints.each_ref().map(String::as_str);
+    let (found, _) = cluster("n1", &endpoints, TWO, STRICT);
+    assert_eq!(told(&found), ["10.1.0.1:80 2 tls", "1.1.1.1:15443 1 tls", "1.1.1.2:15443 1 tls"]);
+    let reversed = STRICT.replace("DISABLE", "WAS").replace("STRICT", "DISABLE").replace("WAS", "STRICT");
+    let (found, _) = cluster("n1", &endpoints, TWO, &reversed);
+    assert_eq!(told(&found), ["10.1.0.1:80 2 plain"], "who takes no mesh TLS is not led to");
+}
+
+#[test]
+fn a_unix_socket_is_in_no_block_of_addresses() {
+    let all = "{networks: {n2: {endpoints: [{fromCidr: '::/0'}], gateways: [{address: 1.1.1.1, port: 15443}]}}}";
+    let (found, _) = cluster("n1", &["{address: 'unix:///run/app.sock'}"], all, "");
+    let shown: Vec<String> = found.endpoints.iter().map(|it| crate::unix::shown(it.address).to_string()).collect();
+    assert_eq!(shown, ["unix:///run/app.sock"]);
+}
+
+#[test]
+fn where_there_is_one_network_an_address_counts_once_whoever_writes_a_network() {
+    let (found, _) = cluster("", &["{address: 10.1.0.1, network: n1}", "{address: 10.1.0.1}"], "", "");
+    assert_eq!(told(&found), ["10.1.0.1:80 1 plain"]);
+    let (found, _) = cluster("n1", &["{address: 10.1.0.1, network: n1}", "{address: 10.1.0.1, network: n9}"], TWO, "");
+    assert_eq!(found.endpoints.len(), 2, "networks that are apart");
+}
+
 #[test]
 fn a_service_with_the_label_is_a_gateway_of_its_network() {
     let service = "apiVersion: v1\nkind: Service\nmetadata: {name: east, namespace: istio-system, labels: \
