@@ -164,7 +164,7 @@ mod tests {
             let name = line.split(' ').next().unwrap();
             assert!(readme.contains(&format!("`{name}`")), "{name}");
         }
-        assert_eq!(text.matches("# TYPE ").count(), 16);
+        assert_eq!(text.matches("# TYPE ").count(), 21);
     }
 
     #[test]
