@@ -235,7 +235,12 @@ pub(crate) fn name_request(exchange: &Exchange, head: &mut Head) {
 /// An inbound sidecar adds who the caller proved to be to what the caller said of its own callers.
 fn into_application(head: &mut Head, exchange: &Exchange) {
     let said = own_headers(exchange).map_or(ForwardClientCert::Undefined, |own| own.client_cert);
-    let mode = if said == ForwardClientCert::Undefined { ForwardClientCert::AppendForward } else { said };
+    let mode = match said {
+        // Only proxies of the mesh are believed about their own clients.
+        ForwardClientCert::Undefined if exchange.facts.is_partner() => ForwardClientCert::SanitizeSet,
+        ForwardClientCert::Undefined => ForwardClientCert::AppendForward,
+        said => said,
+    };
     forward_certificate(head, mode, &exchange.facts);
     keep_or_make(head, scheme(&exchange.facts), exchange);
 }

@@ -46,7 +46,9 @@ pub(crate) fn server_facts(
         found.own = Arc::clone(own);
     }
     if let Some(peer) = &stream.peer {
-        if let Some(spiffe) = &peer.spiffe {
+        let mesh_only = matches!(facts.arrival, Arrival::Inbound { .. });
+        // TLS of a workload's port that is not the mesh's: its CAs issue names in any trust domain, which are not identities.
+        if let Some(spiffe) = peer.spiffe.as_ref().filter(|_| !mesh_only || stream.local.is_some()) {
             found.peer = Arc::clone(spiffe);
         }
         let include = match (details, facts.arrival) {

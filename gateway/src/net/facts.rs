@@ -59,7 +59,7 @@ pub(crate) enum Arrival {
 pub(crate) struct TlsFacts {
     /// SNI, lower-case; empty = none.
     pub(crate) sni: Arc<str>,
-    /// SPIFFE id of the other side; empty = none.
+    /// SPIFFE id of the other side; empty = none, also where a sidecar's port has TLS of its own.
     pub(crate) peer: Arc<str>,
     /// Our own SPIFFE id on a client's connection; empty = none.
     pub(crate) own: Arc<str>,
@@ -118,6 +118,11 @@ impl Facts {
     pub(crate) fn proven(&self) -> Option<&Arc<str>> {
         let tls = self.tls.as_ref().filter(|tls| !tls.peer.is_empty() && !tls.own.is_empty())?;
         Some(&tls.peer)
+    }
+
+    /// Whether a client of a workload has shown a certificate of a CA that is not the mesh's.
+    pub(crate) fn is_partner(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.client_certificate.is_some() && tls.own.is_empty())
     }
 
     /// Whether we have connected to an endpoint that has proven to be of the mesh.
