@@ -4,15 +4,22 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use routing::snapshot::Workload;
+use tokio::time::Instant;
 
 use super::{Claim, metadata, namespace_of};
 
-/// Workloads that one identity may be at once: an account has few, and each has a few versions.
-const PER_IDENTITY: usize = 32;
+/// Workloads that one identity may be at once: a namespace's default account may have many, and each has a few versions.
+const PER_IDENTITY: usize = 256;
+/// Descriptions of all identities together.
+const DESCRIPTIONS: usize = 32 * 1024;
+/// A description that nobody uses is kept for so long all the same, as its series are: room that came back with the end of a
+/// connection would make series without end.
+const IDLE: Duration = Duration::from_secs(3600);
 /// Identities that are remembered. A CA has issued each of them.
 const IDENTITIES: usize = 4096;
 /// Longest description that is read, bytes of base64.
@@ -20,7 +27,21 @@ const LONGEST: usize = 16 * 1024;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(crate) struct Peers(Mutex<HashMap<Arc<str>, Vec<Arc<Workload>>>>);
+pub(crate) struct Peers(Mutex<Table>);
+
+#[derive(Debug, Default)]
+struct Table {
+    identities: HashMap<Arc<str>, Vec<Known>>,
+    /// Descriptions of all of them.
+    count: usize,
+}
+
+#[derive(Debug)]
+struct Known {
+    workload: Arc<Workload>,
+    /// When it was first seen that nobody uses it, unless somebody has since.
+    idle: Option<Instant>,
+}
 
 impl Peers {
     /// Whom the value of a header describes, when it comes from this identity.
@@ -45,44 +66,50 @@ impl Peers {
         }
     }
 
+    /// Room is made by [`Self::sweep`] alone, when series go, too.
     fn place(&self, told: Workload) -> Option<Arc<Workload>> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.len() >= IDENTITIES && !all.contains_key(&told.principal) {
-            sweep(&mut all);
-            if all.len() >= IDENTITIES {
-                return None;
+        let table = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = table.identities.get_mut(&told.principal) {
+            if let Some(known) = own.iter_mut().find(|known| *known.workload == told) {
+                known.idle = None;
+                return Some(Arc::clone(&known.workload));
             }
-        }
-        let own = all.entry(Arc::clone(&told.principal)).or_default();
-        if let Some(known) = own.iter().find(|known| ***known == told) {
-            return Some(Arc::clone(known));
-        }
-        if own.len() >= PER_IDENTITY {
-            own.retain(is_used);
             if own.len() >= PER_IDENTITY {
                 return None;
             }
+        } else if table.identities.len() >= IDENTITIES {
+            return None;
         }
-        let told = Arc::new(told);
-        own.push(Arc::clone(&told));
-        Some(told)
+        if table.count >= DESCRIPTIONS {
+            return None;
+        }
+        let workload = Arc::new(told);
+        let own = table.identities.entry(Arc::clone(&workload.principal)).or_default();
+        own.push(Known { workload: Arc::clone(&workload), idle: None });
+        table.count += 1;
+        Some(workload)
     }
 
-    /// Forgets whom no connection knows any more, and no series.
+    /// Forgets whom no connection knows any more, and no series, for an hour.
     pub(crate) fn sweep(&self) {
-        sweep(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let table = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        table.identities.retain(|_, own| {
+            own.retain_mut(|known| known.stays(now));
+            !own.is_empty()
+        });
+        table.count = table.identities.values().map(Vec::len).sum();
     }
 }
 
-fn sweep(all: &mut HashMap<Arc<str>, Vec<Arc<Workload>>>) {
-    all.retain(|_, own| {
-        own.retain(is_used);
-        !own.is_empty()
-    });
-}
-
-fn is_used(workload: &Arc<Workload>) -> bool {
-    Arc::strong_count(workload) > 1
+impl Known {
+    fn stays(&mut self, now: Instant) -> bool {
+        if Arc::strong_count(&self.workload) > 1 {
+            self.idle = None;
+            return true;
+        }
+        now.duration_since(*self.idle.get_or_insert(now)) < IDLE
+    }
 }
 
 #[cfg(test)]
@@ -116,21 +143,47 @@ mod tests {
         assert!(!Arc::ptr_eq(&learn("a"), &learn("b")));
     }
 
-    #[test]
-    fn an_identity_has_room_for_few_and_takes_none_of_others() {
+    #[tokio::test(start_paused = true)]
+    async fn an_identity_has_room_for_few_and_takes_none_of_others() {
         let peers = Peers::default();
         let learn =
             |number: usize| peers.of_header(&identity("evil"), header(&format!("w{number}"), "evil").as_bytes());
-        let kept: Vec<_> = (0..PER_IDENTITY).map(|number| learn(number).1.unwrap()).collect();
-        assert_eq!(learn(PER_IDENTITY), (Claim::Crowded, None));
-        let other = peers.of_header(&identity("shop"), header("a", "shop").as_bytes());
-        assert_eq!(other.0, Claim::Known);
-        // Those that nobody uses any more make room.
-        drop(kept);
-        assert_eq!(learn(PER_IDENTITY).0, Claim::Known);
-        drop(other);
+        let kept = learn(0);
+        // Each of these is over before the next one begins.
+        assert!((1..PER_IDENTITY).all(|number| learn(number).0 == Claim::Known));
+        assert_eq!(learn(PER_IDENTITY), (Claim::Crowded, None), "their series are still there");
+        assert_eq!(learn(1).0, Claim::Known);
+        assert_eq!(peers.of_header(&identity("shop"), header("a", "shop").as_bytes()).0, Claim::Known);
+
         peers.sweep();
-        assert!(peers.0.lock().unwrap().is_empty());
+        tokio::time::advance(IDLE - Duration::from_secs(1)).await;
+        assert_eq!(learn(1).0, Claim::Known);
+        peers.sweep();
+        assert_eq!(learn(PER_IDENTITY), (Claim::Crowded, None));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        peers.sweep();
+        let left = |peers: &Peers| peers.0.lock().unwrap().count;
+        assert_eq!(left(&peers), 2, "one is in use, one was a second ago");
+        assert_eq!(learn(PER_IDENTITY).0, Claim::Known);
+        drop(kept);
+        peers.sweep();
+        tokio::time::advance(IDLE).await;
+        peers.sweep();
+        assert_eq!(left(&peers), 0);
+        assert!(peers.0.lock().unwrap().identities.is_empty());
+    }
+
+    #[test]
+    fn all_identities_together_have_an_end() {
+        let peers = Peers::default();
+        let learn = |account: usize, number: usize| {
+            let principal = format!("spiffe://td/ns/a/sa/s{account}").into();
+            let (name, namespace) = (format!("w{number}").into(), "a".into());
+            peers.learn(&principal, Some(Workload { name, namespace, ..Workload::default() })).0
+        };
+        let accounts = DESCRIPTIONS / PER_IDENTITY;
+        assert!((0..accounts).all(|account| (0..PER_IDENTITY).all(|number| learn(account, number) == Claim::Known)));
+        assert_eq!(learn(accounts, 0), Claim::Crowded);
     }
 
     #[test]
