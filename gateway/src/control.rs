@@ -236,7 +236,7 @@ impl Control {
     async fn apply(&mut self, trust_changed: bool) -> Result<()> {
         let started = Instant::now();
         let proxy = assembly::proxy(&self.settings, &self.resources, Arc::clone(&self.resolved));
-        let compiled = self.compiler.compile(&self.resources, &proxy);
+        let mut compiled = self.compiler.compile(&self.resources, &proxy);
         let identity = self.trust.identity().map_or(0, |identity| identity.generation);
         let digest = (compiled.snapshot.digest, self.resources.order(), identity);
         let mut problems = self.source_problems.clone();
@@ -258,6 +258,7 @@ impl Control {
         }
         self.digest = Some(digest);
         self.generation += 1;
+        compiled.snapshot.workload.cluster = Arc::clone(&self.settings.cluster);
         let workload = compiled.snapshot.workload.clone();
         let ordered = compiled.snapshot.ordered.clone();
         self.resolver.want(&compiled.snapshot.names, compiled.snapshot.mesh.dns_refresh());

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
@@ -43,6 +44,8 @@ pub(crate) struct Settings {
     pub(crate) locality: Option<routing::locality::Locality>,
     /// Which network it is in. `None`: what its label or its WorkloadEntry says.
     pub(crate) network: Option<String>,
+    /// Istio's name of its cluster (`ISTIO_META_CLUSTER_ID`); empty = `Kubernetes`.
+    pub(crate) cluster: Arc<str>,
     /// `None`: what the mesh configuration says, else `cluster.local`.
     pub(crate) trust_domain: Option<String>,
     /// CAs besides the system's for fetching keys of tokens; exists when given.

@@ -110,6 +110,7 @@ impl Settings {
             service_account: flags.service_account.or(pod.service_account).unwrap_or(defaults.service_account),
             locality: flags.locality,
             network: flags.network,
+            cluster: pod.cluster.unwrap_or_default().into(),
             jwks_ca: flags.jwks_ca,
             trust_domain: flags.trust_domain.or(of_pod),
             identity,

@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use routing::snapshot::Workload;
 
 use super::{exchange, metadata};
-use crate::telemetry::labels::CLUSTER;
+use crate::telemetry::labels::cluster_of;
 
 /// See the module.
 #[derive(Debug)]
@@ -34,9 +34,10 @@ impl Own {
         };
         let namespace = &workload.namespace;
         let node = format!("{kind}~{address}~{pod}.{namespace}~{namespace}.svc.cluster.local");
-        let said = metadata::encode_any(workload, (pod, &node), CLUSTER);
+        let cluster = cluster_of(workload);
+        let said = metadata::encode_any(workload, (pod, &node), cluster);
         Self {
-            metadata: STANDARD.encode(metadata::encode(workload, pod, CLUSTER)).into_bytes().into(),
+            metadata: STANDARD.encode(metadata::encode(workload, pod, cluster)).into_bytes().into(),
             announcement: exchange::frame(&said).into(),
             node: node.into_bytes().into(),
         }
@@ -55,5 +56,22 @@ impl Own {
     /// What is said before the first byte of a connection without HTTP.
     pub(crate) fn announcement(&self) -> &[u8] {
         &self.announcement
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn others_are_told_of_the_cluster_that_was_named() {
+        for (given, told) in [("", "Kubernetes"), ("west", "west")] {
+            let workload = Workload { name: "web".into(), cluster: given.into(), ..Workload::default() };
+            let own = Own::new(Kind::Sidecar, &workload, "web-1", IpAddr::from([10, 0, 0, 1]));
+            let header = STANDARD.decode(own.metadata()).unwrap();
+            assert_eq!(&*metadata::decode(&header).unwrap().cluster, told);
+            let (_, announced) = own.announcement().split_at(8);
+            assert_eq!(&*metadata::decode_any(announced).unwrap().cluster, told);
+        }
     }
 }

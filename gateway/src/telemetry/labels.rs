@@ -57,14 +57,19 @@ pub(crate) type ConnectionValues<'a> = [Cow<'a, str>; CONNECTION_NAMES.len()];
 pub(crate) type Values<'a> = [Cow<'a, str>; NAMES.len()];
 
 const UNKNOWN: &str = "unknown";
-/// Istio's name of the only cluster (`CLUSTER_ID`).
-pub(crate) const CLUSTER: &str = "Kubernetes";
+/// Istio's name of a cluster that nobody has named (`CLUSTER_ID`).
+const CLUSTER: &str = "Kubernetes";
+
+/// The cluster that this proxy's workload is in.
+pub(crate) fn cluster_of(own: &Workload) -> &str {
+    or(&own.cluster, CLUSTER)
+}
 
 /// The label values of one request.
 pub(crate) fn values<'a>(record: &'a Record<'_>, own: &'a Workload) -> Values<'a> {
     let labels = &record.labels;
+    let peer = Side::peer(labels, cluster_of(own));
     let own = Side::own(own, labels);
-    let peer = Side::peer(labels);
     let (reporter, source, destination) = match labels.reporter {
         Reporter::Source => ("source", own, peer),
         Reporter::Destination => ("destination", peer, own),
@@ -173,13 +178,13 @@ impl<'a> Side<'a> {
             app: &own.app,
             version: &own.version,
             principal: if mutual_tls { known(&own.principal) } else { UNKNOWN },
-            cluster: CLUSTER,
+            cluster: cluster_of(own),
             ..Self::of(own)
         }
     }
 
-    /// The other end: what is not known says so.
-    fn peer(labels: &Labels<'a>) -> Self {
+    /// The other end: what is not known says so. It is in our cluster unless it is said to be in another.
+    fn peer(labels: &Labels<'a>, cluster: &'a str) -> Self {
         let principal = known(labels.peer_principal);
         // What the certificate proves beats what the configuration says.
         let proven = namespace_of(labels.peer_principal);
@@ -201,7 +206,7 @@ impl<'a> Side<'a> {
             principal,
             app: known(&peer.app),
             version: known(&peer.version),
-            cluster: if peer.name.is_empty() { UNKNOWN } else { or(&peer.cluster, CLUSTER) },
+            cluster: if peer.name.is_empty() { UNKNOWN } else { or(&peer.cluster, cluster) },
             ..side
         }
     }

@@ -95,6 +95,16 @@ fn a_sidecar_reports_itself_as_the_destination() {
 }
 
 #[test]
+fn the_clusters_name_is_the_one_that_was_given() {
+    let own = Workload { cluster: "west".into(), ..(*workload("gateway", "istio-system")).clone() };
+    let found = line(&record(Reporter::Source, Some(&workload("rating", "cargo"))), &own);
+    assert!(found.contains("source_cluster=west") && found.contains("destination_cluster=west"), "{found}");
+    let elsewhere = Workload { cluster: "east".into(), ..(*workload("rating", "cargo")).clone() };
+    let found = line(&record(Reporter::Source, Some(&Arc::new(elsewhere))), &own);
+    assert!(found.contains("source_cluster=west") && found.contains("destination_cluster=east"), "{found}");
+}
+
+#[test]
 fn what_is_not_known_of_a_peer_says_so() {
     let own = Workload { name: "gw".into(), ..Workload::default() };
     let mut record = record(Reporter::Source, None);
