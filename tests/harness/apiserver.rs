@@ -196,6 +196,13 @@ impl ApiServer {
         self.shared.state().access.issue(User::named(user))
     }
 
+    /// A new token of a service account for this audience alone.
+    pub fn token_for(&self, namespace: &str, service_account: &str, audience: &str) -> String {
+        let token = self.token(namespace, service_account);
+        self.shared.state().access.audiences.insert(token.clone(), vec![audience.to_owned()]);
+        token
+    }
+
     /// Makes a token unknown: 401.
     pub fn revoke(&self, token: &str) {
         self.shared.state().access.tokens.remove(token);

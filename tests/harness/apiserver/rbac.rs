@@ -11,6 +11,8 @@ use super::state::State;
 pub(crate) struct Access {
     /// Users by token.
     pub(crate) tokens: BTreeMap<String, User>,
+    /// Tokens that are for these audiences only.
+    pub(crate) audiences: BTreeMap<String, Vec<String>>,
     /// True = roles decide; false = everybody may do everything.
     pub(crate) rbac: bool,
 }

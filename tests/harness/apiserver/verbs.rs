@@ -201,10 +201,7 @@ fn token(state: &mut State, call: &Call) -> Result<Answer, Refusal> {
 fn review(state: &State, call: &Call, user: &User, mut body: Value) -> Result<Answer, Refusal> {
     let spec = body["spec"].take();
     body["status"] = match call.kind.kind.as_str() {
-        "TokenReview" => match state.access.tokens.get(spec["token"].as_str().unwrap_or_default()) {
-            Some(user) => json!({"authenticated": true, "user": user.described(), "audiences": spec["audiences"]}),
-            None => json!({"authenticated": false, "error": "[invalid bearer token]"}),
-        },
+        "TokenReview" => token_review(state, &spec),
         "SelfSubjectReview" => json!({"userInfo": user.described()}),
         "SelfSubjectAccessReview" => json!({"allowed": state.allows(user, &reviewed(&spec)?)}),
         _ => {
@@ -218,6 +215,20 @@ fn review(state: &State, call: &Call, user: &User, mut body: Value) -> Result<An
     body["kind"] = call.kind.kind.clone().into();
     body["apiVersion"] = call.kind.api_version(&call.version).into();
     Ok(Answer::Json(201, body.to_string().into_bytes()))
+}
+
+fn token_review(state: &State, spec: &Value) -> Value {
+    let token = spec["token"].as_str().unwrap_or_default();
+    let Some(user) = state.access.tokens.get(token) else {
+        return json!({"authenticated": false, "error": "[invalid bearer token]"});
+    };
+    let asked = || spec["audiences"].as_array().into_iter().flatten();
+    let meant = |own: &[String]| asked().any(|one| own.iter().any(|own| one == own.as_str()));
+    if let Some(own) = state.access.audiences.get(token).filter(|own| !meant(own)) {
+        let error = format!("[invalid bearer token, token audiences {own:?} is invalid for the target audiences]");
+        return json!({"authenticated": false, "error": error});
+    }
+    json!({"authenticated": true, "user": user.described(), "audiences": spec["audiences"]})
 }
 
 fn reviewed(spec: &Value) -> Result<Attributes, Refusal> {

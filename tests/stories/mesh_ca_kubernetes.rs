@@ -1,0 +1,200 @@
+//! The mesh's CA in a cluster: one root however many replicas begin, tokens that the API server knows, roots in every
+//! namespace, and what becomes of it when something is missing.
+
+use std::{path::PathBuf, time::Duration};
+
+use harness::{
+    apiserver::ApiServer,
+    control_plane::{Answer, ControlPlane, ask, key_and_csr, openssl_accepts},
+    eventually::{eventually, within},
+    helm,
+    loopback::Loopback,
+    program,
+};
+use serde_json::{Value, json};
+use tls::request::KeyKind;
+
+const NAMESPACES: &str = "
+apiVersion: v1
+kind: Namespace
+metadata: {name: istio-system}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: kube-public}
+";
+
+struct Scene {
+    api: ApiServer,
+    loopback: Loopback,
+    python: PathBuf,
+    kubeconfig: PathBuf,
+}
+
+impl Scene {
+    /// With the rights of the chart, where Helm can tell them.
+    async fn new(story: &str) -> Option<Self> {
+        let python = program::executable(story, "python")?;
+        let api = ApiServer::start().await;
+        api.rbac(true);
+        api.apply(NAMESPACES);
+        let kubeconfig = match helm::executable(story) {
+            Some(_) => {
+                let args = ["--show-only", "templates/ca-rbac.yaml"];
+                api.insert(helm::try_template("sluice-control", &args).expect("the chart is rendered"));
+                api.kubeconfig(&api.token("istio-system", "sluice-control"))
+            }
+            None => api.kubeconfig(harness::apiserver::ADMIN),
+        };
+        Some(Self { api, loopback: Loopback::claim(), python, kubeconfig })
+    }
+
+    fn flags(&self, more: &[&str]) -> Vec<String> {
+        let file = self.kubeconfig.display().to_string();
+        let flags = ["--kubernetes", "--kubeconfig", &file, "--namespace", "istio-system"];
+        flags.iter().chain(more).map(|flag| (*flag).to_owned()).collect()
+    }
+
+    fn roots(&self, namespace: &str) -> Option<String> {
+        let map = self.api.get("ConfigMap", namespace, "istio-ca-root-cert")?;
+        map["data"]["root-cert.pem"].as_str().map(str::to_owned)
+    }
+
+    /// A request by this token.
+    fn request(&self, control: &ControlPlane, token: &str) -> Value {
+        let (_, csr) = key_and_csr(KeyKind::EcdsaP256);
+        json!({"address": control.ca.to_string(), "root": self.roots("istio-system"), "csr": csr, "token": token,
+            "authority": "istiod.istio-system.svc"})
+    }
+
+    async fn ask(&self, request: Value) -> Answer {
+        ask(&self.python, &[request]).await.remove(0)
+    }
+
+    /// No right was missing.
+    fn nothing_refused(&self) {
+        let refused: Vec<_> = self.api.requests().0.into_iter().filter(|seen| seen.status == 403).collect();
+        assert_eq!(refused, []);
+    }
+}
+
+#[tokio::test]
+async fn replicas_that_begin_at_once_have_one_root() {
+    let Some(scene) = Scene::new("that replicas of the CA have one root").await else { return };
+    let flags = scene.flags(&[]);
+    let replicas: Vec<ControlPlane> =
+        (1..=3).map(|number| ControlPlane::begin(&scene.loopback, number, &flags)).collect();
+    let mut serials = Vec::new();
+    for replica in &replicas {
+        replica.ready().await;
+        serials.push(replica.certs().await["ca"]["serial"].clone());
+    }
+    assert!(serials.iter().all(|serial| *serial == serials[0]), "{serials:?}");
+    eventually("the roots are everywhere", async || {
+        ["istio-system", "shop"].iter().all(|namespace| scene.roots(namespace).is_some())
+    })
+    .await;
+    assert_eq!(scene.roots("kube-public"), None);
+    let secret = scene.api.get("Secret", "istio-system", "istio-ca-secret").unwrap();
+    assert_eq!(secret["type"], "istio.io/ca-root");
+    let token = scene.api.token_for("shop", "cart", "istio-ca");
+    for replica in &replicas {
+        let answer = scene.ask(scene.request(replica, &token)).await;
+        openssl_accepts(&answer.chain, &scene.roots("shop").unwrap(), None).await.unwrap();
+    }
+    scene.nothing_refused();
+}
+
+#[tokio::test]
+async fn the_api_server_knows_whose_token_it_is() {
+    let Some(scene) = Scene::new("that the API server knows tokens").await else { return };
+    let control = ControlPlane::start(&scene.loopback, 1, &scene.flags(&[])).await;
+    eventually("the roots are there", async || scene.roots("istio-system").is_some()).await;
+    let good = scene.api.token_for("shop", "cart", "istio-ca");
+    let ask = async |token: &str| scene.ask(scene.request(&control, token)).await;
+    assert_eq!(ask(&good).await.code, "OK");
+    for (token, words) in [
+        (scene.api.token_for("shop", "cart", "kubernetes"), "invalid for the target audiences"),
+        (scene.api.token_of("system:node:worker"), "not of the group system:serviceaccounts"),
+        ("nonsense".to_owned(), "invalid bearer token"),
+    ] {
+        let answer = ask(&token).await;
+        assert_eq!(answer.code, "UNAUTHENTICATED", "{answer:?}");
+        assert!(
+            answer.details.starts_with("request authenticate failure: ") && answer.details.contains(words),
+            "{answer:?}"
+        );
+    }
+    let reviews = || scene.api.requests().count("create", "tokenreviews");
+    let before = reviews();
+    assert_eq!(ask(&good).await.code, "OK");
+    assert_eq!(reviews(), before, "a good token is remembered for a while");
+
+    // Gone: nobody can say now, which is no refusal. Whoever has a certificate needs no token.
+    let (key, csr) = key_and_csr(KeyKind::EcdsaP256);
+    let mut first = scene.request(&control, &good);
+    first["csr"] = csr.into();
+    let issued = scene.ask(first.clone()).await;
+    scene.api.stop().await;
+    let root = issued.roots().to_owned();
+    let mut late = first.clone();
+    late["token"] = "another".into();
+    late["root"] = root.clone().into();
+    let answer = scene.ask(late.clone()).await;
+    assert_eq!(answer.code, "UNAVAILABLE", "{answer:?}");
+    let renewal = late.as_object_mut().unwrap();
+    renewal.remove("token");
+    renewal.insert("chain".to_owned(), issued.leaf().into());
+    renewal.insert("key".to_owned(), key.into());
+    openssl_accepts(&scene.ask(late).await.chain, &root, None).await.unwrap();
+}
+
+#[tokio::test]
+async fn roots_are_in_every_namespace_and_come_back() {
+    let Some(scene) = Scene::new("that roots come back").await else { return };
+    let _control = ControlPlane::start(&scene.loopback, 1, &scene.flags(&[])).await;
+    eventually("the roots are written", async || scene.roots("shop").is_some()).await;
+    let roots = scene.roots("shop").unwrap();
+    let back = async |what: &str| {
+        let took = eventually(what, async || scene.roots("shop").as_deref() == Some(roots.as_str())).await;
+        assert!(took < Duration::from_secs(5), "{what}: {took:?}");
+    };
+    scene.api.patch("ConfigMap", ["shop", "istio-ca-root-cert"], &json!({"data": {"root-cert.pem": "nonsense"}}));
+    back("what was edited is written again").await;
+    assert!(scene.api.delete("ConfigMap", "shop", "istio-ca-root-cert"));
+    back("what was deleted is written again").await;
+    scene.api.apply("apiVersion: v1\nkind: Namespace\nmetadata: {name: late}\n");
+    eventually("a new namespace has them", async || scene.roots("late").as_deref() == Some(roots.as_str())).await;
+    scene.nothing_refused();
+}
+
+#[tokio::test]
+async fn a_secret_that_is_deleted_makes_no_second_root() {
+    let Some(scene) = Scene::new("that a deleted Secret makes no second root").await else { return };
+    let flags = scene.flags(&["--propagation", "6s"]);
+    let one = ControlPlane::start(&scene.loopback, 1, &flags).await;
+    let two = ControlPlane::start(&scene.loopback, 2, &flags).await;
+    let before = one.certs().await["ca"]["serial"].clone();
+    assert!(scene.api.delete("Secret", "istio-system", "istio-ca-secret"));
+    eventually("it is written back", async || scene.api.get("Secret", "istio-system", "istio-ca-secret").is_some())
+        .await;
+    let three = ControlPlane::start(&scene.loopback, 3, &flags).await;
+    for replica in [&one, &two, &three] {
+        assert_eq!(replica.certs().await["ca"]["serial"], before);
+    }
+    // Who cannot see for too long whether it is still the CA of the mesh signs nothing.
+    scene.api.stop().await;
+    within(Duration::from_secs(30), "it is not ready any more", async || {
+        one.readiness().await.is_some_and(|(code, text)| code == 503 && text.contains("still the one of the mesh"))
+    })
+    .await;
+    scene.api.start_again().await;
+    within(Duration::from_secs(60), "it is ready again", async || {
+        one.readiness().await.is_some_and(|(code, _)| code == 200)
+    })
+    .await;
+}
