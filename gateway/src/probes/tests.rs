@@ -81,10 +81,12 @@ fn redirects_stay_with_the_application_or_are_an_answer() {
     let follow = |location: &str| follow(location, (false, 8080), "/a/b?c", &["10.0.0.1", "shop"]);
     assert_eq!(follow("/x"), here(false, 8080, "/x"));
     assert_eq!(follow("x"), here(false, 8080, "/a/x"));
+    assert_eq!(follow("x/y?z=http://shop/#top"), here(false, 8080, "/a/x/y?z=http://shop/"));
+    assert_eq!((follow("?d"), follow("")), (here(false, 8080, "/a/b?d"), here(false, 8080, "/a/b")));
     assert_eq!(follow("http://10.0.0.1:9/y?z"), here(false, 9, "/y?z"));
     assert_eq!(follow("https://SHOP/"), here(true, 443, "/"));
     assert_eq!(follow("//shop:8443/q"), here(false, 8443, "/q"));
-    for elsewhere in ["http://example.com/", "ftp://shop/", "http://10.0.0.2/"] {
+    for elsewhere in ["http://example.com/", "ftp://shop/", "http://10.0.0.2/", "mailto:shop"] {
         assert_eq!(follow(elsewhere), Next::Elsewhere, "{elsewhere}");
     }
 }
