@@ -181,6 +181,10 @@ pub(crate) struct GatewayFlags {
     /// DestinationRules, ServiceEntries, policies and RateLimits; `false` where istiod does [true]
     #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set)]
     pub(crate) write_status: Option<bool>,
+    /// With --kubernetes: whether this replica keeps Leases, by which one is elected that orders certificates and writes status, and
+    /// by which `sluice status` knows it; `false` where it has no right to [true]
+    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set)]
+    pub(crate) leases: Option<bool>,
     /// With --config: folder for ordered certificates, accounts and orders; gateways that share it take turns
     /// [below $XDG_STATE_HOME or ~/.local/state, one for each --config]
     #[arg(long, value_name = "DIR", conflicts_with = "kubernetes")]

@@ -198,7 +198,10 @@ impl Hooks {
             let presented = Arc::clone(&self.webhooks);
             tokio::spawn(async move { presented.present(&client, leads, &current).await });
         }
-        tokio::spawn(self.door.serve(Some(certificate), self.webhooks, stop));
+        tokio::spawn(async move {
+            self.webhooks.looked().await;
+            self.door.serve(Some(certificate), self.webhooks, stop).await;
+        });
     }
 }
 

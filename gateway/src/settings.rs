@@ -112,6 +112,8 @@ pub(crate) struct KubernetesSettings {
     pub(crate) context: Option<String>,
     /// Whether to write conditions to the status of objects. Default for gateways: yes.
     pub(crate) write_status: bool,
+    /// Whether this replica keeps Leases: it may be elected, and is seen. Default for gateways: yes.
+    pub(crate) leases: bool,
 }
 
 /// What only one of the roles has.

@@ -1,7 +1,7 @@
 //! Pods get their sidecar. A Pod goes in as JSON; out come a verdict with its reason, and the Pod with a proxy in it.
 //!
 //! ```text
-//! values, mesh configuration --Settings::read--> Settings
+//! values, mesh configuration --Settings::read--> Settings <-- ProxyConfigs
 //!                                                   |
 //! AdmissionReview --admission::answer--> decide --> inject --> JSON patch (RFC 6902)
 //! manifests -------manifest::inject--------/           |
@@ -26,6 +26,7 @@ mod metrics;
 mod overrides;
 mod previous;
 mod probes;
+mod proxy_config;
 mod selector;
 mod settings;
 mod sidecar;
@@ -53,6 +54,8 @@ pub const PROXY: &str = "istio-proxy";
 pub const INIT: &str = "istio-init";
 /// Annotation that an injected pod carries: what was put into it.
 pub const STATUS: &str = "sidecar.istio.io/status";
+/// Annotation of a pod that asks for a sidecar by itself and gets none: why.
+pub const SKIPPED: &str = "sidecar.sluice.dev/injection";
 /// Namespaces whose pods never get a sidecar: the cluster itself has to start without one.
 pub const IGNORED_NAMESPACES: [&str; 4] = ["kube-system", "kube-public", "kube-node-lease", "local-path-storage"];
 
@@ -94,7 +97,7 @@ pub fn inject(pod: &Value, context: Context<'_>) -> Result<Injected, Refusal> {
     }
     let mut pod = previous::without(pod);
     let mut warnings = Vec::new();
-    let wishes = wishes::Wishes::read(&pod, context.settings, &mut warnings)?;
+    let wishes = wishes::Wishes::read(&pod, context, &mut warnings)?;
     let own = overrides::take(&mut pod);
     let workload = workload::Workload::of(&pod, context.namespace);
     let draft = template::Draft { context, wishes: &wishes, workload: &workload };

@@ -6,7 +6,10 @@ mod schema;
 
 use std::{collections::BTreeMap, fs};
 
-use routing::injection::{Context, Settings, Verdict, admission, decide, inject, patch, patched};
+use routing::{
+    injection::{Context, Settings, Verdict, admission, decide, inject, patch, patched},
+    resources::{Store, parse_object},
+};
 use serde_json::{Value, json};
 
 use crate::{apiserver::documents, binary::repository};
@@ -87,7 +90,11 @@ impl Case {
             .unwrap_or_else(|error| panic!("{}: the settings: {error}", self.title));
         assert!(unknown.is_empty(), "{}: {unknown:?}", self.title);
         let minor = self.written["kubelet"].as_u64().and_then(|it| u32::try_from(it).ok());
-        settings.with_kubelet(minor)
+        let objects = self.written["objects"].as_array().into_iter().flatten().map(parse_object);
+        let objects = objects.map(|parsed| (String::new(), parsed)).collect();
+        let (resources, problems) = Store::default().replace(objects);
+        assert!(problems.is_empty(), "{}: {problems:?}", self.title);
+        settings.with_kubelet(minor).with_proxy_configs(resources.proxy_configs)
     }
 
     /// The question that an API server asks about it.

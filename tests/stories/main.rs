@@ -48,6 +48,7 @@ mod hardening;
 mod hostile;
 mod identities;
 mod injection;
+mod injection_cluster;
 mod install;
 mod kubectl;
 mod kubernetes;

@@ -25,7 +25,12 @@ impl SourceSettings {
         if flags.kubernetes {
             existing("--kubeconfig", flags.kubeconfig.as_slice())?;
             let (kubeconfig, context) = (flags.kubeconfig, flags.context);
-            return Ok(Self::Kubernetes(KubernetesSettings { kubeconfig, context, write_status: false }));
+            return Ok(Self::Kubernetes(KubernetesSettings {
+                kubeconfig,
+                context,
+                write_status: false,
+                leases: false,
+            }));
         }
         only_with_kubernetes("--kubeconfig", flags.kubeconfig.is_some())?;
         only_with_kubernetes("--context", flags.context.is_some())?;
@@ -54,9 +59,18 @@ impl Settings {
             settings.balancers = ranges.0;
         }
         match &mut settings.source {
-            SourceSettings::Kubernetes(kubernetes) => kubernetes.write_status = flags.write_status.unwrap_or(true),
+            SourceSettings::Kubernetes(kubernetes) => {
+                kubernetes.leases = flags.leases.unwrap_or(true);
+                if flags.write_status == Some(true) && !kubernetes.leases {
+                    return Err(
+                        "--write-status true is the work of an elected replica; leave --leases false out".to_owned()
+                    );
+                }
+                kubernetes.write_status = flags.write_status.unwrap_or(kubernetes.leases);
+            }
             SourceSettings::Files(paths) => {
                 only_with_kubernetes("--write-status", flags.write_status.is_some())?;
+                only_with_kubernetes("--leases", flags.leases.is_some())?;
                 settings.state_dir =
                     flags.state_dir.or_else(|| state::default_folder(&settings.namespace, &settings.name, paths));
             }

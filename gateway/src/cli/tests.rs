@@ -84,6 +84,12 @@ fn a_sidecar_takes_its_names_from_the_workload() {
 }
 
 #[test]
+fn who_writes_status_is_elected() {
+    let refused = mistake("gateway --kubernetes --write-status true --leases false");
+    assert!(refused.contains("leave --leases false out"), "{refused}");
+}
+
+#[test]
 fn mistakes_get_one_sentence() {
     for (line, expected) in [
         (

@@ -34,6 +34,8 @@ const LOOK: Duration = Duration::from_secs(5);
 /// What answers an API server.
 pub(crate) struct Webhooks {
     settings: watch::Sender<Arc<Settings>>,
+    /// The cluster has been looked at, or cannot be.
+    looked: watch::Sender<bool>,
     metrics: Arc<CaMetrics>,
 }
 
@@ -44,7 +46,13 @@ impl Webhooks {
     /// The file of values cannot be understood.
     pub(crate) fn open(settings: &ControlSettings, metrics: Arc<CaMetrics>) -> Result<Self> {
         let read = Sources::new(settings).read()?;
-        Ok(Self { settings: watch::Sender::new(Arc::new(read)), metrics })
+        Ok(Self { settings: watch::Sender::new(Arc::new(read)), looked: watch::Sender::new(false), metrics })
+    }
+
+    /// Waits until the cluster has been looked at: a pod that is made before would not be as the mesh wants it.
+    pub(crate) async fn looked(&self) {
+        // It fails only when nobody is there any more who waits.
+        self.looked.subscribe().wait_for(|looked| *looked).await.ok();
     }
 
     /// Keeps the settings current, until dropped. The last good ones stay.
@@ -57,6 +65,8 @@ impl Webhooks {
                 let revision = self.settings.borrow().revision.clone();
                 sources.mesh = webhooks::mesh(client, &control.namespace, &revision).await;
                 sources.kubelet = webhooks::oldest_kubelet(client).await;
+                // Those that were read last hold where they cannot be had.
+                sources.proxy_configs = webhooks::proxy_configs(client).await.unwrap_or(sources.proxy_configs);
             }
             match sources.read() {
                 Ok(read) => {
@@ -71,6 +81,7 @@ impl Webhooks {
                     }
                 }
             }
+            self.looked.send_replace(true);
             // Its end is no different from a change.
             timeout_at(Instant::now() + LOOK, watch.changed()).await.ok();
         }

@@ -49,7 +49,8 @@ pub(crate) async fn read(client: &Client) -> Result<(Resources, Vec<Problem>)> {
     Ok((resources, problems))
 }
 
-async fn list(client: &Client, kind: Kind) -> Result<Vec<Parsed>, Failure> {
+/// The objects of a kind, in all namespaces.
+pub(super) async fn list(client: &Client, kind: Kind) -> Result<Vec<Parsed>, Failure> {
     let what = format!("{}s", kind.name());
     let mut version = 0;
     let mut params = ListParams::default().limit(PAGE);

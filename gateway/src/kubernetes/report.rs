@@ -36,7 +36,7 @@ pub(crate) struct Reporting {
 }
 
 impl Reporting {
-    /// Of a gateway that reads from an API server; `None` for everybody else.
+    /// Of a gateway that reads from an API server and keeps Leases there; `None` for everybody else.
     ///
     /// # Errors
     /// The thread cannot be started.
@@ -48,6 +48,9 @@ impl Reporting {
         let (SourceSettings::Kubernetes(kubernetes), RoleSettings::Gateway) = (&settings.source, &settings.role) else {
             return Ok(None);
         };
+        if !kubernetes.leases {
+            return Ok(None);
+        }
         let runtime = runtime::Builder::new_current_thread().enable_all().build().context("starting a runtime")?;
         let (stop, stopped) = oneshot::channel();
         let (tell, done) = oneshot::channel();

@@ -14,8 +14,14 @@ use kube::{
     Api, Client,
     api::{ListParams, PostParams},
 };
+use routing::{
+    api::ProxyConfig,
+    resources::{Kind, Store, Table},
+};
 use tokio::time::timeout;
 use tracing::debug;
+
+use super::{objects::UNKNOWN_KIND, once};
 
 /// Longest wait for one answer.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -43,6 +49,26 @@ pub(crate) async fn mesh(client: &Client, namespace: &str, revision: &str) -> St
         }
     }
     String::new()
+}
+
+/// ProxyConfigs of every namespace; `None`: they cannot be had now.
+pub(crate) async fn proxy_configs(client: &Client) -> Option<Table<ProxyConfig>> {
+    match timeout(ANSWER, once::list(client, Kind::ProxyConfig)).await {
+        Ok(Ok(parsed)) => {
+            let documents = parsed.into_iter().map(|parsed| (String::new(), parsed)).collect();
+            // What is wrong with one is told by who validates it; the others hold.
+            Some(Store::default().replace(documents).0.proxy_configs)
+        }
+        Ok(Err(failure)) if failure.code == UNKNOWN_KIND => Some(Table::default()),
+        Ok(Err(failure)) => {
+            debug!(why = failure.message, "ProxyConfigs cannot be read");
+            None
+        }
+        Err(_) => {
+            debug!("ProxyConfigs were not told in time");
+            None
+        }
+    }
 }
 
 /// The minor version of the oldest kubelet, as far as it is told.

@@ -3,9 +3,10 @@
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 
-use super::json::text;
+use super::decision::asks;
+use super::json::{map, text};
 use super::template::NETWORK;
-use super::{Context, Settings, Texts, decide, inject, patch};
+use super::{Context, SKIPPED, Settings, Texts, decide, inject, patch};
 
 /// What the answer does, so that it can be counted and logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,21 +64,33 @@ pub fn answer(review: &Value, settings: &Settings, parameters: &Texts) -> Result
 fn decided(pod: &Value, namespace: &str, settings: &Settings, parameters: &Texts) -> (Value, Outcome, Vec<String>) {
     let verdict = decide(namespace, None, pod, settings);
     if !verdict.inject {
-        return (json!({"allowed": true}), Outcome::Skipped(verdict.reason.to_string()), Vec::new());
+        return skipped(pod, verdict.reason.to_string(), settings);
     }
     match inject(pod, Context { settings, namespace, parameters }) {
-        Ok(injected) => {
-            let operations = Value::Array(patch(pod, &injected.pod)).to_string();
-            let patch = BASE64_STANDARD.encode(operations);
-            let response = json!({"allowed": true, "patchType": "JSONPatch", "patch": patch});
-            (response, Outcome::Injected, injected.warnings)
-        }
+        Ok(injected) => (allowed(pod, &injected.pod), Outcome::Injected, injected.warnings),
         Err(refusal) => {
             let message = format!("the sidecar cannot be injected: {refusal}");
             let status = json!({"status": "Failure", "code": 400, "reason": "BadRequest", "message": message});
             (json!({"allowed": false, "status": status}), Outcome::Refused(refusal.to_string()), Vec::new())
         }
     }
+}
+
+/// A pod that asks by itself is told why it gets none: on itself, where its owner will look, and to whoever makes it.
+fn skipped(pod: &Value, why: String, settings: &Settings) -> (Value, Outcome, Vec<String>) {
+    if !asks(pod, settings) {
+        return (json!({"allowed": true}), Outcome::Skipped(why), Vec::new());
+    }
+    let mut told = pod.clone();
+    map(&mut told["metadata"], "annotations").insert(SKIPPED.to_owned(), format!("skipped: {why}").into());
+    let warning = format!("the pod asks for a sidecar and gets none: {why}");
+    (allowed(pod, &told), Outcome::Skipped(why), vec![warning])
+}
+
+/// The answer that makes one pod of the other.
+fn allowed(before: &Value, after: &Value) -> Value {
+    let patch = BASE64_STANDARD.encode(Value::Array(patch(before, after)).to_string());
+    json!({"allowed": true, "patchType": "JSONPatch", "patch": patch})
 }
 
 /// The environment that a path behind `/inject` asks for: `/inject/cluster/east/net/one`, or `/inject/:ENV:cluster=east:ENV:net=one`
@@ -109,4 +122,67 @@ pub fn parameters(path: &str) -> Result<Texts, String> {
         Ok((name.to_owned(), value.replace("--slash--", "/")))
     };
     pairs.into_iter().map(variable).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::injection::patched;
+
+    /// The pod that comes out, and the warnings.
+    fn asked(pod: &Value) -> (Value, Vec<String>) {
+        let review = json!({
+            "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+            "request": {"uid": "u", "namespace": "shop", "operation": "CREATE", "object": pod},
+        });
+        let answer = answer(&review, &Settings::default(), &Texts::new()).unwrap();
+        assert_eq!(answer.review["response"]["allowed"], true);
+        let patch = answer.review["response"]["patch"].as_str().map_or(b"[]".to_vec(), |patch| {
+            assert_eq!(answer.review["response"]["patchType"], "JSONPatch");
+            BASE64_STANDARD.decode(patch).unwrap()
+        });
+        let operations: Vec<Value> = serde_json::from_slice(&patch).unwrap();
+        (patched(pod, &operations).unwrap(), answer.warnings)
+    }
+
+    fn pod(metadata: &Value, host_network: bool) -> Value {
+        json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": metadata,
+            "spec": {"hostNetwork": host_network, "containers": [{"name": "app", "image": "app:1"}]},
+        })
+    }
+
+    #[test]
+    fn a_pod_that_asks_and_gets_none_says_why() {
+        for metadata in [
+            json!({"name": "a", "labels": {"sidecar.istio.io/inject": "true"}}),
+            json!({"name": "a", "annotations": {"sidecar.istio.io/inject": "True"}}),
+            json!({"name": "a", "labels": {"istio.io/rev": "default"}}),
+        ] {
+            let (told, warnings) = asked(&pod(&metadata, true));
+            let said = told["metadata"]["annotations"][SKIPPED].as_str().unwrap();
+            assert!(said.starts_with("skipped: the pod has hostNetwork"), "{said}");
+            assert!(warnings[0].contains("gets none: the pod has hostNetwork"), "{warnings:?}");
+            assert_eq!((told["spec"]["containers"].as_array().unwrap().len(), warnings.len()), (1, 1));
+
+            let mut mended = told;
+            mended["spec"]["hostNetwork"] = false.into();
+            let (injected, _) = asked(&mended);
+            assert_eq!(injected["metadata"]["annotations"][SKIPPED], Value::Null);
+            assert_eq!(injected["spec"]["containers"][1]["name"], "istio-proxy");
+        }
+    }
+
+    #[test]
+    fn a_pod_that_nobody_asked_for_stays_as_it_is() {
+        for metadata in [
+            json!({"name": "a"}),
+            json!({"name": "a", "labels": {"istio.io/rev": "canary"}}),
+            json!({"name": "a", "labels": {"sidecar.istio.io/inject": "false", "istio.io/rev": "default"}}),
+            json!({"name": "a", "labels": {"sidecar.istio.io/inject": "false"}, "annotations": {"sidecar.istio.io/inject": "true"}}),
+        ] {
+            let before = pod(&metadata, true);
+            assert_eq!(asked(&before), (before, Vec::new()));
+        }
+    }
 }

@@ -105,6 +105,18 @@ pub fn decide(namespace: &str, namespace_labels: Option<&Texts>, pod: &Value, se
     Verdict { inject: settings.enabled, reason: Reason::Policy }
 }
 
+/// Whether a pod asks for a sidecar of this control plane by itself, and nothing in it declines one. Its annotation counts where
+/// the label is silent.
+pub(super) fn asks(pod: &Value, settings: &Settings) -> bool {
+    let labels = texts(pod, "/metadata/labels");
+    let annotated = text(pod, "/metadata/annotations/sidecar.istio.io~1inject");
+    match labels.get(INJECT).map_or(annotated, String::as_str).to_ascii_lowercase().as_str() {
+        "true" => true,
+        "false" => false,
+        _ => labels.get(REVISION).is_some_and(|named| settings.serves(named)),
+    }
+}
+
 /// What the selectors of the webhook configuration let through; one of its entries has to match.
 fn let_through(namespace: &str, of_namespace: &Texts, pod: &Texts, settings: &Settings) -> Result<(), Reason> {
     let inject = pod.get(INJECT).map(String::as_str);

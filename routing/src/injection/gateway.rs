@@ -9,8 +9,9 @@ use super::template::{self, Draft};
 
 /// Adds it.
 pub(super) fn apply(pod: &mut Value, draft: Draft<'_>) {
-    // Conditions and orders of certificates need rights that the gateway's own chart would bring.
-    let mut arguments = ["gateway", "--kubernetes", "--write-status=false"].map(str::to_owned).to_vec();
+    // Conditions, orders of certificates, and Leases need rights that the gateway's own chart would bring.
+    let mut arguments =
+        ["gateway", "--kubernetes", "--write-status=false", "--leases=false"].map(str::to_owned).to_vec();
     arguments.extend(common(draft));
     let proxy = template::proxy(draft, arguments);
     let containers = list(&mut pod["spec"], "containers");

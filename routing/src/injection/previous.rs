@@ -3,11 +3,15 @@
 use serde_json::{Map, Value};
 
 use super::json::{items, list, map, name, text};
-use super::{PROXY, STATUS, metrics, overrides, probes, status};
+use super::{PROXY, SKIPPED, STATUS, metrics, overrides, probes, status};
 
 /// A pod as it was before it was injected; one that was not is as it is.
 pub(super) fn without(pod: &Value) -> Value {
     let mut pod = pod.clone();
+    // It was another's verdict, or one before something was changed.
+    if let Some(Value::Object(annotations)) = pod.pointer_mut("/metadata/annotations") {
+        annotations.remove(SKIPPED);
+    }
     let said = text(&pod, "/metadata/annotations/sidecar.istio.io~1status").to_owned();
     let Ok(Value::Object(said)) = serde_json::from_str::<Value>(&said) else { return pod };
     let proxy = find(&pod, PROXY).cloned().unwrap_or_default();

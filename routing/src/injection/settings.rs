@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use super::selector::Selector;
 use super::values::{Mesh, PodConfig, Values};
 use super::{Refusal, Texts};
-use crate::resources::read_yaml;
+use crate::api::ProxyConfig;
+use crate::resources::{Table, read_yaml};
 
 /// Settings of the injection.
 #[derive(Clone, Debug)]
@@ -48,6 +49,8 @@ pub struct Settings {
     pub(super) lifecycle: Option<Value>,
     pub(super) log_level: Option<String>,
     pub(super) pod: PodConfig,
+    pub(super) root_namespace: String,
+    pub(super) proxy_configs: Table<ProxyConfig>,
 }
 
 /// What is captured.
@@ -145,6 +148,8 @@ impl Settings {
             lifecycle: proxy.lifecycle.filter(|it| it.as_object().is_some_and(|it| !it.is_empty())),
             log_level: given(proxy.log_level),
             pod: mesh.default_config,
+            root_namespace: given(mesh.root_namespace).unwrap_or(namespace),
+            proxy_configs: Table::default(),
         })
     }
 
@@ -152,6 +157,12 @@ impl Settings {
     #[must_use]
     pub fn with_kubelet(self, minor: Option<u32>) -> Self {
         Self { kubelet: minor, ..self }
+    }
+
+    /// With these objects between the mesh and its pods.
+    #[must_use]
+    pub fn with_proxy_configs(self, objects: Table<ProxyConfig>) -> Self {
+        Self { proxy_configs: objects, ..self }
     }
 
     /// With this trust domain, where one is said beside the mesh configuration.

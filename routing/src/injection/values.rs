@@ -122,6 +122,7 @@ pub(super) struct Webhook {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct Mesh {
+    pub(super) root_namespace: Option<String>,
     pub(super) trust_domain: Option<String>,
     pub(super) enable_prometheus_merge: Option<bool>,
     pub(super) default_config: PodConfig,

@@ -8,7 +8,7 @@ use super::decision::INJECT;
 use super::json::{items, name, text, texts};
 use super::settings::{Readiness, Settings, Traffic};
 use super::values::PodConfig;
-use super::{Refusal, Texts, status, template};
+use super::{Context, Refusal, Texts, proxy_config, status, template};
 use crate::resources::read_yaml;
 
 /// Everything that pods may say about their own sidecar, with defaults applied.
@@ -40,6 +40,9 @@ pub(super) struct Wishes {
     /// Whether the pod says itself from which port on processes may bind.
     pub(super) binds_low_ports: bool,
 }
+
+/// Most data threads that the proxy starts.
+const WORKERS: u16 = 1024;
 
 /// Annotations of Istio that are honoured, here or by the proxy.
 const HONOURED: [&str; 40] = [
@@ -119,11 +122,14 @@ const FAMILIES: [&str; 6] = [
 
 impl Wishes {
     /// Reads them.
-    pub(super) fn read(pod: &Value, settings: &Settings, warnings: &mut Vec<String>) -> Result<Self, Refusal> {
+    pub(super) fn read(pod: &Value, context: Context<'_>, warnings: &mut Vec<String>) -> Result<Self, Refusal> {
+        let settings = context.settings;
         let annotations = texts(pod, "/metadata/annotations");
         let said = Said { annotations: &annotations };
         tell(pod, &annotations, warnings);
-        let config = said.config(settings)?;
+        let labels = texts(pod, "/metadata/labels");
+        let levels = proxy_config::levels(settings, context.namespace, &labels, warnings);
+        let config = said.config(levels.below)?.under(levels.above);
         let status_port = said.number("status.sidecar.istio.io/port")?;
         let status_port = status_port.or(config.status_port.map(u32::from)).unwrap_or(settings.status_port.into());
         let status_port = u16::try_from(status_port)
@@ -155,7 +161,7 @@ impl Wishes {
             volumes: said.named("sidecar.istio.io/userVolume")?,
             mounts: said.named("sidecar.istio.io/userVolumeMount")?,
             environment: config.proxy_metadata,
-            workers: config.concurrency.filter(|it| *it > 0),
+            workers: config.concurrency.filter(|it| *it > 0).map(|it| it.min(WORKERS)),
             own_volumes: listed("/spec/volumes"),
             own_secrets: listed("/spec/imagePullSecrets"),
             binds_low_ports: listed("/spec/securityContext/sysctls").iter().any(|it| it == status::LOW_PORTS),
@@ -185,16 +191,16 @@ impl<'a> Said<'a> {
     }
 
     /// Settings of the proxy that are about its pod.
-    fn config(self, settings: &Settings) -> Result<PodConfig, Refusal> {
+    fn config(self, below: PodConfig) -> Result<PodConfig, Refusal> {
         const KEY: &str = "proxy.istio.io/config";
-        let Some(written) = self.text(KEY) else { return Ok(settings.pod.clone()) };
+        let Some(written) = self.text(KEY) else { return Ok(below) };
         let value = read_yaml(written).map_err(|why| Refusal(format!("annotation {KEY} cannot be read: {why}")))?;
         if value.is_null() {
-            return Ok(settings.pod.clone());
+            return Ok(below);
         }
         let own: PodConfig = serde_json::from_value(value)
             .map_err(|why| Refusal(format!("annotation {KEY} cannot be understood: {why}")))?;
-        Ok(settings.pod.clone().under(own))
+        Ok(below.under(own))
     }
 
     fn templates(self, settings: &Settings) -> Result<Vec<String>, Refusal> {

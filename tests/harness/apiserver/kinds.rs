@@ -189,6 +189,8 @@ rbac.authorization.k8s.io v1 roles Role - n
 rbac.authorization.k8s.io v1 rolebindings RoleBinding - n
 rbac.authorization.k8s.io v1 clusterroles ClusterRole - -
 rbac.authorization.k8s.io v1 clusterrolebindings ClusterRoleBinding - -
+admissionregistration.k8s.io v1 mutatingwebhookconfigurations MutatingWebhookConfiguration - g
+admissionregistration.k8s.io v1 validatingwebhookconfigurations ValidatingWebhookConfiguration - g
 apiextensions.k8s.io v1 customresourcedefinitions CustomResourceDefinition crd,crds sg
 authentication.k8s.io v1 tokenreviews TokenReview - r
 authentication.k8s.io v1 selfsubjectreviews SelfSubjectReview - r

@@ -1,7 +1,7 @@
 //! Whether what came of a pod is what the case expects.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use routing::injection::patched;
+use routing::injection::{SKIPPED, patched};
 use serde_json::Value;
 
 use super::Came;
@@ -38,7 +38,11 @@ pub(super) fn came_of(review: &Value, pod: &Value) -> Result<Came, String> {
     let operations: Vec<Value> = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
     let warnings = response["warnings"].as_array().into_iter().flatten();
     let warnings = warnings.filter_map(|it| it.as_str().map(str::to_owned)).collect();
-    Ok(Came::Injected(patched(pod, &operations)?, warnings))
+    let made = patched(pod, &operations)?;
+    match made["metadata"]["annotations"][SKIPPED].as_str() {
+        Some(why) => Ok(Came::Skipped(why.to_owned())),
+        None => Ok(Came::Injected(made, warnings)),
+    }
 }
 
 fn facts(case: &Value, pod: &Value, warnings: &[String]) -> Vec<String> {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
-use routing::injection::Settings;
+use routing::{api::ProxyConfig, injection::Settings, resources::Table};
 use tracing::debug;
 
 use crate::{control_plane::settings::ControlSettings, source::bounded};
@@ -17,6 +17,8 @@ pub(super) struct Sources {
     trust_domain: Option<String>,
     /// YAML of the mesh configuration; empty where there is none.
     pub(super) mesh: String,
+    /// What speaks of single namespaces and pods.
+    pub(super) proxy_configs: Table<ProxyConfig>,
     /// Minor version of the oldest kubelet.
     pub(super) kubelet: Option<u32>,
 }
@@ -27,6 +29,7 @@ impl Sources {
             values: control.injection_values.clone(),
             trust_domain: control.trust_domain.clone(),
             mesh: String::new(),
+            proxy_configs: Table::default(),
             kubelet: None,
         }
     }
@@ -45,6 +48,7 @@ impl Sources {
         };
         let (settings, unknown) = Settings::read(&values, &self.mesh).context("the settings of the injection")?;
         unknown.iter().for_each(|sentence| debug!("{sentence}"));
-        Ok(settings.with_kubelet(self.kubelet).with_trust_domain(self.trust_domain.clone()))
+        let settings = settings.with_kubelet(self.kubelet).with_trust_domain(self.trust_domain.clone());
+        Ok(settings.with_proxy_configs(self.proxy_configs.clone()))
     }
 }

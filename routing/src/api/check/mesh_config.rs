@@ -38,7 +38,7 @@ const MESH: &[Row] = &[
     ("caCertificates", Warning, "the mesh's roots are those in --identity-dir; add the certificates to root-cert.pem"),
     ("inboundClusterStatName", Info, ENVOY),
     ("outboundClusterStatName", Info, ENVOY),
-    ("enablePrometheusMerge", Info, "metrics of the application are not merged with the proxy's; scrape both"),
+    ("enablePrometheusMerge", Info, AT_START),
     ("verifyCertificateAtClient", Info, "servers are always verified, as the DestinationRule says"),
     ("defaultProviders", Warning, "Telemetry is not read; choose the access log with accessLogFile or --access-log"),
     (

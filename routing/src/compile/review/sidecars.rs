@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use super::finding::Findings;
 use crate::{
     api::{Sidecar, sidecar::EgressListener},
     compile::{
@@ -80,12 +79,11 @@ fn beside(context: &Context<'_>) {
         }
     }
     for object in &context.resources.proxy_configs {
-        let mut findings = Findings::default();
-        let threads = "concurrency is said at start: --workers";
-        findings.note(object.spec.concurrency.is_some(), threads, || "spec.concurrency".to_owned());
-        let made = "it is read by whoever makes the pod, and not by the proxy";
-        findings.note(!object.spec.environment_variables.is_empty(), made, || "spec.environmentVariables".to_owned());
-        findings.note(object.spec.image.is_some(), made, || "spec.image".to_owned());
-        findings.tell(context, object);
+        // The rest is for who makes pods: `crate::injection`.
+        let kind = object.spec.image.as_ref().map_or("", |image| image.image_type.as_str());
+        if !matches!(kind, "" | "default") {
+            let message = "there is one image, which is as small as `distroless`";
+            context.report.warning(object, UNSUPPORTED, "spec.image.imageType", message);
+        }
     }
 }
