@@ -1,6 +1,9 @@
 //! From application to application, and nothing of it to be read in between.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use harness::{eventually::eventually, netns::Pod, pki::spiffe, process::Process, program::executable};
 use serde_json::Value;
@@ -29,8 +32,7 @@ impl Packets {
 
     /// Whether these bytes were seen so far.
     fn hold(&self, text: &str) -> bool {
-        let bytes = fs::read(&self.file).unwrap_or_default();
-        bytes.windows(text.len()).any(|window| window == text.as_bytes())
+        holds(&self.file, text)
     }
 
     async fn end(mut self) -> PathBuf {
@@ -38,6 +40,11 @@ impl Packets {
         self.tcpdump.wait_exit(std::time::Duration::from_secs(10)).await;
         self.file
     }
+}
+
+fn holds(file: &Path, text: &str) -> bool {
+    let bytes = fs::read(file).unwrap_or_default();
+    bytes.windows(text.len()).any(|window| window == text.as_bytes())
 }
 
 /// What the echo saw.
@@ -81,13 +88,15 @@ async fn nothing_to_read(story: &str, six: bool, backend: &str) {
     let said = text(&stage.python(client, &talk));
     assert_eq!(said, format!("220 reviews v1 (reviews-v1) is ready\n250 reviews-v1: {SECRET}\n"));
 
-    eventually("the handshakes were seen", async || packets.hold("outbound_.8080_._.reviews.shop.svc.cluster.local"))
-        .await;
-    assert!(packets.hold("outbound_.9000_._.reviews.shop.svc.cluster.local"));
-    for plain in [SECRET, "to-the-service", "the file of reviews", "is ready", "HTTP/1.1"] {
-        assert!(!packets.hold(plain), "`{plain}` was to be read between the pods");
+    for port in [8080, 9000] {
+        let sni = format!("outbound_.{port}_._.reviews.shop.svc.cluster.local");
+        eventually("the handshakes were seen", async || packets.hold(&sni)).await;
     }
-    packets.end().await;
+    // Whole only when tcpdump has ended.
+    let seen = packets.end().await;
+    for plain in [SECRET, "to-the-service", "the file of reviews", "is ready", "HTTP/1.1"] {
+        assert!(!holds(&seen, plain), "`{plain}` was to be read between the pods");
+    }
 }
 
 #[tokio::test]
