@@ -55,6 +55,10 @@ impl ControlPlane {
         }
         arguments.extend(["--drain-delay".to_owned(), "0s".to_owned()]);
         arguments.extend_from_slice(flags);
+        if flags.iter().any(|flag| flag == "--kubernetes") {
+            // Else it is one port for all replicas of this machine.
+            arguments.extend(["--webhooks".to_owned(), at(15017).to_string()]);
+        }
         let process = Process::start("control", binary::sluice(), &arguments);
         Self { process, ca, plain, admin, status, stats }
     }

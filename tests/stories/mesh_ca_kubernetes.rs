@@ -44,8 +44,9 @@ impl Scene {
         api.apply(NAMESPACES);
         let kubeconfig = match helm::executable(story) {
             Some(_) => {
-                let args = ["--show-only", "templates/ca-rbac.yaml"];
-                api.insert(helm::try_template("sluice-control", &args).expect("the chart is rendered"));
+                let mut rendered = helm::try_template("sluice-control", &[]).expect("the chart is rendered");
+                rendered.retain(|object| object["apiVersion"] == "rbac.authorization.k8s.io/v1");
+                api.insert(rendered);
                 api.kubeconfig(&api.token("istio-system", "sluice-control"))
             }
             None => api.kubeconfig(harness::apiserver::ADMIN),
