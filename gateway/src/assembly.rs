@@ -18,7 +18,7 @@ use crate::{
     net::{listen::Door, own_ports::OwnPorts},
     peers::{Kind, Own},
     selectors,
-    settings::{RoleSettings, Settings, SourceSettings},
+    settings::{RoleSettings, Settings, SourceSettings, pod_address},
     trust::Trust,
     upstream::dial::{Dial, Dials, Sources},
 };
@@ -188,7 +188,7 @@ fn told(settings: &Settings, snapshot: &Snapshot) -> Own {
         RoleSettings::Gateway => (Kind::Router, &settings.replica),
         RoleSettings::Sidecar { workload, .. } => (Kind::Sidecar, workload),
     };
-    Own::new(kind, &snapshot.workload, pod, own.copied().unwrap_or(settings.bind))
+    Own::new(kind, &snapshot.workload, pod, own.copied().or_else(pod_address).unwrap_or(settings.bind))
 }
 
 /// Joins a snapshot with trust and with what survives reloads.

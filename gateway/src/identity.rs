@@ -64,6 +64,7 @@ impl Identities {
                 (board.told(), tokio::spawn(ca::Ca::new(settings.clone(), board).run()))
             }
             IdentitySettings::WorkloadApi(socket) => {
+                crate::unix::keep(socket.clone());
                 let board = board("workload-api", socket.display().to_string());
                 (board.told(), tokio::spawn(workload_api::Api::new(socket.clone(), board).run()))
             }

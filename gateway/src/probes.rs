@@ -47,8 +47,7 @@ impl Application {
         if let Some(address) = told {
             return Self { address, source: None };
         }
-        let pod = ["INSTANCE_IP", "POD_IP"].into_iter().find_map(|name| std::env::var(name).ok()?.parse().ok());
-        match pod {
+        match crate::settings::pod_address() {
             Some(address @ IpAddr::V4(_)) => Self { address, source: Some(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 6))) },
             Some(address @ IpAddr::V6(_)) => {
                 Self { address, source: Some(IpAddr::V6(Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6))) }

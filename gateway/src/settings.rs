@@ -16,7 +16,10 @@ mod identity;
 mod parse;
 pub(crate) mod state;
 use downward::Downward;
-pub(crate) use identity::{CaSettings, HostPort, IdentitySettings, parse_host_port, parse_key_kind, parse_lifetime};
+pub(crate) use downward::pod_address;
+pub(crate) use identity::{
+    CaSettings, HostPort, IdentitySettings, SOCKET as IDENTITY_SOCKET, parse_host_port, parse_key_kind, parse_lifetime,
+};
 pub(crate) use parse::{
     Address, LabelList, PortMap, Ranges, WorkloadName, parse_address, parse_duration, parse_ip, parse_labels,
     parse_locality, parse_long_duration, parse_name, parse_object, parse_port_map, parse_ranges, parse_size,

@@ -1,7 +1,14 @@
 //! Unix sockets, as streams of the one type that everything else knows: an open one differs from TCP in nothing that is read or
 //! written.
 
-use std::{io, net::SocketAddr, os::fd::OwnedFd, path::PathBuf};
+use std::{
+    collections::HashMap,
+    io,
+    net::SocketAddr,
+    os::{fd::OwnedFd, unix::fs::MetadataExt as _},
+    path::{Path, PathBuf},
+    sync::{LazyLock, PoisonError, RwLock},
+};
 
 use routing::unix;
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -11,15 +18,54 @@ use tokio::{
 };
 use tracing::warn;
 
-use crate::net::listen::{BACK_OFF, BACKLOG, Standing};
+use crate::{
+    net::listen::{BACK_OFF, BACKLOG, Standing},
+    settings::IDENTITY_SOCKET,
+};
+
+/// Which file it is, by whatever name: device and number.
+type Inode = (u64, u64);
+
+/// What this process listens on; `None`: an abstract name, which is no file.
+static DOORS: LazyLock<RwLock<HashMap<SocketAddr, Option<Inode>>>> = LazyLock::new(RwLock::default);
+/// Where this process gets its identity from.
+static IDENTITIES: LazyLock<RwLock<Vec<PathBuf>>> = LazyLock::new(|| RwLock::new(vec![IDENTITY_SOCKET.into()]));
+
+/// Keeps a socket that gives the proxy its identity from everybody whom the proxy serves.
+pub(crate) fn keep(identity: PathBuf) {
+    IDENTITIES.write().unwrap_or_else(PoisonError::into_inner).push(identity);
+}
 
 /// Connects to the path that an address stands for.
 ///
 /// # Errors
-/// Whatever the operating system says.
+/// Whatever the operating system says, and for sockets that are the proxy's own.
 pub(crate) async fn connect(to: SocketAddr) -> io::Result<TcpStream> {
     let path = unix::path(to).ok_or(io::ErrorKind::AddrNotAvailable)?;
+    refuse_own(to, &path)?;
     stream(UnixStream::connect(file(&path)).await?)
+}
+
+/// The socket that gives the proxy its identity would give it to whoever asks through the proxy, and a listener of the proxy
+/// would lead back to itself.
+fn refuse_own(to: SocketAddr, path: &str) -> io::Result<()> {
+    let refused = |why| Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+    let meant = inode(&file(path));
+    let same = |other: Option<Inode>| meant.is_some() && meant == other;
+    let identities = IDENTITIES.read().unwrap_or_else(PoisonError::into_inner);
+    if identities.iter().any(|identity| *identity == Path::new(path) || same(inode(identity))) {
+        return refused("the proxy gets its own identity there and leads nobody to it");
+    }
+    let doors = DOORS.read().unwrap_or_else(PoisonError::into_inner);
+    if doors.contains_key(&to) || doors.values().any(|door| same(*door)) {
+        return refused("the proxy itself listens there");
+    }
+    Ok(())
+}
+
+/// The file that a path leads to, by links, too.
+fn inode(path: &Path) -> Option<Inode> {
+    std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
 }
 
 /// Binds one socket to the path that an address stands for, and shares it among `count`. What a process has left behind that
@@ -33,6 +79,8 @@ pub(crate) fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<std::net
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     if let Err(error) = socket.bind(&to) {
         let asked = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        // Somebody alive whose queue is full would keep us waiting.
+        asked.set_nonblocking(true)?;
         let dead = asked.connect(&to).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
         let is_socket = |file: &std::fs::Metadata| std::os::unix::fs::FileTypeExt::is_socket(&file.file_type());
         if error.kind() != io::ErrorKind::AddrInUse
@@ -46,12 +94,16 @@ pub(crate) fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<std::net
     }
     socket.set_nonblocking(true)?;
     socket.listen(BACKLOG)?;
+    DOORS.write().unwrap_or_else(PoisonError::into_inner).insert(address, inode(&file(&path)));
     (0..count).map(|_| Ok(OwnedFd::from(socket.try_clone()?).into())).collect()
 }
 
-/// Takes a path away, so that nobody connects any more.
+/// Takes the path of a listener away, so that nobody connects any more; what somebody else has put there stays.
 pub(crate) fn unlink(address: SocketAddr) {
-    if let Some(path) = unix::path(address).filter(|path| !path.starts_with('@')) {
+    let made = DOORS.write().unwrap_or_else(PoisonError::into_inner).remove(&address).flatten();
+    if let (Some(made), Some(path)) = (made, unix::path(address))
+        && inode(&file(&path)) == Some(made)
+    {
         // Somebody else may have done so.
         drop(std::fs::remove_file(file(&path)));
     }
@@ -161,6 +213,77 @@ mod tests {
         drop(waiting);
         std::fs::write(&path, "no socket").unwrap();
         assert!(bind(address, 1).is_err(), "a file is nobody's socket");
+    }
+
+    async fn refused(path: &Path) -> bool {
+        let address = unix::address(&format!("unix://{}", path.display())).unwrap();
+        connect(address).await.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+    }
+
+    #[tokio::test]
+    async fn nobody_is_led_to_the_socket_of_the_identity_by_any_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let (socket, link) = (folder.path().join("identity"), folder.path().join("link"));
+        let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        std::os::unix::fs::symlink(&socket, &link).unwrap();
+        std::fs::hard_link(&socket, folder.path().join("hard")).unwrap();
+        assert!(!refused(&link).await, "it is a socket like any other");
+        drop(listener.accept().unwrap());
+        keep(socket.clone());
+        for path in [&socket, &link, &folder.path().join("hard")] {
+            assert!(refused(path).await, "{}", path.display());
+        }
+        assert!(listener.accept().is_err(), "nobody has come");
+        assert!(refused(Path::new(IDENTITY_SOCKET)).await, "where it is not said");
+    }
+
+    #[tokio::test]
+    async fn the_proxy_does_not_connect_to_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, link) = (folder.path().join("door"), folder.path().join("link"));
+        let address = unix::address(&format!("unix://{}", path.display())).unwrap();
+        let _door = bind(address, 1).unwrap();
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert!(refused(&path).await && refused(&link).await);
+        let name = format!("@sluice-door-{}", std::process::id());
+        let _abstract = bind(unix::address(&format!("unix://{name}")).unwrap(), 1).unwrap();
+        assert!(refused(Path::new(&name)).await);
+    }
+
+    #[test]
+    fn what_somebody_else_put_in_the_place_of_a_listener_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("door");
+        let address = unix::address(&format!("unix://{}", path.display())).unwrap();
+        let _door = bind(address, 1).unwrap();
+        std::fs::rename(&path, folder.path().join("ours")).unwrap();
+        let _theirs = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        unlink(address);
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn somebody_whose_queue_is_full_is_alive_and_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("busy");
+        let to = SockAddr::unix(&path).unwrap();
+        let busy = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        busy.bind(&to).unwrap();
+        busy.listen(0).unwrap();
+        let mut waiting = Vec::new();
+        loop {
+            let client = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+            client.set_nonblocking(true).unwrap();
+            if client.connect(&to).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
+                break;
+            }
+            waiting.push(client);
+        }
+        let address = unix::address(&format!("unix://{}", path.display())).unwrap();
+        let (told, tells) = std::sync::mpsc::channel();
+        std::thread::spawn(move || told.send(bind(address, 1).unwrap_err().kind()));
+        assert_eq!(tells.recv_timeout(std::time::Duration::from_secs(10)), Ok(io::ErrorKind::AddrInUse));
     }
 
     #[tokio::test]

@@ -20,7 +20,8 @@ pub const SCHEME: &str = "unix://";
 const MARK: u32 = 0x756e_6978;
 /// The first half of the IPv6 address: RFC 6666's, whose packets are discarded.
 const DISCARD: u64 = 0x0100 << 48;
-/// Paths that one process knows at most, over all of its configurations.
+/// Paths that one process knows at most, over all of its configurations. Only objects of the proxy's own namespace and of the
+/// root namespace add to them.
 const MOST: usize = 65_536;
 /// What `sockaddr_un` has room for: a path ends with a NUL there, an abstract name begins with one.
 const LONGEST: usize = 107;
@@ -89,6 +90,12 @@ pub fn shown(address: SocketAddr) -> impl fmt::Display {
         }
     }
     Shown(address)
+}
+
+/// Whether a path is in the table.
+#[cfg(test)]
+pub(crate) fn is_known(text: &str) -> bool {
+    path(hashed(text.strip_prefix(SCHEME).unwrap_or(text))).is_some()
 }
 
 fn hashed(path: &str) -> SocketAddr {

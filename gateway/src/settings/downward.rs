@@ -1,6 +1,6 @@
 //! What Kubernetes' downward API tells a pod about itself: environment variables and a file of labels.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, net::IpAddr, path::Path};
 
 /// Where a pod's labels are mounted: the file of a downward API volume.
 const LABELS: &str = "/etc/podinfo/labels";
@@ -30,6 +30,16 @@ pub(crate) struct Downward {
     pub(crate) cluster: Option<String>,
     /// `/etc/podinfo/labels`, or the file that `POD_LABELS_FILE` names.
     pub(crate) labels: Option<BTreeMap<String, String>>,
+}
+
+/// The pod's address, by Istio's variable and by the usual one.
+pub(crate) fn pod_address() -> Option<IpAddr> {
+    ["INSTANCE_IP", "POD_IP"].into_iter().find_map(|name| address(std::env::var(name).ok()?.as_str()))
+}
+
+/// What stands for all addresses is nobody's own.
+fn address(text: &str) -> Option<IpAddr> {
+    text.parse().ok().filter(|ip: &IpAddr| !ip.is_unspecified())
 }
 
 impl Downward {
@@ -82,6 +92,14 @@ fn labels(text: &str) -> Result<BTreeMap<String, String>, usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_stands_for_all_addresses_is_no_address_of_a_pod() {
+        assert_eq!(address("10.0.0.1"), Some(IpAddr::from([10, 0, 0, 1])));
+        for text in ["0.0.0.0", "::", "", "pod"] {
+            assert_eq!(address(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn labels_are_read_as_the_downward_api_writes_them() {

@@ -16,7 +16,7 @@ use crate::cli::IdentityFlags;
 mod tests;
 
 /// Where a socket of workload identities is mounted.
-const SOCKET: &str = "/var/run/secrets/workload-spiffe-uds/socket";
+pub(crate) const SOCKET: &str = "/var/run/secrets/workload-spiffe-uds/socket";
 /// Where files of somebody else's identities are mounted.
 const CREDENTIALS: &str = "/var/run/secrets/workload-spiffe-credentials";
 /// Where the roots of the mesh are mounted: the ConfigMap `istio-ca-root-cert`.

@@ -85,6 +85,9 @@ pub fn has_sidecar(labels: &BTreeMap<String, String>) -> bool {
 /// Label of such a workload.
 pub(super) const SIDECAR: (&str, &str) = ("security.istio.io/tlsMode", "istio");
 
+/// Somebody else's way to a socket of the proxy's pod.
+const FOREIGN_SOCKET: &str = "foreign-unix-socket";
+
 /// Indexes over what knows endpoints, and what has been asked before.
 pub(super) struct Endpoints<'a> {
     slices: HashMap<(&'a str, &'a str), Vec<&'a Object<EndpointSlice>>>,
@@ -317,6 +320,7 @@ impl<'a> Search<'_, 'a> {
                 owner.principal = None;
             }
             owner.settle(&entry.spec);
+            self.review_socket(entry, "spec.address", &entry.spec.address);
             found.extend(self.named(&entry.spec.address, number, entry.spec.weight, &Rc::new(owner)));
         }
     }
@@ -349,9 +353,7 @@ impl<'a> Search<'_, 'a> {
         for (index, endpoint) in spec.endpoints.iter().enumerate() {
             let number = endpoint.ports.get(&port.name).copied().unwrap_or(default);
             let owner = Rc::new(self.declared_owner(service, object, endpoint));
-            if let Some(Err(why)) = socket(&endpoint.address) {
-                self.context.report.error(object, BAD_VALUE, &format!("spec.endpoints[{index}].address"), why);
-            }
+            self.review_socket(object, &format!("spec.endpoints[{index}].address"), &endpoint.address);
             found.extend(self.named(&endpoint.address, number, endpoint.weight, &owner));
         }
         let dns = matches!(spec.resolution, Resolution::Dns | Resolution::DnsRoundRobin);
@@ -399,6 +401,29 @@ impl<'a> Search<'_, 'a> {
         owner
     }
 
+    /// A socket is in the proxy's own pod, or on its machine. What is there is nobody's business who only shares the proxy.
+    fn leads_to_sockets(&self, namespace: &str) -> bool {
+        let proxy = self.context.proxy;
+        namespace == proxy.namespace || namespace == proxy.root_namespace
+    }
+
+    fn review_socket<T>(&self, object: &Object<T>, field: &str, address: &str) {
+        if !address.starts_with(unix::SCHEME) {
+            return;
+        }
+        let proxy = self.context.proxy;
+        if !self.leads_to_sockets(object.namespace()) {
+            let message = format!(
+                "a unix socket is in the proxy's own pod, so only objects in its namespace `{}` or in the root namespace `{}` lead \
+                 to one; this endpoint is left out",
+                proxy.namespace, proxy.root_namespace
+            );
+            self.context.report.warning(object, FOREIGN_SOCKET, field, message);
+        } else if let Err(why) = unix::address(address) {
+            self.context.report.error(object, BAD_VALUE, field, why);
+        }
+    }
+
     /// An address, or each address that a name is resolved to.
     fn named(&self, host: &str, port: u16, weight: u32, owner: &Rc<Owner>) -> Vec<Instance> {
         let weight = weight.max(1);
@@ -406,7 +431,9 @@ impl<'a> Search<'_, 'a> {
         if let Ok(ip) = host.parse() {
             return vec![at(ip)];
         }
-        if let Some(socket) = socket(host) {
+        if host.starts_with(unix::SCHEME) {
+            // A path is not even remembered for others: what is remembered stays.
+            let socket = if self.leads_to_sockets(&owner.namespace) { unix::address(host).ok() } else { None };
             return socket.into_iter().map(|address| Instance { address, weight, owner: owner.clone() }).collect();
         }
         if host.is_empty() && self.context.networks.is_some() {
@@ -420,11 +447,6 @@ impl<'a> Search<'_, 'a> {
 /// What tells endpoints apart.
 fn place(instance: &Instance) -> (SocketAddr, &str) {
     (instance.address, instance.owner.network())
-}
-
-/// The address that stands for a unix socket; `None`: it is an IP address or a name.
-fn socket(address: &str) -> Option<Result<SocketAddr, &'static str>> {
-    address.starts_with(unix::SCHEME).then(|| unix::address(address))
 }
 
 /// Whether an endpoint has no address of its own, but a network whose gateway knows it.
@@ -460,3 +482,6 @@ fn unknown_owner(service: &Service<'_>) -> Rc<Owner> {
         apart: false,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,7 +25,8 @@ fn cluster(network: &str, endpoints: &[&str], networks: &str, more: &str) -> (Cl
     let text = format!("{ROUTE}{entry}\n---\n{mesh}---\n{more}");
     let (resources, problems) = Resources::read([("a.yaml", text.as_str())]);
     assert!(problems.is_empty(), "{problems:?}");
-    let compiled = compile(&resources, &Proxy { network: network.to_owned(), ..Proxy::default() });
+    let compiled =
+        compile(&resources, &Proxy { network: network.to_owned(), namespace: "a".to_owned(), ..Proxy::default() });
     let found = compiled.snapshot.named_clusters().find(|cluster| &*cluster.host == "all.test");
     let problems = compiled.problems.iter().map(|problem| problem.message.clone()).collect();
     ((**found.expect("a route leads there")).clone(), problems)
