@@ -91,7 +91,7 @@ pub fn is_public(address: IpAddr) -> bool {
     };
     // A translator of the own network leads wherever that wants (RFC 8215).
     let translated = matches!(address, IpAddr::V6(address) if address.segments()[..3] == [0x64, 0xff9b, 1]);
-    !special && !translated && !METADATA.contains(&bare(address))
+    !special && !translated && !is_veiled(address) && !METADATA.contains(&bare(address))
 }
 
 /// Whether an address may be asked because an object says so, when what it names may be in the cluster or on this machine:
@@ -103,7 +103,15 @@ pub fn is_askable(address: IpAddr) -> bool {
         }
         IpAddr::V6(address) => address.is_unicast_link_local() || address.is_unspecified() || address.is_multicast(),
     };
-    !kept && !METADATA.contains(&bare(address))
+    !kept && !is_veiled(address) && !METADATA.contains(&bare(address))
+}
+
+/// An address of NAT64 whose IPv4 may stand elsewhere than in the last 32 bits: where depends on the length of the translator's
+/// prefix (RFC 6052), which only the translator knows. With zeros between, another place holds none that anybody has.
+fn is_veiled(address: IpAddr) -> bool {
+    let IpAddr::V6(address) = address else { return false };
+    let segments = address.segments();
+    segments[..2] == [0x64, 0xff9b] && segments[2] <= 1 && segments[3..6] != [0; 3]
 }
 
 /// As [`is_askable`], but not this machine: whoever writes objects in a cluster must not ask services of a node.
@@ -191,6 +199,7 @@ mod tests {
             "64:ff9b::a83f:8110",
             "64:ff9b:1::8.8.8.8",
             "64:ff9b:2::8.8.8.8",
+            "64:ff9b:0:5::8.8.8.8",
         ] {
             assert!(!is_public(address.parse().unwrap()), "{address}");
         }
@@ -203,6 +212,12 @@ mod tests {
             "::ffff:169.254.169.254",
             "64:ff9b::169.254.169.254",
             "64:ff9b:1::169.254.169.254",
+            // The same address behind prefixes of 48, 56 and 64 bits.
+            "64:ff9b:1:a9fe:a9:fe00::",
+            "64:ff9b:1:a9:fe:a9fe::",
+            "64:ff9b:1:0:a9:fea9:fe00::",
+            "64:ff9b:1:5::10.0.0.1",
+            "64:ff9b:0:5::10.0.0.1",
             "2002:a9fe:a9fe::1",
             "100.100.100.200",
             "64:ff9b::100.100.100.200",
@@ -222,7 +237,7 @@ mod tests {
             assert!(is_askable(address) && !is_askable_elsewhere(address), "{own}");
         }
         assert!(!is_askable_elsewhere("64:ff9b::127.0.0.1".parse().unwrap()));
-        for good in ["10.0.0.1", "192.0.2.1", "2001:db8::1", "100.64.0.1", "64:ff9b::10.0.0.1"] {
+        for good in ["10.0.0.1", "192.0.2.1", "2001:db8::1", "100.64.0.1", "64:ff9b::10.0.0.1", "64:ff9b:1::10.0.0.1"] {
             assert!(is_askable_elsewhere(good.parse().unwrap()), "{good}");
         }
     }

@@ -43,17 +43,15 @@ pub(super) async fn look_after(slot: Weak<Slot>, book: Weak<KeyBook>, asking: As
     let mut failures = 0;
     loop {
         let Some(held) = slot.upgrade() else { return };
-        let before = held.keys().number;
         let fetched = fetch(&held.source, &asking).await;
         metrics.count_key_fetch(fetched.is_ok());
         let asked = Instant::now();
         failures = if fetched.is_ok() { 0 } else { failures + 1 };
-        if take(&held, fetched)
+        if take(&held, fetched, asked)
             && let Some(book) = book.upgrade()
         {
             book.changed.send_modify(|changes| *changes += 1);
         }
-        held.misses.asked(asked, held.keys().number != before);
         held.tried.send_replace(true);
         let due = asked + pause(failures);
         // The slot is let go of, so that it can end while nothing is to do; its end wakes us.
@@ -103,7 +101,7 @@ async fn fetch(source: &KeySource, asking: &Asking) -> Result<Keys, String> {
 }
 
 /// Takes what was fetched; without it the last good keys stay. `true`: it is doing better or worse than before.
-fn take(slot: &Slot, fetched: Result<Keys, String>) -> bool {
+fn take(slot: &Slot, fetched: Result<Keys, String>, now: Instant) -> bool {
     let mut state = lock(&slot.state);
     match fetched {
         Ok(keys) => {
@@ -113,9 +111,11 @@ fn take(slot: &Slot, fetched: Result<Keys, String>) -> bool {
             }
             state.has_keys = true;
             // The same keys stay the same, and with them what was verified by them.
-            if !slot.keys.load().is_same(&keys) {
+            let brought = !slot.keys.load().is_same(&keys);
+            if brought {
                 slot.keys.store(Arc::new(keys));
             }
+            slot.misses.asked(now, brought);
             better
         }
         Err(why) => {
@@ -124,6 +124,7 @@ fn take(slot: &Slot, fetched: Result<Keys, String>) -> bool {
                 warn!(kept = state.has_keys, "the keys of an issuer of tokens cannot be had: {why}");
             }
             state.error = Some(why.into());
+            slot.misses.failed();
             worse
         }
     }
@@ -141,6 +142,9 @@ fn name(source: &KeySource) -> &str {
 mod tests {
     use super::*;
 
+    const KEY: &str =
+        r#"{"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+
     #[test]
     fn an_issuer_that_is_away_is_asked_less_and_less() {
         let minutes = |failures| pause(failures).as_secs() / 60;
@@ -153,18 +157,29 @@ mod tests {
 
     #[test]
     fn the_last_good_keys_stay() {
-        let key = r#"{"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
         let slot = Slot::new(KeySource::Remote { uri: "https://a".into(), timeout: Duration::from_secs(1) });
         let first = slot.keys().number;
-        assert!(take(&slot, Err("away".into())), "that is news");
-        assert!(!take(&slot, Err("away".into())), "that is none");
+        let take = |fetched| take(&slot, fetched, Instant::now());
+        assert!(take(Err("away".into())), "that is news");
+        assert!(!take(Err("away".into())), "that is none");
         assert_eq!(slot.keys().number, first);
-        assert!(take(&slot, Keys::read(key.as_bytes())));
+        assert!(take(Keys::read(KEY.as_bytes())));
         let good = slot.keys().number;
         assert_ne!(good, first);
-        take(&slot, Keys::read(key.as_bytes()));
+        take(Keys::read(KEY.as_bytes()));
         assert_eq!(slot.keys().number, good, "the same keys");
-        assert!(take(&slot, Err("away".into())));
+        assert!(take(Err("away".into())));
         assert_eq!((slot.keys().number, slot.state().has_keys), (good, true));
+    }
+
+    #[test]
+    fn a_failure_says_nothing_of_the_keys_that_were_missed() {
+        let slot = Slot::new(KeySource::Remote { uri: "https://a".into(), timeout: Duration::from_secs(1) });
+        let now = Instant::now();
+        slot.misses.miss(Some("next"));
+        (0..20).for_each(|_| _ = take(&slot, Err("away".into()), now));
+        assert_eq!(slot.misses.due(now), Some(now + Duration::from_secs(60)), "still asked for");
+        take(&slot, Keys::read(KEY.as_bytes()), now);
+        assert_eq!(slot.misses.due(now), None);
     }
 }

@@ -14,6 +14,8 @@ use tokio::{sync::Notify, time::Instant};
 const SOON: Duration = Duration::from_secs(10);
 /// The most, when asking brought nothing again and again.
 const LATE: Duration = Duration::from_secs(5 * 60);
+/// The most, while the issuer gives no keys at all: so soon after it is back it is asked for those that were missed.
+const AWAY: Duration = Duration::from_secs(60);
 /// How often at once it is asked soon, though nothing new came of it; one more each time that [`LATE`] is over.
 const CREDIT: u32 = 5;
 /// Names of keys that are remembered as not being there.
@@ -38,6 +40,8 @@ struct Round {
     is_old: bool,
     /// How often running nothing new came.
     vain: u32,
+    /// How often running it gave no keys, which says nothing of those that were missed.
+    failures: u32,
     /// How often it may be asked soon.
     credit: u32,
     /// When the credit was full, or grew.
@@ -47,7 +51,15 @@ struct Round {
 impl Misses {
     /// None yet.
     pub(super) fn new(now: Instant) -> Self {
-        let round = Round { known: HashSet::new(), is_new: false, is_old: false, vain: 0, credit: CREDIT, since: now };
+        let round = Round {
+            known: HashSet::new(),
+            is_new: false,
+            is_old: false,
+            vain: 0,
+            failures: 0,
+            credit: CREDIT,
+            since: now,
+        };
         Self { wake: Notify::new(), round: Mutex::new(round), names: RandomState::new() }
     }
 
@@ -80,15 +92,21 @@ impl Misses {
     /// When the issuer is to be asked because of what was missed; `asked` is the last time. `None`: nothing was.
     pub(super) fn due(&self, asked: Instant) -> Option<Instant> {
         self.with(|round| match (round.is_new, round.is_old) {
-            (true, _) if round.credit > 0 => Some(asked + SOON),
+            (true, _) if round.credit > 0 => Some(asked + late(round.failures.saturating_sub(1)).min(AWAY)),
             (false, false) => None,
             _ => Some(asked + late(round.vain)),
         })
     }
 
-    /// It was asked, and there was something new or not.
+    /// It was asked in vain, as it gave no keys: whether those that were missed are among them is as open as before.
+    pub(super) fn failed(&self) {
+        self.with(|round| round.failures = round.failures.saturating_add(1));
+    }
+
+    /// It gave its keys, and there was something new or not.
     pub(super) fn asked(&self, now: Instant, brought: bool) {
         self.with(|round| {
+            round.failures = 0;
             while round.credit < CREDIT && now.duration_since(round.since) >= LATE {
                 round.credit += 1;
                 round.since += LATE;
@@ -183,6 +201,24 @@ mod tests {
         assert_eq!(misses.due(now), None);
         misses.miss(Some("another"));
         assert_eq!(misses.due(now), Some(now + SOON));
+    }
+
+    #[test]
+    fn an_issuer_that_is_away_was_not_asked_in_vain() {
+        let start = Instant::now();
+        let misses = Misses::new(start);
+        for pause in [10, 10, 20, 40, 60, 60, 60, 60] {
+            misses.miss(Some("next"));
+            assert_eq!(misses.due(start), Some(start + Duration::from_secs(pause)));
+            misses.failed();
+        }
+        assert_eq!(misses.with(|round| (round.vain, round.credit)), (0, CREDIT));
+        // It is back, without the key yet.
+        misses.asked(start, false);
+        misses.miss(Some("next"));
+        assert_eq!(misses.due(start), Some(start + 2 * SOON));
+        misses.miss(Some("another"));
+        assert_eq!(misses.due(start), Some(start + SOON));
     }
 
     #[test]

@@ -118,6 +118,15 @@ pub(super) struct Index {
 impl Index {
     /// Of what is in force.
     pub(super) fn new(applied: Arc<Applied>) -> Self {
+        let policies = held_policies(&applied.resources, &applied.proxy).into_iter();
+        let policies = policies
+            .map(|(kind, meta, holds)| ((kind, meta.namespace.clone(), meta.name.clone()), holds == Holds::Here));
+        let policies = policies.collect();
+        Self { policies, ..Self::without_policies(applied) }
+    }
+
+    /// For who tells nothing about policies: where each of them holds is much to look up.
+    pub(super) fn without_policies(applied: Arc<Applied>) -> Self {
         let mut problems: HashMap<ObjectRef, Vec<usize>> = HashMap::new();
         let mut secrets: HashMap<String, Vec<usize>> = HashMap::new();
         for (index, problem) in applied.problems.iter().enumerate() {
@@ -129,10 +138,7 @@ impl Index {
         }
         let own = applied.resources.gateways.iter().filter(|it| applied.proxy.selected_by(&it.spec.selector));
         let gateways = own.map(|it| full_name(it)).collect();
-        let policies = held_policies(&applied.resources, &applied.proxy).into_iter();
-        let policies = policies
-            .map(|(kind, meta, holds)| ((kind, meta.namespace.clone(), meta.name.clone()), holds == Holds::Here));
-        let policies = policies.collect();
+        let policies = HashMap::new();
         let mut index = Self { applied, problems, secrets, gateways, delegates: HashSet::new(), policies };
         index.delegates = index.delegates();
         index

@@ -115,7 +115,7 @@ impl Events {
     pub(super) async fn run(&mut self, mut applied: watch::Receiver<Latest>) {
         loop {
             let latest = applied.borrow_and_update().clone();
-            let notes = latest.map(|latest| notes(&Index::new(latest))).unwrap_or_default();
+            let notes = latest.map(|latest| notes(&Index::without_policies(latest))).unwrap_or_default();
             self.told.retain(|note, _| notes.contains(note));
             for note in notes {
                 if self.told.get(&note).is_some_and(|again| *again > Instant::now()) {

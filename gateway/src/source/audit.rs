@@ -20,12 +20,13 @@ const SOON: i64 = 14 * 24 * 3600;
 /// One that the gateway renews itself, at two thirds of its lifetime, is when less than this part of it is left.
 const OVERDUE: i64 = 5;
 
-/// Looks at certificates. What was found out about a Secret is kept as long as the Secret stays the same, since only a
+/// Looks at certificates and keys. What was found out about an object is kept as long as it stays the same, since only a
 /// whole key agreement shows that a certificate and a key belong together.
 #[derive(Debug, Default)]
 pub(crate) struct Audit {
     /// By the digest of the Secret.
     known: HashMap<u64, Arc<Examined>>,
+    tokens: tokens::Examined,
 }
 
 /// What does not change while a Secret stays the same.
@@ -72,7 +73,7 @@ impl Audit {
         for mesh in &resources.meshes {
             of_mesh(mesh, &mut problems);
         }
-        tokens::inline_keys(resources, &mut problems);
+        self.tokens.run(resources, &mut problems);
         for issuer in &resources.issuers {
             // What is no PEM at all is refused where Issuers are read.
             let Some(bundle) = issuer.spec.ca_bundle.as_deref().and_then(ca_bundle_pem) else { continue };

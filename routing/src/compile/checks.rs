@@ -4,7 +4,7 @@ use super::{context::Context, inbound::own_port, limits::targets, selection::Wor
 use crate::{
     api::{RateLimit, RequestAuthentication},
     limits::Target,
-    resources::{Kind, Object},
+    resources::{Kind, Object, Rejection},
 };
 
 /// An object that holds.
@@ -37,7 +37,9 @@ pub(super) fn of_workload<'a>(context: &Context<'a>, facts: &WorkloadFacts) -> V
             false => spec.target_refs.iter().any(|it| it.kind == "Service" && leads(&it.name)),
         }
     });
-    sorted(tokens(context, &workload), limits.map(|object| of_limit(object)))
+    let near = |it: &Rejection| [&facts.namespace, &context.proxy.root_namespace].contains(&&it.object.namespace);
+    let unread = targets::unread(context).filter(|it| near(it)).map(|it| of_unread(it, false));
+    sorted(tokens(context, &workload), limits.map(|object| of_limit(object)).chain(unread))
 }
 
 /// All that hold at a gateway for the hosts of a Gateway (`namespace/name`) and the routes of VirtualServices.
@@ -54,7 +56,15 @@ pub(super) fn of_gateway<'a>(context: &Context<'a>, gateway: &str, sources: &[&s
             Target::Ports(_) => false,
         })
     });
-    sorted(tokens(context, &Workload::of(context.proxy)), limits.map(|object| of_limit(object)))
+    // Elsewhere it could only have named something of its own namespace.
+    let own =
+        |it: &Rejection| [&context.proxy.namespace, &context.proxy.root_namespace].contains(&&it.object.namespace);
+    let names = std::iter::once(gateway).chain(sources.iter().copied());
+    let served = |it: &Rejection| {
+        names.clone().any(|name| name.split_once('/').is_some_and(|(namespace, _)| namespace == it.object.namespace))
+    };
+    let unread = targets::unread(context).filter(|it| own(it) || served(it)).map(|it| of_unread(it, !own(it)));
+    sorted(tokens(context, &Workload::of(context.proxy)), limits.map(|object| of_limit(object)).chain(unread))
 }
 
 fn tokens<'a>(context: &Context<'a>, workload: &Workload<'_>) -> Vec<HoldingCheck<'a>> {
@@ -95,6 +105,12 @@ fn of_limit(object: &Object<RateLimit>) -> HoldingCheck<'_> {
         narrow: labelled || !spec.target_refs.is_empty(),
         asks: Some(spec.rules.iter().map(|rule| &rule.name).enumerate().map(name).collect()),
     }
+}
+
+/// One that would have limited something, perhaps here.
+fn of_unread(rejection: &Rejection, narrow: bool) -> HoldingCheck<'_> {
+    let object = &rejection.object;
+    HoldingCheck { kind: Kind::RateLimit.name(), namespace: &object.namespace, name: &object.name, narrow, asks: None }
 }
 
 fn sorted<'a>(

@@ -2,7 +2,7 @@
 
 use super::{
     absent::RejectedHosts, clusters::Clusters, cors::Policies, delegates::Roots, destination_rules::DestinationRules,
-    endpoints::Endpoints, expressions::Expressions, memory::Memory, networks::Networks,
+    endpoints::Endpoints, expressions::Expressions, limits::RouteNames, memory::Memory, networks::Networks,
     peer_authentication::PeerAuthentications, proxy::Proxy, report::Report, routes::Bodies, scope::Scope,
     services::Services,
 };
@@ -27,6 +27,7 @@ pub(super) struct Context<'a> {
     pub(super) cors: Policies,
     pub(super) bodies: Bodies,
     pub(super) roots: Roots,
+    pub(super) route_names: RouteNames,
 }
 
 impl<'a> Context<'a> {
@@ -54,6 +55,7 @@ impl<'a> Context<'a> {
             cors: Policies::default(),
             bodies: Bodies::default(),
             roots: Roots::default(),
+            route_names: RouteNames::default(),
         }
     }
 

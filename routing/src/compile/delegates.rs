@@ -123,9 +123,7 @@ fn find<'a>(
         context.report.error(root, BAD_VALUE, &field, message);
         return None;
     }
-    let default = &context.proxy.mesh.config.default_virtual_service_export_to;
-    let export_to = if object.spec.export_to.is_empty() { default } else { &object.spec.export_to };
-    if !is_exported(export_to, namespace, root.namespace()) {
+    if !may_use(context, root, object) {
         let message = format!(
             "VirtualService {namespace}/{} is not exported to the namespace `{}`, {LOST}; add that to its exportTo",
             delegate.name,
@@ -136,6 +134,31 @@ fn find<'a>(
     }
     context.memory.read(object);
     Some(object)
+}
+
+fn may_use(context: &Context<'_>, root: &Object<VirtualService>, delegate: &Object<VirtualService>) -> bool {
+    let default = &context.proxy.mesh.config.default_virtual_service_export_to;
+    let export_to = if delegate.spec.export_to.is_empty() { default } else { &delegate.spec.export_to };
+    is_exported(export_to, delegate.namespace(), root.namespace())
+}
+
+/// The routes that a root's route becomes, for who only wants to know them: nothing is told of what is wrong. `None`: there is
+/// no such delegate.
+pub(super) fn routes_of(
+    context: &Context<'_>,
+    root: &Object<VirtualService>,
+    route: &HttpRoute,
+    delegate: &Delegate,
+) -> Option<Vec<HttpRoute>> {
+    let namespace = delegate.namespace.as_deref().unwrap_or_else(|| root.namespace());
+    let object = context.resources.virtual_services.get(namespace, &delegate.name)?;
+    if !object.spec.hosts.is_empty() || !may_use(context, root, object) {
+        return Some(Vec::new());
+    }
+    let own = qualified(context, route, root.namespace());
+    let leaves = object.spec.http.iter().filter(|leaf| leaf.delegate.is_none());
+    let joined = leaves.filter_map(|leaf| merge::routes(&own, &qualified(context, leaf, namespace)).ok());
+    Some(joined.map(|(route, _)| route).collect())
 }
 
 fn is_exported(export_to: &[String], namespace: &str, to: &str) -> bool {

@@ -1,10 +1,11 @@
 //! Which policies are a gateway's own affair, for who tells of them in their status.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     proxy::{Proxy, is_subset},
     selection::{GATEWAY_NAME, Workload},
+    virtual_services::full_gateway,
 };
 use crate::{
     api::{ObjectMeta, TargetReference, destination_rule::LabelSelector, rate_limit::TargetRef},
@@ -67,7 +68,8 @@ struct Holders<'a> {
 
 impl<'a> Holders<'a> {
     fn new(resources: &'a Resources, proxy: &'a Proxy) -> Self {
-        let selectors: Vec<_> =
+        // Many Gateways select the same few pods.
+        let selectors: BTreeSet<_> =
             resources.gateways.iter().map(|it| &it.spec.selector).filter(|it| !it.is_empty()).collect();
         let pods = resources.pods.iter().map(|pod| (pod.namespace(), &pod.meta.labels));
         let others = pods.filter(|(namespace, labels)| {
@@ -109,15 +111,18 @@ impl<'a> Holders<'a> {
                 all.gateways.get(namespace, name).is_none_or(|gateway| ours(&gateway.spec.selector))
             }
             ("networking.istio.io", _) => {
-                let service = all.virtual_services.get(namespace, name);
-                service.is_none_or(|service| {
-                    let mut named = service.spec.gateways.iter();
-                    named.any(|gateway| {
-                        let (of, name) = gateway.split_once('/').unwrap_or((namespace, gateway));
-                        let of = if of == "." { namespace } else { of };
-                        all.gateways.get(of, name).is_some_and(|gateway| ours(&gateway.spec.selector))
-                    })
-                })
+                let Some(service) = all.virtual_services.get(namespace, name) else { return Some(Holds::Here) };
+                let named = service.spec.gateways.iter().filter_map(|gateway| {
+                    let gateway = full_gateway(gateway, namespace);
+                    let (of, name) = gateway.split_once('/')?;
+                    all.gateways.get(of, name)
+                });
+                let mut serving = named.map(|gateway| ours(&gateway.spec.selector)).peekable();
+                if serving.peek().is_none() {
+                    // Its routes are at no gateway, so nobody else tells.
+                    return Some(Holds::AtWorkloads);
+                }
+                serving.any(|ours| ours)
             }
             ("", _) => return Some(Holds::AtWorkloads),
             _ => {
@@ -153,6 +158,33 @@ metadata: {name: ingress, namespace: istio-system, labels: {istio: ingressgatewa
         );
         let (resources, _) = Resources::read([("a.yaml", format!("{OBJECTS}{policy}").as_str())]);
         held_policies(&resources, &Proxy::default()).first().map(|(.., holds)| *holds)
+    }
+
+    fn limit_holds(routes: &str) -> Option<Holds> {
+        let text = format!(
+            "{OBJECTS}---\napiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: in, namespace: istio-system}}\nspec: \
+             {{selector: {{istio: ingressgateway}}, servers: [{{port: {{number: 80, name: http, protocol: HTTP}}, hosts: ['*']}}]}}\n\
+             ---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: v, namespace: shop}}\nspec: \
+             {{{routes}, http: [{{directResponse: {{status: 200}}}}]}}\n---\napiVersion: policy.sluice.dev/v1alpha1\nkind: RateLimit\n\
+             metadata: {{name: a, namespace: shop}}\nspec: {{targetRefs: [{{group: networking.istio.io, kind: VirtualService, name: v}}], \
+             rules: [{{limit: {{requests: 1}}}}]}}\n"
+        );
+        let (resources, problems) = Resources::read([("a.yaml", text.as_str())]);
+        assert!(problems.is_empty(), "{problems:?}");
+        held_policies(&resources, &Proxy::default()).first().map(|(.., holds)| *holds)
+    }
+
+    #[test]
+    fn somebody_tells_of_every_limit() {
+        let bound = |gateways: &str| limit_holds(&format!("hosts: [a.example], gateways: [{gateways}]"));
+        assert_eq!(bound("istio-system/in"), Some(Holds::Here));
+        assert_eq!(bound("mesh, in.istio-system.svc.cluster.local"), Some(Holds::Here));
+        assert_eq!(bound("istio-system/out, istio-system/in"), Some(Holds::Here));
+        assert_eq!(bound("istio-system/out"), None, "another gateway does");
+        for nowhere in ["mesh", "istio-system/gone", "mesh, gone"] {
+            assert_eq!(bound(nowhere), Some(Holds::AtWorkloads), "{nowhere}");
+        }
+        assert_eq!(limit_holds("hosts: []"), Some(Holds::AtWorkloads), "of a delegate");
     }
 
     #[test]

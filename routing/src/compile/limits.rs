@@ -28,9 +28,10 @@ use crate::{
     host::HostPattern,
     limits::{Global, Key, Limit, Limits, Part, Place, Rate, Share, Target, When, claim_path},
     problem::Severity,
-    resources::{Kind, Object},
+    resources::Object,
     upstream::UpstreamProtocol,
 };
+pub(super) use names::RouteNames;
 
 /// One that cannot be read, so that it limits nothing.
 pub const LIMITS_NOTHING: &str = "limits-nothing";
@@ -56,8 +57,7 @@ pub(super) fn compile(context: &Context<'_>, workload: Option<&WorkloadFacts>) -
 
 /// Those of which no version can be read limit nothing: to turn everybody away would be worse than what they are against.
 fn unread(context: &Context<'_>) {
-    let all = context.resources.rejected().values();
-    for rejection in all.filter(|it| it.object.kind == Kind::RateLimit.name() && !it.skipped) {
+    for rejection in targets::unread(context).filter(|it| targets::may_hold(context, it)) {
         let message = "it cannot be read, so nothing is limited by it until it can".to_owned();
         context.report.of_rejection(rejection, (Severity::Error, LIMITS_NOTHING), message);
     }

@@ -38,7 +38,8 @@ fn line(view: &View<'_>, check: &HoldingCheck<'_>) -> CheckLine {
     };
     let tokens = check.kind == "RequestAuthentication";
     let effect = match &check.asks {
-        None => "cannot be read, so tokens that no other one verifies are refused".to_owned(),
+        None if tokens => "cannot be read, so tokens that no other one verifies are refused".to_owned(),
+        None => "cannot be read, so it limits nothing".to_owned(),
         Some(asks) if asks.is_empty() => "asks for nothing".to_owned(),
         Some(asks) if tokens => format!("tokens of {}", list(asks)),
         Some(asks) => format!("limits {}", list(asks)),

@@ -264,6 +264,21 @@ kind: RateLimit
 metadata: {name: of-routes, namespace: shop}
 spec: {targetRefs: [{group: networking.istio.io, kind: VirtualService, name: web}], rules: [{limit: {requests: 1}}]}
 ---
+apiVersion: policy.sluice.dev/v1alpha1
+kind: RateLimit
+metadata: {name: unread, namespace: shop}
+spec: {rules: [{limit: {requests: 0}}]}
+---
+apiVersion: policy.sluice.dev/v1alpha1
+kind: RateLimit
+metadata: {name: unread, namespace: istio-system}
+spec: {rules: [{limit: {requests: 0}}]}
+---
+apiVersion: policy.sluice.dev/v1alpha1
+kind: RateLimit
+metadata: {name: unread, namespace: elsewhere}
+spec: {rules: [{limit: {requests: 0}}]}
+---
 apiVersion: networking.istio.io/v1
 kind: Gateway
 metadata: {name: edge, namespace: istio-system}
@@ -280,11 +295,18 @@ spec: {hosts: [web.example], gateways: [istio-system/edge], http: [{route: [{des
         "check        tokens of https://a.example (RequestAuthentication istio-system/login, for the mesh)\n",
         "cannot be read, so tokens that no other one verifies are refused (RequestAuthentication shop/broken, for its namespace)\n",
         "limits day, 1 (RateLimit shop/of-web, for what it names)\n",
+        "cannot be read, so it limits nothing (RateLimit shop/unread, for its namespace)\n",
+        "cannot be read, so it limits nothing (RateLimit istio-system/unread, for the mesh)\n",
     ] {
         assert!(own.contains(line), "{line}\n{text}");
     }
     assert!(!own.contains("of-others") && !own.contains("of-routes"), "{text}");
     assert!(gateway.contains("limits 0 (RateLimit shop/of-routes, for what it names)\n"), "{text}");
+    assert!(
+        gateway.contains("cannot be read, so it limits nothing (RateLimit shop/unread, for what it names)\n"),
+        "{text}"
+    );
+    assert!(!text.contains("RateLimit elsewhere/unread, for"), "{text}");
     assert!(gateway.contains("login, for the mesh") && !gateway.contains("of-web"), "{text}");
 }
 

@@ -8,16 +8,43 @@ use crate::{
         context::Context,
         inbound::own_port,
         selection::{GATEWAY_NAME, Workload},
+        virtual_services::full_gateway,
         workloads::WorkloadFacts,
     },
     limits::Target,
-    resources::{Kind, Object},
+    resources::{Kind, Object, Rejection},
 };
 
 /// A `targetRefs` that names nothing.
 const UNKNOWN_TARGET: &str = "unknown-target";
 /// One that can never apply.
 const IDLE: &str = "idle-limit";
+
+/// Those of which no version can be read.
+pub(in crate::compile) fn unread<'a>(context: &Context<'a>) -> impl Iterator<Item = &'a Rejection> {
+    let all = context.resources.rejected().values();
+    all.filter(|it| it.object.kind == Kind::RateLimit.name() && !it.skipped)
+}
+
+/// Whether one that cannot be read may have been meant for this proxy, as far as its namespace says: that of the proxy, of the
+/// mesh, or of something that the gateway serves.
+pub(in crate::compile) fn may_hold(context: &Context<'_>, rejection: &Rejection) -> bool {
+    let (proxy, all) = (context.proxy, context.resources);
+    let namespace = rejection.object.namespace.as_str();
+    if namespace.is_empty() || namespace == proxy.namespace || namespace == proxy.root_namespace {
+        return true;
+    }
+    let ours = |name: &str| {
+        let (of, name) = name.split_once('/')?;
+        Some(proxy.selected_by(&all.gateways.get(of, name)?.spec.selector))
+    };
+    let served = || all.gateways.iter().any(|it| it.namespace() == namespace && proxy.selected_by(&it.spec.selector));
+    let routed = || {
+        let mut services = all.virtual_services.iter().filter(|it| it.namespace() == namespace);
+        services.any(|it| it.spec.gateways.iter().any(|name| ours(&full_gateway(name, namespace)) == Some(true)))
+    };
+    proxy.is_gateway() && (served() || routed())
+}
 
 /// Empty = nowhere.
 pub(in crate::compile) fn of(
@@ -99,4 +126,41 @@ fn ports(context: &Context<'_>, host: &str, workload: &WorkloadFacts) -> Option<
     ports.sort_unstable();
     ports.dedup();
     (!ports.is_empty()).then_some(Target::Ports(ports))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{compile::Proxy, resources::Resources};
+
+    #[test]
+    fn one_that_cannot_be_read_is_told_of_where_it_may_have_held() {
+        let gateway = |name: &str, namespace: &str, label: &str| {
+            format!(
+                "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec: \
+                 {{selector: {{istio: {label}}}, servers: [{{port: {{number: 80, name: http, protocol: HTTP}}, hosts: ['*']}}]}}\n---\n"
+            )
+        };
+        let routes = |namespace: &str, gateway: &str| {
+            format!(
+                "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: v, namespace: {namespace}}}\nspec: \
+                 {{hosts: [{namespace}.example], gateways: [{gateway}], http: [{{directResponse: {{status: 200}}}}]}}\n---\n"
+            )
+        };
+        let mut text = gateway("own", "edge", "ingressgateway") + &gateway("other", "out", "egressgateway");
+        text += &(routes("shop", "edge/own") + &routes("books", "out/other") + &routes("inner", "mesh"));
+        for namespace in ["edge", "out", "shop", "books", "inner", "nothing", "gateways", "istio-system"] {
+            text += &format!(
+                "apiVersion: policy.sluice.dev/v1alpha1\nkind: RateLimit\nmetadata: {{name: bad, namespace: {namespace}}}\nspec: \
+                 {{rules: [{{limit: {{requests: 0}}}}]}}\n---\n"
+            );
+        }
+        let (resources, _) = Resources::read([("a.yaml", text.as_str())]);
+        let proxy = Proxy { namespace: "gateways".to_owned(), ..Proxy::default() };
+        let context = Context::new(&resources, &proxy);
+        let told = unread(&context).filter(|it| may_hold(&context, it)).map(|it| it.object.namespace.as_str());
+        let mut told: Vec<_> = told.collect();
+        told.sort_unstable();
+        assert_eq!(told, ["edge", "gateways", "istio-system", "shop"]);
+    }
 }

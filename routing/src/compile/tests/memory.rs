@@ -207,6 +207,44 @@ fn policies_are_made_anew_when_one_of_them_changes() {
     assert!(!Arc::ptr_eq(&first, &made(&mut compiler, files, &elsewhere)), "principals have other names there");
 }
 
+#[test]
+fn policies_are_made_anew_when_the_same_words_mean_something_else() {
+    let mesh = |settings: &str| {
+        let text = format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: istio, namespace: istio-system}}\ndata:\n  mesh: |\n    {settings}\n"
+        );
+        ("mesh.yaml".to_owned(), parse_file("mesh.yaml", &text))
+    };
+    let policy = |annotations: &str| {
+        let text = format!(
+            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: p, namespace: istio-system, \
+             annotations: {{{annotations}}}}}\nspec: {{rules: [{{from: [{{source: {{principals: [old/ns/a/sa/b]}}}}]}}]}}\n"
+        );
+        ("p.yaml".to_owned(), parse_file("p.yaml", &text))
+    };
+    let (mut compiler, mut store) = (Compiler::default(), Store::default());
+    let mut made = |mesh: &(String, Parsed), policy: &(String, Parsed), proxy: &Proxy| {
+        let (resources, problems) = store.replace(vec![mesh.clone(), policy.clone()]);
+        assert!(problems.is_empty(), "{problems:?}");
+        compiler.compile(&resources, proxy).snapshot.guard.unwrap().authorization.unwrap()
+    };
+    let (plain, proxy) = (mesh("trustDomain: td"), Proxy::default());
+    let labelled = Proxy { labels: [("app".to_owned(), "other".to_owned())].into(), ..Proxy::default() };
+    let others = [
+        ("aliases", mesh("{trustDomain: td, trustDomainAliases: [old]}"), policy(""), &proxy),
+        ("root namespace", mesh("{trustDomain: td, rootNamespace: policies}"), policy(""), &proxy),
+        ("dry-run", plain.clone(), policy("istio.io/dry-run: 'true'"), &proxy),
+        ("labels", plain.clone(), policy(""), &labelled),
+    ];
+    let mut before = made(&plain, &policy(""), &proxy);
+    for (what, mesh, policy, proxy) in &others {
+        let now = made(mesh, policy, proxy);
+        assert!(!Arc::ptr_eq(&before, &now), "{what}");
+        assert!(Arc::ptr_eq(&now, &made(mesh, policy, proxy)), "{what}: twice the same");
+        before = now;
+    }
+}
+
 /// `cargo test --release -p sluice-routing -- --ignored --nocapture a_thousand_policies`
 #[test]
 #[ignore = "a measurement"]
