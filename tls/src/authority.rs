@@ -1,5 +1,6 @@
 //! Certificate authorities: that of a mesh ([`signer`]), and a small one for the demo and for tests.
 
+pub mod renewal;
 pub mod request;
 pub mod roots;
 pub mod signer;

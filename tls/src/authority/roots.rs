@@ -1,5 +1,7 @@
 //! The roots of a mesh: certificates that are handed out together, each once.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use rustls_pki_types::CertificateDer;
 
 use crate::{Error, facts, facts::Facts, identity::x509_pem, pem};
@@ -36,6 +38,14 @@ impl Roots {
     /// Whether all of the others are here.
     pub fn hold(&self, others: &Self) -> bool {
         others.0.iter().all(|root| self.0.contains(root))
+    }
+
+    /// Those that have not ended.
+    #[must_use]
+    pub fn lasting(&self, now: SystemTime) -> Self {
+        let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
+        let lasts = |root: &&CertificateDer<'static>| facts::of_der(root).is_ok_and(|root| root.not_after > now);
+        Self(self.0.iter().filter(lasts).cloned().collect())
     }
 
     /// As PEM.

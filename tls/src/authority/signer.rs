@@ -250,7 +250,7 @@ pub fn self_signed(
 }
 
 /// Peers whose clock is behind must not find a certificate of the future; Istio backdates by two minutes.
-const BACKDATED: Duration = Duration::from_secs(120);
+pub(super) const BACKDATED: Duration = Duration::from_secs(120);
 
 fn leaf() -> CertificateParams {
     let mut params = CertificateParams::default();
@@ -266,7 +266,7 @@ fn ia5(text: &str) -> Result<Ia5String, String> {
 }
 
 /// 128 bits by chance, of which the first is 0 and the second 1: a positive number of full length.
-fn serial() -> Result<[u8; 16], String> {
+pub(super) fn serial() -> Result<[u8; 16], String> {
     let mut serial = [0; 16];
     rand::fill(&mut serial).map_err(|_| "there are no random numbers".to_owned())?;
     serial[0] = serial[0] & 0x7f | 0x40;

@@ -191,6 +191,8 @@ impl Keeper {
         } else if record.longest < self.lifetimes.usual || record.propagation != self.lifetimes.propagation {
             let longest = record.longest.max(self.lifetimes.usual);
             Record { longest, propagation: self.lifetimes.propagation, ..record.clone() }
+        } else if let Some(tidied) = rotation::tidied(record, now) {
+            tidied
         } else {
             return Ok(false);
         };

@@ -56,7 +56,7 @@ pub(crate) struct Record {
     pub(crate) next: Option<(Vec<u8>, Vec<u8>)>,
     /// Where a rotation stands, and since when.
     pub(crate) rotation: Option<(Phase, SystemTime)>,
-    /// Nothing that any replica has issued since the last rotation lasts longer.
+    /// Nothing that any replica has issued lasts longer.
     pub(crate) longest: Duration,
     /// How long a change may take to reach everybody.
     pub(crate) propagation: Duration,

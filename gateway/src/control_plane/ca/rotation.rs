@@ -12,10 +12,11 @@ use std::time::SystemTime;
 
 use anyhow::{Context as _, Result};
 use tls::authority::{
+    renewal::renewed,
     roots::Roots,
-    signer::{Material, self_signed},
+    signer::{Material, Signer, self_signed},
 };
-use tracing::info;
+use tracing::{info, warn};
 
 use super::record::{Phase, Record};
 use crate::control_plane::settings::Lifetimes;
@@ -72,9 +73,15 @@ pub(crate) fn after(
     match step {
         Step::None => {}
         Step::Renew => {
-            let (certificate, _) = self_signed(organisation, Some(&record.material.key), lifetimes.root, now)?;
-            record.material.roots = certificate.clone().into();
-            record.material.certificate = certificate.into();
+            record.material = match longer(&record.material, lifetimes, now) {
+                Ok(material) => material,
+                Err(why) => {
+                    warn!(
+                        "the root ends before long and cannot be renewed with its key: {why}; one with a new key follows it"
+                    );
+                    return after(&record, Step::Announce, organisation, lifetimes, now);
+                }
+            };
             info!("the root ends before long and was renewed with its key");
         }
         Step::Announce => {
@@ -94,11 +101,41 @@ pub(crate) fn after(
         }
         Step::Retire => {
             record.material.roots.clone_from(&record.material.certificate);
-            (record.rotation, record.longest) = (None, lifetimes.usual);
+            // The new root has issued certificates of this lifetime as well: the next rotation waits for them.
+            record.rotation = None;
             info!("the old root has left");
         }
     }
     Ok(record)
+}
+
+/// The same CA for longer. The old certificate stays among the roots until it has ended: what has a copy of it loses nothing.
+fn longer(old: &Material, lifetimes: Lifetimes, now: SystemTime) -> Result<Material, String> {
+    let certificate = renewed(&old.certificate, &old.key, lifetimes.root, now)?.into_bytes();
+    let read = |text: &[u8]| Roots::read(text).map_err(|error| error.to_string());
+    let before = read(&old.roots)?;
+    let roots = read(&certificate)?.and(&before.lasting(now)).pem().into();
+    let material = Material { certificate, key: old.key.clone(), chain: Vec::new(), roots };
+    let new = Signer::load(&material, now)?;
+    new.is_trusted(&before, now)?;
+    // One that has ended signs nothing to try.
+    if let Ok(old) = Signer::load(old, now) {
+        old.is_trusted(&read(&material.certificate)?, now)?;
+    }
+    Ok(material)
+}
+
+/// The record without roots that have ended; `None`: there are none, or a rotation takes care of them.
+pub(crate) fn tidied(record: &Record, now: SystemTime) -> Option<Record> {
+    if record.rotation.is_some() {
+        return None;
+    }
+    let before = Roots::read(&record.material.roots).ok()?;
+    let roots = Roots::read(&record.material.certificate).ok()?.and(&before.lasting(now));
+    (!roots.hold(&before)).then(|| {
+        let material = Material { roots: roots.pem().into(), ..record.material.clone() };
+        Record { material, ..record.clone() }
+    })
 }
 
 /// A record of a root that nobody had before. Takes up to some seconds of computing.
@@ -157,6 +194,36 @@ mod tests {
         assert!(new.ends() > old.ends());
         assert!(old.is_trusted(new.roots(), later).is_ok() && new.is_trusted(old.roots(), later).is_ok());
         assert_eq!(step(&renewed, later).0, Step::None);
+        // Who has a copy of the old one finds it among the roots until it has ended.
+        assert!(new.roots().hold(old.roots()));
+        assert_eq!(tidied(&renewed, later), None);
+        let after = tidied(&renewed, old.ends()).unwrap();
+        assert_eq!(after.material.roots, renewed.material.certificate);
+        assert_eq!(tidied(&after, old.ends()), None);
+    }
+
+    #[test]
+    fn what_a_new_root_has_issued_is_waited_for_when_it_goes_in_turn() {
+        let now = SystemTime::now();
+        let mut record = fresh("td", LIFETIMES, now).unwrap();
+        record.rotation = Some((Phase::Signing, now));
+        // Somebody was granted it while the new root signed.
+        record.longest = LIFETIMES.longest;
+        let end = next(&record).unwrap();
+        let mut retired = after(&record, Step::Retire, "td", LIFETIMES, end).unwrap();
+        retired.rotation = Some((Phase::Announced, end));
+        assert!(next(&retired).unwrap() > end + LIFETIMES.longest);
+    }
+
+    #[test]
+    fn a_root_that_cannot_go_on_is_followed_by_another() {
+        let now = SystemTime::now();
+        let mut record = fresh("td", LIFETIMES, now).unwrap();
+        // Not the key of this root: what it signs would be refused.
+        record.material.key = self_signed("td", None, LIFETIMES.root, now).unwrap().1.into();
+        let later = after(&record, Step::Renew, "td", LIFETIMES, now).unwrap();
+        assert!(later.next.is_some() && later.rotation == Some((Phase::Announced, now)), "{:?}", later.rotation);
+        assert_eq!(later.material.certificate, record.material.certificate);
     }
 
     #[test]
@@ -183,7 +250,7 @@ mod tests {
 
         let last = then + 49 * HOUR + Duration::from_secs(1);
         let (third, retired) = step(&signing, last);
-        assert_eq!((third, retired.rotation, retired.longest), (Step::Retire, None, LIFETIMES.usual));
+        assert_eq!((third, retired.rotation, retired.longest), (Step::Retire, None, 48 * HOUR));
         let alone = Signer::load(&retired.material, last).unwrap();
         assert_eq!((alone.serial(), alone.roots().facts().len()), (new.serial(), 1));
         assert!(old.is_trusted(alone.roots(), last).is_err());
