@@ -72,6 +72,7 @@ async fn serve(settings: &ControlSettings, log: LogLevel) -> Result<ExitCode> {
         current: Arc::clone(&current),
         folder: settings.ca_dir.clone(),
         vault: place.vault(),
+        trusted: place.trusted(),
         trust_domain,
         lifetimes: settings.lifetimes,
         leading: place.leads(),

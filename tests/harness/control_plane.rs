@@ -1,6 +1,7 @@
 //! A running `sluice control`, and who asks its CA: Python's gRPC with the messages of Istio's public proto.
 
 use std::{
+    ffi::OsString,
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -15,6 +16,7 @@ use crate::{
     binary,
     client::{Client, get},
     eventually::{eventually, within},
+    istio_ca::NAME,
     jwt::{Minter, now},
     loopback::Loopback,
     metrics::Samples,
@@ -202,10 +204,10 @@ impl Folder {
         flags.into_iter().chain(keys).chain(more.iter().map(|it| (*it).to_owned())).collect()
     }
 
-    /// Starts a control plane of this folder, and waits until the roots lie there, too.
+    /// Starts a control plane of this folder; once it is ready, the roots lie there, too.
     pub async fn start(&self, loopback: &Loopback, number: u8, more: &[&str]) -> ControlPlane {
         let control = ControlPlane::start(loopback, number, &self.flags(more)).await;
-        eventually("the roots are handed out", async || self.path("state/root-cert.pem").exists()).await;
+        assert!(self.path("state/root-cert.pem").exists(), "it is ready when the roots are written");
         control
     }
 
@@ -243,6 +245,29 @@ impl Folder {
 impl Default for Folder {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// Where the proxies of a mesh ask for their identities.
+pub struct ProxiesCa {
+    /// The control plane's.
+    pub folder: Folder,
+    /// Its CA.
+    pub address: SocketAddr,
+    /// How long identities last, as a flag says it.
+    pub lifetime: &'static str,
+}
+
+impl ProxiesCa {
+    /// What a proxy is told, whose token is in this folder.
+    pub(crate) fn flags(&self, identity: &Path) -> Vec<OsString> {
+        let address = self.address.to_string();
+        let token = identity.join("token");
+        let root = self.folder.path("state/root-cert.pem");
+        let mut flags: Vec<OsString> = ["--ca-address", &address, "--ca-name", NAME].map(OsString::from).into();
+        flags.extend(["--ca-token".into(), token.into(), "--ca-root".into(), root.into()]);
+        flags.extend(["--certificate-lifetime", self.lifetime].map(OsString::from));
+        flags
     }
 }
 

@@ -16,6 +16,7 @@ use crate::{
     cluster::Cluster,
     cluster_config::ClusterConfig,
     config_dir::ConfigDir,
+    control_plane::ProxiesCa,
     gateway::{Addresses, Proxy},
     istio_ca::{self, IstioCa},
     loopback::Loopback,
@@ -36,6 +37,8 @@ pub struct Mesh {
     pub pki: Pki,
     /// A CA that every proxy asks for its identity, instead of finding one in its folder.
     pub ca: Option<IstioCa>,
+    /// `sluice control` in that place.
+    pub control: Option<ProxiesCa>,
     /// A socket that gives every proxy its identity.
     pub socket: Option<String>,
     identities: TempDir,
@@ -52,6 +55,7 @@ impl Mesh {
             cluster: None,
             pki: Pki::new(),
             ca: None,
+            control: None,
             socket: None,
             identities: TempDir::with_prefix("sluice-identities-").expect("a temporary folder can be made"),
             state: TempDir::with_prefix("sluice-state-").expect("a temporary folder can be made"),
@@ -140,6 +144,9 @@ impl Mesh {
             own.extend(["--ca-token".into(), identity.join("token").into()]);
             own.extend(["--ca-root".into(), self.root_file().into()]);
         }
+        if let Some(control) = &self.control {
+            own = control.flags(identity);
+        }
         if let Some(socket) = &self.socket {
             own = vec!["--workload-api".into(), socket.into()];
         }
@@ -203,6 +210,12 @@ impl Mesh {
         if let Some(ca) = &self.ca {
             fs::create_dir_all(&path).expect("a folder can be made");
             fs::write(path.join("token"), ca.token(namespace, account)).expect("a token can be written");
+            return path;
+        }
+        if let Some(control) = &self.control {
+            fs::create_dir_all(&path).expect("a folder can be made");
+            let token = control.folder.token(&format!("{namespace}/{account}"), &Value::Null);
+            fs::write(path.join("token"), token).expect("a token can be written");
             return path;
         }
         self.pki.write_identity(&path, &spiffe(namespace, account));

@@ -58,6 +58,7 @@ mod mesh;
 mod mesh_ca;
 mod mesh_ca_kubernetes;
 mod mesh_ca_many;
+mod mesh_ca_proxies;
 mod mesh_ca_rotation;
 mod mesh_examples;
 mod messages;

@@ -3,6 +3,7 @@
 use std::{fs, path::Path, time::Duration};
 
 use harness::{
+    binary,
     control_plane::{Answer, ControlPlane, Folder, ask, broken_csr, key_and_csr, openssl_accepts, plug_in},
     eventually::eventually,
     jwt::now,
@@ -201,4 +202,27 @@ async fn a_plug_in_ca_is_taken_over_live_and_only_when_it_is_whole() {
     plug_in(&folder, &other, "b").await;
     control.logs("the change is not taken").await;
     assert_eq!(serial().await, second);
+    // With both roots it is taken.
+    fs::write(folder.join("root-cert.pem"), root_of(&root) + &root_of(&other)).unwrap();
+    eventually("the CA below the other root signs", async || serial().await != second).await;
+    eventually("both roots are written", async || scene.folder.roots().matches("BEGIN").count() == 2).await;
+    let answer = issue().await;
+    openssl_accepts(&answer.chain, &root_of(&other), None).await.unwrap();
+    assert_eq!(answer.roots().matches("BEGIN").count(), 2);
+    let of_folder = |action: &str| binary::run(&["ca", action, "--ca-dir", &folder.display().to_string()]);
+    let told = of_folder("status");
+    assert!(told.status.success() && String::from_utf8_lossy(&told.stdout).contains(&serial().await), "{told:?}");
+    let refused = of_folder("rotate");
+    let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(2) && words.contains("its keys are made elsewhere"), "{words}");
+    let (code, words) = scene.folder.ca(&["rotate"]);
+    assert!(code == 2 && words.contains("--ca-dir"), "there is no self-signed CA to rotate: {words}");
+
+    // What was started anew with another CA would sign beside whoever still has this one.
+    control.stop().await;
+    let strange = ControlPlane::begin(&scene.loopback, 2, &scene.folder.flags(&[]));
+    strange.logs("a new root is not taken, as the mesh trusts another CA").await;
+    assert_eq!(strange.readiness().await.map(|(code, _)| code), Some(503));
+    fs::remove_file(scene.folder.path("state/root-cert.pem")).unwrap();
+    strange.ready().await;
 }

@@ -1,11 +1,12 @@
 //! The mesh's CA in a cluster: one root however many replicas begin, tokens that the API server knows, roots in every
 //! namespace, and what becomes of it when something is missing.
 
-use std::{path::PathBuf, time::Duration};
+use std::{fs, path::PathBuf, time::Duration};
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use harness::{
     apiserver::ApiServer,
-    control_plane::{Answer, ControlPlane, ask, key_and_csr, openssl_accepts},
+    control_plane::{Answer, ControlPlane, ask, key_and_csr, openssl_accepts, plug_in},
     eventually::{eventually, within},
     helm,
     loopback::Loopback,
@@ -198,4 +199,46 @@ async fn a_secret_that_is_deleted_makes_no_second_root() {
         one.readiness().await.is_some_and(|(code, _)| code == 200)
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_replica_that_starts_without_the_cas_secret_signs_with_nothing_else() {
+    let Some(scene) = Scene::new("that a deleted plug-in CA makes no second root").await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    plug_in(folder.path(), &folder.path().join("root"), "company").await;
+    let file = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
+    let names = ["ca-cert.pem", "ca-key.pem", "root-cert.pem", "cert-chain.pem"];
+    let data: Value =
+        names.map(|name| (name.to_owned(), Value::from(BASE64_STANDARD.encode(file(name))))).into_iter().collect();
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "cacerts", "namespace": "istio-system"},
+        "data": data});
+    scene.api.insert(vec![secret.clone()]);
+    let flags = scene.flags(&[]);
+    let one = ControlPlane::start(&scene.loopback, 1, &flags).await;
+    eventually("the roots are there", async || scene.roots("istio-system").is_some()).await;
+    assert!(scene.api.delete("Secret", "istio-system", "cacerts"));
+    one.logs("Secret cacerts is gone; put it back; the last good CA signs").await;
+
+    let two = ControlPlane::begin(&scene.loopback, 2, &flags);
+    two.logs("a new root is not taken, as the mesh trusts another CA by ConfigMap istio-system/istio-ca-root-cert")
+        .await;
+    assert_eq!(two.readiness().await.map(|(code, _)| code), Some(503));
+    assert!(scene.api.get("Secret", "istio-system", "istio-ca-secret").is_none(), "no second root is made");
+    let token = scene.api.token_for("shop", "cart", "istio-ca");
+    let answer = scene.ask(scene.request(&one, &token)).await;
+    openssl_accepts(&answer.chain, &scene.roots("shop").unwrap(), None).await.unwrap();
+
+    scene.api.insert(vec![secret]);
+    two.ready().await;
+    let serial = async |replica: &ControlPlane| replica.certs().await["ca"]["serial"].clone();
+    assert_eq!(serial(&one).await, serial(&two).await);
+    scene.nothing_refused();
+
+    // Whoever means it says so.
+    one.stop().await;
+    two.stop().await;
+    assert!(scene.api.delete("Secret", "istio-system", "cacerts"));
+    assert!(scene.api.delete("ConfigMap", "istio-system", "istio-ca-root-cert"));
+    let _three = ControlPlane::start(&scene.loopback, 3, &flags).await;
+    assert!(scene.api.get("Secret", "istio-system", "istio-ca-secret").is_some());
 }

@@ -74,3 +74,22 @@ async fn a_root_with_a_new_key_takes_over_and_nobody_is_refused() {
     assert_eq!(after["roots"].as_array().map(Vec::len), Some(1));
     assert_eq!(after["roots"][0]["serial"], after["serial"]);
 }
+
+#[tokio::test]
+async fn a_root_near_its_end_goes_on_with_its_key() {
+    let Some(python) = program::executable("that a root is renewed with its key", "python") else { return };
+    let (loopback, folder) = (Loopback::claim(), Folder::new());
+    // It begins two minutes before it is made, so that a fifth of its life are 36 s.
+    let flags = ["--root-lifetime", "60s", "--default-lifetime", "2s", "--propagation", "2s"];
+    let control = folder.start(&loopback, 1, &flags).await;
+    let before = folder.roots();
+    within(Duration::from_secs(60), "the root is renewed", async || folder.roots() != before).await;
+    control.logs("was renewed with its key").await;
+    let after = folder.roots();
+    let end = |pem: &str| facts(pem.as_bytes()).unwrap().not_after;
+    assert!(end(&after) > end(&before));
+    // Whoever has not heard of it accepts what is signed by it.
+    let request = folder.request(&control, "shop/cart", &key_and_csr(KeyKind::EcdsaP256).1);
+    let answer = ask(&python, &[request]).await.remove(0);
+    openssl_accepts(&answer.chain, &before, None).await.unwrap_or_else(|why| panic!("it is the same CA: {why}"));
+}

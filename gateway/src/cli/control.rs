@@ -85,6 +85,7 @@ impl ControlFlags {
     /// # Errors
     /// One sentence about the flag that is wrong.
     pub(super) fn check(self) -> Result<ControlSettings, String> {
+        let lifetimes = self.lifetimes()?;
         let source = SourceSettings::new(self.source)?;
         let pod = Downward::read()?;
         let namespace = self.namespace.or(pod.namespace).unwrap_or_else(|| settings::GATEWAY[1].to_owned());
@@ -99,9 +100,6 @@ impl ControlFlags {
             return Err(format!(
                 "--ca-plain {address} is no loopback address: tokens would cross the network in plain text; use --ca"
             ));
-        }
-        if self.default_lifetime > self.max_lifetime {
-            return Err("--default-lifetime is longer than --max-lifetime".to_owned());
         }
         if self.jwt_audiences.iter().any(String::is_empty) {
             return Err("--jwt-audiences names an empty audience, which any token without one would have".to_owned());
@@ -131,18 +129,34 @@ impl ControlFlags {
             token_keys: self.token_keys,
             audiences: self.jwt_audiences,
             hosts: self.hosts,
-            lifetimes: Lifetimes {
-                usual: self.default_lifetime,
-                longest: self.max_lifetime,
-                root: self.root_lifetime,
-                propagation: self.propagation,
-            },
+            lifetimes,
             drain_delay: self.drain_delay,
             replica: pod.name.unwrap_or_else(|| format!("sluice-control-{:016x}", fastrand::u64(..))),
         })
     }
+
+    fn lifetimes(&self) -> Result<Lifetimes, String> {
+        if self.default_lifetime > self.max_lifetime {
+            return Err("--default-lifetime is longer than --max-lifetime".to_owned());
+        }
+        if self.root_lifetime < SHORTEST_ROOT {
+            return Err(format!(
+                "--root-lifetime {}s is too short: a root is renewed in the last fifth of its life, which begins two minutes \
+                 before it is made; give a minute or more",
+                self.root_lifetime.as_secs()
+            ));
+        }
+        Ok(Lifetimes {
+            usual: self.default_lifetime,
+            longest: self.max_lifetime,
+            root: self.root_lifetime,
+            propagation: self.propagation,
+        })
+    }
 }
 
+/// A root is backdated, and one of less than 30 s would be due for its renewal as soon as it is made.
+const SHORTEST_ROOT: Duration = Duration::from_secs(60);
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const ANY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
@@ -157,6 +171,9 @@ pub(crate) struct CaFlags {
     /// The control plane's state folder
     #[arg(long, value_name = "DIR", global = true, conflicts_with = "config")]
     state_dir: Option<PathBuf>,
+    /// The folder of a plug-in CA that the control plane was started with
+    #[arg(long, value_name = "DIR", global = true, conflicts_with_all = ["config", "state_dir", "kubernetes"])]
+    ca_dir: Option<PathBuf>,
     /// The Secrets of a Kubernetes API server: that of the pod, of $KUBECONFIG or of ~/.kube/config
     #[arg(long, global = true, conflicts_with_all = ["config", "state_dir"])]
     kubernetes: bool,
@@ -201,6 +218,8 @@ pub(crate) struct CaCommand {
 pub(crate) enum CaPlace {
     /// A state folder.
     Folder(PathBuf),
+    /// The folder of a plug-in CA.
+    PlugIn(PathBuf),
     /// An API server.
     Kubernetes(KubernetesSettings),
 }
@@ -218,10 +237,14 @@ impl CaFlags {
         }
         given::only_with_kubernetes("--kubeconfig", self.kubeconfig.is_some())?;
         given::only_with_kubernetes("--context", self.context.is_some())?;
+        if let Some(folder) = self.ca_dir {
+            given::existing_folder("--ca-dir", &folder)?;
+            return Ok(CaCommand { action, place: CaPlace::PlugIn(folder), namespace, output });
+        }
         let folder = match self.state_dir {
             Some(folder) => folder,
             None if self.config.is_empty() => {
-                return Err("say where the CA is kept: --kubernetes, --config or --state-dir".to_owned());
+                return Err("say where the CA is kept: --kubernetes, --config, --state-dir or --ca-dir".to_owned());
             }
             None => {
                 given::existing("--config", &self.config)?;

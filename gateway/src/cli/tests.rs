@@ -177,3 +177,17 @@ fn describe_wants_a_kind_an_object_and_a_source() {
     assert!(mistake("describe pod shop/cart --config /no/such").contains("does not exist"));
     assert!(mistake("describe pod shop/cart").contains("is missing"));
 }
+
+#[test]
+fn a_root_that_would_be_renewed_all_the_time_is_refused() {
+    let of = |life: &str| format!("control --config Cargo.toml --root-lifetime {life}");
+    assert!(mistake(&of("59s")).contains("--root-lifetime 59s is too short"));
+    assert!(matches!(run(&of("60s")), Ok(Command::Control(_))));
+}
+
+#[test]
+fn a_ca_is_looked_at_in_one_place() {
+    assert!(mistake("ca status").contains("--state-dir or --ca-dir"));
+    assert!(mistake("ca status --ca-dir src --state-dir src").contains("--state-dir"));
+    assert!(matches!(run("ca rotate --ca-dir src"), Ok(Command::Ca(_))));
+}

@@ -1,6 +1,6 @@
 //! `sluice ca`: what signs the certificates of a mesh, where a rotation stands, and the wish for a new root.
 
-use std::{process::ExitCode, sync::Arc, time::SystemTime};
+use std::{path::Path, process::ExitCode, sync::Arc, time::SystemTime};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
@@ -24,6 +24,8 @@ use crate::{
     stored::VaultError,
 };
 
+/// Where nothing is kept.
+const NONE: &str = "there is no CA here; `sluice control` makes one when it starts, and of one that is plugged in by a folder --ca-dir tells";
 /// How often a wish is written that others have come before.
 const TRIES: usize = 5;
 
@@ -38,7 +40,12 @@ pub(crate) fn run(command: &CaCommand) -> ExitCode {
 }
 
 async fn serve(command: &CaCommand) -> Result<ExitCode> {
+    let mut plugged_in = None;
     let vault = match &command.place {
+        CaPlace::PlugIn(folder) => {
+            plugged_in = Some(folder.as_path());
+            Vault::Files(FileVault::of_ca(folder.clone(), command.namespace.clone()))
+        }
         CaPlace::Folder(folder) => Vault::Files(FileVault::of_ca(folder.clone(), command.namespace.clone())),
         CaPlace::Kubernetes(settings) => {
             let client = client::connect(settings).await?;
@@ -46,20 +53,20 @@ async fn serve(command: &CaCommand) -> Result<ExitCode> {
         }
     };
     match command.action {
-        CaAction::Status => status(&vault, command.output).await?,
-        CaAction::Rotate => rotate(&vault).await?,
+        CaAction::Status => status(plugged_in, &vault, command.output).await?,
+        CaAction::Rotate => rotate(plugged_in, &vault).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn status(vault: &Vault, output: CertsOutput) -> Result<()> {
+async fn status(folder: Option<&Path>, vault: &Vault, output: CertsOutput) -> Result<()> {
     let now = SystemTime::now();
     let load = |material: &_| Signer::load(material, now).map_err(anyhow::Error::msg);
-    let told = match find(None, vault).await.map_err(anyhow::Error::msg)? {
+    let told = match find(folder, vault).await.map_err(anyhow::Error::msg)? {
         Found::PlugIn(Origin::PlugIn(whose), material) => described(&whose, &load(&material)?, None),
         Found::PlugIn(Origin::SelfSigned, material) => described("self-signed", &load(&material)?, None),
         Found::SelfSigned(record, _) => described("self-signed", &load(&record.material)?, Some(&record)),
-        Found::Nothing => bail!("there is no CA here; `sluice control` makes one when it starts"),
+        Found::Nothing => bail!("{NONE}"),
     };
     match output {
         CertsOutput::Json => println!("{told:#}"),
@@ -88,15 +95,16 @@ fn text(told: &Value) -> String {
     lines + &format!("rotation  {phase}\nsince     {since}\ngoes on   {next}\n")
 }
 
-async fn rotate(vault: &Vault) -> Result<()> {
+async fn rotate(folder: Option<&Path>, vault: &Vault) -> Result<()> {
     for _ in 0..TRIES {
-        let (record, mut stored) = match find(None, vault).await.map_err(anyhow::Error::msg)? {
+        let (record, mut stored) = match find(folder, vault).await.map_err(anyhow::Error::msg)? {
             Found::SelfSigned(record, stored) => (record, stored),
             Found::PlugIn(..) => bail!(
-                "the CA is plugged in, so its keys are made elsewhere; in Secret {PLUG_IN} put both roots into root-cert.pem, a \
-                 day later replace ca-cert.pem, ca-key.pem and cert-chain.pem, and another day later take the old root out"
+                "the CA is plugged in, so its keys are made elsewhere; in {} put both roots into root-cert.pem, a day later \
+                 replace ca-cert.pem, ca-key.pem and cert-chain.pem, and another day later take the old root out",
+                folder.map_or_else(|| format!("Secret {PLUG_IN}"), |folder| folder.display().to_string())
             ),
-            Found::Nothing => bail!("there is no CA here; `sluice control` makes one when it starts"),
+            Found::Nothing => bail!("{NONE}"),
         };
         if record.rotation.is_some() {
             bail!("a rotation is under way; `sluice ca status` says when it goes on");

@@ -15,3 +15,4 @@ pub(crate) mod record;
 pub(crate) mod rotation;
 pub(crate) mod server_certificate;
 pub(crate) mod service;
+pub(crate) mod trusted;

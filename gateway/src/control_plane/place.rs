@@ -15,7 +15,10 @@ use tokio::{sync::watch, time::sleep};
 use tracing::{info, warn};
 
 use super::{
-    ca::{callers::Judge, in_force::Current, keeper::Keeper, keys::KeyFile, material::PLUG_IN, record::SELF_SIGNED},
+    ca::{
+        callers::Judge, in_force::Current, keeper::Keeper, keys::KeyFile, material::PLUG_IN, record::SELF_SIGNED,
+        trusted::Trusted,
+    },
     settings::ControlSettings,
 };
 use crate::{
@@ -47,6 +50,7 @@ pub(crate) enum Place {
 /// See [`Place::Cluster`].
 pub(crate) struct Cluster {
     client: Client,
+    namespace: String,
     vault: Arc<SecretVault>,
     leading: Leading,
 }
@@ -70,7 +74,7 @@ impl Place {
                 let client = client::connect(kubernetes).await?;
                 let vault = Arc::new(SecretVault::of_ca(client.clone(), &settings.namespace));
                 let leading = Leading::new(client.clone(), &settings.namespace, &settings.replica);
-                Ok(Self::Cluster(Box::new(Cluster { client, vault, leading })))
+                Ok(Self::Cluster(Box::new(Cluster { client, namespace: settings.namespace.clone(), vault, leading })))
             }
             (SourceSettings::Files(_), folder) => {
                 let folder = folder.clone().context("a folder for the CA; name one with --state-dir")?;
@@ -113,6 +117,16 @@ impl Place {
         }
     }
 
+    /// Where the roots are that workloads trust.
+    pub(crate) fn trusted(&self) -> Trusted {
+        match self {
+            Self::Cluster(cluster) => {
+                Trusted::Cluster { client: cluster.client.clone(), namespace: cluster.namespace.clone() }
+            }
+            Self::Machine(machine) => Trusted::Machine(machine.folder.join(ROOTS)),
+        }
+    }
+
     /// Who knows tokens.
     pub(crate) fn judge(&self, settings: &ControlSettings) -> Judge {
         match self {
@@ -152,6 +166,8 @@ impl Place {
         };
         match self {
             Self::Cluster(cluster) => {
+                // Pods that mount the ConfigMap are not started before it is there.
+                keeper.current.hand_out();
                 let leads = cluster.leading.leads();
                 tokio::join!(
                     folder,
@@ -228,7 +244,11 @@ impl Machine {
                     warn!(%error, file = %self.folder.join(ROOTS).display(), "the roots cannot be written");
                     true
                 }
-                _ => false,
+                Some(Ok(())) => {
+                    current.hand_out();
+                    false
+                }
+                None => false,
             };
             tokio::select! {
                 changed = in_force.changed() => if changed.is_err() { return },

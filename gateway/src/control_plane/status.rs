@@ -46,6 +46,7 @@ impl View for ControlStatus {
             Some(_) if !self.current.is_fresh() => {
                 unready("it is not known whether the CA is still the one of the mesh")
             }
+            Some(_) if !self.current.is_handed_out() => unready("the roots are not written yet"),
             Some(_) => Readiness::Ready,
         }
     }

@@ -26,7 +26,7 @@ use tracing::{debug, info, warn};
 use crate::telemetry::ca::CaMetrics;
 
 /// Name of the ConfigMap.
-const NAME: &str = "istio-ca-root-cert";
+pub(crate) const NAME: &str = "istio-ca-root-cert";
 /// Its key.
 const KEY: &str = "root-cert.pem";
 /// Where no pod of a mesh is, as with Istio.
@@ -114,6 +114,20 @@ async fn write_all(client: &Client, known: &mut Known, roots: &str, metrics: &Ca
     }
     info!(namespaces = count - failed, failed, "the roots are written");
     failed > 0
+}
+
+/// The roots that a namespace has.
+///
+/// # Errors
+/// A sentence: nobody can say.
+pub(crate) async fn told(client: &Client, namespace: &str) -> Result<Option<String>, String> {
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+    let failed = |why: String| format!("ConfigMap {namespace}/{NAME} cannot be read: {why}");
+    match timeout(ANSWER, maps.get_opt(NAME)).await {
+        Ok(Ok(map)) => Ok(map.and_then(|map| map.data?.remove(KEY))),
+        Ok(Err(error)) => Err(failed(error.to_string())),
+        Err(_) => Err(failed("the API server is silent".to_owned())),
+    }
 }
 
 async fn write(client: &Client, namespace: &str, exists: bool, roots: &str) -> Result<(), String> {

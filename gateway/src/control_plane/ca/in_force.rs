@@ -1,7 +1,10 @@
 //! What signs now, for all that use it.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -55,6 +58,8 @@ pub(crate) struct Current {
     good_for: Duration,
     /// Why what is kept is not what signs.
     trouble: Mutex<Option<String>>,
+    /// Whoever is to trust what is signed can find the roots.
+    handed_out: AtomicBool,
 }
 
 impl Current {
@@ -65,7 +70,18 @@ impl Current {
             confirmed: Mutex::new(Instant::now()),
             good_for,
             trouble: Mutex::default(),
+            handed_out: AtomicBool::new(false),
         }
+    }
+
+    /// The roots lie where workloads look for them, or whoever starts workloads waits for them.
+    pub(crate) fn hand_out(&self) {
+        self.handed_out.store(true, Ordering::Release);
+    }
+
+    /// Whether they do.
+    pub(crate) fn is_handed_out(&self) -> bool {
+        self.handed_out.load(Ordering::Acquire)
     }
 
     /// What signs now.

@@ -20,6 +20,7 @@ use super::{
     material::{Found, find},
     record::{Phase, Record, SELF_SIGNED},
     rotation::{self, Step},
+    trusted::Trusted,
 };
 use crate::{
     acme::vault::Vault,
@@ -41,6 +42,8 @@ pub(crate) struct Keeper {
     pub(crate) folder: Option<PathBuf>,
     /// Where a self-signed one is kept.
     pub(crate) vault: Vault,
+    /// What the mesh trusts so far.
+    pub(crate) trusted: Trusted,
     /// Whose name a root has.
     pub(crate) trust_domain: String,
     /// How long things last.
@@ -99,13 +102,15 @@ impl Keeper {
         match found {
             Found::PlugIn(origin, material) => {
                 self.current.confirm();
-                self.take_plug_in(before.as_deref(), origin, material)?;
+                self.take_plug_in(before.as_deref(), origin, material).await?;
                 Ok(false)
             }
             Found::SelfSigned(record, stored) => {
                 if let Some(Origin::PlugIn(whose)) = before.as_deref().map(|before| &before.origin) {
                     anyhow::bail!(
-                        "{whose} is gone, and the self-signed CA of {SELF_SIGNED} is another one; it is taken after a restart"
+                        "{whose} is gone, and the self-signed CA of {SELF_SIGNED} is another one; put it back, or stop every \
+                         replica, delete {} and start them, which cuts off whoever has a certificate",
+                        self.trusted
                     );
                 }
                 self.current.confirm();
@@ -113,14 +118,14 @@ impl Keeper {
                 if self.advance(&record, &stored).await? {
                     return Ok(true);
                 }
-                self.take(before.as_deref(), &record).map(|()| false)
+                self.take(before.as_deref(), &record).await.map(|()| false)
             }
             Found::Nothing => self.nothing(before.as_deref()).await,
         }
     }
 
     /// Takes somebody's CA, unless that would cut off whoever has a certificate.
-    fn take_plug_in(&self, before: Option<&InForce>, origin: Origin, material: Material) -> Result<()> {
+    async fn take_plug_in(&self, before: Option<&InForce>, origin: Origin, material: Material) -> Result<()> {
         if before.is_some_and(|before| before.material == material && before.origin == origin) {
             return Ok(());
         }
@@ -132,7 +137,8 @@ impl Keeper {
                 anyhow::anyhow!(
                     "{whose}: the change is not taken, as whoever has a certificate would be refused by whoever trusts the new \
                      root-cert.pem; put the root of now into it too, and take it out when what was issued has ended (or \
-                     restart the control plane, which cuts them off)"
+                     stop every replica, delete {} and start them, which cuts them off)",
+                    self.trusted
                 )
             })?;
             if signer.is_trusted(before.signer.roots(), now).is_err() {
@@ -140,17 +146,22 @@ impl Keeper {
                     "{whose}: workloads that have not heard of the new root yet refuse what it signs, until they renew"
                 );
             }
+        } else {
+            self.trusted.allows(whose, Some(&signer)).await.map_err(anyhow::Error::msg)?;
         }
         self.set(InForce { roots: signer.roots().pem(), signer, origin, material, record: None });
         Ok(())
     }
 
-    fn take(&self, before: Option<&InForce>, record: &Record) -> Result<()> {
+    async fn take(&self, before: Option<&InForce>, record: &Record) -> Result<()> {
         if before.and_then(|before| before.record.as_ref()) == Some(record) {
             return Ok(());
         }
         let signer = Signer::load(&record.material, SystemTime::now())
             .map_err(|why| anyhow::anyhow!("Secret {SELF_SIGNED}: {why}"))?;
+        if before.is_none() {
+            self.trusted.allows(&format!("Secret {SELF_SIGNED}"), Some(&signer)).await.map_err(anyhow::Error::msg)?;
+        }
         let material = record.material.clone();
         let record = Some(record.clone());
         self.set(InForce { roots: signer.roots().pem(), signer, origin: Origin::SelfSigned, material, record });
@@ -217,6 +228,7 @@ impl Keeper {
                 before.record.clone().context("a self-signed CA has its record")?
             }
             None => {
+                self.trusted.allows("a new root", None).await.map_err(anyhow::Error::msg)?;
                 let (domain, lifetimes) = (self.trust_domain.clone(), self.lifetimes);
                 let made = spawn_blocking(move || rotation::fresh(&domain, lifetimes, SystemTime::now()));
                 made.await.context("making a root")??

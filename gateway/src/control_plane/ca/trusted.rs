@@ -1,0 +1,121 @@
+//! What the mesh trusts already, as it was handed out last: a replica that starts and finds another CA, or none, must not sign
+//! beside those that still have the one of the mesh.
+
+use std::{
+    fmt, io,
+    path::PathBuf,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use tls::authority::{roots::Roots, signer::Signer};
+
+use crate::kubernetes::{
+    client::Client,
+    roots::{self, NAME},
+};
+
+/// Where the roots are.
+pub(crate) enum Trusted {
+    /// The ConfigMap of the control plane's own namespace.
+    Cluster { client: Client, namespace: String },
+    /// A file.
+    Machine(PathBuf),
+}
+
+impl fmt::Display for Trusted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cluster { namespace, .. } => write!(f, "ConfigMap {namespace}/{NAME}"),
+            Self::Machine(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+impl Trusted {
+    /// Whether what signs (`None`: a root that nobody has yet) may begin, called `whose`.
+    ///
+    /// # Errors
+    /// A sentence: it would cut the mesh in two, or nobody can say.
+    pub(crate) async fn allows(&self, whose: &str, signer: Option<&Signer>) -> Result<(), String> {
+        let Some(text) = self.read().await? else { return Ok(()) };
+        if !cuts_off(text.as_bytes(), signer, SystemTime::now()) {
+            return Ok(());
+        }
+        Err(format!(
+            "{whose} is not taken, as the mesh trusts another CA by {self}, and other replicas may still sign with that; put \
+             that CA back where it was kept, or stop every replica, delete {self} and start them, which cuts off whoever has \
+             a certificate until it is renewed"
+        ))
+    }
+
+    async fn read(&self) -> Result<Option<String>, String> {
+        match self {
+            Self::Cluster { client, namespace } => roots::told(client, namespace).await,
+            Self::Machine(path) => match std::fs::read_to_string(path) {
+                Ok(text) => Ok(Some(text)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(format!("{self} cannot be read: {error}")),
+            },
+        }
+    }
+}
+
+/// Whether those who trust these roots and those who trust the signer's refuse one another.
+fn cuts_off(trusted: &[u8], signer: Option<&Signer>, now: SystemTime) -> bool {
+    let Ok(roots) = Roots::read(trusted) else {
+        // What is no certificate was written by somebody else; that there was a CA is known all the same.
+        return signer.is_none() && !trusted.trim_ascii().is_empty();
+    };
+    let ended = |end: i64| UNIX_EPOCH + Duration::from_secs(u64::try_from(end).unwrap_or(0)) <= now;
+    if roots.facts().iter().all(|root| ended(root.not_after)) {
+        return false;
+    }
+    // With the old roots beside its own it is the next step of a rotation.
+    signer.is_none_or(|signer| !signer.roots().hold(&roots) && signer.is_trusted(&roots, now).is_err())
+}
+
+#[cfg(test)]
+mod tests {
+    use tls::authority::signer::{Material, self_signed};
+
+    use super::*;
+
+    const LIFE: Duration = Duration::from_secs(3600);
+
+    fn root(key: Option<&[u8]>, now: SystemTime) -> (String, String) {
+        self_signed("td", key, LIFE, now).unwrap()
+    }
+
+    fn signer((certificate, key): &(String, String), more: &str, now: SystemTime) -> Signer {
+        let roots = format!("{certificate}{more}").into_bytes();
+        let (certificate, key) = (certificate.clone().into_bytes(), key.clone().into_bytes());
+        Signer::load(&Material { certificate, key, chain: Vec::new(), roots }, now).unwrap()
+    }
+
+    #[test]
+    fn a_ca_that_is_not_the_one_of_the_mesh_does_not_begin() {
+        let now = SystemTime::now();
+        let (mesh, other) = (root(None, now), root(None, now));
+        let (own, strange) = (signer(&mesh, "", now), signer(&other, "", now));
+        let trusted = mesh.0.as_bytes();
+        assert!(!cuts_off(trusted, Some(&own), now));
+        assert!(cuts_off(trusted, Some(&strange), now));
+        assert!(cuts_off(trusted, None, now), "a new root would be a second one");
+        // The same key for longer; and both roots, whichever of them signs.
+        let renewed = signer(&root(Some(mesh.1.as_bytes()), now), "", now);
+        assert!(!cuts_off(trusted, Some(&renewed), now));
+        assert!(!cuts_off(trusted, Some(&signer(&other, &mesh.0, now)), now));
+        assert!(!cuts_off(format!("{}{}", mesh.0, other.0).as_bytes(), Some(&strange), now));
+    }
+
+    #[test]
+    fn what_nobody_trusts_any_more_holds_nothing_up() {
+        let now = SystemTime::now();
+        let (mesh, later) = (root(None, now), now + 2 * LIFE);
+        let other = signer(&root(None, later), "", later);
+        assert!(!cuts_off(mesh.0.as_bytes(), Some(&other), later), "it has ended");
+        assert!(!cuts_off(mesh.0.as_bytes(), None, later));
+        assert!(!cuts_off(b"nonsense", Some(&other), later) && !cuts_off(b" \n", None, later));
+        assert!(cuts_off(b"nonsense", None, now), "there was a CA");
+    }
+}

@@ -1,0 +1,64 @@
+//! The mesh's own CA and the proxies that live by it: identities of seconds under traffic, then another root.
+
+use std::time::Duration;
+
+use harness::{
+    control_plane::{Folder, ProxiesCa},
+    eventually::within,
+    gateway::Proxy,
+    load::Load,
+    mesh::{Mesh, SHOP},
+};
+
+const STRICT: &str = "apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: default, namespace: istio-system}
+spec: {mtls: {mode: STRICT}}
+";
+
+/// Waits until a proxy has been given so many identities since it started.
+async fn given(proxy: &Proxy, count: f64) {
+    within(Duration::from_secs(60), &format!("{count} identities are given"), async || {
+        proxy.metrics().await.sum("sluice_identity_attempts_total", &[("result", "given")]) >= count
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn proxies_live_by_the_ca_through_a_change_of_roots() {
+    let mut mesh = Mesh::with_edge();
+    let folder = Folder::new();
+    // Long enough for a machine that is busy: a CA that has not read its Secret for so long does not sign.
+    let control = folder.start(&mesh.block, 9, &["--propagation", "3s", "--default-lifetime", "6s"]).await;
+    mesh.control = Some(ProxiesCa { folder, address: control.ca, lifetime: "6s" });
+    mesh.write("strict.yaml", STRICT);
+    let reviews = mesh.workload("reviews").sidecar().start().await;
+    mesh.route_all_to("reviews.shop.svc.cluster.local");
+    let gateway = mesh.gateway().await;
+    assert_eq!(mesh.browser().status(SHOP).await, 200);
+
+    let folder = &mesh.control.as_ref().unwrap().folder;
+    let before = folder.roots();
+    let load = Load::start(&mesh.browser(), 4, SHOP);
+    for proxy in [&gateway, reviews.proxy()] {
+        given(proxy, 3.0).await;
+    }
+    let (code, text) = folder.ca(&["rotate"]);
+    assert_eq!(code, 0, "{text}");
+    within(Duration::from_secs(120), "the old root has left", async || {
+        let now = folder.roots();
+        now.matches("BEGIN").count() == 1 && now != before
+    })
+    .await;
+    control.logs("the old root has left").await;
+    let met = async |proxy: &Proxy| proxy.metrics().await.sum("sluice_identity_attempts_total", &[("result", "given")]);
+    for proxy in [&gateway, reviews.proxy()] {
+        // By the new root alone.
+        given(proxy, met(proxy).await + 2.0).await;
+    }
+    let result = load.stop().await;
+    assert_eq!((result.failed, result.sent > 500), (0, true), "{result:?}");
+    let counted = control.metrics().await;
+    assert!(counted.sum("sluice_ca_issued_total", &[]) >= 10.0, "each proxy has had five at least");
+    control.stop().await;
+}
