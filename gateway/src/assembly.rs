@@ -15,7 +15,7 @@ use routing::{
 
 use crate::{
     live::{Front, Installed, Live},
-    net::{listen::Door, own_ports::OwnPorts},
+    net::{everywhere::has_ipv6, listen::Door, own_ports::OwnPorts},
     peers::{Kind, Own},
     selectors,
     settings::{RoleSettings, Settings, SourceSettings, pod_address},
@@ -121,11 +121,6 @@ fn capture_addresses(bind: IpAddr, port: u16) -> Vec<SocketAddr> {
     };
     let twin = twin.filter(|_| has_ipv6()).map(|twin| SocketAddr::new(twin.into(), port));
     std::iter::once(SocketAddr::new(bind, port)).chain(twin).collect()
-}
-
-/// Whether this network namespace has IPv6 at all: then its loopback interface has an address of it.
-fn has_ipv6() -> bool {
-    std::fs::read_to_string("/proc/net/if_inet6").is_ok_and(|addresses| !addresses.is_empty())
 }
 
 /// Ports of this proxy that no captured connection is led to.

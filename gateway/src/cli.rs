@@ -267,10 +267,10 @@ pub(crate) struct CommonFlags {
     /// Admin pages [127.0.0.1:15000]; :PORT keeps the address
     #[arg(long, value_name = "ADDR:PORT", value_parser = settings::parse_address)]
     pub(crate) admin: Option<settings::Address>,
-    /// Readiness, /healthz/ready [0.0.0.0:15021]
+    /// Readiness, /healthz/ready [all addresses, port 15021]
     #[arg(long, value_name = "ADDR:PORT", value_parser = settings::parse_address)]
     pub(crate) status: Option<settings::Address>,
-    /// Metrics, /stats/prometheus [0.0.0.0:15090]
+    /// Metrics, /stats/prometheus [all addresses, port 15090]
     #[arg(long, value_name = "ADDR:PORT", value_parser = settings::parse_address)]
     pub(crate) stats: Option<settings::Address>,
     /// Data threads [one per core]

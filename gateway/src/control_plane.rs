@@ -55,17 +55,16 @@ async fn serve(settings: &ControlSettings, log: LogLevel) -> Result<ExitCode> {
     let metrics = Arc::new(CaMetrics::new());
     let current = Arc::new(Current::new(settings.lifetimes.propagation));
     let status = Arc::new(ControlStatus::new(Arc::clone(&current)));
-    let servers = Servers::bind(settings.pages).await?;
+    let servers = Servers::bind(settings.pages)?;
     let admin = Admin { view: Arc::clone(&status) as _, figures: Figures::Ca(Arc::clone(&metrics)), log: Some(log) };
     let (stop_admin, admin_stops) = watch::channel(false);
     tokio::spawn(servers.serve(Arc::new(admin), admin_stops));
 
-    let doors = Doors::bind(settings).await?;
-    let webhooks = Hooks::bind(settings, &metrics).await?;
+    let doors = Doors::bind(settings)?;
+    let webhooks = Hooks::bind(settings, &metrics)?;
     let mut place = Place::open(settings).await?;
     let trust_domain = place.trust_domain(settings).await?;
-    SpiffeId::workload(&trust_domain, "probe", "probe")
-        .with_context(|| format!("the trust domain `{trust_domain}`"))?;
+    is_a_trust_domain(&trust_domain)?;
     info!(trust_domain, namespace = settings.namespace, "the mesh");
     let callers = Callers::new(trust_domain.clone(), place.judge(settings));
     let keeper = Arc::new(Keeper {
@@ -85,8 +84,8 @@ async fn serve(settings: &ControlSettings, log: LogLevel) -> Result<ExitCode> {
     let names = server_certificate::names(settings);
     let mut served = JoinSet::new();
     if let Some(hooks) = webhooks {
-        let (leads, client) = (place.leads(), place.client());
-        hooks.start(settings, (client, leads, Arc::clone(&current)), certified.clone(), stops.clone());
+        let cluster = (place.client(), place.leads(), Arc::clone(&current));
+        served.spawn(hooks.serve(settings.clone(), cluster, certified.clone(), stops.clone()));
     }
     served.spawn(doors.serve(Arc::clone(&current), certified, service, stops));
 
@@ -108,12 +107,18 @@ async fn serve(settings: &ControlSettings, log: LogLevel) -> Result<ExitCode> {
     // Another replica should lead at once.
     place.release().await;
     tokio::select! {
-        _ = served.join_next() => {}
+        () = async { while served.join_next().await.is_some() {} } => {}
         () = ends.second() => warn!("told twice, ending at once"),
     }
     stop_admin.send_replace(true);
     info!("ended");
     Ok(ExitCode::SUCCESS)
+}
+
+/// # Errors
+/// No identity can have it.
+fn is_a_trust_domain(name: &str) -> Result<()> {
+    SpiffeId::workload(name, "probe", "probe").with_context(|| format!("the trust domain `{name}`")).map(drop)
 }
 
 /// Everything that goes on beside the answers, for ever.
@@ -138,12 +143,12 @@ struct Doors {
 }
 
 impl Doors {
-    async fn bind(settings: &ControlSettings) -> Result<Self> {
+    fn bind(settings: &ControlSettings) -> Result<Self> {
         let plain = match settings.ca_plain {
-            Some(address) => Some(Door::bind("--ca-plain", address).await?),
+            Some(address) => Some(Door::bind("--ca-plain", address)?),
             None => None,
         };
-        Ok(Self { tls: Door::bind("--ca", settings.ca).await?, plain })
+        Ok(Self { tls: Door::bind("--ca", settings.ca)?, plain })
     }
 
     /// Serves as soon as there is a CA.
@@ -178,31 +183,34 @@ struct Hooks {
 }
 
 impl Hooks {
-    async fn bind(settings: &ControlSettings, metrics: &Arc<CaMetrics>) -> Result<Option<Self>> {
+    fn bind(settings: &ControlSettings, metrics: &Arc<CaMetrics>) -> Result<Option<Self>> {
         let Some(address) = settings.webhooks else { return Ok(None) };
         let webhooks = Arc::new(Webhooks::open(settings, Arc::clone(metrics))?);
-        Ok(Some(Self { door: Door::bind("--webhooks", address).await?, webhooks }))
+        Ok(Some(Self { door: Door::bind("--webhooks", address)?, webhooks }))
     }
 
     /// Serves, with the certificate of the CA's own listener, until `stop` becomes true. What goes on beside it ends with the
     /// process.
-    fn start(
+    async fn serve(
         self,
-        settings: &ControlSettings,
+        settings: ControlSettings,
         (client, leads, current): (Option<Client>, watch::Receiver<bool>, Arc<Current>),
         certificate: serve::Certificate,
-        stop: watch::Receiver<bool>,
+        mut stop: watch::Receiver<bool>,
     ) {
-        let (followed, settings, cluster) = (Arc::clone(&self.webhooks), settings.clone(), client.clone());
+        let (followed, cluster) = (Arc::clone(&self.webhooks), client.clone());
         tokio::spawn(async move { followed.follow(&settings, cluster).await });
         if let Some(client) = client {
             let presented = Arc::clone(&self.webhooks);
             tokio::spawn(async move { presented.present(&client, leads, &current).await });
         }
-        tokio::spawn(async move {
-            self.webhooks.looked().await;
+        let looked = tokio::select! {
+            () = self.webhooks.looked() => true,
+            _ = stop.wait_for(|stop| *stop) => false,
+        };
+        if looked {
             self.door.serve(Some(certificate), self.webhooks, stop).await;
-        });
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::{
     admin::Admin,
@@ -61,15 +61,17 @@ impl Application {
 ///
 /// # Errors
 /// The port cannot be bound, or what the environment says cannot be understood.
-pub(crate) async fn start(settings: &Settings, admin: &Arc<Admin>, stop: &watch::Receiver<bool>) -> Result<()> {
+pub(crate) fn start(settings: &Settings, admin: &Arc<Admin>, stop: &watch::Receiver<bool>) -> Result<()> {
     let Some(address) = settings.probes else { return Ok(()) };
     let variable = |name: &str| std::env::var(name).unwrap_or_default();
     let probes = asked::read(&variable(routing::injection::PROBES_VARIABLE))
         .with_context(|| format!("reading {}", routing::injection::PROBES_VARIABLE))?;
     let targets = merged::read(&variable(routing::injection::METRICS_VARIABLE))
         .with_context(|| format!("reading {}", routing::injection::METRICS_VARIABLE))?;
-    let door = Door::bind("--probes", address).await?;
-    let desk = serve::Desk { probes, targets, application: Application::of(settings), admin: Arc::clone(admin) };
+    let door = Door::bind("--probes", address)?;
+    let scrapes = Semaphore::new(serve::SCRAPES);
+    let desk =
+        serve::Desk { probes, targets, application: Application::of(settings), admin: Arc::clone(admin), scrapes };
     tokio::spawn(door.serve(None, Arc::new(desk), stop.clone()));
     Ok(())
 }

@@ -61,9 +61,9 @@ pub(crate) struct Settings {
     pub(crate) port_map: BTreeMap<u16, u16>,
     /// Admin pages. Default 127.0.0.1:15000.
     pub(crate) admin: SocketAddr,
-    /// Readiness. Default 0.0.0.0:15021.
+    /// Readiness. Default: all addresses, port 15021.
     pub(crate) status: SocketAddr,
-    /// Metrics. Default 0.0.0.0:15090.
+    /// Metrics. Default: all addresses, port 15090.
     pub(crate) stats: SocketAddr,
     /// Probes and metrics of the application; `None` = there is no such server.
     pub(crate) probes: Option<SocketAddr>,

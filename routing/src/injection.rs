@@ -99,7 +99,7 @@ pub fn inject(pod: &Value, context: Context<'_>) -> Result<Injected, Refusal> {
     let mut warnings = Vec::new();
     let wishes = wishes::Wishes::read(&pod, context, &mut warnings)?;
     let own = overrides::take(&mut pod);
-    let workload = workload::Workload::of(&pod, context.namespace);
+    let workload = workload::Workload::of(&pod);
     let draft = template::Draft { context, wishes: &wishes, workload: &workload };
     for name in &wishes.templates {
         match name.as_str() {

@@ -16,7 +16,7 @@ use super::{
     Admin,
     pages::{Kind, answer},
 };
-use crate::net::holder;
+use crate::net::{everywhere, holder};
 
 /// Connections per server; these pages have few readers, and two of the servers are open to the network.
 const MOST_CONNECTIONS: usize = 256;
@@ -47,12 +47,12 @@ impl Servers {
     ///
     /// # Errors
     /// The address is taken or not ours; the sentence names the flag.
-    pub(crate) async fn bind([status, stats, admin]: [SocketAddr; 3]) -> Result<Self, BindError> {
+    pub(crate) fn bind([status, stats, admin]: [SocketAddr; 3]) -> Result<Self, BindError> {
         let mut listeners = Vec::new();
         for (kind, flag, address) in
             [(Kind::Status, "--status", status), (Kind::Stats, "--stats", stats), (Kind::Admin, "--admin", admin)]
         {
-            let listener = TcpListener::bind(address).await.map_err(|source| {
+            let listener = everywhere::listen(address).map_err(|source| {
                 let advice = holder::advice(&source, address, &format!("choose another with {flag}"));
                 BindError { flag, address, advice, source }
             })?;

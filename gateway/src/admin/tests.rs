@@ -159,7 +159,7 @@ async fn fetch(address: SocketAddr, path: &str) -> String {
 #[tokio::test]
 async fn three_servers_answer_until_they_are_stopped() {
     let settings = settings("--status 127.0.0.1:0 --stats 127.0.0.1:0 --admin 127.0.0.1:0");
-    let servers = Servers::bind([settings.status, settings.stats, settings.admin]).await.unwrap();
+    let servers = Servers::bind([settings.status, settings.stats, settings.admin]).unwrap();
     let addresses: Vec<SocketAddr> = servers.listeners.iter().map(|(_, it)| it.local_addr().unwrap()).collect();
     let [status, stats, pages] = addresses[..] else { panic!("three servers") };
     let (stop, stopped) = watch::channel(false);
@@ -180,7 +180,7 @@ async fn an_address_that_is_taken_names_the_flag() {
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap();
     let settings = settings(&format!("--status 127.0.0.1:0 --stats {address} --admin 127.0.0.1:0"));
-    let error = Servers::bind([settings.status, settings.stats, settings.admin]).await.unwrap_err();
+    let error = Servers::bind([settings.status, settings.stats, settings.admin]).unwrap_err();
     let own = std::fs::read_to_string("/proc/self/comm").unwrap();
     let holder = format!("process {} (`{}`) has it", std::process::id(), own.trim());
     assert_eq!(

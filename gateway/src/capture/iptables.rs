@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
+use ipnet::IpNet;
+
 use super::plan::{Chain, Owner, Protocol, Rule, Table, Then};
 
 /// A table's name.
@@ -32,7 +34,9 @@ fn line(rule: &Rule) -> String {
         // Writing into a String cannot fail.
         let _ = write!(text, " {word}");
     };
-    let (from, to, not_to) = (rule.from, rule.to, rule.not_to);
+    // What holds for every address is not said, nor saved.
+    let some = |net: Option<IpNet>| net.filter(|net| net.prefix_len() > 0);
+    let (from, to, not_to) = (some(rule.from), some(rule.to), rule.not_to);
     from.iter().for_each(|net| add(&format_args!("-s {net}")));
     to.iter().for_each(|net| add(&format_args!("-d {net}")));
     not_to.iter().for_each(|net| add(&format_args!("! -d {net}")));

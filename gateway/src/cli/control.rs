@@ -11,6 +11,7 @@ use clap::{Args, Subcommand};
 use super::{SourceFlags, certs::CertsOutput, given};
 use crate::{
     control_plane::settings::{ControlSettings, Lifetimes},
+    net::everywhere::any,
     settings::{self, KubernetesSettings, SourceSettings, downward::Downward, state},
 };
 
@@ -26,13 +27,13 @@ pub(crate) struct ControlFlags {
     /// Trust domain of the mesh [the mesh configuration's, else cluster.local]
     #[arg(long, value_name = "DOMAIN", value_parser = settings::parse_trust_domain)]
     trust_domain: Option<String>,
-    /// The mesh CA by gRPC over TLS [0.0.0.0:15012]
+    /// The mesh CA by gRPC over TLS [all addresses, port 15012]
     #[arg(long, value_name = "ADDR:PORT", value_parser = settings::parse_address)]
     ca: Option<settings::Address>,
     /// The same in plain text, for this machine alone: a loopback address
     #[arg(long, value_name = "ADDR:PORT", value_parser = settings::parse_address)]
     ca_plain: Option<settings::Address>,
-    /// Webhooks of the API server over TLS: /inject, /validate [with --kubernetes 0.0.0.0:15017, else none]
+    /// Webhooks of the API server over TLS: /inject, /validate [with --kubernetes all addresses, port 15017; else none]
     #[arg(long, value_name = "ADDR:PORT", value_parser = settings::parse_address)]
     webhooks: Option<settings::Address>,
     /// YAML of values by which pods are injected, named as in Istio's charts, watched
@@ -70,10 +71,10 @@ pub(crate) struct ControlFlags {
     /// Admin pages [127.0.0.1:15000]; :PORT keeps the address
     #[arg(long, value_name = "ADDR:PORT", value_parser = settings::parse_address)]
     admin: Option<settings::Address>,
-    /// Readiness, /healthz/ready [0.0.0.0:15021]
+    /// Readiness, /healthz/ready [all addresses, port 15021]
     #[arg(long, value_name = "ADDR:PORT", value_parser = settings::parse_address)]
     status: Option<settings::Address>,
-    /// Metrics, /metrics and /stats/prometheus [0.0.0.0:15014]
+    /// Metrics, /metrics and /stats/prometheus [all addresses, port 15014]
     #[arg(long, value_name = "ADDR:PORT", value_parser = settings::parse_address)]
     stats: Option<settings::Address>,
     /// How long after SIGTERM connections are still accepted
@@ -94,7 +95,7 @@ impl ControlFlags {
         }
         given::existing("--token-keys", self.token_keys.as_slice())?;
         given::existing("--injection-values", self.injection_values.as_slice())?;
-        let usual = matches!(source, SourceSettings::Kubernetes(_)).then_some(SocketAddr::new(ANY, 15017));
+        let usual = matches!(source, SourceSettings::Kubernetes(_)).then_some(SocketAddr::new(any(), 15017));
         let ca_plain = self.ca_plain.map(|it| it.or(LOOPBACK));
         if let Some(address) = ca_plain.filter(|address| !address.ip().is_loopback()) {
             return Err(format!(
@@ -115,13 +116,13 @@ impl ControlFlags {
             source,
             namespace,
             trust_domain: self.trust_domain,
-            ca: self.ca.map_or(SocketAddr::new(ANY, 15012), |it| it.or(ANY)),
+            ca: self.ca.map_or(SocketAddr::new(any(), 15012), |it| it.or(any())),
             ca_plain,
-            webhooks: self.webhooks.map(|it| it.or(ANY)).or(usual),
+            webhooks: self.webhooks.map(|it| it.or(any())).or(usual),
             injection_values: self.injection_values,
             pages: [
-                self.status.map_or(SocketAddr::new(ANY, 15021), |it| it.or(ANY)),
-                self.stats.map_or(SocketAddr::new(ANY, 15014), |it| it.or(ANY)),
+                self.status.map_or(SocketAddr::new(any(), 15021), |it| it.or(any())),
+                self.stats.map_or(SocketAddr::new(any(), 15014), |it| it.or(any())),
                 self.admin.map_or(SocketAddr::new(LOOPBACK, 15000), |it| it.or(LOOPBACK)),
             ],
             ca_dir: self.ca_dir,
@@ -158,7 +159,6 @@ impl ControlFlags {
 /// A root is backdated, and one of less than 30 s would be due for its renewal as soon as it is made.
 const SHORTEST_ROOT: Duration = Duration::from_secs(60);
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-const ANY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// `sluice ca`.
 #[derive(Args, Debug)]

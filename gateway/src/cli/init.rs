@@ -38,7 +38,7 @@ pub(crate) struct InitFlags {
     /// With all ports: those that are let through, besides 15020, 15021 and 15090 [$ISTIO_LOCAL_EXCLUDE_PORTS]
     #[arg(short = 'd', long, value_name = "PORT,...")]
     pub(crate) istio_local_exclude_ports: Option<String>,
-    /// Ports to which connections are captured whatever their address [$ISTIO_OUTBOUND_PORTS]
+    /// Ports to which connections are captured whatever their address, or * [$ISTIO_OUTBOUND_PORTS]
     #[arg(short = 'q', long, value_name = "PORT,...")]
     pub(crate) istio_outbound_ports: Option<String>,
     /// Ports to which connections are let through [$ISTIO_LOCAL_OUTBOUND_PORTS_EXCLUDE]
@@ -109,6 +109,13 @@ impl InitFlags {
         let as_user = uids.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
         let mut not_inbound = OWN_PORTS.to_vec();
         let more = given("-d", self.istio_local_exclude_ports, "ISTIO_LOCAL_EXCLUDE_PORTS", "").list(port)?;
+        let outbound_ports = given("-q", self.istio_outbound_ports, "ISTIO_OUTBOUND_PORTS", "").selection(port)?;
+        let ranges = given("-i", self.istio_service_cidr, "ISTIO_SERVICE_CIDR", "*").selection(network)?;
+        // Every port whatever the address is every address.
+        let (outbound_ports, ranges) = match outbound_ports {
+            Selection::All => (Vec::new(), Selection::All),
+            Selection::These(ports) => (ports, ranges),
+        };
         not_inbound.extend(more.into_iter().filter(|port| !OWN_PORTS.contains(port)));
         Ok(Capture {
             outbound_port: given("-p", self.envoy_port, "ENVOY_PORT", "15001").one(port)?,
@@ -118,7 +125,7 @@ impl InitFlags {
             uids,
             inbound: given("-b", self.istio_inbound_ports, "ISTIO_INBOUND_PORTS", "*").selection(port)?,
             not_inbound,
-            outbound_ports: given("-q", self.istio_outbound_ports, "ISTIO_OUTBOUND_PORTS", "").list(port)?,
+            outbound_ports,
             not_outbound: given(
                 "-o",
                 self.istio_local_outbound_ports_exclude,
@@ -126,7 +133,7 @@ impl InitFlags {
                 "",
             )
             .list(port)?,
-            ranges: given("-i", self.istio_service_cidr, "ISTIO_SERVICE_CIDR", "*").selection(network)?,
+            ranges,
             not_ranges: given("-x", self.istio_service_exclude_cidr, "ISTIO_SERVICE_EXCLUDE_CIDR", "").list(network)?,
             virtual_interfaces: given("-k", self.kube_virt_interfaces, "KUBE_VIRT_INTERFACES", "").list(interface)?,
             not_interfaces: given("-c", self.istio_exclude_interfaces, "ISTIO_EXCLUDE_INTERFACES", "")

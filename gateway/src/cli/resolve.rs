@@ -8,13 +8,13 @@ use super::{
     CommonFlags, GatewayFlags, SidecarFlags, SourceFlags,
     given::{existing, existing_folder, only_with_kubernetes},
 };
+use crate::net::everywhere::any;
 use crate::settings::{
     GATEWAY, IdentitySettings, KubernetesSettings, RoleSettings, Settings, SourceSettings, WorkloadName,
     downward::Downward, parse_trust_domain, state,
 };
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-const ANY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 impl SourceSettings {
     /// From flags.
@@ -97,7 +97,7 @@ impl Settings {
                 outbound: flags.outbound.map(|it| it.or(LOOPBACK)),
             },
         };
-        let probes = flags.probes.map(|it| it.or(ANY));
+        let probes = flags.probes.map(|it| it.or(any()));
         Ok(Self { probes, ..Self::new(flags.common, defaults)? })
     }
 
@@ -131,8 +131,8 @@ impl Settings {
             bind: flags.bind,
             port_map: flags.port_map.map(|it| it.0).unwrap_or_default(),
             admin: flags.admin.map_or(SocketAddr::new(LOOPBACK, 15000), |it| it.or(LOOPBACK)),
-            status: flags.status.map_or(SocketAddr::new(ANY, 15021), |it| it.or(ANY)),
-            stats: flags.stats.map_or(SocketAddr::new(ANY, 15090), |it| it.or(ANY)),
+            status: flags.status.map_or(SocketAddr::new(any(), 15021), |it| it.or(any())),
+            stats: flags.stats.map_or(SocketAddr::new(any(), 15090), |it| it.or(any())),
             probes: None,
             workers: flags.workers.unwrap_or_else(cores),
             access_log: flags.access_log,

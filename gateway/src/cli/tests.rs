@@ -1,4 +1,7 @@
+use std::net::SocketAddr;
+
 use super::*;
+use crate::net::everywhere::any;
 use crate::settings::{RoleSettings, SourceSettings};
 
 fn run(line: &str) -> Result<Command, ExitMessage> {
@@ -47,8 +50,8 @@ fn a_gateway_has_istios_defaults() {
     assert_eq!(settings.labels, None);
     assert_eq!(settings.trust_domain, None);
     assert_eq!(settings.admin.to_string(), "127.0.0.1:15000");
-    assert_eq!(settings.status.to_string(), "0.0.0.0:15021");
-    assert_eq!(settings.stats.to_string(), "0.0.0.0:15090");
+    assert_eq!(settings.status, SocketAddr::new(any(), 15021));
+    assert_eq!(settings.stats, SocketAddr::new(any(), 15090));
     assert_eq!((settings.access_log, settings.drain_time, settings.drain_delay), (None, None, None));
     assert!(settings.workers >= 1);
 }
@@ -64,7 +67,7 @@ fn flags_override_the_defaults() {
     assert_eq!(settings.labels.unwrap().len(), 2);
     assert_eq!(settings.port_map[&443], 8443);
     assert_eq!(settings.admin.to_string(), "127.0.0.1:1");
-    assert_eq!(settings.status.to_string(), "0.0.0.0:2");
+    assert_eq!(settings.status, SocketAddr::new(any(), 2));
     assert_eq!(settings.stats.to_string(), "127.0.0.3:3");
     assert_eq!((settings.workers, settings.access_log), (3, Some(AccessLogFormat::Json)));
     assert_eq!(settings.bind.to_string(), "127.0.0.9");

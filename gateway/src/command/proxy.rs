@@ -46,11 +46,11 @@ async fn serve(settings: Settings, log: LogLevel) -> Result<ExitCode> {
     let telemetry = Arc::new(Telemetry::start(settings.access_log).context("starting the access log")?);
     let (live, drain) = (Arc::new(Live::default()), Arc::new(Drain::default()));
     let status = Arc::new(Status::new(Arc::clone(&live), Arc::clone(&drain)));
-    let servers = Servers::bind([settings.status, settings.stats, settings.admin]).await?;
+    let servers = Servers::bind([settings.status, settings.stats, settings.admin])?;
     let figures = Figures::Proxy(Arc::clone(telemetry.metrics()));
     let admin = Arc::new(Admin { view: Arc::clone(&status) as _, figures, log: Some(log) });
     let (stop_admin, admin_stops) = watch::channel(false);
-    probes::start(&settings, &admin, &admin_stops).await?;
+    probes::start(&settings, &admin, &admin_stops)?;
     tokio::spawn(servers.serve(admin, admin_stops));
 
     let tended = Arc::clone(&live);

@@ -20,7 +20,10 @@ use tokio::{
 };
 use tracing::{debug, info};
 
-use crate::{grpc::server::Reply, net::holder};
+use crate::{
+    grpc::server::Reply,
+    net::{everywhere, holder},
+};
 
 /// For a handshake, a request's head, and an answer to a ping.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -69,8 +72,8 @@ impl Door {
     ///
     /// # Errors
     /// The address is taken, or not ours.
-    pub(crate) async fn bind(flag: &str, address: SocketAddr) -> Result<Self> {
-        let listener = TcpListener::bind(address).await.map_err(|error| {
+    pub(crate) fn bind(flag: &str, address: SocketAddr) -> Result<Self> {
+        let listener = everywhere::listen(address).map_err(|error| {
             let advice = holder::advice(&error, address, &format!("choose another with {flag}"));
             anyhow::Error::new(error).context(format!("{flag} {address} cannot be bound; {advice}"))
         })?;
@@ -96,6 +99,7 @@ impl Door {
             };
             match accepted {
                 Ok((stream, address)) => {
+                    let address = SocketAddr::new(address.ip().to_canonical(), address.port());
                     match Arc::clone(&places).try_acquire_owned() {
                         Ok(place) => {
                             let (certificate, answer, stop) = (certificate.clone(), Arc::clone(&answer), stops.clone());

@@ -15,7 +15,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Result;
 use routing::injection::Settings;
 use tokio::{
-    sync::watch,
+    sync::{Semaphore, watch},
     time::{Instant, sleep, timeout_at},
 };
 use tracing::{info, warn};
@@ -28,14 +28,21 @@ use crate::{
 };
 use settings::Sources;
 
-/// How often the cluster is looked at: the mesh configuration, kubelets, and what was written over in the configurations.
+/// How often the cluster is looked at: the mesh configuration, and what was written over in the configurations.
 const LOOK: Duration = Duration::from_secs(5);
+
+/// How often Nodes are: their kubelets change with days, and each Node is long.
+const LOOK_AT_NODES: Duration = Duration::from_secs(5 * 60);
+/// Questions that are answered at a time.
+const MOST_QUESTIONS: usize = 16;
 
 /// What answers an API server.
 pub(crate) struct Webhooks {
     settings: watch::Sender<Arc<Settings>>,
-    /// The cluster has been looked at, or cannot be.
+    /// The cluster has said how pods are to be.
     looked: watch::Sender<bool>,
+    /// For questions at once: anybody in the cluster may ask, and each may be long.
+    places: Semaphore,
     metrics: Arc<CaMetrics>,
 }
 
@@ -46,7 +53,8 @@ impl Webhooks {
     /// The file of values cannot be understood.
     pub(crate) fn open(settings: &ControlSettings, metrics: Arc<CaMetrics>) -> Result<Self> {
         let read = Sources::new(settings).read()?;
-        Ok(Self { settings: watch::Sender::new(Arc::new(read)), looked: watch::Sender::new(false), metrics })
+        let (settings, looked) = (watch::Sender::new(Arc::new(read)), watch::Sender::new(false));
+        Ok(Self { settings, looked, places: Semaphore::new(MOST_QUESTIONS), metrics })
     }
 
     /// Waits until the cluster has been looked at: a pod that is made before would not be as the mesh wants it.
@@ -60,17 +68,26 @@ impl Webhooks {
         let mut sources = Sources::new(control);
         let mut watch = FileWatch::new(control.injection_values.iter().cloned().collect());
         let mut told = String::new();
+        let mut nodes = Instant::now();
         loop {
-            if let Some(client) = &client {
-                let revision = self.settings.borrow().revision.clone();
-                sources.mesh = webhooks::mesh(client, &control.namespace, &revision).await;
-                sources.kubelet = webhooks::oldest_kubelet(client).await;
-                // Those that were read last hold where they cannot be had.
-                sources.proxy_configs = webhooks::proxy_configs(client).await.unwrap_or(sources.proxy_configs);
-            }
-            match sources.read() {
+            let seen = match &client {
+                Some(client) => {
+                    let revision = self.settings.borrow().revision.clone();
+                    if nodes <= Instant::now() {
+                        // Nodes that are not told leave what was known before.
+                        sources.kubelet = webhooks::oldest_kubelet(client).await.or(sources.kubelet);
+                        nodes = Instant::now() + LOOK_AT_NODES;
+                    }
+                    // Those that were read last hold where they cannot be had.
+                    sources.proxy_configs = webhooks::proxy_configs(client).await.unwrap_or(sources.proxy_configs);
+                    webhooks::mesh(client, &control.namespace, &revision).await.map(|mesh| sources.mesh = mesh)
+                }
+                None => Ok(()),
+            };
+            match seen.and_then(|()| sources.read()) {
                 Ok(read) => {
                     self.settings.send_replace(Arc::new(read));
+                    self.looked.send_replace(true);
                     told.clear();
                 }
                 Err(error) => {
@@ -81,7 +98,6 @@ impl Webhooks {
                     }
                 }
             }
-            self.looked.send_replace(true);
             // Its end is no different from a change.
             timeout_at(Instant::now() + LOOK, watch.changed()).await.ok();
         }

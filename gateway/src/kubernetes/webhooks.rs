@@ -19,7 +19,6 @@ use routing::{
     resources::{Kind, Store, Table},
 };
 use tokio::time::timeout;
-use tracing::debug;
 
 use super::{objects::UNKNOWN_KIND, once};
 
@@ -31,24 +30,22 @@ const VALIDATOR: &str = "sluice-validator";
 /// Nodes of one page: with names and versions alone they would be small, but a Node tells its images, too.
 const PAGE: u32 = 200;
 
-/// The text of the mesh configuration; empty where there is none, or it cannot be had.
-pub(crate) async fn mesh(client: &Client, namespace: &str, revision: &str) -> String {
+/// The text of the mesh configuration; empty where there is none.
+///
+/// # Errors
+/// It cannot be had: nobody knows whether there is none.
+pub(crate) async fn mesh(client: &Client, namespace: &str, revision: &str) -> Result<String> {
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
     for name in [format!("istio-{revision}"), "istio".to_owned()] {
         if name == "istio-default" {
             continue;
         }
-        match timeout(ANSWER, maps.get_opt(&name)).await {
-            Ok(Ok(Some(map))) => {
-                let mut data = map.data.unwrap_or_default();
-                return data.remove("mesh").unwrap_or_default();
-            }
-            Ok(Ok(None)) => {}
-            Ok(Err(error)) => debug!(%error, name, "the mesh configuration cannot be read"),
-            Err(_) => debug!(name, "the mesh configuration was not told in time"),
+        let what = || format!("reading the mesh configuration, ConfigMap {namespace}/{name}");
+        if let Some(map) = timeout(ANSWER, maps.get_opt(&name)).await.with_context(what)?.with_context(what)? {
+            return Ok(map.data.unwrap_or_default().remove("mesh").unwrap_or_default());
         }
     }
-    String::new()
+    Ok(String::new())
 }
 
 /// ProxyConfigs of every namespace; `None`: they cannot be had now.
@@ -79,8 +76,9 @@ pub(crate) async fn oldest_kubelet(client: &Client) -> Option<u32> {
     loop {
         let list = timeout(ANSWER, nodes.list(&page)).await.ok()?.ok()?;
         for node in list.items {
-            let version = node.status?.node_info?.kubelet_version;
-            let minor = minor(&version)?;
+            // A Node that is only just made has not said it yet.
+            let version = node.status.and_then(|it| it.node_info).map(|it| it.kubelet_version);
+            let Some(minor) = version.and_then(|version| minor(&version)) else { continue };
             oldest = Some(oldest.map_or(minor, |before| before.min(minor)));
         }
         match list.metadata.continue_.filter(|token| !token.is_empty()) {

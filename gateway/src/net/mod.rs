@@ -4,6 +4,7 @@ pub(crate) mod accept;
 pub(crate) mod connection;
 pub(crate) mod course;
 pub(crate) mod deadline;
+pub(crate) mod everywhere;
 pub(crate) mod exchange;
 pub(crate) mod facts;
 pub(crate) mod holder;

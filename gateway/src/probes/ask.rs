@@ -1,6 +1,6 @@
 //! Asks the application.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
@@ -68,12 +68,11 @@ pub(super) async fn ask(probe: &Probe, application: Application, headers: &Heade
     }
 }
 
-/// Headers of a question: those of whoever asks us, under those of the probe. The host is the application's.
+/// Headers of a question: what a kubelet says of itself, under those of the probe. The host is the application's.
 fn merged(asked: &HeaderMap, own: &[(HeaderName, http::HeaderValue)], port: u16) -> HeaderMap {
-    let mut headers = asked.clone();
-    for hop in [header::CONNECTION, header::TRANSFER_ENCODING, header::CONTENT_LENGTH, header::TE, header::UPGRADE] {
-        headers.remove(hop);
-    }
+    // Anybody may ask at this port, and the application takes what we say for the mesh's word: no identity, no cookie goes on.
+    let passed = [header::HOST, header::USER_AGENT, header::ACCEPT].into_iter();
+    let mut headers: HeaderMap = passed.filter_map(|name| Some((name.clone(), asked.get(&name)?.clone()))).collect();
     // Ours stands behind the colon.
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
     let name = host.as_deref().and_then(|host| host.rsplit_once(':')).map(|(name, _)| format!("{name}:{port}"));
@@ -218,5 +217,11 @@ pub(super) async fn whole(body: Incoming, most: usize) -> Result<Bytes> {
 
 async fn connect(application: Application, port: u16) -> Result<tokio::net::TcpStream> {
     let to = SocketAddr::new(application.address, port);
-    tcp::connect(to, application.source).await.with_context(|| format!("connecting to the application at {to}"))
+    let connected = tcp::connect(to, application.source.filter(|source| is_here(*source))).await;
+    connected.with_context(|| format!("connecting to the application at {to}"))
+}
+
+/// Whether connections can come from an address. That of IPv6 is there once traffic is captured; without, none is needed.
+pub(super) fn is_here(source: IpAddr) -> bool {
+    source.is_ipv4() || std::net::UdpSocket::bind((source, 0)).is_ok()
 }

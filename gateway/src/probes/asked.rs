@@ -28,6 +28,8 @@ pub(super) enum How {
 
 /// Kubernetes' own default.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Paths of `preStop` and `postStart`.
+const HOOKS: &str = "/app-lifecycle/";
 /// Kubernetes knows no limit; nobody waits longer for an answer.
 const LONGEST: Duration = Duration::from_secs(300);
 
@@ -84,15 +86,17 @@ pub(super) fn read(text: &str) -> Result<Probes> {
     written
         .into_iter()
         .map(|(path, written)| {
-            let probe = probe(written).with_context(|| format!("the probe {path}"))?;
+            let probe = probe(&path, written).with_context(|| format!("the probe {path}"))?;
             Ok((path, probe))
         })
         .collect()
 }
 
-fn probe(written: Written) -> Result<Probe> {
+fn probe(path: &str, written: Written) -> Result<Probe> {
+    // A hook takes the time that it needs; the kubelet gives it up with the pod.
+    let usual = if path.starts_with(HOOKS) { LONGEST } else { PATIENCE };
     let seconds = written.timeout_seconds.filter(|seconds| *seconds > 0);
-    let patience = seconds.map_or(PATIENCE, |seconds| Duration::from_secs(seconds.into())).min(LONGEST);
+    let patience = seconds.map_or(usual, |seconds| Duration::from_secs(seconds.into())).min(LONGEST);
     let how = match (written.http_get, written.tcp_socket, written.grpc) {
         (Some(get), ..) => {
             let header = |it: Header| Ok((it.name.parse::<HeaderName>()?, it.value.parse::<HeaderValue>()?));

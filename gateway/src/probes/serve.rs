@@ -7,6 +7,8 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 
+use tokio::sync::Semaphore;
+
 use super::{
     Application,
     ask::{Told, ask},
@@ -25,7 +27,12 @@ pub(super) struct Desk {
     pub(super) targets: Vec<Target>,
     pub(super) application: Application,
     pub(super) admin: Arc<Admin>,
+    /// Who asks for metrics has all of them held in memory: few at a time.
+    pub(super) scrapes: Semaphore,
 }
+
+/// Answers with metrics that are put together at a time.
+pub(super) const SCRAPES: usize = 2;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -38,7 +45,7 @@ impl Answer for Desk {
         match path {
             "/quitquitquit" if head.method != Method::POST => text(StatusCode::METHOD_NOT_ALLOWED, "use POST\n"),
             // Whoever shares the pod: a job whose work is done.
-            "/quitquitquit" if peer.address.ip().to_canonical().is_loopback() => {
+            "/quitquitquit" if peer.address.ip().is_loopback() => {
                 self.admin.view.quit();
                 text(StatusCode::OK, "draining, then ending\n")
             }
@@ -50,6 +57,8 @@ impl Answer for Desk {
                 Readiness::NotReady(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
             },
             "/stats/prometheus" | "/metrics" => {
+                // It does not fail: nobody closes it.
+                let _one = self.scrapes.acquire().await.ok();
                 let own = metrics_text(&self.admin);
                 let all = collect(own, &self.targets, self.application, &head.headers).await;
                 reply(StatusCode::OK, PROMETHEUS, all.into())

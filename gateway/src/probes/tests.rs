@@ -68,6 +68,10 @@ fn probes_are_read_as_the_injection_writes_them() {
     assert_eq!(probe(r#"{"tcpSocket": {"port": 9}}"#).patience, Duration::from_secs(1));
     assert_eq!(probe(r#"{"grpc": {"port": 9, "service": null}}"#).how, How::Grpc { port: 9, service: String::new() });
     assert!(read("").unwrap().is_empty());
+    let hook =
+        |text: &str| read(&format!("{{\"/app-lifecycle/app/prestopz\": {text}}}")).unwrap().pop_first().unwrap().1;
+    assert_eq!(hook(r#"{"tcpSocket": {"port": 9}}"#).patience, Duration::from_secs(300), "a hook has its time");
+    assert_eq!(hook(r#"{"tcpSocket": {"port": 9}, "timeoutSeconds": 7}"#).patience, Duration::from_secs(7));
     for broken in
         ["x", r#"{"/p": {}}"#, r#"{"/p": {"tcpSocket": {"port": "web"}}}"#, r#"{"/p": {"tcpSocket": {"port": 0}}}"#]
     {
@@ -105,6 +109,41 @@ async fn the_application_is_asked_as_the_kubelet_would() {
     {
         assert!(seen.contains(header), "{header}: {seen}");
     }
+}
+
+#[tokio::test]
+async fn nothing_that_an_unknown_client_claims_is_passed_on() {
+    let port = application(vec![answer("200 OK", "", "SEEN")]).await;
+    let own = r#"[{"name": "X-Forwarded-Prefix", "value": "/probe"}]"#;
+    let probe = probe(&format!(r#"{{"httpGet": {{"path": "/", "port": {port}, "httpHeaders": {own}}}}}"#));
+    let mut headers = HeaderMap::new();
+    for (name, value) in [
+        ("host", "10.0.0.1:15020"),
+        ("accept", "*/*"),
+        ("x-forwarded-client-cert", "URI=spiffe://cluster.local/ns/a/sa/b"),
+        ("x-forwarded-prefix", "/claimed"),
+        ("forwarded", "for=claimed"),
+        ("x-envoy-claimed", "1"),
+        ("cookie", "session=claimed"),
+        ("authorization", "claimed"),
+    ] {
+        headers.insert(name, value.parse().unwrap());
+    }
+    let told = ask(&probe, HERE, &headers).await;
+    let seen = body(&told).to_ascii_lowercase();
+    assert!(seen.contains("accept: */*") && seen.contains("x-forwarded-prefix: /probe"), "{seen}");
+    assert!(!seen.contains("claimed") && !seen.contains("spiffe"), "{seen}");
+}
+
+#[tokio::test]
+async fn the_application_is_asked_also_where_nothing_gave_us_the_address_to_ask_from() {
+    let nowhere: IpAddr = "2001:db8::6".parse().unwrap();
+    assert!(!super::ask::is_here(nowhere) && super::ask::is_here("127.0.0.6".parse().unwrap()));
+    let Ok(listener) = TcpListener::bind("[::1]:0").await else { return };
+    let port = listener.local_addr().unwrap().port();
+    let application = Application { address: "::1".parse().unwrap(), source: Some(nowhere) };
+    let told = ask(&probe(&format!(r#"{{"tcpSocket": {{"port": {port}}}}}"#)), application, &HeaderMap::new()).await;
+    assert_eq!(told.status, 200, "{}", body(&told));
 }
 
 #[tokio::test]

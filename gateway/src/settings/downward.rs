@@ -20,8 +20,10 @@ pub(crate) struct Downward {
     pub(crate) service_account: Option<String>,
     /// `WORKLOAD_NAME`: the Deployment.
     pub(crate) workload: Option<String>,
-    /// `CA_ADDR`, as Istio's injector sets it and the three that follow.
+    /// `CA_ADDR`, as Istio's injector sets it and the four that follow.
     pub(crate) ca_address: Option<String>,
+    /// `CA_SNI`: the name that the CA's certificate has.
+    pub(crate) ca_name: Option<String>,
     /// `SECRET_TTL`.
     pub(crate) secret_ttl: Option<String>,
     /// `TRUST_DOMAIN`.
@@ -57,6 +59,7 @@ impl Downward {
             service_account: variable("SERVICE_ACCOUNT"),
             workload: variable("WORKLOAD_NAME"),
             ca_address: variable("CA_ADDR"),
+            ca_name: variable("CA_SNI"),
             secret_ttl: variable("SECRET_TTL"),
             trust_domain: variable("TRUST_DOMAIN"),
             cluster: variable("ISTIO_META_CLUSTER_ID"),

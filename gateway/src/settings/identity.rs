@@ -117,7 +117,7 @@ impl IdentitySettings {
         let of_pod = pod.secret_ttl.as_deref().map(parse_lifetime).transpose();
         let of_pod = of_pod.map_err(|sentence| format!("SECRET_TTL is no lifetime of a certificate: {sentence}"))?;
         Ok(Self::Ca(CaSettings {
-            name: flags.ca_name.unwrap_or_else(|| address.host.clone()),
+            name: flags.ca_name.or_else(|| pod.ca_name.clone()).unwrap_or_else(|| address.host.clone()),
             address,
             root: flags.ca_root.unwrap_or_else(|| ROOT.into()),
             token: flags.ca_token.unwrap_or_else(|| TOKEN.into()),

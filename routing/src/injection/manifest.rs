@@ -55,7 +55,7 @@ const TEMPLATES: [(&str, &str); 7] = [
 pub fn inject_file(file: &str, settings: &Settings) -> Result<Written, String> {
     let mut written = Written::default();
     for (start, document) in documents(file) {
-        // The lines above count, so that the parser's numbers are those of the file.
+        // The parser counts lines from the beginning of the document.
         let value = read_yaml(document).map_err(|why| format!("the document that begins in line {start}: {why}"))?;
         let mut changed = value.clone();
         object(&mut changed, settings, &mut written.told);

@@ -18,7 +18,12 @@ const PORT: &str = "prometheus.io/port";
 const PATH: &str = "prometheus.io/path";
 
 /// Points the pod's annotations to the proxy, and the proxy to the application.
-pub(super) fn merge(pod: &mut Value, proxy: &mut Value, status_port: u16) -> Result<(), Refusal> {
+pub(super) fn merge(
+    pod: &mut Value,
+    proxy: &mut Value,
+    status_port: u16,
+    warnings: &mut Vec<String>,
+) -> Result<(), Refusal> {
     let annotations = map(&mut pod["metadata"], "annotations");
     let said = |key: &str| annotations.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     if said(SCRAPE) == "false" {
@@ -33,6 +38,14 @@ pub(super) fn merge(pod: &mut Value, proxy: &mut Value, status_port: u16) -> Res
         }
     }
     if !own && !port.is_empty() {
+        if port.parse::<u16>().is_err() {
+            // Whoever scrapes may have rules of its own that know what it means.
+            warnings.push(format!(
+                "annotation {PORT} is `{port}`, which is no number: metrics are not merged, and the annotations stay; \
+                 name several places by {TARGETS}, as in 8080:/metrics"
+            ));
+            return Ok(());
+        }
         check(PORT, &port, status_port)?;
     }
     let targets = targets(&said(TARGETS), status_port)?;
@@ -87,11 +100,12 @@ fn check(annotation: &str, port: &str, status_port: u16) -> Result<(), Refusal> 
     Ok(())
 }
 
-/// Undoes [`merge`], from what the proxy was told.
-pub(super) fn restore(pod: &mut Value, told: Option<&str>) {
+/// Undoes [`merge`] and [`announce`], from what the proxy was told. `ports` are those where it has metrics.
+pub(super) fn restore(pod: &mut Value, told: Option<&str>, ports: &[String]) {
     let annotations = map(&mut pod["metadata"], "annotations");
     // Where metrics are not merged, they are where the pod says.
-    if annotations.get(PATH).is_none_or(|it| it != "/stats/prometheus") {
+    let said = |key: &str| annotations.get(key).and_then(Value::as_str).unwrap_or_default();
+    if said(PATH) != "/stats/prometheus" || !ports.iter().any(|port| port == said(PORT)) {
         return;
     }
     for key in [SCRAPE, PORT, PATH] {

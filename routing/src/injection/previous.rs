@@ -24,7 +24,8 @@ pub(super) fn without(pod: &Value) -> Value {
     if let Some(originals) = variable(probes::VARIABLE) {
         probes::restore(&mut pod, &originals);
     }
-    metrics::restore(&mut pod, variable(metrics::VARIABLE).as_deref());
+    let ports = ports(&pod, &proxy);
+    metrics::restore(&mut pod, variable(metrics::VARIABLE).as_deref(), &ports);
     overrides::restore(&mut pod);
     for annotation in status::annotations(&said) {
         map(&mut pod["metadata"], "annotations").remove(&annotation);
@@ -35,6 +36,15 @@ pub(super) fn without(pod: &Value) -> Value {
     status::restore_security(&mut pod, &said);
     map(&mut pod["metadata"], "annotations").remove(STATUS);
     pod
+}
+
+/// Where an earlier proxy has metrics: a port of its arguments, as ours has it; of the annotation or as usual, as Istio's does;
+/// and that of metrics alone, as gateways say.
+fn ports(pod: &Value, proxy: &Value) -> Vec<String> {
+    let argument = items(proxy, "/args").iter().find_map(|it| it.as_str()?.strip_prefix("--probes=:"));
+    let annotated = text(pod, "/metadata/annotations/status.sidecar.istio.io~1port");
+    let of_sidecar = argument.unwrap_or(if annotated.is_empty() { "15020" } else { annotated });
+    vec![of_sidecar.to_owned(), "15090".to_owned()]
 }
 
 fn find<'a>(pod: &'a Value, wanted: &str) -> Option<&'a Value> {

@@ -21,8 +21,39 @@ const PROBES: [(&str, &str, &str); 5] = [
 /// What a proxy can ask.
 const HANDLERS: [&str; 3] = ["httpGet", "tcpSocket", "grpc"];
 
+/// When the proxy is there to be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Begins {
+    /// Before every container of the pod.
+    First,
+    /// Before its containers, after its init containers.
+    BeforeContainers,
+    /// After all: the kubelet starts a container once the hook of the one before has ended.
+    Last,
+}
+
+impl Begins {
+    /// Whether the proxy is there when a container has been started, and Kubernetes waits before it starts the next.
+    fn before(self, part: &str) -> bool {
+        match self {
+            Self::First => true,
+            Self::BeforeContainers => part == "containers",
+            Self::Last => false,
+        }
+    }
+
+    /// Whether a probe or hook is asked only when the proxy can answer.
+    fn answers(self, pointer: &str, part: &str) -> bool {
+        match pointer {
+            "/lifecycle/postStart" => self.before(part),
+            "/startupProbe" => part == "containers" || self.before(part),
+            _ => true,
+        }
+    }
+}
+
 /// Rewrites them and tells the proxy's container.
-pub(super) fn rewrite(pod: &mut Value, proxy: &mut Value, port: u16, warnings: &mut Vec<String>) {
+pub(super) fn rewrite(pod: &mut Value, proxy: &mut Value, (port, begins): (u16, Begins), warnings: &mut Vec<String>) {
     let mut originals = Map::new();
     for part in ["containers", "initContainers"] {
         if !pod["spec"][part].is_array() {
@@ -32,7 +63,8 @@ pub(super) fn rewrite(pod: &mut Value, proxy: &mut Value, port: u16, warnings: &
             // Of init containers those have probes that go on running.
             let ends = part == "initContainers" && container["restartPolicy"] != "Always";
             if name(container) != PROXY && !ends {
-                of_container(container, port, &mut originals, warnings);
+                let pointers = PROBES.into_iter().filter(|(pointer, ..)| begins.answers(pointer, part));
+                of_container(container, port, pointers, (&mut originals, &mut *warnings));
             }
         }
     }
@@ -42,9 +74,14 @@ pub(super) fn rewrite(pod: &mut Value, proxy: &mut Value, port: u16, warnings: &
     }
 }
 
-fn of_container(container: &mut Value, port: u16, originals: &mut Map<String, Value>, warnings: &mut Vec<String>) {
+fn of_container(
+    container: &mut Value,
+    port: u16,
+    pointers: impl Iterator<Item = (&'static str, &'static str, &'static str)>,
+    (originals, warnings): (&mut Map<String, Value>, &mut Vec<String>),
+) {
     let (ports, container_name) = (container["ports"].clone(), name(container).to_owned());
-    for (pointer, family, last) in PROBES {
+    for (pointer, family, last) in pointers {
         let Some(Value::Object(probe)) = container.pointer_mut(pointer) else { continue };
         let Some(handler) = HANDLERS.into_iter().find(|handler| probe.get(*handler).is_some_and(Value::is_object))
         else {

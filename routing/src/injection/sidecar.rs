@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::json::{list, name};
+use super::probes::Begins;
 use super::template::{self, Draft};
 use super::{INIT, PROXY, Refusal, capture, metrics, probes};
 
@@ -19,10 +20,15 @@ pub(super) fn apply(pod: &mut Value, draft: Draft<'_>, warnings: &mut Vec<String
         proxy["startupProbe"] = template::ready(json!({"periodSeconds": 1, "failureThreshold": failures}));
     }
     if wishes.rewrites_probes {
-        probes::rewrite(pod, &mut proxy, wishes.status_port, warnings);
+        let begins = match (wishes.native, wishes.holds) {
+            (true, _) => Begins::First,
+            (false, true) => Begins::BeforeContainers,
+            (false, false) => Begins::Last,
+        };
+        probes::rewrite(pod, &mut proxy, (wishes.status_port, begins), warnings);
     }
     if wishes.merges_metrics {
-        metrics::merge(pod, &mut proxy, wishes.status_port)?;
+        metrics::merge(pod, &mut proxy, wishes.status_port, warnings)?;
     }
     if wishes.native {
         proxy["restartPolicy"] = "Always".into();

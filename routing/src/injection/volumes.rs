@@ -1,8 +1,10 @@
-//! What an injected proxy mounts, under Istio's names: a volume of the pod's own with such a name is used instead, which is how a
+//! What an injected proxy mounts, under Istio's names: a volume of the pod's own with such a name, or one that an
+//! annotation asks for, is used instead, which is how a
 //! SPIFFE agent's socket or ready-made certificates get there.
 
 use serde_json::{Value, json};
 
+use super::json::{name, text};
 use super::template::Draft;
 
 /// A volume and where it is mounted.
@@ -59,27 +61,33 @@ fn list() -> [Mounted; 7] {
 
 /// The volumes that the pod gets, those that it asks for included.
 pub(super) fn all(draft: Draft<'_>) -> Vec<Value> {
+    let wishes = &draft.wishes.volumes;
     let own = list().into_iter().map(|it| {
         let mut volume = it.source;
         volume["name"] = it.name.into();
-        volume
+        wishes.iter().find(|wish| name(wish) == it.name).cloned().unwrap_or(volume)
     });
-    own.chain(draft.wishes.volumes.iter().cloned()).collect()
+    let more = wishes.iter().filter(|wish| !list().iter().any(|it| it.name == name(wish)));
+    own.chain(more.cloned()).collect()
 }
 
 /// Their names.
 pub(super) fn names(draft: Draft<'_>) -> Vec<String> {
-    all(draft).iter().map(|it| super::json::name(it).to_owned()).collect()
+    all(draft).iter().map(|it| name(it).to_owned()).collect()
 }
 
 /// Where the proxy has them.
 pub(super) fn mounts(draft: Draft<'_>) -> Vec<Value> {
+    // Two mounts of one path are a pod that Kubernetes refuses.
+    let wishes = &draft.wishes.mounts;
+    let at = |wish: &Value, path: &str| text(wish, "/mountPath").trim_end_matches('/') == path;
     let own = list().into_iter().map(|it| {
         let mut mount = json!({"name": it.name, "mountPath": it.path});
         if it.read_only {
             mount["readOnly"] = true.into();
         }
-        mount
+        wishes.iter().find(|wish| at(wish, it.path)).cloned().unwrap_or(mount)
     });
-    own.chain(draft.wishes.mounts.iter().cloned()).collect()
+    let more = wishes.iter().filter(|wish| !list().iter().any(|it| at(wish, it.path)));
+    own.chain(more.cloned()).collect()
 }

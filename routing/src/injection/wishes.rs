@@ -43,9 +43,11 @@ pub(super) struct Wishes {
 
 /// Most data threads that the proxy starts.
 const WORKERS: u16 = 1024;
+/// Ports that the proxy has besides that of probes.
+const OWN_PORTS: [u16; 5] = [15000, 15001, 15006, 15021, 15090];
 
 /// Annotations of Istio that are honoured, here or by the proxy.
-const HONOURED: [&str; 40] = [
+const HONOURED: [&str; 37] = [
     INJECT,
     "inject.istio.io/templates",
     "proxy.istio.io/config",
@@ -83,9 +85,6 @@ const HONOURED: [&str; 40] = [
     "networking.istio.io/service-type",
     "topology.istio.io/network",
     "topology.istio.io/subzone",
-    "sidecar.istio.io/proxyImageType",
-    "sidecar.istio.io/discoveryAddress",
-    "sidecar.istio.io/capNetBindService",
 ];
 
 /// Annotations of Istio that have no effect here, each with the reason.
@@ -134,6 +133,11 @@ impl Wishes {
         let status_port = status_port.or(config.status_port.map(u32::from)).unwrap_or(settings.status_port.into());
         let status_port = u16::try_from(status_port)
             .map_err(|_| Refusal(format!("annotation status.sidecar.istio.io/port: {status_port} is not a port")))?;
+        if OWN_PORTS.contains(&status_port) {
+            return Err(Refusal(format!(
+                "annotation status.sidecar.istio.io/port: {status_port} is a port that the proxy has for something else; write another"
+            )));
+        }
         let rewrites = said.truth("sidecar.istio.io/rewriteAppHTTPProbers")?.unwrap_or(settings.rewrite_probes);
         let merges = said.truth("prometheus.istio.io/merge-metrics")?.unwrap_or(settings.merge_metrics);
         let level = said.text("sidecar.istio.io/logLevel").or(settings.log_level.as_deref());
@@ -142,12 +146,9 @@ impl Wishes {
         Ok(Self {
             templates: said.templates(settings)?,
             traffic: said.traffic(&settings.traffic)?,
-            exclude_interfaces: said.text("traffic.sidecar.istio.io/excludeInterfaces").unwrap_or_default().to_owned(),
+            exclude_interfaces: said.interfaces(&["traffic.sidecar.istio.io/excludeInterfaces"])?,
             virtual_interfaces: said
-                .text("istio.io/reroute-virtual-interfaces")
-                .or(said.text("traffic.sidecar.istio.io/kubevirtInterfaces"))
-                .unwrap_or_default()
-                .to_owned(),
+                .interfaces(&["istio.io/reroute-virtual-interfaces", "traffic.sidecar.istio.io/kubevirtInterfaces"])?,
             captures: said.captures(config.interception_mode.as_deref())?,
             image: said.text("sidecar.istio.io/proxyImage").unwrap_or(&settings.image).to_owned(),
             resources: said.resources(settings)?,
@@ -178,6 +179,15 @@ struct Said<'a> {
 impl<'a> Said<'a> {
     fn text(self, key: &str) -> Option<&'a str> {
         self.annotations.get(key).map(|text| text.trim())
+    }
+
+    /// The first of these annotations that is there.
+    fn interfaces(self, keys: &[&str]) -> Result<String, Refusal> {
+        let Some((key, text)) = keys.iter().find_map(|key| Some((key, self.text(key)?))) else {
+            return Ok(String::new());
+        };
+        values::interfaces(text).map_err(|why| Refusal(format!("annotation {key}: {why}")))?;
+        Ok(text.to_owned())
     }
 
     fn truth(self, key: &str) -> Result<Option<bool>, Refusal> {
@@ -329,18 +339,22 @@ fn tell(pod: &Value, annotations: &Texts, warnings: &mut Vec<String>) {
             "spec.dnsPolicy is {policy}: names of the cluster, such as that of the CA, may not be found; ClusterFirst finds them"
         ));
     }
-    let as_proxy = |value: &Value| value["securityContext"]["runAsUser"] == 1337;
+    let as_proxy = |value: &Value| {
+        let both = [("runAsUser", "user"), ("runAsGroup", "group")].into_iter();
+        both.filter(|(field, _)| value["securityContext"][*field] == 1337).collect::<Vec<_>>()
+    };
     let containers = items(pod, "/spec/containers").iter().filter(|it| name(it) != super::PROXY);
-    for container in containers.filter(|it| as_proxy(it)) {
-        warnings.push(format!(
-            "container {} runs as user 1337, which is the sidecar's: what it sends is not captured",
-            name(container)
-        ));
+    for container in containers {
+        for (_, what) in as_proxy(container) {
+            warnings.push(format!(
+                "container {} runs as {what} 1337, which is the sidecar's: what it sends is not captured",
+                name(container)
+            ));
+        }
     }
-    if as_proxy(&pod["spec"]) {
-        warnings.push(
-            "spec.securityContext.runAsUser is 1337, which is the sidecar's: what the pod sends is not captured"
-                .to_owned(),
-        );
+    for (field, _) in as_proxy(&pod["spec"]) {
+        warnings.push(format!(
+            "spec.securityContext.{field} is 1337, which is the sidecar's: what the pod sends is not captured"
+        ));
     }
 }

@@ -9,17 +9,15 @@ use super::json::{items, text};
 pub(super) struct Workload {
     /// Of the Deployment, StatefulSet, CronJob, ...; of the pod itself when it has no owner.
     pub(super) name: String,
-    /// Where it is.
-    pub(super) namespace: String,
 }
 
 impl Workload {
-    pub(super) fn of(pod: &Value, namespace: &str) -> Self {
+    pub(super) fn of(pod: &Value) -> Self {
         let own = text(pod, "/metadata/name");
         let own = if own.is_empty() { text(pod, "/metadata/generateName").trim_end_matches('-') } else { own };
         let owner = items(pod, "/metadata/ownerReferences").iter().find(|it| it["controller"] == true);
         let name = owner.map_or_else(|| own.to_owned(), |owner| by_owner(owner, pod));
-        Self { name, namespace: namespace.to_owned() }
+        Self { name }
     }
 }
 

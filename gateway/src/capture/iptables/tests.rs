@@ -80,3 +80,13 @@ fn taken_away_is_what_is_ours_and_no_more() {
          -F ISTIO_OUTPUT\n-F ISTIO_REDIRECT\n-X ISTIO_INBOUND\n-X ISTIO_IN_REDIRECT\n-X ISTIO_OUTPUT\n-X ISTIO_REDIRECT\nCOMMIT\n"
     );
 }
+
+#[test]
+fn what_holds_for_every_address_is_written_as_it_is_saved() {
+    for (family, range) in [(Family::V4, "0.0.0.0/0"), (Family::V6, "::/0")] {
+        let all = Capture { ranges: Selection::All, ..usual() };
+        let ranges = Capture { ranges: Selection::These(vec![range.parse().unwrap()]), ..usual() };
+        let text = restore(&Found::read(FRESH), &plan(&ranges, family), Table::Nat);
+        assert_eq!(text, restore(&Found::read(FRESH), &plan(&all, family), Table::Nat));
+    }
+}

@@ -105,3 +105,10 @@ fn a_wrong_value_is_named_with_where_it_stands() {
     assert!(wrong(&["-x", "*"], &[]).contains("no network"));
     assert_eq!(wrong(&[], &[("DRY_RUN", "maybe")]), "DRY_RUN cannot be `maybe`; it can be true or false");
 }
+
+#[test]
+fn all_ports_whatever_their_address_are_all_addresses() {
+    let capture = orders(&["-q", "*", "-i", "10.0.0.0/8", "-x", "10.1.0.0/16"], &[]).unwrap().capture;
+    assert_eq!((capture.ranges, capture.outbound_ports), (Selection::All, Vec::new()));
+    assert_eq!(capture.not_ranges.len(), 1);
+}

@@ -20,7 +20,7 @@ use crate::{
 
 /// Largest question: an API server takes objects of 3 MiB, and may send the old one beside the new.
 const LARGEST: usize = 8 << 20;
-/// For a question to be there.
+/// For a question to be there, and before that for its turn.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Answer for Webhooks {
@@ -37,6 +37,10 @@ impl Answer for Webhooks {
         if head.method != Method::POST {
             return plain(StatusCode::METHOD_NOT_ALLOWED, "use POST\n");
         }
+        // Until it is answered: a question is held several times over, as bytes and as what they say.
+        let Ok(Ok(_place)) = timeout(PATIENCE, self.places.acquire()).await else {
+            return plain(StatusCode::SERVICE_UNAVAILABLE, "too many questions at once; ask again\n");
+        };
         let question = match timeout(PATIENCE, Limited::new(body, LARGEST).collect()).await {
             Ok(Ok(body)) => body.to_bytes(),
             Ok(Err(_)) => return plain(StatusCode::PAYLOAD_TOO_LARGE, "the question is too long, or ended early\n"),

@@ -52,6 +52,10 @@ pub(super) fn judge(review: &Value) -> Result<Judged, String> {
             }
         }
     }
+    if is_settled(request) {
+        // It stands there already: refusing would only keep it from losing its finalizers, or from being told its status.
+        warnings.splice(0..0, errors.drain(..));
+    }
     let mut response = json!({"uid": uid, "allowed": errors.is_empty()});
     if !errors.is_empty() {
         let more = errors.len().saturating_sub(MOST);
@@ -69,6 +73,19 @@ pub(super) fn judge(review: &Value) -> Result<Judged, String> {
     let allowed = response["allowed"] == true;
     let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response});
     Ok(Judged { review, kind, allowed, object: shown })
+}
+
+/// Whether nothing changes that could be judged: the object is on its way out, or is as it was but for what others note on it.
+fn is_settled(request: &Value) -> bool {
+    let substance = |object: &Value| {
+        let mut object = object.clone();
+        if let Value::Object(fields) = &mut object {
+            fields.retain(|name, _| name != "metadata" && name != "status");
+        }
+        object
+    };
+    let (old, new) = (&request["oldObject"], &request["object"]);
+    old.is_object() && (new["metadata"]["deletionTimestamp"].is_string() || substance(old) == substance(new))
 }
 
 #[cfg(test)]
@@ -97,6 +114,31 @@ mod tests {
         assert_eq!((&response["uid"], &response["allowed"]), (&json!("u"), &json!(false)));
         let message = response["status"]["message"].as_str().unwrap();
         assert!(message.contains("spec.http[0].timeout: "), "{message}");
+    }
+
+    #[test]
+    fn what_stands_there_already_can_be_left_behind() {
+        let update = |old: &Value, new: &Value| {
+            let request =
+                json!({"uid": "u", "namespace": "shop", "operation": "UPDATE", "oldObject": old, "object": new});
+            let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request});
+            judge(&review).unwrap().review["response"].clone()
+        };
+        let wrong = |timeout: &str| {
+            let route = json!({"route": [{"destination": {"host": "cart"}}], "timeout": timeout});
+            service(&json!({"hosts": ["cart"], "http": [route]}))
+        };
+        let mut without_finalizer = wrong("soon");
+        without_finalizer["metadata"]["labels"] = json!({"a": "b"});
+        let response = update(&wrong("soon"), &without_finalizer);
+        assert_eq!(response["allowed"], true, "{response}");
+        assert!(response["warnings"][0].as_str().unwrap().contains("spec.http[0].timeout: "), "{response}");
+
+        assert_eq!(update(&wrong("soon"), &wrong("later"))["allowed"], false);
+        let mut leaving = wrong("later");
+        leaving["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+        assert_eq!(update(&wrong("soon"), &leaving)["allowed"], true);
+        assert_eq!(asked(&leaving)["allowed"], false, "a new object has nothing to say of its end");
     }
 
     #[test]

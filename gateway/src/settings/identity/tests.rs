@@ -83,3 +83,11 @@ fn values_are_read_as_they_are_written() {
     assert_eq!(parse_key_kind("rsa-2048").unwrap(), KeyKind::Rsa2048);
     assert!(parse_key_kind("RSA-1024").is_err());
 }
+
+#[test]
+fn the_pod_says_which_name_the_ca_has() {
+    let pod = Downward { ca_name: Some("istiod.mesh".into()), ..pod(Some("10.0.0.7:15012")) };
+    let name = |flags: IdentityFlags| ca(IdentitySettings::choose(flags, &pod, &|_| false).unwrap()).name;
+    assert_eq!(name(IdentityFlags::default()), "istiod.mesh");
+    assert_eq!(name(IdentityFlags { ca_name: Some("other".into()), ..IdentityFlags::default() }), "other");
+}

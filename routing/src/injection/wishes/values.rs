@@ -36,6 +36,17 @@ pub(super) fn excluded_ranges(text: &str) -> Result<(), String> {
     wrong.map_or(Ok(()), |range| Err(format!("`{range}` is not a network; {right}")))
 }
 
+/// Names of interfaces as the kernel takes them, `+` at the end for any rest; or nothing.
+pub(super) fn interfaces(text: &str) -> Result<(), String> {
+    let allowed = |it: char| it.is_ascii_alphanumeric() || "._-@:".contains(it);
+    let is_name = |name: &str| {
+        let stem = name.strip_suffix('+').unwrap_or(name);
+        name.len() <= 15 && !stem.is_empty() && stem.chars().all(allowed)
+    };
+    let right = "write names of interfaces with commas between, as in eth1,net+, of at most 15 letters each";
+    list(text).find(|name| !is_name(name)).map_or(Ok(()), |name| Err(format!("`{name}` is not an interface; {right}")))
+}
+
 fn list(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(|it| !it.is_empty())
 }
@@ -89,6 +100,10 @@ mod tests {
         assert!(excluded_ports("*").is_err());
         assert!(excluded_ports("80,0").unwrap_err().starts_with("`0` is not a port"));
         assert_eq!(ranges("10.0.0.0/8,fd00::/8"), Ok(()));
+        assert_eq!((interfaces("eth1, net+"), interfaces("")), (Ok(()), Ok(())));
+        for wrong in ["+", "a-name-of-16-lett", "eth/1", "eth0;x"] {
+            assert!(interfaces(wrong).is_err(), "{wrong}");
+        }
         assert!(ranges("10.0.0.0").unwrap_err().starts_with("`10.0.0.0` is not a network"));
     }
 }
