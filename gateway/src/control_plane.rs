@@ -11,6 +11,7 @@ pub(crate) mod ca;
 mod place;
 pub(crate) mod serve;
 pub(crate) mod settings;
+pub(crate) mod shares;
 pub(crate) mod status;
 mod webhooks;
 
@@ -60,7 +61,7 @@ async fn serve(settings: &ControlSettings, log: LogLevel) -> Result<ExitCode> {
     let (stop_admin, admin_stops) = watch::channel(false);
     tokio::spawn(servers.serve(Arc::new(admin), admin_stops));
 
-    let doors = Doors::bind(settings)?;
+    let doors = Doors::bind(settings, &metrics)?;
     let webhooks = Hooks::bind(settings, &metrics)?;
     let mut place = Place::open(settings).await?;
     let trust_domain = place.trust_domain(settings).await?;
@@ -143,12 +144,12 @@ struct Doors {
 }
 
 impl Doors {
-    fn bind(settings: &ControlSettings) -> Result<Self> {
+    fn bind(settings: &ControlSettings, metrics: &Arc<CaMetrics>) -> Result<Self> {
         let plain = match settings.ca_plain {
-            Some(address) => Some(Door::bind("--ca-plain", address)?),
+            Some(address) => Some(Door::bind("--ca-plain", address)?.counted(metrics, "ca-plain")),
             None => None,
         };
-        Ok(Self { tls: Door::bind("--ca", settings.ca)?, plain })
+        Ok(Self { tls: Door::bind("--ca", settings.ca)?.counted(metrics, "ca"), plain })
     }
 
     /// Serves as soon as there is a CA.
@@ -186,7 +187,8 @@ impl Hooks {
     fn bind(settings: &ControlSettings, metrics: &Arc<CaMetrics>) -> Result<Option<Self>> {
         let Some(address) = settings.webhooks else { return Ok(None) };
         let webhooks = Arc::new(Webhooks::open(settings, Arc::clone(metrics))?);
-        Ok(Some(Self { door: Door::bind("--webhooks", address)?, webhooks }))
+        let door = Door::bind("--webhooks", address)?.counted(metrics, "webhooks").sized(webhooks::SIZE);
+        Ok(Some(Self { door, webhooks }))
     }
 
     /// Serves, with the certificate of the CA's own listener, until `stop` becomes true. What goes on beside it ends with the

@@ -4,6 +4,7 @@
 pub(crate) mod access_log;
 pub(crate) mod ca;
 pub(crate) mod connections;
+pub(crate) mod doors;
 pub(crate) mod injection;
 pub(crate) mod labels;
 pub(crate) mod log;

@@ -14,27 +14,31 @@ use tls::{accept, identity::PeerIdentity, server::ServerTls, stream::Stream};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
+    sync::watch,
     task::JoinSet,
     time::{sleep, timeout},
 };
 use tracing::{debug, info};
 
+use super::shares::{Full, Shares};
 use crate::{
     grpc::server::Reply,
     net::{everywhere, holder},
+    telemetry::ca::CaMetrics,
 };
 
-/// For a handshake, a request's head, and an answer to a ping.
+/// For a handshake, the first request after it, any request's head, and an answer to a ping.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// When the system is short of files.
 const BACK_OFF: Duration = Duration::from_millis(100);
 /// Connections of a listener.
 const MOST_CONNECTIONS: usize = 10_000;
-/// Calls that one connection may have open.
-const MOST_CALLS: u32 = 100;
-/// Bytes of a request's head.
-const HEAD: u32 = 64 << 10;
+/// Those of one address, which may be a gateway that others are behind.
+const OF_ONE: usize = 1000;
+/// Bytes of a request's head; tokens are in it.
+const HEAD: u32 = 40 << 10;
+/// A connection without a call ends after this time. Clients written in Go give theirs up after 90 s: those close first.
+const IDLE: Duration = Duration::from_secs(120);
 /// A connection ends in order at this age: a client that is balanced anew finds other replicas.
 const AGE: Duration = Duration::from_secs(30 * 60);
 /// How often a silent client is asked whether it is still there.
@@ -65,6 +69,39 @@ pub(crate) trait Answer: Send + Sync + 'static {
 pub(crate) struct Door {
     listener: TcpListener,
     address: SocketAddr,
+    size: Size,
+    places: Shares,
+    tally: Tally,
+}
+
+/// What one connection may ask for at once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Size {
+    /// Calls that are open.
+    pub(crate) calls: u32,
+    /// Bytes that are taken before somebody reads them, of one call and of all.
+    pub(crate) window: u32,
+}
+
+/// A workload asks one question at a time, and a short one.
+const SMALL: Size = Size { calls: 16, window: 32 << 10 };
+
+/// Where connections of a listener are counted, if anywhere.
+#[derive(Clone, Debug, Default)]
+struct Tally(Option<(Arc<CaMetrics>, &'static str)>);
+
+impl Tally {
+    fn ended(&self, reason: &str) {
+        if let Some((metrics, listener)) = &self.0 {
+            metrics.doors.ended(listener, reason);
+        }
+    }
+
+    fn open(&self, change: i64) {
+        if let Some((metrics, listener)) = &self.0 {
+            metrics.doors.open(listener).add(change);
+        }
+    }
 }
 
 impl Door {
@@ -78,7 +115,18 @@ impl Door {
             anyhow::Error::new(error).context(format!("{flag} {address} cannot be bound; {advice}"))
         })?;
         let address = listener.local_addr().context("asking a listener for its address")?;
-        Ok(Self { listener, address })
+        let places = Shares::new(MOST_CONNECTIONS, OF_ONE);
+        Ok(Self { listener, address, size: SMALL, places, tally: Tally::default() })
+    }
+
+    /// Counts its connections under this name.
+    pub(crate) fn counted(self, metrics: &Arc<CaMetrics>, listener: &'static str) -> Self {
+        Self { tally: Tally(Some((Arc::clone(metrics), listener))), ..self }
+    }
+
+    /// Takes more, or less, from one connection.
+    pub(crate) fn sized(self, size: Size) -> Self {
+        Self { size, ..self }
     }
 
     /// Serves until `stop` becomes true; what is open then has some seconds. `certificate`: `None` = plain text.
@@ -89,29 +137,37 @@ impl Door {
         mut stop: watch::Receiver<bool>,
     ) {
         info!(listener = %self.address, tls = certificate.is_some(), "listening");
-        let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
         let mut connections = JoinSet::new();
         let (listener, stops) = (self.listener, stop.clone());
         loop {
             let accepted = tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => break,
-                accepted = listener.accept() => accepted,
+                accepted = listener.accept() => accepted.map(|(stream, address)| (stream, canonical(address))),
             };
             match accepted {
-                Ok((stream, address)) => {
-                    let address = SocketAddr::new(address.ip().to_canonical(), address.port());
-                    match Arc::clone(&places).try_acquire_owned() {
-                        Ok(place) => {
-                            let (certificate, answer, stop) = (certificate.clone(), Arc::clone(&answer), stops.clone());
-                            connections.spawn(async move {
-                            let ended = converse(stream, address, certificate, answer, stop).await;
-                            ended.unwrap_or_else(|error| debug!(peer = %address, error = format!("{error:#}"), "a connection failed"));
+                Ok((stream, address)) => match self.places.try_take(address.ip()) {
+                    Ok(place) => {
+                        let (certificate, answer, stop) = (certificate.clone(), Arc::clone(&answer), stops.clone());
+                        let (size, tally) = (self.size, self.tally.clone());
+                        connections.spawn(async move {
+                            tally.open(1);
+                            let ended = converse((stream, address), certificate, answer, stop, (size, &tally)).await;
+                            ended.unwrap_or_else(|error| {
+                                debug!(peer = %address, error = format!("{error:#}"), "a connection failed");
+                            });
+                            tally.open(-1);
                             drop(place);
                         });
-                        }
-                        Err(_) => debug!(peer = %address, "closed unserved: {MOST_CONNECTIONS} connections are open"),
                     }
-                }
+                    Err(full) => {
+                        let (reason, most) = match full {
+                            Full::Address => ("address", OF_ONE),
+                            Full::All => ("full", MOST_CONNECTIONS),
+                        };
+                        self.tally.ended(reason);
+                        debug!(peer = %address, reason, most, "closed unserved: so many connections are open");
+                    }
+                },
                 Err(error) => {
                     debug!(%error, "a connection was lost");
                     sleep(BACK_OFF).await;
@@ -125,17 +181,22 @@ impl Door {
     }
 }
 
+/// As the client knows it, also where one listener is for both families.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
 async fn converse<A: Answer>(
-    stream: TcpStream,
-    address: SocketAddr,
+    (stream, address): (TcpStream, SocketAddr),
     certificate: Option<Certificate>,
     answer: Arc<A>,
     stop: watch::Receiver<bool>,
+    terms: (Size, &Tally),
 ) -> Result<()> {
     stream.set_nodelay(true).ok();
     let Some(mut certificate) = certificate else {
         let peer = Peer { address, identity: None };
-        return speak(stream, peer, answer, stop).await;
+        return speak(stream, peer, answer, stop, terms).await;
     };
     let shaken = timeout(PATIENCE, async {
         let tls = certificate.wait_for(Option::is_some).await.ok().and_then(|tls| tls.clone());
@@ -143,9 +204,49 @@ async fn converse<A: Answer>(
         let hello = accept::hello(Stream::new(stream)).await?;
         anyhow::Ok(hello.accept(&tls).await?)
     });
-    let stream = shaken.await.context("the handshake took too long")?.context("the handshake failed")?;
+    let Ok(shaken) = shaken.await else {
+        terms.1.ended("handshake");
+        anyhow::bail!("the handshake took too long");
+    };
+    let stream = shaken.context("the handshake failed")?;
     let peer = Peer { address, identity: stream.peer.clone() };
-    speak(stream, peer, answer, stop).await
+    speak(stream, peer, answer, stop, terms).await
+}
+
+/// The calls of a connection.
+#[derive(Clone, Copy, Debug, Default)]
+struct Calls {
+    open: usize,
+    /// There was one.
+    begun: bool,
+}
+
+/// One that is being answered, until dropped.
+struct Call(Arc<watch::Sender<Calls>>);
+
+impl Call {
+    fn begin(calls: &Arc<watch::Sender<Calls>>) -> Self {
+        calls.send_modify(|calls| *calls = Calls { open: calls.open + 1, begun: true });
+        Self(Arc::clone(calls))
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.0.send_modify(|calls| calls.open -= 1);
+    }
+}
+
+/// Waits until there was no call for too long; gives the reason's name. Who answers pings and asks nothing holds a place, too.
+async fn lull(mut calls: watch::Receiver<Calls>) -> &'static str {
+    loop {
+        let Calls { open, begun } = *calls.borrow_and_update();
+        let (patience, reason) = if begun { (IDLE, "idle") } else { (PATIENCE, "silent") };
+        tokio::select! {
+            changed = calls.changed() => if changed.is_err() { std::future::pending::<()>().await },
+            () = sleep(patience), if open == 0 => return reason,
+        }
+    }
 }
 
 async fn speak<A: Answer>(
@@ -153,17 +254,27 @@ async fn speak<A: Answer>(
     peer: Peer,
     answer: Arc<A>,
     mut stop: watch::Receiver<bool>,
+    (size, tally): (Size, &Tally),
 ) -> Result<()> {
+    let calls = Arc::new(watch::Sender::new(Calls::default()));
+    let lull = lull(calls.subscribe());
     let service = service_fn(|request| {
+        let call = Call::begin(&calls);
         let answered = Arc::clone(&answer).answer(request, peer.clone());
-        async move { Ok::<_, Infallible>(answered.await) }
+        async move {
+            let reply = answered.await;
+            drop(call);
+            Ok::<_, Infallible>(reply)
+        }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE).max_buf_size(HEAD as usize);
     builder
         .http2()
         .timer(TokioTimer::new())
-        .max_concurrent_streams(MOST_CALLS)
+        .max_concurrent_streams(size.calls)
+        .initial_stream_window_size(size.window)
+        .initial_connection_window_size(size.window)
         .max_header_list_size(HEAD)
         .keep_alive_interval(PING)
         .keep_alive_timeout(PATIENCE);
@@ -173,8 +284,12 @@ async fn speak<A: Answer>(
         ended = connection.as_mut() => return ended.map_err(|error| anyhow::anyhow!(error)),
         _ = stop.wait_for(|stop| *stop) => {}
         () = sleep(AGE) => {}
+        reason = lull => tally.ended(reason),
     }
     connection.as_mut().graceful_shutdown();
     let ended = timeout(LAST_CALLS, connection).await.context("a call took too long at the end")?;
     ended.map_err(|error| anyhow::anyhow!(error))
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,7 +20,7 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::{ca::in_force::Current, settings::ControlSettings};
+use super::{ca::in_force::Current, serve::Size, settings::ControlSettings};
 use crate::{
     kubernetes::{client::Client, webhooks},
     source::identity::FileWatch,
@@ -35,6 +35,8 @@ const LOOK: Duration = Duration::from_secs(5);
 const LOOK_AT_NODES: Duration = Duration::from_secs(5 * 60);
 /// Questions that are answered at a time.
 const MOST_QUESTIONS: usize = 16;
+/// An API server has many questions on one connection, with whole objects in them.
+pub(crate) const SIZE: Size = Size { calls: 100, window: 1 << 20 };
 
 /// What answers an API server.
 pub(crate) struct Webhooks {

@@ -26,11 +26,13 @@ pub(crate) struct Limits {
     pub(crate) time: Duration,
 }
 
-/// Reads the message, has it answered, and writes the answer. `answer` also gets the metadata that came with it.
-pub(crate) async fn unary<Q: Message + Default, A: Message>(
+/// Has the call admitted by its metadata, reads the message, has it answered, and writes the answer. Of whoever is not admitted
+/// nothing is read.
+pub(crate) async fn unary<Q: Message + Default, A: Message, C>(
     request: Request<impl Body<Data = Bytes> + Unpin>,
     limits: Limits,
-    answer: impl AsyncFnOnce(Q, &HeaderMap) -> Result<A, Status>,
+    admit: impl AsyncFnOnce(&HeaderMap) -> Result<C, Status>,
+    answer: impl AsyncFnOnce(Q, C) -> Result<A, Status>,
 ) -> Reply {
     if let Some(refusal) = not_grpc(request.method(), request.headers()) {
         return refusal;
@@ -39,8 +41,10 @@ pub(crate) async fn unary<Q: Message + Default, A: Message>(
     let patience = head.headers.get("grpc-timeout").and_then(|it| timeout::read(it.to_str().ok()?));
     let patience = patience.map_or(limits.time, |it| it.min(limits.time));
     let answered = tokio::time::timeout(patience, async {
+        let admitted = admit(&head.headers).await?;
+        drop(head);
         let question = read(body, limits.message).await?;
-        answer(question, &head.headers).await
+        answer(question, admitted).await
     });
     match answered.await {
         Ok(Ok(message)) => success(&message),
@@ -146,7 +150,11 @@ mod tests {
 
     async fn answered(request: Request<impl Body<Data = Bytes, Error = Infallible> + Unpin>) -> Reply {
         let limits = LIMITS;
-        unary(request, limits, async |question: Question, _: &HeaderMap| match question.csr.as_str() {
+        let admit = async |headers: &HeaderMap| match headers.get("authorization") {
+            Some(_) => Err(Status::new(Code::Unauthenticated, "not you")),
+            None => Ok(()),
+        };
+        unary(request, limits, admit, async |question: Question, ()| match question.csr.as_str() {
             "slow" => std::future::pending().await,
             "no" => Err(Status::new(Code::Unauthenticated, "no\nway")),
             csr => Ok(Answer { cert_chain: vec![csr.to_owned()] }),
@@ -188,6 +196,19 @@ mod tests {
         let body = http_body_util::StreamBody::new(futures::StreamExt::chain(begin, futures::stream::pending()));
         let request = Request::post("/a/b").header("content-type", "application/grpc").body(Box::pin(body)).unwrap();
         assert_eq!(status(&answered(request).await).0, "8");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_who_is_not_admitted_no_message_is_read() {
+        let read = std::cell::Cell::new(false);
+        let body = futures::stream::poll_fn(|_| {
+            read.set(true);
+            std::task::Poll::Pending::<Option<Result<Frame<Bytes>, Infallible>>>
+        });
+        let request = Request::post("/a/b").header("content-type", "application/grpc").header("authorization", "x");
+        let request = request.body(http_body_util::StreamBody::new(body)).unwrap();
+        assert_eq!(status(&answered(request).await), ("16", "not you"));
+        assert!(!read.get());
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,17 +1,27 @@
 //! Whether a token is a service account's: the API server knows.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, UserInfo};
 use kube::{Api, Client, api::PostParams};
-use tokio::{sync::Semaphore, time::timeout};
+use serde_json::Value;
+use tls::jwt::{Jwt, Refusal};
+use tokio::time::timeout;
 
-use crate::control_plane::ca::callers::{Account, NotKnown};
+use crate::control_plane::{
+    ca::callers::{Account, NotKnown},
+    shares::Shares,
+};
 
 /// Longest wait for one answer, and for the turn to ask.
 const ANSWER: Duration = Duration::from_secs(5);
 /// Questions that are open at once.
 const AT_ONCE: usize = 64;
+/// Those for one address: the others of it wait.
+const OF_ONE: usize = 8;
 /// In what every service account is.
 const ACCOUNTS: &str = "system:serviceaccounts";
 /// Which pod a token was made for.
@@ -21,21 +31,23 @@ const POD: &str = "authentication.kubernetes.io/pod-name";
 pub(crate) struct TokenReviews {
     reviews: Api<TokenReview>,
     audiences: Vec<String>,
-    places: Arc<Semaphore>,
+    places: Shares,
 }
 
 impl TokenReviews {
     /// For tokens that have one of these audiences.
     pub(crate) fn new(client: Client, audiences: Vec<String>) -> Self {
-        Self { reviews: Api::all(client), audiences, places: Arc::new(Semaphore::new(AT_ONCE)) }
+        Self { reviews: Api::all(client), audiences, places: Shares::new(AT_ONCE, OF_ONE) }
     }
 
-    /// Whose token this is.
-    pub(crate) async fn whose(&self, token: &str) -> Result<Account, NotKnown> {
+    /// Whose token this is, which somebody at this address has shown.
+    pub(crate) async fn whose(&self, token: &str, address: IpAddr) -> Result<Account, NotKnown> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        plausible(token, &self.audiences, now).map_err(|why| NotKnown::Refused(why.to_string()))?;
         let spec = TokenReviewSpec { audiences: Some(self.audiences.clone()), token: token.to_owned() };
         let review = TokenReview { spec, ..TokenReview::default() };
         let asked = timeout(ANSWER, async {
-            let _place = self.places.acquire().await;
+            let _place = self.places.take(address).await;
             self.reviews.create(&PostParams::default(), &review).await
         });
         let silent = |why: String| NotKnown::Silent(format!("the API server cannot be asked about the token: {why}"));
@@ -61,6 +73,20 @@ impl TokenReviews {
     }
 }
 
+/// Whether the API server could find it good. What nobody would is not worth a question.
+fn plausible(token: &str, audiences: &[String], now: u64) -> Result<(), Refusal> {
+    let jwt = Jwt::read(token)?;
+    Jwt::check_times(&jwt.claims, now)?;
+    let ours = |audience: &str| audiences.iter().any(|own| own == audience);
+    let meant = match jwt.claims.get("aud") {
+        Some(Value::String(one)) => ours(one),
+        Some(Value::Array(several)) => several.iter().filter_map(Value::as_str).any(ours),
+        // Tokens of Secrets name none, and are for the API server's own.
+        _ => true,
+    };
+    if meant { Ok(()) } else { Err(Refusal::WrongAudience) }
+}
+
 fn account(user: UserInfo) -> Result<Account, NotKnown> {
     if !user.groups.unwrap_or_default().iter().any(|group| group == ACCOUNTS) {
         return Err(NotKnown::Refused(format!("the token is not of the group {ACCOUNTS}")));
@@ -81,6 +107,23 @@ mod tests {
             extra: Some(extra.into()),
             ..UserInfo::default()
         }
+    }
+
+    #[test]
+    fn what_no_api_server_would_take_is_not_asked_about() {
+        use base64::Engine as _;
+        let coded = |text: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text);
+        let judged = |claims: &str| {
+            let token = format!("{}.{}.AA", coded(r#"{"alg":"RS256"}"#), coded(claims));
+            plausible(&token, &["istio-ca".to_owned()], 1000)
+        };
+        for good in [r#"{"aud":["x","istio-ca"],"exp":2000}"#, r#"{"aud":"istio-ca"}"#, r#"{"sub":"a"}"#] {
+            assert_eq!(judged(good), Ok(()), "{good}");
+        }
+        assert_eq!(judged(r#"{"aud":["x"],"exp":2000}"#), Err(Refusal::WrongAudience));
+        assert_eq!(judged(r#"{"aud":[]}"#), Err(Refusal::WrongAudience));
+        assert_eq!(judged(r#"{"aud":["istio-ca"],"exp":900}"#), Err(Refusal::Expired));
+        assert_eq!(plausible("garbage", &["istio-ca".to_owned()], 1000), Err(Refusal::Form));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What the webhooks need of their API server, and what that has to know of them: the roots of their certificate.
 
 use std::time::Duration;
+use tracing::debug;
 
 use anyhow::{Context as _, Result};
 use k8s_openapi::{

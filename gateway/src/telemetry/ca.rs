@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::injection::InjectionMetrics;
+use super::{doors::DoorMetrics, injection::InjectionMetrics};
 use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder, core::Collector};
 
 /// What became of a request for a certificate.
@@ -41,6 +41,8 @@ pub(crate) struct CaMetrics {
     written: IntCounterVec,
     /// What the webhooks count.
     pub(crate) injection: InjectionMetrics,
+    /// Connections.
+    pub(crate) doors: DoorMetrics,
 }
 
 impl CaMetrics {
@@ -91,6 +93,7 @@ impl CaMetrics {
                 "result",
             ),
             injection: InjectionMetrics::new(&registry),
+            doors: DoorMetrics::new(&registry),
             registry,
         }
     }
@@ -158,13 +161,15 @@ mod tests {
         let metrics = CaMetrics::new();
         metrics.issued("token");
         metrics.written("ok");
+        metrics.doors.open("ca").inc();
+        metrics.doors.ended("ca", "idle");
         let text = metrics.render();
         let readme = include_str!("../../../README.md");
         for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
             let name = line.split(' ').next().unwrap();
             assert!(readme.contains(&format!("`{name}`")), "{name}");
         }
-        assert_eq!(text.matches("# TYPE ").count(), 21);
+        assert_eq!(text.matches("# TYPE ").count(), 23);
     }
 
     #[test]

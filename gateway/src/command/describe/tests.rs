@@ -235,9 +235,8 @@ fn another_name_for_a_service_is_described_as_what_it_names() {
     assert!(text.contains("it is another name for `api.partner.test` of a ServiceEntry"), "{text}");
 }
 
-#[test]
-fn tokens_and_limits_are_told_where_they_hold() {
-    let objects = "\
+/// What is asked of tokens, and what limits, one of each kind that can be read and that cannot.
+const CHECKS: &str = "\
 ---
 apiVersion: security.istio.io/v1
 kind: RequestAuthentication
@@ -289,7 +288,10 @@ kind: VirtualService
 metadata: {name: web, namespace: shop}
 spec: {hosts: [web.example], gateways: [istio-system/edge], http: [{route: [{destination: {host: web}}]}]}
 ";
-    let text = service(&format!("{WEB}{objects}"), "shop/web");
+
+#[test]
+fn tokens_and_limits_are_told_where_they_hold() {
+    let text = service(&format!("{WEB}{CHECKS}"), "shop/web");
     let (own, gateway) = text.split_once("Exposed on Gateway").unwrap_or_else(|| panic!("{text}"));
     for line in [
         "check        tokens of https://a.example (RequestAuthentication istio-system/login, for the mesh)\n",

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -100,7 +101,7 @@ impl Callers {
             return Ok(caller);
         }
         match (bearer(headers), by_certificate) {
-            (Some(token), _) => self.account(token).await.and_then(|account| {
+            (Some(token), _) => self.account(token, peer.address.ip()).await.and_then(|account| {
                 let identity = SpiffeId::workload(&self.trust_domain, &account.namespace, &account.name);
                 let identity = identity.map_err(|why| NotKnown::NoIdentity(why.to_string()))?;
                 Ok(Caller { identity, proof: "token", pod: account.pod })
@@ -125,7 +126,7 @@ impl Callers {
         Ok(Caller { identity, proof: "certificate", pod: None })
     }
 
-    async fn account(&self, token: &str) -> Result<Account, NotKnown> {
+    async fn account(&self, token: &str, address: IpAddr) -> Result<Account, NotKnown> {
         match &self.judge {
             Judge::Nobody => Err(NotKnown::Refused(
                 "tokens prove nothing here, as there are no keys for them (--token-keys)".to_owned(),
@@ -136,7 +137,7 @@ impl Callers {
                 if let Some(account) = self.recall(&digest) {
                     return Ok(account);
                 }
-                let account = reviews.whose(token).await?;
+                let account = reviews.whose(token, address).await?;
                 self.remember(digest, &account);
                 Ok(account)
             }

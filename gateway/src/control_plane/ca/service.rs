@@ -14,7 +14,7 @@ use tls::authority::{
     request::{BadRequest, Request as Csr},
     signer::Certificate,
 };
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::{
@@ -26,6 +26,7 @@ use crate::{
     control_plane::{
         serve::{Answer, Peer},
         settings::Lifetimes,
+        shares::{Place, Shares},
     },
     grpc::{
         messages::istio_ca::{
@@ -38,9 +39,11 @@ use crate::{
 };
 
 /// A request with a key of 8192 bits has 4 KiB.
-const LIMITS: Limits = Limits { message: 128 << 10, time: Duration::from_secs(15) };
+const LIMITS: Limits = Limits { message: 16 << 10, time: Duration::from_secs(15) };
 /// Requests that are worked on at once.
 const AT_ONCE: usize = 1000;
+/// Those of one address, which may be a gateway that others are behind.
+const OF_ONE: usize = 200;
 /// One identity that gets more certificates than this in a minute is named in the log: pods that are started again and
 /// again, mostly.
 const MANY: u32 = 600;
@@ -55,7 +58,7 @@ pub(crate) struct Service {
     keeper: Arc<Keeper>,
     lifetimes: Lifetimes,
     metrics: Arc<CaMetrics>,
-    places: Semaphore,
+    places: Shares,
     /// By identity: how many since when.
     pace: Mutex<HashMap<Box<str>, (Instant, u32), RandomState>>,
 }
@@ -63,8 +66,11 @@ pub(crate) struct Service {
 impl Answer for Service {
     async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: Peer) -> Reply {
         if request.uri().path() == CREATE_CERTIFICATE {
-            return unary(request, LIMITS, async |question, headers: &HeaderMap| {
-                self.create(question, headers, &peer).await
+            let admit = async |headers: &HeaderMap| self.admit(headers, &peer).await;
+            return unary(request, LIMITS, admit, async |question, (caller, place): (Caller, Place)| {
+                let answered = self.create(&question, &caller, &peer).await;
+                drop(place);
+                answered
             })
             .await;
         }
@@ -86,29 +92,34 @@ impl Service {
             lifetimes: keeper.lifetimes,
             metrics: Arc::clone(&keeper.metrics),
             keeper,
-            places: Semaphore::new(AT_ONCE),
+            places: Shares::new(AT_ONCE, OF_ONE),
             pace: Mutex::default(),
         }
     }
 
+    /// Who asks, and a place for the request, before anything of it is read.
+    async fn admit(&self, headers: &HeaderMap, peer: &Peer) -> Result<(Caller, Place), Status> {
+        self.metrics.asked(Asked::Came);
+        let place = self.places.try_take(peer.address.ip()).map_err(|_| {
+            self.metrics.asked(Asked::Shed);
+            Status::new(Code::ResourceExhausted, "too many requests at once; ask again")
+        })?;
+        let caller = self.callers.who(headers, peer).await.map_err(|why| self.unknown(why, peer))?;
+        Ok((caller, place))
+    }
+
     async fn create(
         &self,
-        question: IstioCertificateRequest,
-        headers: &HeaderMap,
+        question: &IstioCertificateRequest,
+        caller: &Caller,
         peer: &Peer,
     ) -> Result<IstioCertificateResponse, Status> {
-        self.metrics.asked(Asked::Came);
-        let Ok(_place) = self.places.try_acquire() else {
-            self.metrics.asked(Asked::Shed);
-            return Err(Status::new(Code::ResourceExhausted, "too many requests at once; ask again"));
-        };
-        let caller = self.callers.who(headers, peer).await.map_err(|why| self.unknown(why, peer))?;
         let told = |status: Status| {
             let words = &status.message;
             info!(identity = %caller.identity, peer = %peer.address, code = ?status.code, why = words, "no certificate");
             status
         };
-        let csr = self.check(&question).map_err(told)?;
+        let csr = self.check(question).map_err(told)?;
         let lifetime = self.lifetime(question.validity_duration).map_err(told)?;
         let in_force = self.signer(lifetime).await.map_err(told)?;
         let signed = in_force.signer.workload(&csr, caller.identity.as_str(), lifetime, SystemTime::now());
@@ -116,7 +127,7 @@ impl Service {
             self.metrics.asked(Asked::Unsigned);
             told(Status::new(Code::Internal, format!("CSR signing error ({why})")))
         })?;
-        self.issued(&caller, &signed, &in_force, peer);
+        self.issued(caller, &signed, &in_force, peer);
         let mut cert_chain = vec![signed.pem];
         cert_chain.extend_from_slice(in_force.signer.chain());
         cert_chain.push(in_force.roots.clone());

@@ -28,14 +28,16 @@ async fn served() -> Channel {
     tokio::spawn(async move {
         let service = service_fn(async |request| {
             let limits = Limits { message: 4096, time: LIMIT.0 };
-            let reply = server::unary(request, limits, async |asked: Question, metadata: &HeaderMap| {
-                match asked.csr.as_str() {
-                    "no" => Err(Status::new(Code::Unauthenticated, "request authenticate failure\n")),
-                    "who" => Ok(words(metadata["authorization"].to_str().expect("is text"))),
-                    "much" => Ok(words(&"x".repeat(2000))),
-                    "never" => std::future::pending().await,
-                    other => Ok(words(other)),
-                }
+            let admit = async |metadata: &HeaderMap| Ok(metadata.clone());
+            let reply = server::unary(request, limits, admit, async |asked: Question, metadata: HeaderMap| match asked
+                .csr
+                .as_str()
+            {
+                "no" => Err(Status::new(Code::Unauthenticated, "request authenticate failure\n")),
+                "who" => Ok(words(metadata["authorization"].to_str().expect("is text"))),
+                "much" => Ok(words(&"x".repeat(2000))),
+                "never" => std::future::pending().await,
+                other => Ok(words(other)),
             });
             Ok::<_, Infallible>(reply.await)
         });
