@@ -170,7 +170,7 @@ metadata: {name: ingress, namespace: istio-system, labels: {istio: ingressgatewa
              rules: [{{limit: {{requests: 1}}}}]}}\n"
         );
         let (resources, problems) = Resources::read([("a.yaml", text.as_str())]);
-        assert!(problems.is_empty(), "{problems:?}");
+        assert!(problems.iter().all(|problem| problem.severity != crate::problem::Severity::Error), "{problems:?}");
         held_policies(&resources, &Proxy::default()).first().map(|(.., holds)| *holds)
     }
 
