@@ -58,6 +58,12 @@ impl Connected {
     pub(super) fn of(stream: h2::client::Stream, dial: Arc<Dial>, place: Place) -> Self {
         Self { up: Up::H2(Box::new(stream)), dial, place, reused: true, _counted: None }
     }
+
+    /// What is asked of connections may have changed since its handshake: it was kept, or is the mesh's, whose roots change at any
+    /// moment.
+    pub(super) fn aged(&self) -> bool {
+        self.reused || self.dial.mesh
+    }
 }
 
 /// Waits before a retry as its route says, and not beyond the route's timeout.

@@ -96,7 +96,7 @@ async fn one_try(
             exchange.service_time = exchange.sent.map(|sent| now - sent);
             exchange.grpc_status = grpc_status(&heads.response);
             attempt::record_head(desk, exchange, heads.response.status);
-            if retry::after_answer(exchange, &heads.response, (connected.reused, replay.is_whole()), desk.metrics()) {
+            if retry::after_answer(exchange, &heads.response, (connected.aged(), replay.is_whole()), desk.metrics()) {
                 discard(desk, connected, now).await;
                 return Ok(None);
             }

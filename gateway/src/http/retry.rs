@@ -137,7 +137,7 @@ pub(crate) fn after_break(
     another(exchange, metrics, wanted, Before::Sent { replayable: tried.replayable })
 }
 
-/// An answer that says that the request was misdirected, as a kept connection that has outlived the mesh's roots gets:
+/// An answer that says that the request was misdirected, as a connection that has outlived the mesh's roots gets:
 /// nothing was processed, and another connection may do better, whatever the method (RFC 9110 section 15.5.20). Once, and it
 /// is no retry.
 fn is_misdirected(exchange: &mut Exchange, head: &Head) -> bool {
@@ -149,14 +149,15 @@ fn is_misdirected(exchange: &mut Exchange, head: &Head) -> bool {
     again
 }
 
-/// An answer has begun. Whether another try follows instead. `reused` and `replayable`: as in [`Tried`].
+/// An answer has begun. Whether another try follows instead. `aged`: what is asked of connections may have changed since;
+/// `replayable`: as in [`Tried`].
 pub(crate) fn after_answer(
     exchange: &mut Exchange,
     head: &Head,
-    (reused, replayable): (bool, bool),
+    (aged, replayable): (bool, bool),
     metrics: &Metrics,
 ) -> bool {
-    if reused && replayable && is_misdirected(exchange, head) {
+    if aged && replayable && is_misdirected(exchange, head) {
         return true;
     }
     let ratelimited = || head.nth(&RATELIMITED, 0).is_some();
