@@ -17,6 +17,7 @@ use hyper::{
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use prost::Message;
+use routing::fault::GRPC_CODES;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::mpsc,
@@ -63,26 +64,7 @@ impl fmt::Display for Failure {
 
 /// gRPC's name of a code.
 fn name(code: u16) -> &'static str {
-    const NAMES: [&str; 17] = [
-        "OK",
-        "CANCELLED",
-        "UNKNOWN",
-        "INVALID_ARGUMENT",
-        "DEADLINE_EXCEEDED",
-        "NOT_FOUND",
-        "ALREADY_EXISTS",
-        "PERMISSION_DENIED",
-        "RESOURCE_EXHAUSTED",
-        "FAILED_PRECONDITION",
-        "ABORTED",
-        "OUT_OF_RANGE",
-        "UNIMPLEMENTED",
-        "INTERNAL",
-        "UNAVAILABLE",
-        "DATA_LOSS",
-        "UNAUTHENTICATED",
-    ];
-    NAMES.get(usize::from(code)).copied().unwrap_or("a status that gRPC does not know")
+    GRPC_CODES.get(usize::from(code)).copied().unwrap_or("a status that gRPC does not know")
 }
 
 /// A connection over which calls are made. It ends with this.
