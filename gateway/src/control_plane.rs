@@ -8,7 +8,7 @@
 //! ```
 
 pub(crate) mod ca;
-mod place;
+pub(crate) mod place;
 pub(crate) mod serve;
 pub(crate) mod settings;
 pub(crate) mod shares;
@@ -29,7 +29,9 @@ use tokio::{
 use tracing::{info, warn};
 
 use self::{
-    ca::{callers::Callers, in_force::Current, keeper::Keeper, server_certificate, service::Service},
+    ca::{
+        callers::Callers, in_force::Current, keeper::Keeper, server_certificate, service::Service, succession::Memory,
+    },
     place::Place,
     serve::Door,
     settings::ControlSettings,
@@ -68,17 +70,7 @@ async fn serve(settings: &ControlSettings, log: LogLevel) -> Result<ExitCode> {
     is_a_trust_domain(&trust_domain)?;
     info!(trust_domain, namespace = settings.namespace, "the mesh");
     let callers = Callers::new(trust_domain.clone(), place.judge(settings));
-    let keeper = Arc::new(Keeper {
-        current: Arc::clone(&current),
-        folder: settings.ca_dir.clone(),
-        vault: place.vault(),
-        trusted: place.trusted(),
-        trust_domain,
-        lifetimes: settings.lifetimes,
-        leading: place.leads(),
-        look: Arc::new(Notify::new()),
-        metrics: Arc::clone(&metrics),
-    });
+    let keeper = Arc::new(keeper(settings, &place, trust_domain, (&current, &metrics)));
     let service = Arc::new(Service::new(callers, Arc::clone(&keeper)));
     let (certificate, certified) = watch::channel(None);
     let (stop, stops) = watch::channel(false);
@@ -114,6 +106,26 @@ async fn serve(settings: &ControlSettings, log: LogLevel) -> Result<ExitCode> {
     stop_admin.send_replace(true);
     info!("ended");
     Ok(ExitCode::SUCCESS)
+}
+
+fn keeper(
+    settings: &ControlSettings,
+    place: &Place,
+    trust_domain: String,
+    (current, metrics): (&Arc<Current>, &Arc<CaMetrics>),
+) -> Keeper {
+    Keeper {
+        current: Arc::clone(current),
+        folder: settings.ca_dir.clone(),
+        vault: place.vault(),
+        trusted: place.trusted(),
+        trust_domain,
+        lifetimes: settings.lifetimes,
+        leading: place.leads(),
+        look: Arc::new(Notify::new()),
+        metrics: Arc::clone(metrics),
+        memory: Memory::default(),
+    }
 }
 
 /// # Errors

@@ -17,7 +17,9 @@ use crate::{
             in_force::Origin,
             material::{Found, PLUG_IN, find},
             record::{ROTATE, SELF_SIGNED},
+            trusted::Trusted,
         },
+        place::ROOTS,
         status::described,
     },
     kubernetes::{client, vault::SecretVault},
@@ -26,6 +28,9 @@ use crate::{
 
 /// Where nothing is kept.
 const NONE: &str = "there is no CA here; `sluice control` makes one when it starts, and of one that is plugged in by a folder --ca-dir tells";
+/// What becomes of a mesh whose CA is not taken.
+const LAST_GOOD: &str = "replicas that run sign with the last good CA for --propagation since they have seen it last, and then \
+    nothing: their /healthz/ready says until when";
 /// How often a wish is written that others have come before.
 const TRIES: usize = 5;
 
@@ -41,47 +46,76 @@ pub(crate) fn run(command: &CaCommand) -> ExitCode {
 
 async fn serve(command: &CaCommand) -> Result<ExitCode> {
     let mut plugged_in = None;
+    // What the mesh trusts; of a folder that is plugged in alone nobody knows where that is.
+    let mut trusted = None;
     let vault = match &command.place {
         CaPlace::PlugIn(folder) => {
             plugged_in = Some(folder.as_path());
             Vault::Files(FileVault::of_ca(folder.clone(), command.namespace.clone()))
         }
-        CaPlace::Folder(folder) => Vault::Files(FileVault::of_ca(folder.clone(), command.namespace.clone())),
+        CaPlace::Folder(folder) => {
+            trusted = Some(Trusted::Machine(folder.join(ROOTS)));
+            Vault::Files(FileVault::of_ca(folder.clone(), command.namespace.clone()))
+        }
         CaPlace::Kubernetes(settings) => {
             let client = client::connect(settings).await?;
+            trusted = Some(Trusted::Cluster { client: client.clone(), namespace: command.namespace.clone() });
             Vault::Kubernetes(Arc::new(SecretVault::of_ca(client, &command.namespace)))
         }
     };
     match command.action {
-        CaAction::Status => status(plugged_in, &vault, command.output).await?,
-        CaAction::Rotate => rotate(plugged_in, &vault).await?,
+        CaAction::Status => status(plugged_in, &vault, trusted, command.output).await,
+        CaAction::Rotate => rotate(plugged_in, &vault).await.map(|()| ExitCode::SUCCESS),
     }
-    Ok(ExitCode::SUCCESS)
 }
 
-async fn status(folder: Option<&Path>, vault: &Vault, output: CertsOutput) -> Result<()> {
-    let now = SystemTime::now();
-    let load = |material: &_| Signer::load(material, now).map_err(anyhow::Error::msg);
-    let told = match find(folder, vault).await.map_err(anyhow::Error::msg)? {
-        Found::PlugIn(Origin::PlugIn(whose), material) => described(&whose, &load(&material)?, None),
-        Found::PlugIn(Origin::SelfSigned, material) => described("self-signed", &load(&material)?, None),
-        Found::SelfSigned(record, _) => described("self-signed", &load(&record.material)?, Some(&record)),
+/// What is kept. Exit code 1: replicas do not take it.
+async fn status(
+    folder: Option<&Path>,
+    vault: &Vault,
+    trusted: Option<Trusted>,
+    output: CertsOutput,
+) -> Result<ExitCode> {
+    let (origin, material, record) = match find(folder, vault).await.map_err(anyhow::Error::msg)? {
+        Found::PlugIn(origin, material) => (origin, material, None),
+        Found::SelfSigned(record, _) => (Origin::SelfSigned, record.material.clone(), Some(record)),
         Found::Nothing => bail!("{NONE}"),
     };
+    let signer = match Signer::load(&material, SystemTime::now()) {
+        Ok(signer) => signer,
+        Err(why) => {
+            eprintln!("sluice: {origin}: {why}; {LAST_GOOD}");
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    let shown = match &origin {
+        Origin::SelfSigned => "self-signed",
+        Origin::PlugIn(whose) => whose,
+    };
+    let mut told = described(shown, &signer, record.as_deref());
+    let mut trouble = None;
+    if let Some(trusted) = trusted {
+        trouble = trusted.allows(&origin.to_string(), Some(&signer)).await.err();
+    }
+    told["trouble"] = trouble.as_deref().into();
     match output {
         CertsOutput::Json => println!("{told:#}"),
         CertsOutput::Text => print!("{}", text(&told)),
     }
-    Ok(())
+    let Some(why) = trouble else { return Ok(ExitCode::SUCCESS) };
+    eprintln!("sluice: {why}; {LAST_GOOD}");
+    Ok(ExitCode::FAILURE)
 }
 
 fn text(told: &Value) -> String {
     let word = |value: &Value| value.as_str().unwrap_or("?").to_owned();
     let mut lines = format!(
-        "CA        {}\nserial    {}\nends      {}\n",
+        "CA        {}\nserial    {}\nends      {}\nits root  {}, ends {}\n",
         word(&told["origin"]),
         word(&told["serial"]),
-        word(&told["notAfter"])
+        word(&told["notAfter"]),
+        word(&told["root"]),
+        word(&told["rootNotAfter"]),
     );
     for root in told["roots"].as_array().into_iter().flatten() {
         let (serial, end, issuer) = (word(&root["serial"]), word(&root["notAfter"]), word(&root["issuer"]));

@@ -15,4 +15,5 @@ pub(crate) mod record;
 pub(crate) mod rotation;
 pub(crate) mod server_certificate;
 pub(crate) mod service;
+pub(crate) mod succession;
 pub(crate) mod trusted;

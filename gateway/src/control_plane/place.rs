@@ -37,7 +37,7 @@ use crate::{
 /// How often a process that does not lead tries to.
 const AGAIN: Duration = Duration::from_secs(1);
 /// What workloads on the same machine trust.
-const ROOTS: &str = "root-cert.pem";
+pub(crate) const ROOTS: &str = "root-cert.pem";
 
 /// Either place.
 pub(crate) enum Place {

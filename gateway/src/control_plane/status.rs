@@ -42,18 +42,28 @@ impl View for ControlStatus {
         let unready = |why: &str| Readiness::NotReady(why.to_owned());
         match self.current.get() {
             None => unready(self.current.trouble().as_deref().unwrap_or("the CA is not read yet")),
-            Some(now) if now.signer.ends() <= SystemTime::now() => unready("the CA's certificate has ended"),
+            Some(now) if now.signer.ends() <= SystemTime::now() => {
+                unready("the CA's certificate, or one above it, has ended")
+            }
             Some(_) if !self.current.is_fresh() => {
-                unready("it is not known whether the CA is still the one of the mesh")
+                let why = self.current.trouble().map(|why| format!(": {why}")).unwrap_or_default();
+                unready(&format!("it is not known whether the CA is still the one of the mesh{why}"))
             }
             Some(_) if !self.current.is_handed_out() => unready("the roots are not written yet"),
-            Some(_) => Readiness::Ready,
+            Some(_) => match self.current.trouble() {
+                Some(why) => {
+                    Readiness::ReadyBut(format!("the last good CA signs, until {}: {why}", self.current.signs_until()))
+                }
+                None => Readiness::Ready,
+            },
         }
     }
 
     fn config_dump(&self) -> Value {
         let now = self.current.get();
-        json!({"ca": now.map(|now| told(&now)), "trouble": self.current.trouble()})
+        let trouble = self.current.trouble();
+        let until = (now.is_some() && trouble.is_some()).then(|| self.current.signs_until());
+        json!({"ca": now.map(|now| told(&now)), "trouble": trouble, "signsUntil": until})
     }
 
     fn clusters(&self) -> String {
@@ -89,7 +99,8 @@ pub(crate) fn described(origin: &str, signer: &Signer, record: Option<&Record>) 
         .map(|root| json!({"serial": root.serial, "issuer": root.issuer, "notAfter": text(root.not_after)}))
         .collect();
     json!({
-        "origin": origin, "serial": signer.serial(), "notAfter": time(signer.ends()), "roots": roots,
+        "origin": origin, "serial": signer.serial(), "notAfter": time(signer.ends()), "root": signer.root().serial,
+        "rootNotAfter": time(signer.root_ends()), "roots": roots,
         "rotation": record.and_then(turning),
     })
 }

@@ -38,6 +38,7 @@ pub(crate) struct CaMetrics {
     roots: IntGauge,
     phase: IntGauge,
     kept: IntGauge,
+    signing: IntGauge,
     written: IntCounterVec,
     /// What the webhooks count.
     pub(crate) injection: InjectionMetrics,
@@ -87,6 +88,7 @@ impl CaMetrics {
             roots: whole("sluice_ca_roots", "Roots that are handed out."),
             phase: whole("sluice_ca_rotation_phase", "Of a new root: 0 = none, 1 = handed out, 2 = it signs."),
             kept: whole("sluice_ca_kept", "1 = the CA's material was changed or deleted, and the last good one signs."),
+            signing: whole("sluice_ca_signing", "1 = certificates are signed, 0 = nothing is signed."),
             written: labelled(
                 "sluice_ca_roots_written_total",
                 "Times the roots were written to a namespace.",
@@ -125,6 +127,13 @@ impl CaMetrics {
     /// Whether the last good material signs in the place of what is there.
     pub(crate) fn kept(&self, kept: bool) {
         self.kept.set(i64::from(kept));
+    }
+
+    /// Whether anything is signed. Gives what was so before.
+    pub(crate) fn signing(&self, signs: bool) -> bool {
+        let before = self.signing.get() == 1;
+        self.signing.set(i64::from(signs));
+        before
     }
 
     /// All as text, at this time.
@@ -169,7 +178,7 @@ mod tests {
             let name = line.split(' ').next().unwrap();
             assert!(readme.contains(&format!("`{name}`")), "{name}");
         }
-        assert_eq!(text.matches("# TYPE ").count(), 23);
+        assert_eq!(text.matches("# TYPE ").count(), 24);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use x509_parser::prelude::FromDer as _;
 use super::request::Request;
 use super::roots::Roots;
 use crate::identity::{hex, x509_pem};
-use crate::{Error, facts, pem, provider};
+use crate::{Error, facts, facts::Facts, pem, provider};
 
 /// What a CA is made of, as PEM, by Istio's names.
 #[derive(Clone, Default, Eq, PartialEq)]
@@ -45,7 +45,10 @@ pub struct Signer {
     chain: Vec<String>,
     intermediates: Vec<CertificateDer<'static>>,
     roots: Roots,
-    ends: SystemTime,
+    /// When the first of its own certificate and those above it ends, without the root.
+    chain_ends: SystemTime,
+    /// The root that it leads to; of several with one key the one that lasts longest.
+    root: Facts,
     serial: String,
 }
 
@@ -63,8 +66,8 @@ pub struct Certificate {
 /// Why nothing is signed.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Refused {
-    /// The CA's certificate has ended.
-    #[error("the CA's own certificate has ended")]
+    /// The CA's certificate, or one above it, has ended.
+    #[error("the CA's own certificate, or one above it, has ended")]
     Ended,
     /// The library's words.
     #[error("the certificate cannot be made: {0}")]
@@ -86,8 +89,8 @@ impl Signer {
         is_authority(&own)?;
         let roots = Roots::read(&material.roots).map_err(|error| format!("root-cert.pem: {error}"))?;
         let intermediates = between(&own, &material.chain, &roots)?;
-        let ends = earliest_end(&own, &intermediates)?;
-        if ends <= now {
+        let chain_ends = earliest_end(&own, &intermediates)?;
+        if chain_ends <= now {
             return Err(
                 "ca-cert.pem or one of cert-chain.pem has ended; nothing that it signs would be accepted".into()
             );
@@ -96,19 +99,31 @@ impl Signer {
         let key = KeyPair::try_from(&key).map_err(|error| format!("ca-key.pem: {error}"))?;
         let issuer = Issuer::from_ca_cert_der(&own, key).map_err(|error| format!("ca-cert.pem: {error}"))?;
         let chain = intermediates.iter().map(|it| x509_pem(it)).collect();
-        let serial = facts::of_der(&own).map_err(|error| format!("ca-cert.pem: {error}"))?.serial;
-        let signer = Self { issuer, chain, intermediates, roots, ends, serial };
-        signer.is_trusted(&signer.roots, now).map_err(|why| {
+        let facts = facts::of_der(&own).map_err(|error| format!("ca-cert.pem: {error}"))?;
+        let mut signer =
+            Self { issuer, chain, intermediates, roots, chain_ends, serial: facts.serial.clone(), root: facts };
+        signer.root = signer.leads_to(&signer.roots, now).map_err(|why| {
             format!("what ca-cert.pem signs is not accepted by whoever trusts root-cert.pem: {why}; is cert-chain.pem whole?")
         })?;
+        if signer.ends() <= now {
+            let serial = &signer.root.serial;
+            return Err(format!(
+                "root-cert.pem: the root that ca-cert.pem leads to ({serial}) has ended; nothing that it signs would be accepted"
+            ));
+        }
         Ok(signer)
     }
 
-    /// Whether somebody who trusts these roots accepts what is signed here.
+    /// Whether somebody who trusts these roots accepts what is signed here, whenever the roots end: not everybody looks at that.
     ///
     /// # Errors
-    /// Why not, in the library's words.
+    /// Why not, in words that are the same at any time.
     pub fn is_trusted(&self, roots: &Roots, now: SystemTime) -> Result<(), String> {
+        self.leads_to(roots, now).map(drop)
+    }
+
+    /// Which of these roots a certificate that is signed here leads to.
+    fn leads_to(&self, roots: &Roots, now: SystemTime) -> Result<Facts, String> {
         // A key that nobody keeps.
         let key = KeyPair::generate().map_err(|error| error.to_string())?;
         let mut params = leaf();
@@ -126,7 +141,19 @@ impl Signer {
             None,
             None,
         );
-        judged.map(drop).map_err(|error| error.to_string())
+        let path = judged.map_err(|error| match error {
+            webpki::Error::CertExpired { .. } => "one of its certificates has ended".to_owned(),
+            webpki::Error::CertNotValidYet { .. } => "one of its certificates has not begun yet".to_owned(),
+            other => other.to_string(),
+        })?;
+        let found = path.anchor();
+        let same = |root: &&CertificateDer<'static>| {
+            anchor_from_trusted_cert(root).is_ok_and(|anchor| {
+                anchor.subject == found.subject && anchor.subject_public_key_info == found.subject_public_key_info
+            })
+        };
+        let facts = roots.0.iter().filter(same).filter_map(|root| facts::of_der(root).ok());
+        facts.max_by_key(|root| root.not_after).ok_or_else(|| "its root cannot be read".to_owned())
     }
 
     /// Signs the certificate of a workload as Istio does: one URI SAN, critical because the subject is empty, for both sides
@@ -177,10 +204,11 @@ impl Signer {
         lifetime: Duration,
         now: SystemTime,
     ) -> Result<(rcgen::Certificate, Certificate), Refused> {
-        if self.ends <= now {
+        let last = self.ends();
+        if last <= now {
             return Err(Refused::Ended);
         }
-        let end = now.checked_add(lifetime).map_or(self.ends, |end| end.min(self.ends));
+        let end = now.checked_add(lifetime).map_or(last, |end| end.min(last));
         let serial = serial().map_err(Refused::Failed)?;
         params.not_before = (now - BACKDATED).into();
         params.not_after = end.into();
@@ -202,9 +230,24 @@ impl Signer {
         &self.roots
     }
 
-    /// When it, or one of those above it, ends.
+    /// When the first of its own certificate, those above it and its root ends: nothing that it signs lasts longer.
     pub fn ends(&self) -> SystemTime {
-        self.ends
+        self.chain_ends.min(self.root_ends())
+    }
+
+    /// When the first of its own certificate and those above it ends, without the root.
+    pub fn chain_ends(&self) -> SystemTime {
+        self.chain_ends
+    }
+
+    /// When the root ends that it leads to.
+    pub fn root_ends(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(u64::try_from(self.root.not_after).unwrap_or(0))
+    }
+
+    /// The root that it leads to; of several with one key the one that lasts longest.
+    pub fn root(&self) -> &Facts {
+        &self.root
     }
 
     /// The serial number of its own certificate, in lower-case hex.

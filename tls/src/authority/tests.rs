@@ -137,6 +137,39 @@ fn a_plugged_in_ca_shows_what_stands_between() {
 }
 
 #[test]
+fn nothing_outlives_the_root_either() {
+    let Some(shop) = Workshop::open() else { return };
+    shop.run("req -x509 -newkey rsa:2048 -nodes -keyout root.key -out root.pem -days 3 -subj /CN=Root -addext keyUsage=critical,keyCertSign");
+    shop.run(
+        "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.csr -subj /O=Istio/CN=below",
+    );
+    shop.write(
+        "ca.ext",
+        b"basicConstraints=critical,CA:true\nkeyUsage=critical,keyCertSign,cRLSign\nsubjectKeyIdentifier=hash\n",
+    );
+    shop.run("x509 -req -in ca.csr -CA root.pem -CAkey root.key -CAcreateserial -days 20 -extfile ca.ext -out ca.pem");
+    // Of several roots it is the one that counts.
+    let other = root(SystemTime::now()).roots;
+    let material = Material {
+        certificate: shop.read("ca.pem"),
+        key: shop.read("ca.key"),
+        chain: shop.read("ca.pem"),
+        roots: [other, shop.read("root.pem")].concat(),
+    };
+    let now = SystemTime::now();
+    let signer = Signer::load(&material, now).expect("is a CA");
+    assert_eq!(signer.root().serial, facts(&shop.read("root.pem")).expect("is one").serial);
+    assert!(signer.ends() == signer.root_ends() && signer.chain_ends() > now + 19 * DAY);
+    let signed = signer.workload(&request(KeyKind::EcdsaP256), ID, 10 * DAY, now).expect("signs");
+    let end = signer.root_ends().duration_since(SystemTime::UNIX_EPOCH).expect("later").as_secs();
+    assert_eq!(signed.not_after, end);
+    let late = signer.workload(&request(KeyKind::EcdsaP256), ID, DAY, now + 4 * DAY);
+    assert_eq!(late.unwrap_err(), Refused::Ended);
+    let why = Signer::load(&material, now + 4 * DAY).unwrap_err();
+    assert!(why.contains("the root that ca-cert.pem leads to") && why.contains("has ended"), "{why}");
+}
+
+#[test]
 fn a_server_gets_its_names() {
     let now = SystemTime::now();
     let signer = Signer::load(&root(now), now).expect("is a CA");

@@ -1,6 +1,7 @@
 //! What signs now, for all that use it.
 
 use std::{
+    fmt,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -11,7 +12,7 @@ use std::{
 use tls::authority::signer::{Material, Signer};
 use tokio::{sync::watch, time::Instant};
 
-use super::record::{Phase, Record};
+use super::record::{Phase, Record, SELF_SIGNED};
 
 /// Where what signs comes from.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -20,6 +21,15 @@ pub(crate) enum Origin {
     SelfSigned,
     /// Somebody has plugged it in, there.
     PlugIn(String),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SelfSigned => write!(f, "Secret {SELF_SIGNED}"),
+            Self::PlugIn(whose) => f.write_str(whose),
+        }
+    }
 }
 
 /// What signs, and what is handed out with it.
@@ -107,6 +117,24 @@ impl Current {
     /// Whether it was compared so lately that a rotation cannot have passed it by.
     pub(crate) fn is_fresh(&self) -> bool {
         self.confirmed.lock().unwrap_or_else(PoisonError::into_inner).elapsed() <= self.good_for
+    }
+
+    /// How long it still signs without being compared.
+    pub(crate) fn lasts(&self) -> Duration {
+        let confirmed = *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
+        self.good_for.saturating_sub(confirmed.elapsed())
+    }
+
+    /// Until when it signs, in words.
+    pub(crate) fn signs_until(&self) -> String {
+        let end = jiff::Timestamp::try_from(SystemTime::now() + self.lasts());
+        end.ok().and_then(|end| end.round(jiff::Unit::Second).ok()).map(|end| end.to_string()).unwrap_or_default()
+    }
+
+    /// When it was compared last.
+    #[cfg(test)]
+    pub(crate) fn confirmed(&self) -> Instant {
+        *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Why what is kept does not sign; `None`: it does. Gives whether that is news.

@@ -20,6 +20,7 @@ use super::{
     material::{Found, find},
     record::{Phase, Record, SELF_SIGNED},
     rotation::{self, Step},
+    succession::{Follows, Memory, ending, follows},
     trusted::Trusted,
 };
 use crate::{
@@ -29,10 +30,24 @@ use crate::{
     telemetry::ca::CaMetrics,
 };
 
+#[cfg(test)]
+mod tests;
+
 /// How often what is kept is looked at, beside whenever something is told.
 const LOOK: Duration = Duration::from_secs(5);
 /// How often a write is tried that others have come before.
 const TRIES: usize = 5;
+
+/// What a look has come to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Turn {
+    /// Something was written, and is to be looked at.
+    Again,
+    /// What is kept signs.
+    Settled,
+    /// Nothing is there yet, and another replica makes it.
+    Waits(&'static str),
+}
 
 /// See the module.
 pub(crate) struct Keeper {
@@ -54,6 +69,8 @@ pub(crate) struct Keeper {
     pub(crate) look: Arc<Notify>,
     /// What is counted.
     pub(crate) metrics: Arc<CaMetrics>,
+    /// What was found at the looks before.
+    pub(crate) memory: Memory,
 }
 
 impl Keeper {
@@ -64,18 +81,20 @@ impl Keeper {
         let pause = LOOK.min(self.lifetimes.propagation / 4);
         loop {
             match self.turn().await {
-                Ok(again) => {
+                Ok(Turn::Again) => {
                     self.told(None);
-                    if again {
-                        continue;
-                    }
+                    continue;
                 }
+                Ok(Turn::Settled) => self.told(None),
+                // Nothing is wrong, and readiness says what is waited for.
+                Ok(Turn::Waits(what)) => drop(self.current.set_trouble(Some(what.to_owned()))),
                 Err(why) => self.told(Some(format!("{why:#}"))),
             }
+            self.tell_whether_it_signs();
             tokio::select! {
-                () = self.look.notified() => {}
+                () = self.look.notified() => self.memory.forget(),
                 // The sender may be gone with the process.
-                Ok(()) = leading.changed() => {}
+                Ok(()) = leading.changed() => self.memory.forget(),
                 () = sleep(pause) => {}
             }
         }
@@ -87,7 +106,10 @@ impl Keeper {
         self.metrics.kept(trouble.is_some() && signs);
         match &trouble {
             Some(why) if self.current.set_trouble(trouble.clone()) => {
-                let what = if signs { "the last good CA signs" } else { "nothing is signed" };
+                let what = match (signs, self.current.is_fresh()) {
+                    (true, true) => format!("the last good CA signs until {}", self.current.signs_until()),
+                    _ => "nothing is signed".to_owned(),
+                };
                 error!("{why}; {what}");
             }
             None if self.current.set_trouble(None) => info!("the CA is as it is kept"),
@@ -95,77 +117,117 @@ impl Keeper {
         }
     }
 
-    /// Looks once, and does what is due. Gives whether to look again at once.
-    async fn turn(&self) -> Result<bool> {
+    /// Says when the time of the last good CA is over, and when it is the one that is kept again.
+    fn tell_whether_it_signs(&self) {
+        let now = self.current.get();
+        let signs = now.as_ref().is_some_and(|now| now.signer.ends() > SystemTime::now()) && self.current.is_fresh();
+        let before = self.metrics.signing(signs);
+        if before && !signs {
+            let why =
+                self.current.trouble().unwrap_or_else(|| "its certificate, or one above it, has ended".to_owned());
+            error!("nothing is signed any more, and workloads get no certificates: {why}");
+        }
+        let plugged_in = now.as_ref().filter(|now| now.origin != Origin::SelfSigned);
+        if let Some(words) = plugged_in.and_then(|now| ending(&now.signer, SystemTime::now()))
+            && self.memory.says(&words)
+        {
+            warn!("the CA ends before long: {words}");
+        }
+    }
+
+    /// Looks once, and does what is due. What is kept is confirmed when it is what signs: who refuses it must not go on for
+    /// ever beside replicas that have taken it.
+    async fn turn(&self) -> Result<Turn> {
         let before = self.current.get();
-        let found = find(self.folder.as_deref(), &self.vault).await.map_err(anyhow::Error::msg)?;
-        match found {
+        let before = before.as_deref();
+        match find(self.folder.as_deref(), &self.vault).await.map_err(anyhow::Error::msg)? {
             Found::PlugIn(origin, material) => {
+                self.take(before, origin, material, None).await?;
                 self.current.confirm();
-                self.take_plug_in(before.as_deref(), origin, material).await?;
-                Ok(false)
+                Ok(Turn::Settled)
             }
             Found::SelfSigned(record, stored) => {
-                if let Some(Origin::PlugIn(whose)) = before.as_deref().map(|before| &before.origin) {
+                if let Some(Origin::PlugIn(whose)) = before.map(|before| &before.origin) {
                     anyhow::bail!(
                         "{whose} is gone, and the self-signed CA of {SELF_SIGNED} is another one; put it back, or stop every \
                          replica, delete {} and start them, which cuts off whoever has a certificate",
                         self.trusted
                     );
                 }
-                self.current.confirm();
-                // First: a root that has ended can still be renewed.
-                if self.advance(&record, &stored).await? {
-                    return Ok(true);
+                let taken = self.take(before, Origin::SelfSigned, record.material.clone(), Some(&record)).await;
+                // A root that has ended can still be renewed, unless it is somebody else's.
+                let ours = before.is_none_or(|before| before.material.key == record.material.key);
+                if taken.is_err() && !(ours && has_ended(&record, SystemTime::now())) {
+                    return taken.map(|()| Turn::Settled);
                 }
-                self.take(before.as_deref(), &record).await.map(|()| false)
+                if taken.is_ok() {
+                    self.current.confirm();
+                }
+                if self.advance(&record, &stored).await? {
+                    return Ok(Turn::Again);
+                }
+                taken.map(|()| Turn::Settled)
             }
-            Found::Nothing => self.nothing(before.as_deref()).await,
+            Found::Nothing => self.nothing(before).await,
         }
     }
 
-    /// Takes somebody's CA, unless that would cut off whoever has a certificate.
-    async fn take_plug_in(&self, before: Option<&InForce>, origin: Origin, material: Material) -> Result<()> {
-        if before.is_some_and(|before| before.material == material && before.origin == origin) {
+    /// Takes a CA, unless it is broken or would cut off whoever has a certificate.
+    async fn take(
+        &self,
+        before: Option<&InForce>,
+        origin: Origin,
+        material: Material,
+        record: Option<&Record>,
+    ) -> Result<()> {
+        if before.is_some_and(|it| it.material == material && it.origin == origin && it.record.as_ref() == record) {
             return Ok(());
         }
-        let Origin::PlugIn(whose) = &origin else { return Ok(()) };
+        if let Some(words) = self.memory.refused(&origin, &material) {
+            anyhow::bail!(words);
+        }
+        match self.judge(before, &origin, &material).await {
+            Ok(signer) => {
+                let roots = signer.roots().pem();
+                self.set(InForce { roots, signer, origin, material, record: record.cloned() });
+                Ok(())
+            }
+            Err(words) => {
+                self.memory.refuse(&origin, &material, &words);
+                Err(anyhow::Error::msg(words))
+            }
+        }
+    }
+
+    /// # Errors
+    /// Why it is not taken.
+    async fn judge(&self, before: Option<&InForce>, origin: &Origin, material: &Material) -> Result<Signer, String> {
+        let whose = origin.to_string();
         let now = SystemTime::now();
-        let signer = Signer::load(&material, now).map_err(|why| anyhow::anyhow!("{whose}: {why}"))?;
-        if let Some(before) = before {
-            before.signer.is_trusted(signer.roots(), now).map_err(|_| {
-                anyhow::anyhow!(
+        let signer = Signer::load(material, now).map_err(|why| format!("{whose}: {why}"))?;
+        let Some(before) = before else {
+            self.trusted.allows(&whose, Some(&signer)).await?;
+            return Ok(signer);
+        };
+        match follows(&before.signer, &signer, now) {
+            Follows::Unnoticed => {}
+            Follows::Announce => warn!(
+                "{whose}: workloads that have not heard of the new root yet refuse what it signs, until they renew"
+            ),
+            // Who was away while the others went on step by step finds only the last one.
+            Follows::CutsOff if self.trusted.are(signer.roots()).await? => {
+                warn!("{whose}: the mesh has gone over to this CA already, and this replica follows");
+            }
+            Follows::CutsOff => {
+                return Err(format!(
                     "{whose}: the change is not taken, as whoever has a certificate would be refused by whoever trusts the new \
                      root-cert.pem; put the root of now into it too, and take it out when what was issued has ended (or \
                      stop every replica, delete {} and start them, which cuts them off)",
                     self.trusted
-                )
-            })?;
-            if signer.is_trusted(before.signer.roots(), now).is_err() {
-                warn!(
-                    "{whose}: workloads that have not heard of the new root yet refuse what it signs, until they renew"
-                );
+                ));
             }
-        } else {
-            self.trusted.allows(whose, Some(&signer)).await.map_err(anyhow::Error::msg)?;
         }
-        self.set(InForce { roots: signer.roots().pem(), signer, origin, material, record: None });
-        Ok(())
-    }
-
-    async fn take(&self, before: Option<&InForce>, record: &Record) -> Result<()> {
-        if before.and_then(|before| before.record.as_ref()) == Some(record) {
-            return Ok(());
-        }
-        let signer = Signer::load(&record.material, SystemTime::now())
-            .map_err(|why| anyhow::anyhow!("Secret {SELF_SIGNED}: {why}"))?;
-        if before.is_none() {
-            self.trusted.allows(&format!("Secret {SELF_SIGNED}"), Some(&signer)).await.map_err(anyhow::Error::msg)?;
-        }
-        let material = record.material.clone();
-        let record = Some(record.clone());
-        self.set(InForce { roots: signer.roots().pem(), signer, origin: Origin::SelfSigned, material, record });
-        Ok(())
+        Ok(signer)
     }
 
     fn set(&self, in_force: InForce) {
@@ -174,14 +236,9 @@ impl Keeper {
             Some((Phase::Announced, _)) => 1,
             Some((Phase::Signing, _)) => 2,
         };
-        let facts = in_force.signer.roots().facts();
-        let root = facts.iter().map(|root| root.not_after).min().and_then(|end| u64::try_from(end).ok()).unwrap_or(0);
-        let root = SystemTime::UNIX_EPOCH + Duration::from_secs(root);
-        self.metrics.in_force((root, in_force.signer.ends()), facts.len(), phase);
-        info!(
-            serial = in_force.signer.serial(), origin = ?in_force.origin, roots = facts.len(), phase,
-            "this CA signs"
-        );
+        let (signer, roots) = (&in_force.signer, in_force.signer.roots().facts().len());
+        self.metrics.in_force((signer.root_ends(), signer.chain_ends()), roots, phase);
+        info!(serial = signer.serial(), origin = %in_force.origin, roots, phase, "this CA signs");
         self.current.set(in_force);
     }
 
@@ -215,7 +272,7 @@ impl Keeper {
     }
 
     /// There is no CA: the one that signs is written back, or a new one is made.
-    async fn nothing(&self, before: Option<&InForce>) -> Result<bool> {
+    async fn nothing(&self, before: Option<&InForce>) -> Result<Turn> {
         let record = match before {
             Some(InForce { origin: Origin::PlugIn(whose), .. }) => {
                 anyhow::bail!("{whose} is gone; put it back");
@@ -229,6 +286,10 @@ impl Keeper {
             }
             None => {
                 self.trusted.allows("a new root", None).await.map_err(anyhow::Error::msg)?;
+                // Of several that start at once one makes the root; the others read it.
+                if !*self.leading.borrow() {
+                    return Ok(Turn::Waits("there is no CA yet; the replica that leads makes one"));
+                }
                 let (domain, lifetimes) = (self.trust_domain.clone(), self.lifetimes);
                 let made = spawn_blocking(move || rotation::fresh(&domain, lifetimes, SystemTime::now()));
                 made.await.context("making a root")??
@@ -237,10 +298,10 @@ impl Keeper {
         match self.vault.put(SELF_SIGNED, &record.stored(None)).await {
             Ok(_) => {
                 info!("the CA of the mesh is kept in {SELF_SIGNED}");
-                Ok(true)
+                Ok(Turn::Again)
             }
-            // Of several replicas one has made the root.
-            Err(VaultError::Conflict(_)) => Ok(true),
+            // Another replica was faster.
+            Err(VaultError::Conflict(_)) => Ok(Turn::Again),
             Err(error) => Err(error.into()),
         }
     }
@@ -275,4 +336,11 @@ impl Keeper {
         let record = Record { longest: lifetime, ..record };
         self.vault.put(SELF_SIGNED, &record.stored(Some(stored))).await.map(drop)
     }
+}
+
+/// Whether the root of a record has ended.
+fn has_ended(record: &Record, now: SystemTime) -> bool {
+    let since = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    tls::facts::facts(&record.material.certificate)
+        .is_ok_and(|facts| u64::try_from(facts.not_after).is_ok_and(|end| end <= since))
 }
