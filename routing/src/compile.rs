@@ -45,6 +45,7 @@ mod secrets;
 mod selection;
 mod server_tls;
 mod services;
+mod telemetry;
 mod tokens;
 mod upstream_tls;
 mod view;
@@ -137,6 +138,7 @@ fn run(context: Context<'_>) -> (Compiled, Memory) {
             own = Some(facts);
         }
     }
+    snapshot.telemetry = telemetry::compile(&context);
     snapshot.guard = guard::compile(&context, own.as_ref());
     snapshot.names = context.endpoints.names();
     let (clusters, places) = context.clusters.into_all();

@@ -47,6 +47,7 @@ pub mod retries;
 pub mod retry_budget;
 pub mod rule;
 pub mod table;
+pub mod telemetry;
 pub mod template;
 pub mod token;
 pub mod tokens;

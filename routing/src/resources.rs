@@ -34,7 +34,7 @@ use std::{
 use crate::api::{
     AuthorizationPolicy, Deployment, DestinationRule, EndpointSlice, Gateway, Issuer, MeshDocument, Node, ObjectMeta,
     PeerAuthentication, Pod, ProxyConfig, RateLimit, RequestAuthentication, Secret, Service, ServiceEntry, Sidecar,
-    VirtualService, WorkloadEntry, WorkloadGroup,
+    Telemetry, VirtualService, WorkloadEntry, WorkloadGroup,
 };
 use crate::problem::{ObjectRef, Place, Problem, Problems, Severity};
 
@@ -132,6 +132,8 @@ pub enum AnyObject {
     AuthorizationPolicy(Arc<Object<AuthorizationPolicy>>),
     /// Istio RequestAuthentication.
     RequestAuthentication(Arc<Object<RequestAuthentication>>),
+    /// Istio Telemetry.
+    Telemetry(Arc<Object<Telemetry>>),
     /// Our Issuer.
     Issuer(Arc<Object<Issuer>>),
     /// Our RateLimit.
@@ -198,6 +200,7 @@ impl AnyObject {
             Self::PeerAuthentication(object) => of(object),
             Self::AuthorizationPolicy(object) => of(object),
             Self::RequestAuthentication(object) => of(object),
+            Self::Telemetry(object) => of(object),
             Self::Issuer(object) => of(object),
             Self::RateLimit(object) => of(object),
             Self::Secret(object) => of(object),
@@ -275,6 +278,8 @@ pub struct Resources {
     pub authorization_policies: Table<AuthorizationPolicy>,
     /// Istio RequestAuthentications.
     pub request_authentications: Table<RequestAuthentication>,
+    /// Istio Telemetries.
+    pub telemetries: Table<Telemetry>,
     /// Our Issuers.
     pub issuers: Table<Issuer>,
     /// Our RateLimits.
@@ -323,6 +328,7 @@ impl Resources {
         all.peer_authentications.sort();
         all.authorization_policies.sort();
         all.request_authentications.sort();
+        all.telemetries.sort();
         all.issuers.sort();
         all.rate_limits.sort();
         all.secrets.sort();
@@ -342,6 +348,7 @@ impl Resources {
             all.service_entries.age_order(),
             all.peer_authentications.age_order(),
             all.sidecars.age_order(),
+            all.telemetries.age_order(),
         ]);
         all
     }
@@ -356,6 +363,7 @@ impl Resources {
             AnyObject::PeerAuthentication(object) => self.peer_authentications.push(object),
             AnyObject::AuthorizationPolicy(object) => self.authorization_policies.push(object),
             AnyObject::RequestAuthentication(object) => self.request_authentications.push(object),
+            AnyObject::Telemetry(object) => self.telemetries.push(object),
             AnyObject::Issuer(object) => self.issuers.push(object),
             AnyObject::RateLimit(object) => self.rate_limits.push(object),
             AnyObject::Secret(object) => self.secrets.push(object),

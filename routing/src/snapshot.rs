@@ -14,6 +14,7 @@ use crate::{
     mesh::Mesh,
     opaque::{OpaqueRule, OpaqueTable},
     table::RouteTable,
+    telemetry::Telemetry,
     upstream::{Cluster, ClusterId},
 };
 
@@ -33,6 +34,8 @@ pub struct Snapshot {
     pub outbound: Option<Outbound>,
     /// What is asked of whoever comes to this workload; `None` = nothing.
     pub guard: Option<Box<Guard>>,
+    /// What is told of requests otherwise than usual; `None` = nothing.
+    pub telemetry: Option<Box<Telemetry>>,
     /// Host names among the endpoints that somebody with a resolver has to turn into addresses (sorted, unique).
     pub names: Vec<String>,
     /// Gateway role: the certificates to order, sorted by Secret.

@@ -242,19 +242,21 @@ fn requests_may_finish_before_the_pod_is_killed() {
     }
 }
 
-const READ: [&str; 8] = [
+const READ: [&str; 9] = [
     "networking.istio.io/gateways,virtualservices,destinationrules,serviceentries: get,list,watch",
     "networking.istio.io/workloadentries: list,watch",
     "security.istio.io/peerauthentications,authorizationpolicies,requestauthentications: get,list,watch",
     "acme.sluice.dev/issuers: list,watch",
+    "telemetry.istio.io/telemetries: get,list,watch",
     "policy.sluice.dev/ratelimits: get,list,watch",
     "/services,pods: list,watch",
     "/nodes: list,watch",
     "discovery.k8s.io/endpointslices: list,watch",
 ];
-const WRITE_STATUS: [&str; 3] = [
+const WRITE_STATUS: [&str; 4] = [
     "networking.istio.io/gateways/status,virtualservices/status,destinationrules/status,serviceentries/status: patch",
     "security.istio.io/peerauthentications/status,authorizationpolicies/status,requestauthentications/status: patch",
+    "telemetry.istio.io/telemetries/status: patch",
     "policy.sluice.dev/ratelimits/status: patch",
 ];
 const LEASES: &str = "coordination.k8s.io/leases: get,list,watch,create,update,patch,delete";

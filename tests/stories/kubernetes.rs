@@ -138,6 +138,7 @@ async fn an_api_server_that_dies_and_comes_back_fails_no_request_and_is_not_stor
         "requestauthentications",
         "peerauthentications",
         "ratelimits",
+        "telemetries",
         "leases",
     ];
     let listed = |resource: &str| asked.clone().filter(|it| it.verb == "list" && it.resource == resource).count();

@@ -111,6 +111,7 @@ fn is_unread(resources: &Resources, problem: &Problem) -> bool {
             "PeerAuthentication" => resources.peer_authentications.get(namespace, name).is_none(),
             "AuthorizationPolicy" => resources.authorization_policies.get(namespace, name).is_none(),
             "RequestAuthentication" => resources.request_authentications.get(namespace, name).is_none(),
+            "Telemetry" => resources.telemetries.get(namespace, name).is_none(),
             "Gateway" => resources.gateways.get(namespace, name).is_none(),
             "Pod" => resources.pods.get(namespace, name).is_none(),
             "" => true,

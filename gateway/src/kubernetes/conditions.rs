@@ -26,7 +26,7 @@ use crate::{acme::report::ORDER_FAILED, applied::Applied};
 mod tests;
 
 /// The kinds that get conditions.
-pub(super) const KINDS: [Kind; 8] = [
+pub(super) const KINDS: [Kind; 9] = [
     Kind::Gateway,
     Kind::VirtualService,
     Kind::DestinationRule,
@@ -35,13 +35,15 @@ pub(super) const KINDS: [Kind; 8] = [
     Kind::RequestAuthentication,
     Kind::PeerAuthentication,
     Kind::RateLimit,
+    Kind::Telemetry,
 ];
 /// Types of our conditions, in the order they are written. Others are never touched.
 const TYPES: [&str; 4] = ["Accepted", "ResolvedRefs", "Conflicted", PROGRAMMED];
 /// Every replica has the generation in force.
 const PROGRAMMED: &str = "Programmed";
 /// Codes of problems with what an object names.
-const REFERENCES: [&str; 20] = [
+const REFERENCES: [&str; 21] = [
+    "unknown-provider",
     "missing-secret",
     "certificate-pending",
     "unknown-issuer",
@@ -219,6 +221,7 @@ impl Index {
             Kind::RequestAuthentication => all.request_authentications.get(namespace, name).map(|it| &it.meta),
             Kind::PeerAuthentication => all.peer_authentications.get(namespace, name).map(|it| &it.meta),
             Kind::RateLimit => all.rate_limits.get(namespace, name).map(|it| &it.meta),
+            Kind::Telemetry => all.telemetries.get(namespace, name).map(|it| &it.meta),
             _ => None,
         }
     }

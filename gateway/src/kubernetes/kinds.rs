@@ -23,10 +23,10 @@ pub(super) const KINDS: [Kind; 11] = [
 
 /// Kinds that a cluster may lack, or keep from a proxy, which is as good as holding none of them: Issuers are for gateways and
 /// missed by who orders certificates alone, RateLimits are ours and limit nothing where there is no such kind, Nodes say where pods
-/// are, Sidecars and WorkloadGroups are for sidecars, and a mesh without its configuration
+/// are, Sidecars and WorkloadGroups are for sidecars, without Telemetry everything is told as usual, and a mesh without its configuration
 /// is one with Istio's defaults.
-pub(super) const OPTIONAL: [Kind; 6] =
-    [Kind::RateLimit, Kind::Issuer, Kind::Node, Kind::ConfigMap, Kind::Sidecar, Kind::WorkloadGroup];
+pub(super) const OPTIONAL: [Kind; 7] =
+    [Kind::RateLimit, Kind::Telemetry, Kind::Issuer, Kind::Node, Kind::ConfigMap, Kind::Sidecar, Kind::WorkloadGroup];
 
 /// Whether a proxy reads a kind of [`OPTIONAL`].
 pub(super) fn is_read(kind: Kind, proxy: &Proxy) -> bool {

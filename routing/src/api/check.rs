@@ -21,6 +21,7 @@ mod request_authentication;
 mod service_entry;
 mod sidecar;
 mod target_reference;
+mod telemetry;
 mod virtual_service;
 mod workload_group;
 

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::{
     AuthorizationPolicy, DestinationRule, Gateway, Issuer, PeerAuthentication, ProxyConfig, RateLimit,
-    RequestAuthentication, ServiceEntry, Sidecar, VirtualService, WorkloadEntry, WorkloadGroup,
+    RequestAuthentication, ServiceEntry, Sidecar, Telemetry, VirtualService, WorkloadEntry, WorkloadGroup,
 };
 
 /// One kind, as the API server has to know it.
@@ -37,13 +37,14 @@ const ACME: &str = "acme.sluice.dev";
 const NETWORKING: &str = "networking.istio.io";
 const POLICY: &str = "policy.sluice.dev";
 const SECURITY: &str = "security.istio.io";
+const TELEMETRY: &str = "telemetry.istio.io";
 const VERSIONS: &[&str] = &["v1", "v1beta1", "v1alpha3"];
 
 const ACCEPTED: Column =
     Column("Accepted", r#".status.conditions[?(@.type=="Accepted")].status"#, "Whether the gateways take it over");
 const HOSTS: Column = Column("Hosts", ".spec.hosts", "The hosts that it is about");
 
-const DEFINITIONS: [Definition; 13] = [
+const DEFINITIONS: [Definition; 14] = [
     Definition {
         group: ACME,
         kind: "Issuer",
@@ -133,6 +134,15 @@ const DEFINITIONS: [Definition; 13] = [
         versions: VERSIONS,
         columns: &[],
         spec: spec::<Sidecar>,
+    },
+    Definition {
+        group: TELEMETRY,
+        kind: "Telemetry",
+        plural: "telemetries",
+        short: "telemetry",
+        versions: &["v1", "v1alpha1"],
+        columns: &[],
+        spec: spec::<Telemetry>,
     },
     Definition {
         group: NETWORKING,

@@ -94,6 +94,20 @@ pub struct MeshConfig {
     pub service_settings: Vec<ServiceSettings>,
     /// Services that are asked or told of requests, by name: policies and telemetry say when.
     pub extension_providers: Vec<ExtensionProvider>,
+    /// Those of them that are told where no Telemetry names any.
+    pub default_providers: Option<DefaultProviders>,
+}
+
+/// Istio `MeshConfig.DefaultProviders`: names of extension providers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct DefaultProviders {
+    /// Traces.
+    pub tracing: Vec<String>,
+    /// Metrics.
+    pub metrics: Vec<String>,
+    /// Access logs.
+    pub access_logging: Vec<String>,
 }
 
 /// Istio `MeshConfig.OutboundTrafficPolicy`.

@@ -1,8 +1,10 @@
-//! RequestAuthentications and RateLimits that hold for a workload or at a gateway, for those who explain them to people.
+//! RequestAuthentications, RateLimits and Telemetries that hold for a workload or at a gateway, for those who explain them to people.
 
-use super::{context::Context, inbound::own_port, limits::targets, selection::Workload, workloads::WorkloadFacts};
+use super::{
+    context::Context, inbound::own_port, limits::targets, selection::Workload, telemetry, workloads::WorkloadFacts,
+};
 use crate::{
-    api::{RateLimit, RequestAuthentication},
+    api::{RateLimit, RequestAuthentication, Telemetry},
     limits::Target,
     resources::{Kind, Object, Rejection},
 };
@@ -10,7 +12,7 @@ use crate::{
 /// An object that holds.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct HoldingCheck<'a> {
-    /// RequestAuthentication or RateLimit.
+    /// RequestAuthentication, RateLimit or Telemetry.
     pub kind: &'static str,
     /// Its namespace.
     pub namespace: &'a str,
@@ -18,11 +20,12 @@ pub struct HoldingCheck<'a> {
     pub name: &'a str,
     /// Whether it picks workloads by their labels, or is attached to something.
     pub narrow: bool,
-    /// Of what it asks: issuers, or names of limits; `None`: it cannot be read.
+    /// Of what it asks: issuers, names of limits, or what is told otherwise than usual; `None`: it cannot be read.
     pub asks: Option<Vec<String>>,
 }
 
-/// All that hold for what comes to a workload: RequestAuthentications first, then by namespace and name.
+/// All that hold for what comes to a workload: RequestAuthentications first, then by namespace and name; Telemetries last, the
+/// widest first.
 pub(super) fn of_workload<'a>(context: &Context<'a>, facts: &WorkloadFacts) -> Vec<HoldingCheck<'a>> {
     let workload = Workload::new(&context.proxy.root_namespace, &facts.namespace, &facts.labels);
     let limits = context.resources.rate_limits.iter().filter(|object| {
@@ -39,7 +42,9 @@ pub(super) fn of_workload<'a>(context: &Context<'a>, facts: &WorkloadFacts) -> V
     });
     let near = |it: &Rejection| [&facts.namespace, &context.proxy.root_namespace].contains(&&it.object.namespace);
     let unread = targets::unread(context).filter(|it| near(it)).map(|it| of_unread(it, false));
-    sorted(tokens(context, &workload), limits.map(|object| of_limit(object)).chain(unread))
+    let mut all = sorted(tokens(context, &workload), limits.map(|object| of_limit(object)).chain(unread));
+    all.extend(telemetry::holding(context, &workload).into_iter().map(of_telemetry));
+    all
 }
 
 /// All that hold at a gateway for the hosts of a Gateway (`namespace/name`) and the routes of VirtualServices.
@@ -64,7 +69,10 @@ pub(super) fn of_gateway<'a>(context: &Context<'a>, gateway: &str, sources: &[&s
         names.clone().any(|name| name.split_once('/').is_some_and(|(namespace, _)| namespace == it.object.namespace))
     };
     let unread = targets::unread(context).filter(|it| own(it) || served(it)).map(|it| of_unread(it, !own(it)));
-    sorted(tokens(context, &Workload::of(context.proxy)), limits.map(|object| of_limit(object)).chain(unread))
+    let workload = Workload::of(context.proxy);
+    let mut all = sorted(tokens(context, &workload), limits.map(|object| of_limit(object)).chain(unread));
+    all.extend(telemetry::holding(context, &workload).into_iter().map(of_telemetry));
+    all
 }
 
 fn tokens<'a>(context: &Context<'a>, workload: &Workload<'_>) -> Vec<HoldingCheck<'a>> {
@@ -91,6 +99,22 @@ fn of_tokens(object: &Object<RequestAuthentication>) -> HoldingCheck<'_> {
         name: object.name(),
         narrow: labelled || spec.targets().next().is_some(),
         asks: Some(spec.jwt_rules.iter().map(|rule| rule.issuer.clone()).collect()),
+    }
+}
+
+fn of_telemetry(object: &Object<Telemetry>) -> HoldingCheck<'_> {
+    let spec = &object.spec;
+    let signals = [
+        ("metrics", spec.metrics.is_empty()),
+        ("traces", spec.tracing.is_empty()),
+        ("access logs", spec.access_logging.is_empty()),
+    ];
+    HoldingCheck {
+        kind: Kind::Telemetry.name(),
+        namespace: object.namespace(),
+        name: object.name(),
+        narrow: !spec.is_wide(),
+        asks: Some(signals.iter().filter(|(_, none)| !none).map(|(name, _)| (*name).to_owned()).collect()),
     }
 }
 

@@ -53,6 +53,10 @@ pub fn held_policies<'a>(resources: &'a Resources, proxy: &Proxy) -> Vec<HeldPol
         };
         all.extend(holds.map(|holds| (Kind::RateLimit, &object.meta, holds)));
     }
+    for object in &resources.telemetries {
+        let (selector, targets) = (object.spec.selector.as_ref(), object.spec.targets().collect::<Vec<_>>());
+        all.extend(holders.of(object, selector, &targets).map(|holds| (Kind::Telemetry, &object.meta, holds)));
+    }
     // Whoever calls a workload has to know what it accepts.
     all.extend(resources.peer_authentications.iter().map(|it| (Kind::PeerAuthentication, &it.meta, Holds::Here)));
     all

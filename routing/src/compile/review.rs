@@ -12,7 +12,7 @@ mod virtual_service;
 
 use finding::Findings;
 
-use super::{absent::Absence, context::Context, memory, report::UNKNOWN_HOST};
+use super::{absent::Absence, context::Context, memory, report::UNKNOWN_HOST, telemetry};
 use crate::{
     api::{Protocol, WorkloadEntry, gateway::Server},
     host::HostPattern,
@@ -30,6 +30,7 @@ pub(super) fn all(context: &Context<'_>) {
     }
     mesh::review(context);
     policies::review(context);
+    telemetry::review(context);
     sidecars::review(context);
     gateways(context);
     entries(context);

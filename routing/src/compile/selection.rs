@@ -40,6 +40,11 @@ impl<'a> Workload<'a> {
         workload
     }
 
+    /// Its namespace.
+    pub(super) fn namespace(&self) -> &'a str {
+        self.namespace
+    }
+
     /// Whether a policy of a namespace holds for it.
     pub(super) fn is_picked<'t>(
         &self,

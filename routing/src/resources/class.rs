@@ -22,6 +22,8 @@ pub enum Kind {
     AuthorizationPolicy,
     /// Istio RequestAuthentication.
     RequestAuthentication,
+    /// Istio Telemetry.
+    Telemetry,
     /// Our Issuer.
     Issuer,
     /// Our RateLimit.
@@ -54,7 +56,7 @@ pub enum Kind {
 
 impl Kind {
     /// Group, versions and name of every kind; the first version is the one to recommend.
-    const ALL: [(Self, &'static str, &'static [&'static str], &'static str); 22] = [
+    const ALL: [(Self, &'static str, &'static [&'static str], &'static str); 23] = [
         (Self::Gateway, NETWORKING, ISTIO_VERSIONS, "Gateway"),
         (Self::VirtualService, NETWORKING, ISTIO_VERSIONS, "VirtualService"),
         (Self::DestinationRule, NETWORKING, ISTIO_VERSIONS, "DestinationRule"),
@@ -63,6 +65,7 @@ impl Kind {
         (Self::PeerAuthentication, SECURITY, &["v1", "v1beta1"], "PeerAuthentication"),
         (Self::AuthorizationPolicy, SECURITY, &["v1", "v1beta1"], "AuthorizationPolicy"),
         (Self::RequestAuthentication, SECURITY, &["v1", "v1beta1"], "RequestAuthentication"),
+        (Self::Telemetry, TELEMETRY, &["v1", "v1alpha1"], "Telemetry"),
         (Self::Issuer, ACME, &["v1alpha1"], "Issuer"),
         (Self::RateLimit, POLICY, &["v1alpha1"], "RateLimit"),
         (Self::Secret, "", &["v1"], "Secret"),
@@ -105,6 +108,7 @@ impl Kind {
 const NETWORKING: &str = "networking.istio.io";
 const ACME: &str = "acme.sluice.dev";
 const POLICY: &str = "policy.sluice.dev";
+const TELEMETRY: &str = "telemetry.istio.io";
 const SECURITY: &str = "security.istio.io";
 const ISTIO_VERSIONS: &[&str] = &["v1", "v1beta1", "v1alpha3"];
 

@@ -60,7 +60,7 @@ pub(super) fn of_names<'n>(names: impl IntoIterator<Item = (&'n str, &'n str)>) 
 }
 
 /// Hash of several orders.
-pub(super) fn of_order(orders: [u64; 6]) -> u64 {
+pub(super) fn of_order(orders: [u64; 7]) -> u64 {
     let mut hash = Fnv::default();
     orders.hash(&mut hash);
     hash.0

@@ -86,12 +86,6 @@ const KNOWN: &[Row] = &[
         "its code does not run, so requests pass without what it does; do that in the application",
     ),
     (
-        "telemetry.istio.io",
-        &[],
-        Routing,
-        "it changes neither metrics nor logs, and nothing is traced; choose the access log with --access-log",
-    ),
-    (
         "install.istio.io",
         &[],
         Routing,

@@ -22,7 +22,7 @@ use crate::api::check::{BAD_VALUE, Finding, Findings, MISSING_FIELD, UNKNOWN_FIE
 use crate::api::decode::{Reading, decode};
 use crate::api::{
     AuthorizationPolicy, Deployment, DestinationRule, Gateway, Issuer, ObjectMeta, PeerAuthentication, ProxyConfig,
-    RateLimit, RequestAuthentication, ServiceEntry, Sidecar, VirtualService, WorkloadEntry, WorkloadGroup,
+    RateLimit, RequestAuthentication, ServiceEntry, Sidecar, Telemetry, VirtualService, WorkloadEntry, WorkloadGroup,
 };
 use crate::locality::{REGION, SUBZONE, ZONE};
 use crate::problem::{ObjectRef, Place, Problem, Severity};
@@ -432,6 +432,7 @@ impl Input<'_> {
             Kind::RequestAuthentication => {
                 AnyObject::RequestAuthentication(self.strict(meta, findings, RequestAuthentication::check)?)
             }
+            Kind::Telemetry => AnyObject::Telemetry(self.strict(meta, findings, Telemetry::check)?),
             Kind::Issuer => {
                 let check = |issuer: &Issuer, findings: &mut Findings| issuer.check(&own.name, findings);
                 AnyObject::Issuer(self.strict(meta, findings, check)?)

@@ -211,5 +211,6 @@ security.istio.io v1,v1beta1 peerauthentications PeerAuthentication pa nsg
 security.istio.io v1,v1beta1 authorizationpolicies AuthorizationPolicy ap nsg
 security.istio.io v1,v1beta1 requestauthentications RequestAuthentication ra nsg
 acme.sluice.dev v1alpha1 issuers Issuer acme nsg
+telemetry.istio.io v1,v1alpha1 telemetries Telemetry telemetry nsg
 policy.sluice.dev v1alpha1 ratelimits RateLimit - nsg
 ";

@@ -30,6 +30,7 @@ fn document(kind: &str, body: &str) -> String {
     let group = match kind {
         "-" => return body.to_owned(),
         "PeerAuthentication" | "AuthorizationPolicy" | "RequestAuthentication" => "security.istio.io",
+        "Telemetry" => "telemetry.istio.io",
         _ => "networking.istio.io",
     };
     let spec: String = body.lines().map(|line| format!("  {line}\n")).collect();

@@ -1,4 +1,4 @@
-//! Which RequestAuthentications and RateLimits hold at workloads and gateways.
+//! Which RequestAuthentications, RateLimits and Telemetries hold at workloads and gateways.
 
 use routing::compile::{HoldingCheck, View};
 
@@ -40,6 +40,10 @@ fn line(view: &View<'_>, check: &HoldingCheck<'_>) -> CheckLine {
     let effect = match &check.asks {
         None if tokens => "cannot be read, so tokens that no other one verifies are refused".to_owned(),
         None => "cannot be read, so it limits nothing".to_owned(),
+        Some(asks) if check.kind == "Telemetry" => match asks.as_slice() {
+            [] => "changes nothing of what is told".to_owned(),
+            asks => format!("says what is told: {}", list(asks)),
+        },
         Some(asks) if asks.is_empty() => "asks for nothing".to_owned(),
         Some(asks) if tokens => format!("tokens of {}", list(asks)),
         Some(asks) => format!("limits {}", list(asks)),

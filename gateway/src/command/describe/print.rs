@@ -150,7 +150,7 @@ fn policy(found: &PolicyLine) -> String {
     format!("{action}{asked} ({name}, {}): {}{tried}", found.scope, found.effect)
 }
 
-/// A RequestAuthentication or RateLimit.
+/// A RequestAuthentication, RateLimit or Telemetry.
 fn check(found: &CheckLine) -> String {
     format!("{} ({} {}/{}, {})", found.effect, found.kind, found.namespace, found.name, found.scope)
 }

@@ -244,7 +244,7 @@ pub(super) struct Checks {
     pub(super) checks: Vec<CheckLine>,
 }
 
-/// One RequestAuthentication or RateLimit.
+/// One RequestAuthentication, RateLimit or Telemetry.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub(super) struct CheckLine {
     pub(super) kind: &'static str,

@@ -185,7 +185,11 @@ fn a_rejected_version_is_not_accepted_whether_or_not_an_older_one_serves() {
 #[test]
 fn policies_are_told_of_where_they_hold() {
     let object = |kind: &str, namespace: &str, spec: &str| {
-        let group = if kind == "RateLimit" { "policy.sluice.dev/v1alpha1" } else { "security.istio.io/v1" };
+        let group = match kind {
+            "RateLimit" => "policy.sluice.dev/v1alpha1",
+            "Telemetry" => "telemetry.istio.io/v1",
+            _ => "security.istio.io/v1",
+        };
         format!(
             "---\napiVersion: {group}\nkind: {kind}\nmetadata: {{name: a, namespace: {namespace}, generation: 4}}\nspec: \
              {{{spec}}}\n"
@@ -200,6 +204,8 @@ fn policies_are_told_of_where_they_hold() {
         object("PeerAuthentication", "shop", "mtls: {mode: STRICT}"),
         object("RateLimit", "istio-system", limit),
         object("RateLimit", "shop", &format!("targetRefs: [{{kind: Service, name: gone}}], {limit}")),
+        object("Telemetry", "istio-system", "metrics: [{providers: [{name: nobody}]}]"),
+        object("Telemetry", "shop", "accessLogging: [{disabled: true}]"),
         object("RateLimit", "bad", "rules: [{limit: {requests: 0}}]"),
     ];
     let index = index(&[&text.concat()]);
@@ -219,6 +225,9 @@ fn policies_are_told_of_where_they_hold() {
     assert_eq!(told(Kind::RateLimit, "istio-system"), good(4, true));
     let nowhere = ("Accepted=true Accepted, ResolvedRefs=false UnknownTarget".to_owned(), 4, false);
     assert_eq!(told(Kind::RateLimit, "shop"), nowhere);
+    let unknown = ("Accepted=true Accepted, ResolvedRefs=false UnknownProvider".to_owned(), 4, true);
+    assert_eq!(told(Kind::Telemetry, "istio-system"), unknown);
+    assert_eq!(told(Kind::Telemetry, "shop"), good(4, false));
     let (said, generation, _) = told(Kind::RateLimit, "bad");
     assert!(said.starts_with("Accepted=false ") && generation == 0, "{said}");
 }

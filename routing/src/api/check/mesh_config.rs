@@ -40,7 +40,6 @@ const MESH: &[Row] = &[
     ("outboundClusterStatName", Info, ENVOY),
     ("enablePrometheusMerge", Info, AT_START),
     ("verifyCertificateAtClient", Info, "servers are always verified, as the DestinationRule says"),
-    ("defaultProviders", Warning, "Telemetry is not read; choose the access log with accessLogFile or --access-log"),
     (
         "discoverySelectors",
         Warning,

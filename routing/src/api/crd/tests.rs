@@ -194,6 +194,7 @@ fn names_and_versions_of_istios_kinds_are_istios() {
             "serviceentries.networking.istio.io serviceentry ServiceEntryList se \
              istio-io,networking-istio-io v1,v1beta1,v1alpha3",
             "sidecars.networking.istio.io sidecar SidecarList  istio-io,networking-istio-io v1,v1beta1,v1alpha3",
+            "telemetries.telemetry.istio.io telemetry TelemetryList telemetry istio-io,telemetry-istio-io v1,v1alpha1",
             "virtualservices.networking.istio.io virtualservice VirtualServiceList vs \
              istio-io,networking-istio-io v1,v1beta1,v1alpha3",
             "workloadentries.networking.istio.io workloadentry WorkloadEntryList we \
