@@ -18,6 +18,7 @@ pub mod compile;
 pub mod snapshot;
 
 pub mod acme;
+pub mod attributes;
 pub mod authorization;
 pub mod balance;
 pub mod connections;

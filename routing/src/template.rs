@@ -4,6 +4,7 @@
 //! Source of names and meanings: Envoy's documentation, "Command Operators".
 
 mod command;
+pub(crate) mod flags;
 mod parse;
 mod time;
 
@@ -11,8 +12,12 @@ use std::{borrow::Cow, fmt, time::Duration};
 
 use http::HeaderName;
 
+pub use self::flags::write_long;
 pub use self::{command::Fact, parse::Fault, time::TimeFormat};
-use crate::pattern::HeaderField;
+use crate::{
+    attributes::{Expression, PeerField, Side},
+    pattern::HeaderField,
+};
 
 /// A parsed text.
 #[derive(Clone, Eq, PartialEq)]
@@ -50,6 +55,12 @@ enum Command {
     Certificate(Validity, TimeFormat),
     /// `DYNAMIC_METADATA(envoy.filters.http.rbac:istio_dry_run_...)`.
     Tried(Tried),
+    /// `CEL(expression)`.
+    Expression(Expression),
+    /// `FILTER_STATE(upstream_peer:FIELD:workload)`.
+    Peer(Side, PeerField),
+    /// `GRPC_STATUS(SNAKE_STRING)`.
+    GrpcSnake,
     /// Everything without an argument.
     Fact(Fact),
     /// What is not served.
@@ -127,6 +138,10 @@ pub trait Values {
     fn tried(&self, _: Tried) -> Option<Cow<'_, [u8]>> {
         None
     }
+    /// What is known of a workload.
+    fn peer(&self, _: Side, _: PeerField) -> Option<Cow<'_, str>> {
+        None
+    }
 }
 
 impl Template {
@@ -179,7 +194,7 @@ impl Template {
     }
 
     /// Appends the text with every command filled in; `absent` stands for what is not known.
-    pub fn fill(&self, values: &(impl Values + ?Sized), absent: &str, out: &mut Vec<u8>) {
+    pub fn fill(&self, values: &dyn Values, absent: &str, out: &mut Vec<u8>) {
         for part in &self.parts {
             match part {
                 Part::Text(text) => out.extend_from_slice(text.as_bytes()),
@@ -198,7 +213,7 @@ impl Template {
 
     /// Gives the pieces of the text one after the other: what was written, and what commands stand for, which is put together
     /// in `room`.
-    pub fn pieces(&self, values: &(impl Values + ?Sized), room: &mut Vec<u8>, mut give: impl FnMut(Piece<'_>)) {
+    pub fn pieces(&self, values: &dyn Values, room: &mut Vec<u8>, mut give: impl FnMut(Piece<'_>)) {
         for part in &self.parts {
             match part {
                 Part::Text(text) => give(Piece::Written(text)),
@@ -221,9 +236,22 @@ impl fmt::Debug for Template {
 }
 
 impl Command {
-    fn fill(&self, values: &(impl Values + ?Sized), out: &mut Vec<u8>) {
+    fn fill(&self, values: &dyn Values, out: &mut Vec<u8>) {
         match self {
             Self::Nothing => {}
+            Self::Expression(expression) => {
+                expression.write(values, out);
+            }
+            Self::Peer(side, field) => {
+                out.extend_from_slice(values.peer(*side, *field).as_deref().unwrap_or_default().as_bytes());
+            }
+            Self::GrpcSnake => {
+                let before = out.len();
+                values.fact(Fact::GrpcStatus, out);
+                let word = String::from_utf8_lossy(&out[before..]).into_owned();
+                out.truncate(before);
+                out.extend_from_slice(snake(&word).as_bytes());
+            }
             Self::Request(first, second) => append(out, either(first, second, |field| values.request(field))),
             Self::RequestWithoutQuery(first, second) => {
                 let before = out.len();
@@ -248,6 +276,24 @@ impl Command {
             }
             Self::Tried(what) => append(out, values.tried(*what)),
             Self::Fact(fact) => values.fact(*fact, out),
+        }
+    }
+}
+
+/// A status of gRPC as its protocol writes it, of the word that logs use: `DEADLINE_EXCEEDED`.
+fn snake(word: &str) -> String {
+    match word {
+        "OK" => "OK".to_owned(),
+        "Canceled" => "CANCELLED".to_owned(),
+        word => {
+            let mut text = String::with_capacity(word.len() + 2);
+            for (at, letter) in word.char_indices() {
+                if at > 0 && letter.is_ascii_uppercase() {
+                    text.push('_');
+                }
+                text.push(letter.to_ascii_uppercase());
+            }
+            text
         }
     }
 }

@@ -76,6 +76,8 @@ pub(crate) struct Exchange {
     pub(crate) mirror: Option<Box<Copying>>,
     /// Connection of the current try (`forward`).
     pub(crate) upstream: Option<Rc<Facts>>,
+    /// That one speaks HTTP/2 (`forward`).
+    pub(crate) upstream_h2: bool,
     /// When the current try was sent (`forward`).
     pub(crate) sent: Option<Instant>,
     /// When the head of the answer was complete (`forward`).
@@ -162,6 +164,7 @@ impl Exchange {
             tries: Tries::default(),
             mirror: None,
             upstream: None,
+            upstream_h2: false,
             sent: None,
             answered: None,
             service_time: None,
@@ -196,6 +199,12 @@ impl Exchange {
             Some(origin) if origin.address.is_some() => &origin.text,
             _ => &self.facts.remote_ip,
         }
+    }
+
+    /// The current try has a connection.
+    pub(crate) fn goes_over(&mut self, facts: &Rc<Facts>, h2: bool) {
+        self.upstream = Some(Rc::clone(facts));
+        self.upstream_h2 = h2;
     }
 
     /// The door the connection came through.

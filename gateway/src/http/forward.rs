@@ -73,7 +73,7 @@ async fn one_try(
     };
     // A kept connection takes no time worth a look at the clock.
     exchange.sent = Some(if connected.reused && exchange.tries.count == 1 { exchange.started } else { Instant::now() });
-    exchange.upstream = Some(Rc::clone(connected.up.facts()));
+    exchange.goes_over(connected.up.facts(), connected.dial.h2);
     heads.sent.copy(&heads.request);
     edit::request(exchange, &mut heads.sent);
     if exchange.mirror.is_none() {

@@ -49,4 +49,4 @@ mod secure;
 pub(crate) mod serve;
 mod side;
 mod tokens;
-mod told;
+pub(crate) mod told;

@@ -94,6 +94,11 @@ pub(crate) fn protocol(version: Version) -> &'static str {
     }
 }
 
+/// As `%UPSTREAM_PROTOCOL%` tells it.
+pub(crate) fn upstream_protocol(exchange: &Exchange) -> &'static str {
+    protocol(if exchange.upstream_h2 { Version::Http2 } else { Version::Http11 })
+}
+
 /// Envoy's name of where it went; empty = nowhere.
 pub(crate) fn cluster<'a>(exchange: &'a Exchange, name: &'a mut String) -> &'a str {
     match &exchange.target {
@@ -126,6 +131,12 @@ fn heard(telemetry: &Telemetry, exchange: &Exchange, request: &Head) -> Option<A
     facts.heard.header(peers, facts.proven()?, value, |claim| telemetry.metrics().claim(claim))
 }
 
+/// What the configuration says of the endpoint.
+pub(crate) fn configured(exchange: &Exchange) -> Option<&Arc<Workload>> {
+    let Some(Target::Cluster { upstream, picked: Some(picked), .. }) = &exchange.target else { return None };
+    upstream.cluster.endpoints.get(picked.endpoint).map(|one| &one.workload)
+}
+
 /// `heard`: who the other side says it is.
 fn labels<'a>(exchange: &'a Exchange, heard: Option<&'a Arc<Workload>>) -> Labels<'a> {
     let facts = &exchange.facts;
@@ -134,10 +145,10 @@ fn labels<'a>(exchange: &'a Exchange, heard: Option<&'a Arc<Workload>>) -> Label
     let (mut host, mut name, mut namespace) = ("", "", "");
     let mut peer: Option<&Arc<Workload>> = None;
     match &exchange.target {
-        Some(Target::Cluster { upstream, picked, .. }) => {
+        Some(Target::Cluster { upstream, .. }) => {
             let cluster = &upstream.cluster;
             (host, name, namespace) = (&cluster.host, &cluster.service_name, &cluster.service_namespace);
-            peer = picked.as_ref().and_then(|picked| cluster.endpoints.get(picked.endpoint)).map(|one| &one.workload);
+            peer = configured(exchange);
             // What the configuration says of an endpoint is what it is.
             peer = peer.filter(|known| !known.name.is_empty()).or(heard).or(peer);
         }

@@ -4,11 +4,13 @@ use std::{borrow::Cow, time::Duration};
 
 use http::{HeaderName, HeaderValue};
 use routing::{
+    attributes::{PeerField, Side},
     authorization::NO_RULE,
     pattern::HeaderField,
     request::Headers as _,
     rule::EditHeaders,
-    template::{Fact, ResponseField, Template, Tried, Validity, Values},
+    snapshot::Workload,
+    template::{Fact, ResponseField, Template, Tried, Validity, Values, write_long},
 };
 
 use super::{
@@ -18,7 +20,10 @@ use super::{
     name::Name,
     record,
 };
-use crate::net::told::{Connections, push};
+use crate::net::{
+    facts::Arrival,
+    told::{Connections, push},
+};
 
 const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
 
@@ -111,6 +116,27 @@ impl Values for Told<'_> {
         self.connections().certificate(end)
     }
 
+    fn peer(&self, side: Side, field: PeerField) -> Option<Cow<'_, str>> {
+        let exchange = self.exchange;
+        let inbound = matches!(exchange.arrival(), Arrival::Inbound { .. });
+        if field == PeerField::Identity && side != Side::Own {
+            let upstream = exchange.upstream.as_ref().map_or("", |facts| facts.peer());
+            let proven = if side == Side::Upstream { upstream } else { exchange.facts.peer() };
+            return (!proven.is_empty()).then_some(Cow::Borrowed(proven));
+        }
+        let heard = match side {
+            Side::Own => return of_workload(&exchange.installed.snapshot.workload, field).map(Cow::Borrowed),
+            // The application behind a sidecar is the sidecar's own workload.
+            Side::Upstream if inbound => return None,
+            Side::Downstream if !inbound => return None,
+            Side::Upstream => exchange.upstream.as_ref().and_then(|facts| facts.heard.workload()),
+            Side::Downstream => exchange.facts.heard.workload(),
+        };
+        let known = record::configured(exchange).filter(|_| side == Side::Upstream);
+        let known = known.filter(|known| !known.name.is_empty()).cloned().or(heard);
+        of_workload(&*known?, field).map(|told| Cow::Owned(told.to_owned()))
+    }
+
     fn tried(&self, what: Tried) -> Option<Cow<'_, [u8]>> {
         let judgement = self.exchange.tried.as_deref()?;
         let trial = match what {
@@ -130,6 +156,21 @@ impl Values for Told<'_> {
         };
         Some(Cow::Borrowed(told.as_bytes()))
     }
+}
+
+/// What is known of a workload under one name; nothing is told by nothing.
+pub(crate) fn of_workload(workload: &Workload, field: PeerField) -> Option<&str> {
+    let told: &str = match field {
+        PeerField::Workload => &workload.name,
+        PeerField::Namespace => &workload.namespace,
+        PeerField::Cluster => &workload.cluster,
+        PeerField::Service => &workload.canonical_service,
+        PeerField::Revision => &workload.canonical_revision,
+        PeerField::App => &workload.app,
+        PeerField::Version => &workload.version,
+        PeerField::Identity => &workload.principal,
+    };
+    (!told.is_empty()).then_some(told)
 }
 
 impl<'a> Told<'a> {
@@ -163,6 +204,7 @@ impl<'a> Told<'a> {
                     push(out, exchange.started.elapsed().saturating_sub(time).as_millis());
                 }
             }
+            Fact::AccessLogType => push(out, "DownstreamEnd"),
             Fact::GrpcStatus => {
                 if let Some(status) = exchange.grpc_status {
                     push(out, grpc_word(status));
@@ -181,6 +223,7 @@ impl<'a> Told<'a> {
                 push(out, record::cluster(exchange, &mut String::new()))
             }
             Fact::UpstreamRequestAttemptCount => push(out, exchange.tries.count),
+            Fact::UpstreamProtocol if exchange.upstream.is_some() => push(out, record::upstream_protocol(exchange)),
             Fact::UpstreamTransportFailureReason => push(out, record::transport_failure(exchange)),
             Fact::RouteName => push(out, exchange.rule.as_ref().map_or("", |rule| &rule.name)),
             Fact::TraceId => out.extend_from_slice(trace_id(self.request)),
@@ -196,6 +239,13 @@ impl<'a> Told<'a> {
             }
             Fact::ResponseCodeDetails => push(out, record::details(exchange)),
             Fact::ResponseFlags => push(out, record::flags(exchange)),
+            Fact::ResponseFlagsLong => write_long(record::flags(exchange), out),
+            Fact::RequestHeadersBytes => push(out, bytes_of(self.request)),
+            Fact::ResponseHeadersBytes => {
+                if let Some(response) = self.response {
+                    push(out, bytes_of(response));
+                }
+            }
             Fact::GrpcStatusNumber => {
                 if let Some(status) = exchange.grpc_status {
                     push(out, status);
@@ -209,6 +259,11 @@ impl<'a> Told<'a> {
     fn version(&self) -> Version {
         self.request.version
     }
+}
+
+/// Bytes of all names and values, as Envoy counts them.
+fn bytes_of(head: &Head) -> usize {
+    head.fields().map(|(_, name, value)| name.len() + value.len()).sum()
 }
 
 /// A status of gRPC as Envoy's logs name it.

@@ -42,6 +42,10 @@ impl Connections<'_> {
         self.facts.tls.as_ref()
     }
 
+    fn upstream_tls(&self) -> Option<&TlsFacts> {
+        self.upstream?.tls.as_ref()
+    }
+
     fn peer(&self) -> Option<&PeerIdentity> {
         self.tls()?.certificate.as_deref()
     }
@@ -98,6 +102,8 @@ impl Connections<'_> {
             Fact::DownstreamLocalUriSan => push(out, self.facts.own()),
             Fact::DownstreamTlsVersion => push(out, self.tls().map_or("", |tls| tls.version)),
             Fact::DownstreamTlsCipher => push(out, self.tls().map_or("", |tls| tls.cipher)),
+            Fact::UpstreamTlsVersion => push(out, self.upstream_tls().map_or("", |tls| tls.version)),
+            Fact::UpstreamTlsCipher => push(out, self.upstream_tls().map_or("", |tls| tls.cipher)),
             Fact::UpstreamPeerUriSan => push(out, self.upstream.map_or("", Facts::peer)),
             Fact::Hostname => push(out, hostname()),
             _ => return false,

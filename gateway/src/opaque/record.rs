@@ -7,13 +7,15 @@ use std::{
 };
 
 use routing::{
+    attributes::{PeerField, Side},
     pattern::HeaderField,
     snapshot::Workload,
-    template::{Fact, ResponseField, Validity, Values},
+    template::{Fact, ResponseField, Validity, Values, write_long},
 };
 
 use super::{ending::Ending, passage::Passage};
 use crate::{
+    http::told::of_workload,
     net::{
         course::Way,
         facts::{Arrival, Facts},
@@ -100,6 +102,8 @@ impl Values for Passage {
         match fact {
             Fact::ResponseCode => push(out, 0),
             Fact::ResponseFlags => push(out, self.ending.flag()),
+            Fact::ResponseFlagsLong => write_long(self.ending.flag(), out),
+            Fact::AccessLogType => push(out, "TcpConnectionEnd"),
             Fact::ResponseCodeDetails => push(out, self.ending.details()),
             Fact::UpstreamCluster | Fact::UpstreamClusterRaw => push(out, cluster(self, &mut String::new())),
             Fact::UpstreamTransportFailureReason => {
@@ -125,6 +129,22 @@ impl Values for Passage {
 
     fn certificate(&self, end: Validity) -> Option<i64> {
         connections(self).certificate(end)
+    }
+
+    fn peer(&self, side: Side, field: PeerField) -> Option<Cow<'_, str>> {
+        let owned = |told: Option<&str>| told.filter(|told| !told.is_empty()).map(|told| Cow::Owned(told.to_owned()));
+        let inbound = matches!(self.facts.arrival, Arrival::Inbound { .. });
+        match (side, field) {
+            (Side::Own, _) => owned(of_workload(&self.installed.snapshot.workload, field)),
+            (Side::Downstream, PeerField::Identity) => owned(Some(self.facts.peer())),
+            (Side::Upstream, PeerField::Identity) => owned(self.upstream.as_ref().map(|facts| facts.peer())),
+            (Side::Downstream, _) if inbound => owned(of_workload(&*self.facts.heard.workload()?, field)),
+            (Side::Upstream, _) if !inbound => {
+                let endpoint = self.picked.as_ref()?.endpoint;
+                owned(of_workload(&self.cluster.as_ref()?.cluster.endpoints.get(endpoint)?.workload, field))
+            }
+            _ => None,
+        }
     }
 }
 

@@ -136,6 +136,7 @@ async fn open(dial: &Dial, to: &To<'_>) -> Result<Connection, (Connect, String)>
         return Err((Connect::TlsFailed, why.to_owned()));
     }
     let peer: Arc<str> = stream.peer_spiffe().map(Into::into).unwrap_or_default();
-    facts.tls = Some(TlsFacts { mesh: dial.mesh && !peer.is_empty(), peer, ..TlsFacts::default() });
+    let (version, cipher) = (stream.version(), stream.cipher());
+    facts.tls = Some(TlsFacts { mesh: dial.mesh && !peer.is_empty(), peer, version, cipher, ..TlsFacts::default() });
     Ok(Connection::new(stream, facts, dial.h2))
 }

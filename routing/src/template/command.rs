@@ -15,6 +15,7 @@ macro_rules! facts {
 }
 
 facts! {
+    AccessLogType "ACCESS_LOG_TYPE",
     BytesReceived "BYTES_RECEIVED",
     BytesSent "BYTES_SENT",
     ConnectionTerminationDetails "CONNECTION_TERMINATION_DETAILS",
@@ -46,12 +47,16 @@ facts! {
     Hostname "HOSTNAME",
     Protocol "PROTOCOL",
     RequestedServerName "REQUESTED_SERVER_NAME",
+    RequestHeadersBytes "REQUEST_HEADERS_BYTES",
     ResponseCode "RESPONSE_CODE",
     ResponseCodeDetails "RESPONSE_CODE_DETAILS",
     ResponseDuration "RESPONSE_DURATION",
     ResponseFlags "RESPONSE_FLAGS",
+    ResponseFlagsLong "RESPONSE_FLAGS_LONG",
+    ResponseHeadersBytes "RESPONSE_HEADERS_BYTES",
     ResponseTxDuration "RESPONSE_TX_DURATION",
     RouteName "ROUTE_NAME",
+    SpanId "SPAN_ID",
     StreamId "STREAM_ID",
     TraceId "TRACE_ID",
     UniqueId "UNIQUE_ID",
@@ -62,10 +67,13 @@ facts! {
     UpstreamLocalAddressWithoutPort "UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT",
     UpstreamLocalPort "UPSTREAM_LOCAL_PORT",
     UpstreamPeerUriSan "UPSTREAM_PEER_URI_SAN",
+    UpstreamProtocol "UPSTREAM_PROTOCOL",
     UpstreamRemoteAddress "UPSTREAM_REMOTE_ADDRESS",
     UpstreamRemoteAddressWithoutPort "UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT",
     UpstreamRemotePort "UPSTREAM_REMOTE_PORT",
     UpstreamRequestAttemptCount "UPSTREAM_REQUEST_ATTEMPT_COUNT",
+    UpstreamTlsCipher "UPSTREAM_TLS_CIPHER",
+    UpstreamTlsVersion "UPSTREAM_TLS_VERSION",
     UpstreamTransportFailureReason "UPSTREAM_TRANSPORT_FAILURE_REASON",
 }
 
@@ -77,23 +85,34 @@ impl Fact {
 
     /// Whether it tells of an answer.
     pub(super) const fn is_of_answers(self) -> bool {
-        matches!(self, Self::ResponseCode | Self::ResponseCodeDetails | Self::ResponseFlags | Self::GrpcStatusNumber)
+        matches!(
+            self,
+            Self::ResponseCode
+                | Self::ResponseCodeDetails
+                | Self::ResponseFlags
+                | Self::ResponseFlagsLong
+                | Self::ResponseHeadersBytes
+                | Self::GrpcStatusNumber
+        )
     }
 
     /// Whether nothing is known of it before a request has ended, so that only a log can tell it.
     pub(super) const fn is_of_the_end(self) -> bool {
-        use Fact::{ConnectionTerminationDetails, GrpcStatus, ResponseDuration, ResponseTxDuration};
-        matches!(self, ConnectionTerminationDetails | GrpcStatus | ResponseDuration | ResponseTxDuration)
+        use Fact::{AccessLogType, ConnectionTerminationDetails, GrpcStatus, ResponseDuration, ResponseTxDuration};
+        matches!(
+            self,
+            AccessLogType | ConnectionTerminationDetails | GrpcStatus | ResponseDuration | ResponseTxDuration
+        )
     }
 
     /// Whether it is a number.
     pub(super) const fn is_number(self) -> bool {
         use Fact::{
             BytesReceived, BytesSent, DownstreamDirectRemotePort, DownstreamLocalPort, DownstreamRemotePort, Duration,
-            GrpcStatusNumber, ResponseCode, ResponseDuration, ResponseTxDuration, UpstreamLocalPort,
-            UpstreamRemotePort, UpstreamRequestAttemptCount,
+            GrpcStatusNumber, RequestHeadersBytes, ResponseCode, ResponseDuration, ResponseHeadersBytes,
+            ResponseTxDuration, UpstreamLocalPort, UpstreamRemotePort, UpstreamRequestAttemptCount,
         };
-        let bytes = matches!(self, BytesReceived | BytesSent);
+        let bytes = matches!(self, BytesReceived | BytesSent | RequestHeadersBytes | ResponseHeadersBytes);
         let times = matches!(self, Duration | ResponseDuration | ResponseTxDuration);
         let ports = matches!(
             self,
@@ -108,8 +127,11 @@ impl Fact {
 }
 
 /// Commands with an argument.
-pub(super) const WITH_ARGUMENT: [&str; 9] = [
+pub(super) const WITH_ARGUMENT: [&str; 12] = [
+    "CEL",
     "DYNAMIC_METADATA",
+    "FILTER_STATE",
+    "PATH",
     "REQ",
     "REQ_WITHOUT_QUERY",
     "QUERY_PARAM",
@@ -134,10 +156,8 @@ const OF_THE_END: [&str; 9] = [
 ];
 
 /// Commands that tell of what there is in Envoy only, or that this proxy keeps nothing of.
-const OF_ENVOY: [&str; 40] = [
-    "ACCESS_LOG_TYPE",
+const OF_ENVOY: [&str; 29] = [
     "BYTES_RETRANSMITTED",
-    "CEL",
     "CLUSTER_METADATA",
     "COALESCE",
     "CONNECTION_ID",
@@ -153,15 +173,9 @@ const OF_ENVOY: [&str; 40] = [
     "DOWNSTREAM_TLS_SESSION_ID",
     "DOWNSTREAM_TRANSPORT_FAILURE_REASON",
     "FILTER_CHAIN_NAME",
-    "FILTER_STATE",
     "LOCAL_REPLY_BODY",
     "METADATA",
-    "PATH",
     "PER_REQUEST_STATE",
-    "REQUEST_HEADERS_BYTES",
-    "RESPONSE_FLAGS_LONG",
-    "RESPONSE_HEADERS_BYTES",
-    "SPAN_ID",
     "START_TIME_LOCAL",
     "TLS_JA3_FINGERPRINT",
     "TLS_JA4_FINGERPRINT",
@@ -171,9 +185,6 @@ const OF_ENVOY: [&str; 40] = [
     "UPSTREAM_HOST_NAME",
     "UPSTREAM_METADATA",
     "UPSTREAM_PEER_SUBJECT",
-    "UPSTREAM_PROTOCOL",
-    "UPSTREAM_TLS_CIPHER",
-    "UPSTREAM_TLS_VERSION",
     "VIRTUAL_CLUSTER_NAME",
 ];
 

@@ -5,10 +5,14 @@ use std::fmt;
 use http::HeaderName;
 
 use super::{
-    Command, Part, ResponseField, TimeFormat, Tried, Validity,
+    Command, Fact, Part, ResponseField, TimeFormat, Tried, Validity,
     command::{NOT_KEPT, ONLY_AT_THE_END, fact, served, why_not},
 };
-use crate::{api::decode::nearest::nearest, pattern::HeaderField};
+use crate::{
+    api::decode::nearest::nearest,
+    attributes::{self, Expression, Side, peer_field},
+    pattern::HeaderField,
+};
 
 /// What is wrong with a text.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -19,6 +23,8 @@ pub enum Fault {
     Unknown(String, Vec<&'static str>),
     /// Envoy has it; why it is not served.
     Unserved(String, &'static str),
+    /// The expression within `%CEL(...)%` is none.
+    Expression(attributes::Fault),
     /// It wants something else between its parentheses; an example.
     Argument(String, &'static str),
 }
@@ -33,6 +39,7 @@ impl fmt::Display for Fault {
                 if near.is_empty() { Ok(()) } else { write!(f, "; did you mean {}?", near.join(" or ")) }
             }
             Self::Unserved(name, why) => write!(f, "the command `%{name}%` {why}"),
+            Self::Expression(fault) => write!(f, "`%CEL(...)%`: {fault}"),
             Self::Argument(name, example) => write!(f, "`%{name}...%` is written as `{example}`"),
         }
     }
@@ -84,8 +91,8 @@ fn split(text: &str) -> Option<(Written<'_>, &str)> {
     let (name, mut rest) = text.split_at(end);
     let mut argument = None;
     if let Some(inside) = rest.strip_prefix('(') {
-        let (text, behind) = inside.split_once(')')?;
-        (argument, rest) = (Some(text), behind);
+        let end = inside.match_indices(')').map(|(at, _)| at).find(|at| ends(&inside[at + 1..]))?;
+        (argument, rest) = (Some(&inside[..end]), &inside[end + 1..]);
     }
     let mut longest = None;
     if let Some(length) = rest.strip_prefix(':') {
@@ -94,6 +101,12 @@ fn split(text: &str) -> Option<(Written<'_>, &str)> {
     }
     let rest = rest.strip_prefix('%')?;
     (!name.is_empty()).then_some((Written { name, argument, longest }, rest))
+}
+
+/// Whether a command is over: there are expressions with parentheses.
+fn ends(behind: &str) -> bool {
+    let digits = |text: &str| text.trim_start_matches(|c: char| c.is_ascii_digit()).starts_with('%');
+    behind.starts_with('%') || behind.strip_prefix(':').is_some_and(digits)
 }
 
 fn command(written: &Written<'_>, logs: bool) -> Result<Command, Fault> {
@@ -112,6 +125,15 @@ fn command(written: &Written<'_>, logs: bool) -> Result<Command, Fault> {
         "RESP" => {
             let (first, second) = pair(argument, response_field).ok_or_else(|| wrong("%RESP(x-version)%"))?;
             Ok(Command::Response(first, second))
+        }
+        "CEL" => Expression::parse(argument).map(Command::Expression).map_err(Fault::Expression),
+        "FILTER_STATE" => peer(argument).ok_or_else(|| wrong("%FILTER_STATE(upstream_peer:FIELD:workload)%")),
+        "PATH" => path(argument).ok_or_else(|| wrong("%PATH(NQ:ORIG_OR_PATH)%")),
+        "GRPC_STATUS" if logs && argument == "SNAKE_STRING" => Ok(Command::GrpcSnake),
+        "GRPC_STATUS" if logs && argument == "NUMBER" => Ok(Command::Fact(Fact::GrpcStatusNumber)),
+        "GRPC_STATUS" if logs && matches!(argument, "" | "CAMEL_STRING") => Ok(Command::Fact(Fact::GrpcStatus)),
+        "GRPC_STATUS" if logs => {
+            Err(wrong("%GRPC_STATUS(CAMEL_STRING)%, %GRPC_STATUS(SNAKE_STRING)%, %GRPC_STATUS(NUMBER)%"))
         }
         "QUERY_PARAM" if argument.is_empty() => Err(wrong("%QUERY_PARAM(page)%")),
         "QUERY_PARAM" => Ok(Command::QueryParameter(argument.into())),
@@ -136,6 +158,34 @@ fn command(written: &Written<'_>, logs: bool) -> Result<Command, Fault> {
             (None, Some(why)) => Err(Fault::Unserved(name.to_owned(), why)),
             (None, None) => Err(Fault::Unknown(name.to_owned(), nearest(name, &served(logs)))),
         },
+    }
+}
+
+/// `upstream_peer:FIELD:workload`: what is known of a workload.
+fn peer(argument: &str) -> Option<Command> {
+    let (side, field) = argument.split_once(":FIELD:")?;
+    let side = match side {
+        "upstream_peer" => Side::Upstream,
+        "downstream_peer" => Side::Downstream,
+        _ => return None,
+    };
+    Some(Command::Peer(side, peer_field(field)?))
+}
+
+/// `WQ:ORIG`: with the query or without, and which path.
+fn path(argument: &str) -> Option<Command> {
+    const ORIGINAL: HeaderName = HeaderName::from_static("x-envoy-original-path");
+    let (query, which) = argument.split_once(':').unwrap_or((argument, ""));
+    let (first, second) = match which {
+        "" | "ORIG_OR_PATH" => (HeaderField::Name(ORIGINAL), Some(HeaderField::Path)),
+        "ORIG" => (HeaderField::Name(ORIGINAL), None),
+        "PATH" => (HeaderField::Path, None),
+        _ => return None,
+    };
+    match query {
+        "" | "WQ" => Some(Command::Request(first, second)),
+        "NQ" => Some(Command::RequestWithoutQuery(first, second)),
+        _ => None,
     }
 }
 
