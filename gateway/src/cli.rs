@@ -410,6 +410,9 @@ pub(crate) struct DemoFlags {
     /// Keep what the demo makes here: ca.pem, logs, identities, demo.json
     #[arg(long, value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
+    /// Give every pod a network namespace and lead its traffic through its sidecar, as in a cluster (root, iproute2, util-linux)
+    #[arg(long)]
+    pub(crate) captured: bool,
 }
 
 /// Turns clap's several lines into one sentence; help and version stay as they are.

@@ -32,9 +32,24 @@ pub struct Demo {
 impl Demo {
     /// Plays this folder, and waits until everything runs.
     pub async fn start(folder: &Path) -> Self {
+        Self::start_with(folder, &[]).await
+    }
+
+    /// Plays it with traffic that is captured. `None`: this machine does not do that; said loudly.
+    pub async fn start_captured(story: &str, folder: &Path) -> Option<Self> {
+        let demo = Self::start_with(folder, &["--captured"]).await;
+        if let Some(line) = demo.process.stdout().lines().find(|line| line.contains("NOT captured")) {
+            eprintln!("SKIPPED story {story}: {line}");
+            return None;
+        }
+        Some(demo)
+    }
+
+    async fn start_with(folder: &Path, flags: &[&str]) -> Self {
         let alone = alone("demo");
         let state = TempDir::with_prefix("sluice-demo-").expect("a temporary folder can be made");
         let arguments = [Path::new("demo"), folder, Path::new("--state-dir"), state.path()];
+        let arguments = arguments.into_iter().chain(flags.iter().map(Path::new));
         let mut process = Process::start("demo", sluice(), arguments);
         let file = state.path().join("demo.json");
         within(Duration::from_secs(60), "demo.json is written", async || {

@@ -21,6 +21,7 @@ mod bounds;
 mod broken_folder;
 mod browser;
 mod captured;
+mod captured_examples;
 mod charts;
 mod check;
 mod client_policies;

@@ -8,8 +8,10 @@
 
 mod addresses;
 mod authorities;
+mod hosts;
 mod jobs;
 mod manifests;
+mod network;
 mod plan;
 mod print;
 mod processes;
@@ -31,6 +33,7 @@ use tokio::{
 use self::{
     addresses::{Addresses, ports},
     authorities::{Authorities, LIFETIME},
+    network::Network,
     plan::Plan,
     print::Progress,
     processes::Processes,
@@ -100,7 +103,8 @@ impl Demo {
         ));
 
         let state = State::create(flags.state_dir.as_deref(), &canonical(&directory)?)?;
-        let addresses = Addresses::choose(&plan)?;
+        let network = flags.captured.then(|| captured(&resources, &plan, &state, progress)).flatten();
+        let addresses = Addresses::choose(&plan, network)?;
         addresses.notes.iter().for_each(|note| progress.done(note));
         let authorities = Authorities::create(&state)?;
         progress.done(&format!("mesh CA and edge CA ... ok ({})", state.path("ca.pem").display()));
@@ -167,6 +171,20 @@ impl Stop {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// The network of the pods; `None` = not here, which was said.
+fn captured(resources: &Resources, plan: &Plan, state: &State, progress: &Progress) -> Option<Network> {
+    match Network::create(resources, plan, state) {
+        Ok(network) => {
+            progress.done(&format!("{} network namespaces, their traffic captured ... ok", plan.pods.len()));
+            Some(network)
+        }
+        Err(why) => {
+            progress.done(&format!("traffic is NOT captured: {why}; sidecars listen on ports of their own instead"));
+            None
         }
     }
 }

@@ -50,6 +50,12 @@ pub(crate) fn of(wanted: SocketAddr) -> Option<Holder> {
     Some(process(socket.inode).map_or(Holder::User(socket.uid), |(pid, name)| Holder::Process { pid, name }))
 }
 
+/// Whether anybody listens on this port in the network namespace of a process.
+pub(crate) fn listens_in(process: u32, port: u16) -> bool {
+    let tables = ["tcp", "tcp6"].map(|it| fs::read_to_string(format!("/proc/{process}/net/{it}")).unwrap_or_default());
+    tables.iter().flat_map(|table| table.lines().filter_map(read)).any(|socket| socket.address.port() == port)
+}
+
 /// What to do about an address that cannot be bound, as the end of a sentence; `instead` is what else would help.
 pub(crate) fn advice(cause: &io::Error, wanted: SocketAddr, instead: &str) -> String {
     if cause.kind() != io::ErrorKind::AddrInUse {

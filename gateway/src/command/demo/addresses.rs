@@ -8,6 +8,8 @@
 //! 127.0.0.1    the edge: 8443 for 443, 8080 for 80, or free ports
 //! ```
 //!
+//! Pods whose traffic is captured have addresses of their own network instead, one each for both.
+//!
 //! Another demo on the same machine gets another second number.
 
 use std::{
@@ -18,13 +20,18 @@ use std::{
 
 use anyhow::{Context as _, bail};
 
-use super::plan::Plan;
+use super::{
+    network::Network,
+    plan::{GatewayPlan, Plan},
+};
 use crate::net::holder;
 
 /// The addresses of one demo.
 #[derive(Debug)]
 pub(crate) struct Addresses {
     block: u8,
+    /// The network of the pods, where there is one.
+    captured: Option<Network>,
     /// For each gateway: port of its Gateways -> port on [`EDGE`].
     pub(crate) edge: Vec<BTreeMap<u16, u16>>,
     /// Sockets that nobody connects to. Sluice's own can share a port with those of another demo (`SO_REUSEPORT`), so that
@@ -39,16 +46,16 @@ impl Addresses {
     ///
     /// # Errors
     /// A sentence with the port that is taken, or with what the system forbids.
-    pub(crate) fn choose(plan: &Plan) -> anyhow::Result<Self> {
+    pub(crate) fn choose(plan: &Plan, captured: Option<Network>) -> anyhow::Result<Self> {
         if plan.pods.len() > MOST_PODS {
             bail!(
                 "the folder asks for {} pods, and a demo runs {MOST_PODS} at most; lower `replicas`",
                 plan.pods.len()
             );
         }
-        let (block, claim) = free_block(plan)?;
+        let (block, claim) = free_block(plan, captured.is_some())?;
         let (mut claims, mut notes) = (vec![claim], Vec::new());
-        Ok(Self { block, edge: edge_ports(plan, &mut claims, &mut notes)?, _claims: claims, notes })
+        Ok(Self { block, captured, edge: edge_ports(plan, &mut claims, &mut notes)?, _claims: claims, notes })
     }
 
     /// Where gateway number `index` has its own pages.
@@ -58,12 +65,23 @@ impl Addresses {
 
     /// Where others reach pod number `index`: its sidecar, or the application itself.
     pub(crate) fn pod(&self, index: usize) -> IpAddr {
-        Self::address(self.block, index + 1, 1)
+        self.captured.as_ref().map_or_else(|| Self::address(self.block, index + 1, 1), |network| network.pod(index))
     }
 
     /// Where the application of pod number `index` listens behind its sidecar.
     pub(crate) fn app(&self, index: usize) -> IpAddr {
-        Self::address(self.block, index + 1, 2)
+        self.captured.as_ref().map_or_else(|| Self::address(self.block, index + 1, 2), |network| network.pod(index))
+    }
+
+    /// Where a gateway listens: one that pods look for, where they find it.
+    pub(crate) fn bind(&self, gateway: &GatewayPlan) -> IpAddr {
+        let found = self.captured.as_ref().filter(|_| !gateway.services.is_empty());
+        found.map_or(EDGE, Network::machine)
+    }
+
+    /// A process in the network namespace of pod number `index`; `None`: its traffic is not captured.
+    pub(crate) fn namespace(&self, index: usize) -> Option<u32> {
+        self.captured.as_ref().map(|network| network.process(index))
     }
 
     fn address(block: u8, third: usize, fourth: usize) -> IpAddr {
@@ -73,13 +91,13 @@ impl Addresses {
     }
 
     /// Everything that will be listened on in one block.
-    fn needed(block: u8, plan: &Plan) -> Vec<SocketAddr> {
+    fn needed(block: u8, plan: &Plan, captured: bool) -> Vec<SocketAddr> {
         let mut needed = Vec::new();
         for index in 0..plan.gateways.len() {
             let own = Self::address(block, 0, index + 1);
             needed.extend([ports::ADMIN, ports::STATUS, ports::STATS].map(|port| SocketAddr::new(own, port)));
         }
-        for (index, pod) in plan.pods.iter().enumerate() {
+        for (index, pod) in plan.pods.iter().enumerate().filter(|_| !captured) {
             let (sidecar, app) = (Self::address(block, index + 1, 1), Self::address(block, index + 1, 2));
             needed.extend(ports::SIDECAR.map(|port| SocketAddr::new(sidecar, port)));
             for (_, port) in &pod.ports {
@@ -91,11 +109,11 @@ impl Addresses {
 }
 
 /// The first block that no demo has claimed and whose ports are free.
-fn free_block(plan: &Plan) -> anyhow::Result<(u8, TcpListener)> {
+fn free_block(plan: &Plan, captured: bool) -> anyhow::Result<(u8, TcpListener)> {
     let mut taken = None;
     for block in BLOCKS {
         let Ok(claim) = TcpListener::bind((Addresses::address(block, 255, 254), CLAIM_PORT)) else { continue };
-        let needed = Addresses::needed(block, plan);
+        let needed = Addresses::needed(block, plan, captured);
         match needed.iter().find_map(|address| TcpListener::bind(address).err().map(|error| (address, error))) {
             None => return Ok((block, claim)),
             Some((address, error)) if error.kind() == io::ErrorKind::AddrInUse => {
@@ -213,17 +231,17 @@ mod tests {
 
     #[test]
     fn demos_that_start_at_once_share_nothing() {
-        let (one, other) = (Addresses::choose(&plan()).unwrap(), Addresses::choose(&plan()).unwrap());
+        let (one, other) = (Addresses::choose(&plan(), None).unwrap(), Addresses::choose(&plan(), None).unwrap());
         assert_ne!(one.block, other.block);
         assert!(one.edge[0].values().all(|port| !other.edge[0].values().any(|taken| taken == port)));
     }
 
     #[test]
     fn a_block_with_a_taken_port_is_left_out() {
-        let (first, claim) = free_block(&plan()).unwrap();
+        let (first, claim) = free_block(&plan(), false).unwrap();
         drop(claim);
         let _held = TcpListener::bind(SocketAddr::new(Addresses::address(first, 1, 1), ports::ADMIN)).unwrap();
-        assert_ne!(free_block(&plan()).unwrap().0, first);
+        assert_ne!(free_block(&plan(), false).unwrap().0, first);
     }
 
     #[test]
@@ -247,7 +265,7 @@ mod tests {
 
     #[test]
     fn every_pod_has_its_ports_on_its_own_addresses() {
-        let needed = Addresses::needed(10, &plan());
+        let needed = Addresses::needed(10, &plan(), false);
         for address in ["127.10.1.1:8080", "127.10.1.2:8080", "127.10.2.1:8080", "127.10.2.1:15006", "127.10.0.1:15000"]
         {
             assert!(needed.contains(&address.parse().unwrap()), "{address}");

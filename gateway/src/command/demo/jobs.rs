@@ -6,10 +6,10 @@ use std::{
 };
 
 use super::{
-    addresses::{Addresses, EDGE, ports},
+    addresses::{Addresses, ports},
     authorities::{CHAIN, KEY, TRUST_DOMAIN, identity_folder},
     plan::{GatewayPlan, Plan, PodPlan},
-    processes::{Job, Ready},
+    processes::{Inside, Job, Ready},
     state::State,
 };
 
@@ -52,29 +52,41 @@ impl Site<'_> {
             }
         }
         let at = SocketAddr::new(address, *first);
+        let inside = self.addresses.namespace(index).map(|process| Inside { process, group: None });
         // Only plain HTTP can be asked.
         let speaks_http = pod.application.tls.is_none() && !pod.application.bytes.contains(first);
         Some(Job {
             name: format!("app-{}-{}", pod.namespace, pod.name),
             arguments: arguments.all,
-            ready: if speaks_http { Ready::Answers(at, "/") } else { Ready::Listens(at) },
+            ready: match &inside {
+                // The sidecar would answer.
+                Some(inside) => Ready::ListensIn(inside.process, *first),
+                None if speaks_http => Ready::Answers(at, "/"),
+                None => Ready::Listens(at),
+            },
+            inside,
         })
     }
 
     fn sidecar(&self, index: usize, pod: &PodPlan) -> Job {
         let address = self.addresses.pod(index);
         let at = |port: u16| SocketAddr::new(address, port);
-        let arguments = self
+        let inside = self.addresses.namespace(index).map(|process| Inside { process, group: Some(PROXY) });
+        let mut arguments = self
             .proxy("sidecar", address)
             .with("--workload", format!("{}/{}", pod.namespace, pod.name))
             .with("--identity-dir", self.state.path(identity_folder(&pod.namespace, &pod.name)).display())
-            .with("--app-address", self.addresses.app(index))
-            .with("--inbound", at(ports::INBOUND))
-            .with("--outbound", at(ports::OUTBOUND))
             .with("--workers", 1);
+        if inside.is_none() {
+            arguments = arguments
+                .with("--app-address", self.addresses.app(index))
+                .with("--inbound", at(ports::INBOUND))
+                .with("--outbound", at(ports::OUTBOUND));
+        }
         Job {
             name: format!("sidecar-{}-{}", pod.namespace, pod.name),
             arguments: arguments.all,
+            inside,
             ready: Ready::Answers(at(ports::STATUS), READY),
         }
     }
@@ -91,13 +103,14 @@ impl Site<'_> {
             .with("--service-account", &gateway.service_account)
             .with("--identity-dir", self.state.path(gateway.identity_folder()).display())
             .with("--state-dir", self.state.path("ordered").join(gateway.identity_folder()).display())
-            .with("--bind", EDGE);
+            .with("--bind", self.addresses.bind(gateway));
         if !map.is_empty() {
             arguments = arguments.with("--port-map", map.join(","));
         }
         Job {
             name: format!("gateway-{}-{}", gateway.namespace, gateway.name),
             arguments: arguments.all,
+            inside: None,
             ready: Ready::Answers(SocketAddr::new(own, ports::STATUS), READY),
         }
     }
@@ -131,6 +144,9 @@ impl Arguments {
         self
     }
 }
+
+/// The group whose connections are not captured. The user is that of the demo: who else could read its keys?
+const PROXY: u32 = 1337;
 
 /// Istio's readiness path.
 const READY: &str = "/healthz/ready";

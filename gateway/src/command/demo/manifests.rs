@@ -3,10 +3,11 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
+    net::IpAddr,
 };
 
 use super::{
-    addresses::{Addresses, EDGE},
+    addresses::Addresses,
     authorities::Authorities,
     plan::{Application, GatewayPlan, Plan, PodPlan, with_sidecar},
     state::{Access, State},
@@ -28,7 +29,7 @@ pub(crate) fn write_gateways(state: &State, plan: &Plan, addresses: &Addresses) 
         found.push(pod_yaml(&pod, &addresses.gateway(index).to_string()));
         for (service, ports) in &gateway.services {
             let ports = ports.iter().filter_map(|(name, number)| Some((name.as_str(), *edge.get(number)?)));
-            found.push(slice_yaml(service, &pod, &ports.collect::<Vec<_>>()));
+            found.push(slice_yaml(service, (&pod, addresses.bind(gateway)), &ports.collect::<Vec<_>>()));
         }
     }
     let text = documents("What kubelet and the endpoints controller would report of gateways.", found.into_iter());
@@ -126,13 +127,13 @@ fn map_yaml(yaml: &mut String, field: &str, map: &BTreeMap<String, String>) {
 }
 
 /// The endpoint that a gateway is of a Service.
-fn slice_yaml(service: &str, pod: &PodPlan, ports: &[(&str, u16)]) -> String {
+fn slice_yaml(service: &str, (pod, address): (&PodPlan, IpAddr), ports: &[(&str, u16)]) -> String {
     let (name, namespace) = (quoted(&format!("{service}-{}", pod.name)), quoted(&pod.namespace));
     let mut yaml = String::from("apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n");
     let _ = writeln!(yaml, "  name: {name}\n  namespace: {namespace}");
     let _ = writeln!(yaml, "  labels:\n    kubernetes.io/service-name: {}", quoted(service));
     let _ =
-        writeln!(yaml, "addressType: IPv4\nendpoints:\n  - addresses: [{EDGE}]\n    conditions:\n      ready: true");
+        writeln!(yaml, "addressType: IPv4\nendpoints:\n  - addresses: [{address}]\n    conditions:\n      ready: true");
     let pod = quoted(&pod.name);
     let _ = writeln!(yaml, "    targetRef:\n      kind: Pod\n      namespace: {namespace}\n      name: {pod}");
     yaml.push_str(if ports.is_empty() { "ports: []\n" } else { "ports:\n" });
@@ -165,7 +166,10 @@ mod tests {
     use routing::resources::Resources;
 
     use super::*;
-    use crate::command::demo::plan::tests::{gateway, pod};
+    use crate::command::demo::{
+        addresses::EDGE,
+        plan::tests::{gateway, pod},
+    };
 
     #[test]
     fn a_pod_reads_back_as_it_was_planned() {
@@ -187,7 +191,7 @@ mod tests {
     #[test]
     fn a_gateway_is_found_where_it_listens_under_its_services_ports() {
         let pod = gateway(&[443]).pod(&BTreeMap::from([(443, 9443)]));
-        let all = [pod_yaml(&pod, "127.10.0.1"), slice_yaml("egress", &pod, &[("https", 9443)])];
+        let all = [pod_yaml(&pod, "127.10.0.1"), slice_yaml("egress", (&pod, EDGE), &[("https", 9443)])];
         let text = documents("Test.", all.into_iter());
         let (resources, problems) = Resources::read([("gateways.yaml", text.as_str())]);
 

@@ -1,6 +1,7 @@
 //! The processes of a demo: started with their logs in files, watched until ready, ended with the demo.
 
 use std::{
+    ffi::OsString,
     fmt,
     fs::File,
     net::SocketAddr,
@@ -20,6 +21,8 @@ use tokio::{
     time::{Instant, sleep, timeout, timeout_at},
 };
 
+use crate::net::holder;
+
 /// What to start.
 #[derive(Debug)]
 pub(crate) struct Job {
@@ -29,6 +32,17 @@ pub(crate) struct Job {
     pub(crate) arguments: Vec<String>,
     /// How it tells that it is ready.
     pub(crate) ready: Ready,
+    /// In which pod, when pods are namespaces.
+    pub(crate) inside: Option<Inside>,
+}
+
+/// A place in a pod.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Inside {
+    /// A process whose network and files the new one shares.
+    pub(crate) process: u32,
+    /// Its group, when it is another than the demo's.
+    pub(crate) group: Option<u32>,
 }
 
 /// How a process tells that it is ready.
@@ -38,6 +52,8 @@ pub(crate) enum Ready {
     Answers(SocketAddr, &'static str),
     /// It takes connections: what it says then is no HTTP that could be asked.
     Listens(SocketAddr),
+    /// The same for a port in the network of this process.
+    ListensIn(u32, u16),
 }
 
 impl fmt::Display for Ready {
@@ -46,6 +62,7 @@ impl fmt::Display for Ready {
         match self {
             Self::Answers(address, path) => write!(f, "no 200 from http://{address}{path}"),
             Self::Listens(address) => write!(f, "nobody listens on {address}"),
+            Self::ListensIn(_, port) => write!(f, "nobody listens on port {port} of its pod"),
         }
     }
 }
@@ -168,14 +185,20 @@ impl Launcher {
     fn start(&self, job: &Job, log: &Path) -> anyhow::Result<Child> {
         let output = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
         let errors = output.try_clone().context("sharing the log file")?;
-        let mut command = if self.setpriv {
-            let mut command = std::process::Command::new("setpriv");
-            command.args(["--pdeathsig", "KILL"]).arg(&self.program);
-            command
-        } else {
-            std::process::Command::new(&self.program)
-        };
-        command.args(&job.arguments).stdin(Stdio::null()).stdout(output).stderr(errors);
+        let mut words: Vec<OsString> = Vec::new();
+        if let Some(Inside { process, .. }) = job.inside {
+            words.extend(["nsenter", "--target", &process.to_string(), "--net", "--mount"].map(Into::into));
+        }
+        let group = job.inside.and_then(|inside| inside.group);
+        if self.setpriv || group.is_some() {
+            words.extend(["setpriv", "--pdeathsig", "KILL"].map(Into::into));
+        }
+        if let Some(group) = group {
+            words.extend(["--regid", &group.to_string(), "--clear-groups"].map(Into::into));
+        }
+        words.push(self.program.clone().into());
+        let mut command = std::process::Command::new(&words[0]);
+        command.args(&words[1..]).args(&job.arguments).stdin(Stdio::null()).stdout(output).stderr(errors);
         // An own process group: Ctrl-C in the terminal reaches the demo alone, which then ends the others in order.
         command.process_group(0);
         let mut command = Command::from(command);
@@ -188,6 +211,7 @@ async fn is_ready(ready: Ready) {
     let ask = async || match ready {
         Ready::Answers(address, path) => answers_200(address, path).await,
         Ready::Listens(address) => TcpStream::connect(address).await.map(|_| true),
+        Ready::ListensIn(process, port) => Ok(holder::listens_in(process, port)),
     };
     while !timeout(ASK_WITHIN, ask()).await.is_ok_and(|answer| answer.unwrap_or(false)) {
         sleep(ASK_EVERY).await;

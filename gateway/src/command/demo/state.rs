@@ -34,7 +34,7 @@ impl State {
             bail!("the state folder {} is inside of the demo's folder; name one outside of it", root.display());
         }
         let state = Self { root, temporary };
-        for folder in ["config", "identities", "logs"] {
+        for folder in ["config", "hosts", "identities", "logs"] {
             state.folder(folder)?;
         }
         // Scripts wait for this file; an old one would tell them the ports of an earlier demo.

@@ -6,7 +6,11 @@ mod bytes;
 mod outside;
 mod policies;
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use http::HeaderMap;
 use routing::{
@@ -25,7 +29,7 @@ use routing::{
 
 use self::bearers::Bearer;
 use super::{
-    addresses::{Addresses, EDGE, ports},
+    addresses::{Addresses, ports},
     authorities::TRUST_DOMAIN,
     plan::{GatewayPlan, Plan, PodPlan},
     state::State,
@@ -94,6 +98,7 @@ impl Guide<'_> {
         tour.mesh.extend(outside);
         tour.mesh.extend(strict);
         tour.mesh.extend(self.between_workloads());
+        tour.mesh.extend(self.bytes_between_workloads());
         let metrics = (!self.plan.gateways.is_empty()).then(|| self.metrics(&tour.edge));
         tour.mesh.extend(metrics);
         tour.problems = problems.into_sorted();
@@ -106,10 +111,11 @@ impl Guide<'_> {
         listeners.sort_by_key(|listener| (listener.tls.is_none(), listener.port));
         let mut steps = Vec::new();
         let bearers = bearers::of(self.resources, snapshot);
+        let at = self.addresses.bind(&self.plan.gateways[index]);
         for listener in listeners {
             let Some(port) = self.addresses.edge[index].get(&listener.port).copied() else { continue };
             if let Some(table) = &listener.bytes {
-                steps.extend(bytes::step(snapshot, table, port));
+                steps.extend(bytes::step(snapshot, table, SocketAddr::new(at, port)));
                 continue;
             }
             if !listener.tls.as_ref().is_none_or(|tls| tls.servers.iter().any(is_for_people)) {
@@ -121,7 +127,7 @@ impl Guide<'_> {
             let mut hosts: Vec<(&HostPattern, &VirtualHost)> = listener.routes.hosts.iter().collect();
             hosts.sort_by_key(|(_, virtual_host)| virtual_host.domain.clone());
             for (pattern, virtual_host) in hosts {
-                let place = Place { snapshot, listener, port, host: concrete(pattern), bearers: &bearers };
+                let place = Place { snapshot, listener, at, port, host: concrete(pattern), bearers: &bearers };
                 if place.server().is_some_and(|server| !is_for_people(server)) {
                     continue;
                 }
@@ -206,7 +212,7 @@ impl Guide<'_> {
     }
 
     fn step(&self, place: &Place<'_>, path: &str, options: &str, expect: String) -> Step {
-        let Place { host, port, .. } = place;
+        let Place { host, at, port, .. } = place;
         let url = format!("{}://{host}:{port}{path}", place.scheme());
         let mut command = format!("curl {options}");
         if let Some(TlsServer { settings: server, .. }) = place.server() {
@@ -225,7 +231,7 @@ impl Guide<'_> {
             }
         }
         if host.parse::<IpAddr>().is_err() && host != "localhost" {
-            command.push_str(&format!(" --resolve {host}:{port}:{EDGE}"));
+            command.push_str(&format!(" --resolve {host}:{port}:{at}"));
         }
         command.push_str(&format!(" {}", quoted(&url)));
         Step { url, expect, command }
@@ -278,11 +284,36 @@ impl Guide<'_> {
             Some(_) => "which sees in `peer` who called",
             None => "which policies do not allow: 403",
         };
+        let expect = format!("{} calls {}, {sees}", caller.name, callee.service);
+        Some(match self.inside(from) {
+            Some(inside) => {
+                let url = format!("http://{host}:{port}/");
+                Step { expect, command: format!("{inside} curl -sS{by} {url}"), url }
+            }
+            None => Step { expect, command: format!("curl -sS{by} -H 'Host: {host}:{port}' {url}"), url },
+        })
+    }
+
+    /// The same for what speaks no HTTP, where its traffic is captured.
+    fn bytes_between_workloads(&self) -> Option<Step> {
+        let pods = || self.plan.pods.iter().enumerate().filter(|(_, pod)| pod.sidecar);
+        let (_, callee) = pods().find(|(_, pod)| !pod.application.bytes.is_empty())?;
+        let (from, caller) =
+            pods().find(|(_, pod)| pod.namespace == callee.namespace && pod.service != callee.service)?;
+        let port = callee.application.bytes.first()?;
+        let url = format!("{}{}:{port}", bytes::SCHEME, callee.service);
+        let inside = self.inside(from)?;
         Some(Step {
-            expect: format!("{} calls {}, {sees}", caller.name, callee.service),
-            command: format!("curl -sS{by} -H 'Host: {host}:{port}' {url}"),
+            expect: format!("{} calls {}, which has the first word", caller.name, callee.service),
+            command: format!(r"printf 'hello\nquit\n' | {inside} curl -sS {url}"),
             url,
         })
+    }
+
+    /// How a command begins that is run in a pod whose traffic is captured.
+    fn inside(&self, index: usize) -> Option<String> {
+        let process = self.addresses.namespace(index)?;
+        Some(format!("nsenter --target {process} --net --mount"))
     }
 
     fn metrics(&self, edge: &[Step]) -> Step {
@@ -308,6 +339,7 @@ impl Guide<'_> {
 struct Place<'a> {
     snapshot: &'a Snapshot,
     listener: &'a Listener,
+    at: IpAddr,
     port: u16,
     host: String,
     bearers: &'a [Bearer],

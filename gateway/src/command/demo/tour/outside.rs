@@ -22,13 +22,20 @@ impl Guide<'_> {
         let played = self.plan.pods.iter().filter_map(|pod| pod.application.tls.as_ref());
         let hosts: BTreeSet<&String> = played.flat_map(|tls| &tls.hosts).collect();
         let at = format!("{}:{}", self.addresses.pod(index), ports::OUTBOUND);
+        let inside = self.inside(index);
         let steps = hosts.into_iter().filter_map(|host| {
             let (way, command, scheme) = match (http(snapshot, host), tls(snapshot, host)) {
-                (Some(way), _) => (way, format!("curl -sS -H 'Host: {host}' http://{at}/"), "http"),
+                (Some(way), _) => match &inside {
+                    Some(inside) => (way, format!("{inside} curl -sS http://{host}/"), "http"),
+                    None => (way, format!("curl -sS -H 'Host: {host}' http://{at}/"), "http"),
+                },
                 (None, Some(way)) => {
                     let ca = quoted(&self.state_path("ca.pem"));
-                    let to = format!("--connect-to {host}:{TLS}:{at} https://{host}/");
-                    (way, format!("curl -sS --cacert {ca} {to}"), "https")
+                    let command = match &inside {
+                        Some(inside) => format!("{inside} curl -sS --cacert {ca} https://{host}/"),
+                        None => format!("curl -sS --cacert {ca} --connect-to {host}:{TLS}:{at} https://{host}/"),
+                    };
+                    (way, command, "https")
                 }
                 (None, None) => return None,
             };
