@@ -1,9 +1,14 @@
 //! Three small HTTP servers on the control runtime: readiness (`--status`), metrics (`--stats`) and the admin pages
 //! (`--admin`). They read the proxy through [`View`] and never touch the data path.
 
+pub(crate) mod answers;
+mod door;
 mod dump;
+pub(crate) mod page;
 mod pages;
+pub(crate) mod schema;
 mod server;
+pub(crate) mod tell;
 
 #[cfg(test)]
 mod tests;
@@ -12,7 +17,9 @@ use std::sync::Arc;
 
 pub(crate) use dump::{clusters_text, snapshot_json};
 pub(crate) use pages::figures as metrics_text;
-pub(crate) use server::Servers;
+use routing::explain::{Explanation, Question};
+use schema::{listeners::Listeners, overview::Proxy, routes::Routes};
+pub(crate) use server::{Pages, Servers, serve_pages};
 
 use crate::telemetry::{ca::CaMetrics, log::LogLevel, metrics::Metrics};
 
@@ -26,6 +33,29 @@ pub(crate) trait View: Send + Sync + 'static {
 
     /// Every cluster with its endpoints, for people; usually [`clusters_text`].
     fn clusters(&self) -> String;
+
+    /// The same, for programs.
+    fn cluster_list(&self) -> schema::clusters::Clusters {
+        schema::clusters::Clusters { clusters: Vec::new() }
+    }
+
+    /// Where connections are taken.
+    fn listeners(&self) -> Listeners {
+        Listeners { listeners: Vec::new(), failures: Vec::new() }
+    }
+
+    /// What the page shows, but for what is counted.
+    fn summary(&self) -> Proxy;
+
+    /// Routes that have this text somewhere.
+    fn routes(&self, _wanted: &str) -> Routes {
+        Routes { generation: 0, tables: Vec::new(), left_out: 0 }
+    }
+
+    /// What would happen to a request; `None`: this process serves none.
+    fn explain(&self, _question: &Question) -> Option<Explanation> {
+        None
+    }
 
     /// What is counted for limits of clusters, as [`Metrics::set_limits`] takes it.
     fn limits(&self) -> Vec<(Arc<str>, &'static str, u32, u64)> {

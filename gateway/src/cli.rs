@@ -14,6 +14,7 @@ use crate::{
 
 pub(crate) mod certs;
 pub(crate) mod control;
+pub(crate) mod dashboard;
 mod echo;
 mod given;
 mod identity;
@@ -26,6 +27,7 @@ mod tests;
 
 use certs::{CertsCommand, CertsFlags};
 use control::{CaCommand, CaFlags, ControlFlags};
+use dashboard::DashboardFlags;
 pub(crate) use echo::EchoFlags;
 pub(crate) use identity::IdentityFlags;
 use init::InitFlags;
@@ -43,6 +45,8 @@ pub(crate) enum Command {
     Check(CheckFlags),
     /// `sluice describe`.
     Describe(DescribeFlags, SourceSettings),
+    /// `sluice dashboard`.
+    Dashboard(DashboardFlags),
     /// `sluice demo`.
     Demo(DemoFlags),
     /// `sluice crds`.
@@ -110,6 +114,7 @@ fn check(verb: Verb) -> Result<Command, String> {
         Verb::Sidecar(flags) => Settings::sidecar(flags).map(|it| Command::Sidecar(Box::new(it))),
         Verb::Check(flags) => given::existing("PATH", &flags.paths).map(|()| Command::Check(flags)),
         Verb::Describe(flags) => SourceSettings::new(flags.source.clone()).map(|it| Command::Describe(flags, it)),
+        Verb::Dashboard(flags) => flags.check().map(Command::Dashboard),
         Verb::Demo(flags) => given::existing_folder("DIR", &flags.directory).map(|()| Command::Demo(flags)),
         Verb::Crds => Ok(Command::Crds),
         Verb::Inject(flags) => flags.check().map(Command::Inject),
@@ -161,6 +166,8 @@ enum Verb {
     Certs(CertsFlags),
     /// Say what signs the mesh's certificates and which roots are trusted; replace a root
     Ca(CaFlags),
+    /// Serve a page for browsers that shows all proxies of a mesh: traffic, routes, certificates, problems
+    Dashboard(DashboardFlags),
     /// Run a folder of YAML as a whole mesh on this machine
     Demo(DemoFlags),
     /// Put sidecars into the pods of YAML files
@@ -433,7 +440,7 @@ fn describe(error: &clap::Error) -> String {
             None => format!("`{}` does not belong here", argument.unwrap_or_default()),
         },
         ErrorKind::InvalidSubcommand => format!(
-            "there is no command `{}`; there are gateway, sidecar, control, check, describe, status, certs, ca, demo, crds, inject, init and help",
+            "there is no command `{}`; there are gateway, sidecar, control, check, describe, status, certs, ca, dashboard, demo, crds, inject, init and help",
             text(error, ContextKind::InvalidSubcommand).unwrap_or_default()
         ),
         ErrorKind::MissingRequiredArgument => match argument.unwrap_or_default() {

@@ -9,6 +9,8 @@
 //!                               └ the leader: conditions ── publish, events, certificates (acme) ── vault
 //!                                                              └ write ── withdraw (when a gateway goes for good)
 //!
+//! dashboard ── pods (who runs a proxy; a port-forward to it)
+//!
 //! control_plane ── token_review (who asks the CA), leading, roots (one ConfigMap in each namespace), vault
 //! ```
 
@@ -21,6 +23,7 @@ mod lease;
 mod objects;
 pub(crate) mod once;
 mod pace;
+pub(crate) mod pods;
 mod publish;
 mod reflect;
 pub(crate) mod replicas;

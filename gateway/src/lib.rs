@@ -20,6 +20,7 @@ mod cli;
 mod command;
 mod control;
 mod control_plane;
+mod dashboard;
 mod drain;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
@@ -76,6 +77,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         },
         Command::Check(flags) => Ok(command::check::run(&flags)),
         Command::Describe(flags, source) => Ok(command::describe::run(&flags, &source)),
+        Command::Dashboard(flags) => command::dashboard::run(&flags),
         Command::Demo(flags) => command::demo::run(flags),
         Command::Status(flags) => command::proxies_status::run(&flags),
         Command::Certs(command) => Ok(command::certs::run(&command)),

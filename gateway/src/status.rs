@@ -8,12 +8,28 @@ use std::{
     },
 };
 
-use routing::{compile::LIMITS_NOTHING, problem::Problem};
+use routing::{
+    compile::LIMITS_NOTHING,
+    explain::{Explanation, Question, explain},
+    problem::Problem,
+};
 use tokio::sync::Notify;
 
 use crate::{
     acme,
-    admin::{Readiness, View, clusters_text, snapshot_json},
+    admin::{
+        Readiness, View, clusters_text,
+        schema::{
+            Answer,
+            certs::{Certificate, Certificates},
+            clusters::Clusters,
+            json,
+            listeners::Listeners,
+            overview::Proxy,
+            routes::Routes,
+        },
+        snapshot_json, tell,
+    },
     drain::Drain,
     identity::Standing,
     live::Live,
@@ -44,6 +60,40 @@ struct Told {
     awaited: Option<String>,
     /// `None`: the proxy has no source of an identity.
     identity: Option<Arc<Standing>>,
+}
+
+impl Told {
+    /// Those that are served, those that are only ordered, and the identity that is waited for.
+    fn certificates(&self) -> Vec<Certificate> {
+        let order = |secret: &str| self.orders.iter().find(|it| it.secret == secret).map(|it| it.json.clone());
+        let identity = self.identity.as_ref();
+        let served = self.certificates.iter().map(|it| Certificate {
+            name: it.server.clone(),
+            hosts: it.hosts.clone(),
+            secret: it.secret.clone(),
+            issuer: Some(it.issuer.clone()),
+            serial: Some(it.serial.clone()),
+            not_after: Some(jiff::Timestamp::from_second(it.not_after).map(|end| end.to_string()).unwrap_or_default()),
+            kept: it.kept.as_deref().map(str::to_owned),
+            order: order(&it.secret),
+            identity: identity.filter(|_| it.secret == WORKLOAD).map(|identity| identity.json()),
+        });
+        let nobody = identity.filter(|identity| identity.identity.is_none()).map(|identity| Certificate {
+            name: WORKLOAD.to_owned(),
+            secret: WORKLOAD.to_owned(),
+            identity: Some(identity.json()),
+            ..Certificate::default()
+        });
+        let missing = self.orders.iter().filter(|it| self.certificates.iter().all(|served| served.secret != it.secret));
+        let missing = missing.map(|it| Certificate {
+            name: it.gateways.clone(),
+            hosts: it.hosts.clone(),
+            secret: it.secret.clone(),
+            order: Some(it.json.clone()),
+            ..Certificate::default()
+        });
+        served.chain(missing).chain(nobody).collect()
+    }
 }
 
 impl Status {
@@ -160,26 +210,33 @@ impl View for Status {
         installed.upstreams.iter().filter_map(|upstream| ejected(upstream)).collect()
     }
 
-    fn certificates(&self) -> serde_json::Value {
+    fn cluster_list(&self) -> Clusters {
+        let installed = self.live.pin();
+        tell::clusters(&installed.snapshot, &installed.upstreams)
+    }
+
+    fn listeners(&self) -> Listeners {
+        tell::listeners(&self.live.pin().snapshot, self.told().bind_failures.clone())
+    }
+
+    fn summary(&self) -> Proxy {
+        let (installed, readiness) = (self.live.pin(), self.readiness());
         let told = self.told();
-        let order = |secret: &str| told.orders.iter().find(|it| it.secret == secret);
-        let served = told.certificates.iter().map(|it| {
-            let end = jiff::Timestamp::from_second(it.not_after).map(|end| end.to_string()).unwrap_or_default();
-            serde_json::json!({
-                "name": it.server, "hosts": it.hosts, "secret": it.secret, "issuer": it.issuer, "serial": it.serial,
-                "notAfter": end, "kept": it.kept, "order": order(&it.secret).map(|order| &order.json),
-                "identity": told.identity.as_ref().filter(|_| it.secret == WORKLOAD).map(|identity| identity.json()),
-            })
-        });
-        let nobody = told.identity.as_ref().filter(|identity| identity.identity.is_none());
-        let nobody = nobody.map(|identity| {
-            serde_json::json!({"name": WORKLOAD, "hosts": [], "secret": WORKLOAD, "identity": identity.json()})
-        });
-        let missing = told.orders.iter().filter(|it| told.certificates.iter().all(|served| served.secret != it.secret));
-        let missing = missing.map(
-            |it| serde_json::json!({"name": it.gateways, "hosts": it.hosts, "secret": it.secret, "order": it.json}),
-        );
-        served.chain(missing).chain(nobody).collect()
+        let summary = tell::summary(&installed.snapshot, installed.generation, &told.problems, &readiness);
+        Proxy { certificates: told.certificates(), ..summary }
+    }
+
+    fn routes(&self, wanted: &str) -> Routes {
+        let installed = self.live.pin();
+        tell::routes(&installed.snapshot, installed.generation, wanted)
+    }
+
+    fn explain(&self, question: &Question) -> Option<Explanation> {
+        Some(explain(&self.live.pin().snapshot, question))
+    }
+
+    fn certificates(&self) -> serde_json::Value {
+        json(&Answer::new(Certificates { certificates: self.told().certificates() }))
     }
 
     fn drain(&self) {

@@ -5,6 +5,7 @@ pub(crate) mod access_log;
 pub(crate) mod ca;
 pub(crate) mod connections;
 pub(crate) mod doors;
+pub(crate) mod edges;
 pub(crate) mod injection;
 pub(crate) mod labels;
 pub(crate) mod log;
@@ -14,6 +15,7 @@ pub(crate) mod process;
 pub(crate) mod record;
 pub(crate) mod refusals;
 mod series;
+pub(crate) mod told;
 pub(crate) mod verdicts;
 
 #[cfg(test)]

@@ -143,6 +143,24 @@ impl Authorization {
         rules.flat_map(Rules::ids).map(policy).collect()
     }
 
+    /// Every policy that is in force, with its action, sorted.
+    pub fn in_force(&self) -> BTreeSet<(&str, &'static str)> {
+        let mut found = BTreeSet::new();
+        for all in [&self.http, &self.bytes] {
+            for (action, rules) in [
+                ("CUSTOM", &all.custom),
+                ("AUDIT", &all.audit),
+                ("DENY", &all.deny),
+                ("ALLOW", &all.allow),
+                ("DENY (dry run)", &all.tried_deny),
+                ("ALLOW (dry run)", &all.tried_allow),
+            ] {
+                found.extend(rules.iter().flat_map(Rules::ids).map(|id| (policy(id), action)));
+            }
+        }
+        found
+    }
+
     /// What the policies say that need nobody's word: AUDIT, DENY, ALLOW, in this order.
     pub fn judge(&self, access: &Access<'_>) -> Judgement {
         let policies = self.policies(access);

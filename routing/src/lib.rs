@@ -23,6 +23,7 @@ pub mod authorization;
 pub mod balance;
 pub mod connections;
 pub mod cors;
+pub mod explain;
 pub mod external;
 pub mod fault;
 pub mod forwarded;

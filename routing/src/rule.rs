@@ -1,12 +1,16 @@
 //! What a matched route says to do: the compiled form of one Istio `HTTPRoute`.
 
 mod headers;
+mod tally;
 
 use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use http::HeaderValue;
 
-pub use self::headers::{Computed, EditHeaders, HeaderOps};
+pub use self::{
+    headers::{Computed, EditHeaders, HeaderOps},
+    tally::{Counts, Tally},
+};
 
 use crate::{
     cors::Cors,
@@ -46,6 +50,8 @@ pub struct Rule {
     pub request_headers: Option<Box<HeaderOps>>,
     /// `headers.response` of the route.
     pub response_headers: Option<Box<HeaderOps>>,
+    /// How often it was followed.
+    pub tally: Tally,
 }
 
 impl Rule {
@@ -65,6 +71,7 @@ impl Rule {
             cors: None,
             request_headers: None,
             response_headers: None,
+            tally: Tally::default(),
         }
     }
 

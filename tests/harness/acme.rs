@@ -141,7 +141,13 @@ impl AcmeMesh {
     /// What the admin page `/certs` of a gateway tells about the certificate in [`SECRET`]; null = nothing.
     pub async fn told(&self, gateway: &Proxy) -> Value {
         let (certs, secret) = (gateway.admin_json("/certs").await, format!("{NAMESPACE}/{SECRET}"));
-        certs.as_array().into_iter().flatten().find(|row| row["secret"] == secret.as_str()).cloned().unwrap_or_default()
+        certs["certificates"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find(|row| row["secret"] == secret.as_str())
+            .cloned()
+            .unwrap_or_default()
     }
 
     /// The flags of `sluice certs` that name where gateways of this mesh keep certificates.

@@ -36,6 +36,16 @@ pub fn script(name: &str) -> String {
 
 /// Runs a client to its end, with these bytes as its input.
 pub async fn run(program: &Path, arguments: &[impl AsRef<OsStr> + Debug], input: &[u8]) -> Output {
+    run_within(PATIENCE, program, arguments, input).await
+}
+
+/// The same, of one that has much to do.
+pub async fn run_within(
+    limit: Duration,
+    program: &Path,
+    arguments: &[impl AsRef<OsStr> + Debug],
+    input: &[u8],
+) -> Output {
     let mut child = Command::new(program)
         .args(arguments)
         .stdin(Stdio::piped())
@@ -49,7 +59,7 @@ pub async fn run(program: &Path, arguments: &[impl AsRef<OsStr> + Debug], input:
     tokio::spawn(async move {
         stdin.write_all(&input).await.ok();
     });
-    let output = timeout(PATIENCE, child.wait_with_output()).await;
+    let output = timeout(limit, child.wait_with_output()).await;
     output
         .unwrap_or_else(|_| panic!("{} {arguments:?} does not end", program.display()))
         .expect("a child can be waited for")

@@ -14,8 +14,9 @@ use serde_json::{Value, json};
 
 /// What a proxy tells of its own certificate.
 async fn own(proxy: &Proxy) -> Value {
-    let rows = proxy.admin_json("/certs").await;
-    let row = rows.as_array().and_then(|rows| rows.iter().find(|row| row["name"] == "workload")).cloned();
+    let told = proxy.admin_json("/certs").await;
+    let row =
+        told["certificates"].as_array().and_then(|rows| rows.iter().find(|row| row["name"] == "workload")).cloned();
     row.unwrap_or_default()
 }
 

@@ -67,6 +67,7 @@ mod mirrors;
 mod opaque;
 mod operations;
 mod original_dst;
+mod page;
 mod peers;
 mod pinned_clients;
 mod policies_in_force;

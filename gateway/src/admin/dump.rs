@@ -14,12 +14,14 @@ use routing::{
 };
 use serde_json::{Value, json};
 
+use super::schema::SCHEMA;
 use crate::upstream::endpoints::Upstream;
 
 /// The page `/config_dump`: version of the binary, number and digest of the snapshot, what it serves, and every problem found
 /// on the way to it.
 pub(crate) fn snapshot_json(snapshot: &Snapshot, generation: u64, problems: &[Problem]) -> Value {
     json!({
+        "schema": SCHEMA,
         "version": env!("CARGO_PKG_VERSION"),
         "generation": generation,
         "digest": format!("{:016x}", snapshot.digest),

@@ -1,10 +1,18 @@
 //! Which page answers which request.
 
-use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
+use http::{HeaderValue, Method, Request, StatusCode, header};
+use serde_json::json;
 
-use super::{Admin, Figures, Readiness};
+use super::{
+    Admin, Figures, Readiness,
+    answers::{Reply, file, json, parameter, refused, reply, tagged, text},
+    page,
+    schema::{Answer, overview::Overview, process::Version},
+    tell::{self, asked::question},
+};
+use crate::telemetry::told::Family;
+
+mod logging;
 
 /// Which pages a server has.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -17,29 +25,39 @@ pub(crate) enum Kind {
     Admin,
 }
 
-/// An answer.
-pub(crate) type Reply = Response<Full<Bytes>>;
-
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
-const TEXT: &str = "text/plain; charset=utf-8";
-const JSON: &str = "application/json";
 
 const INDEX: &str = "\
-Sluice admin pages
+Sluice admin pages; a browser gets a page to look at
 
 GET  /ready             whether traffic should be sent here
+GET  /server_info       version, state, uptime, memory (JSON)
+GET  /version           version of the binary (JSON)
+GET  /memory            memory and CPU time (JSON)
 GET  /config_dump       what is installed, and what was wrong with it (JSON)
-GET  /clusters          every cluster with its endpoints
+GET  /listeners         where connections are taken; ?format=json
+GET  /routes            which request goes where, with counts (JSON); ?q=TEXT: those with this text
+GET  /clusters          every cluster with its endpoints; ?format=json
 GET  /certs             certificates and when they end (JSON)
+GET  /overview          what the page shows (JSON)
+GET  /explain           what would happen to a request (JSON): ?port=443&host=a.example&path=/x&method=GET&header=NAME:VALUE,
+                        side=gateway|inbound|outbound, peer=SPIFFE-ID, client=IP, claims=JSON
+GET  /stats             metrics; ?format=json
 GET  /stats/prometheus  metrics
-GET  /logging           the log filter
+GET  /logging           the log filter; ?format=json: the level of every component
 POST /logging?level=L   changes it: error, warn, info, debug, trace, or a list such as info,sluice::net=debug
+POST /logging?NAME=L    changes one component: http, upstream, connection, tls, config...; ?paths=NAME:L,NAME:L several
 POST /drain             stop accepting, finish what is open
 POST /quitquitquit      drain and end
 ";
 
 /// Answers a request. Request bodies are not read.
 pub(crate) fn answer<B>(kind: Kind, request: &Request<B>, admin: &Admin) -> Reply {
+    if kind == Kind::Admin
+        && let Some(refused) = refused(request)
+    {
+        return refused;
+    }
     let path = request.uri().path();
     let known = match kind {
         Kind::Status => matches!(path, "/healthz/ready"),
@@ -51,67 +69,110 @@ pub(crate) fn answer<B>(kind: Kind, request: &Request<B>, admin: &Admin) -> Repl
     }
     let changes = match path {
         "/drain" | "/quitquitquit" => true,
-        "/logging" => request.uri().query().is_some(),
+        "/logging" => !matches!(request.uri().query(), None | Some("" | "format=json")),
         _ => false,
     };
     let reading = matches!(*request.method(), Method::GET | Method::HEAD);
     if changes != (request.method() == Method::POST) || !(changes || reading) {
         let right = if changes { "POST" } else { "GET" };
         let mut reply = text(StatusCode::METHOD_NOT_ALLOWED, format!("use {right} for {path}\n"));
-        reply.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static(right));
+        reply.headers_mut().insert(header::ALLOW, HeaderValue::from_static(right));
         return reply;
     }
     page(kind, request, admin)
 }
 
 fn page<B>(kind: Kind, request: &Request<B>, admin: &Admin) -> Reply {
+    let view = &admin.view;
+    let query = request.uri().query().unwrap_or_default();
+    let wants_json = parameter(query, "format").is_some_and(|format| format == "json");
     match request.uri().path() {
-        "/healthz/ready" | "/ready" => match admin.view.readiness() {
+        "/healthz/ready" | "/ready" => match view.readiness() {
             Readiness::Ready => text(StatusCode::OK, "ready\n"),
             Readiness::ReadyBut(what) => text(StatusCode::OK, format!("ready, but {what}\n")),
             Readiness::NotReady(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
         },
-        "/stats/prometheus" | "/metrics" => reply(StatusCode::OK, PROMETHEUS, figures(admin)),
-        "/" => text(StatusCode::OK, INDEX),
-        "/config_dump" => json(&admin.view.config_dump()),
-        "/certs" => json(&admin.view.certificates()),
-        "/clusters" => text(StatusCode::OK, admin.view.clusters()),
-        "/logging" => logging(request.uri().query(), admin),
+        "/stats" if wants_json => json(&Answer::new(json!({"stats": families(admin)}))),
+        "/stats/prometheus" | "/metrics" | "/stats" => reply(StatusCode::OK, PROMETHEUS, figures(admin)),
+        "/" if !page::is_browser(request.headers()) => text(StatusCode::OK, INDEX),
+        "/help" => text(StatusCode::OK, INDEX),
+        "/config_dump" => json(&view.config_dump()),
+        "/certs" => json(&view.certificates()),
+        "/clusters" if wants_json => json(&Answer::new(view.cluster_list())),
+        "/clusters" => text(StatusCode::OK, view.clusters()),
+        "/listeners" if wants_json => json(&Answer::new(view.listeners())),
+        "/listeners" => text(StatusCode::OK, listeners(admin)),
+        "/server_info" => json(&Answer::new(tell::server_info(&view.readiness()))),
+        "/version" => json(&Answer::new(Version { version: env!("CARGO_PKG_VERSION") })),
+        "/memory" => json(&Answer::new(tell::memory())),
+        "/overview" => tagged(request, json(&Answer::new(overview(admin)))),
+        "/routes" => {
+            let wanted = parameter(query, "q").unwrap_or_default();
+            tagged(request, json(&Answer::new(view.routes(&wanted))))
+        }
+        "/explain" => explain(query, admin),
+        "/logging" => logging::answer(request.uri().query(), admin.log.as_ref()),
         "/drain" => {
-            admin.view.drain();
+            view.drain();
             text(StatusCode::OK, "draining\n")
         }
         "/quitquitquit" => {
-            admin.view.quit();
+            view.quit();
             text(StatusCode::OK, "draining, then ending\n")
         }
+        path if kind == Kind::Admin => file(request, path),
         _ => not_found(kind),
     }
 }
 
-pub(crate) fn figures(admin: &Admin) -> String {
+/// What the page shows of this process.
+fn overview(admin: &Admin) -> Overview {
+    let mut proxy = admin.view.summary();
+    tell::count(&mut proxy, &families(admin));
+    Overview { proxies: vec![proxy] }
+}
+
+fn families(admin: &Admin) -> Vec<Family> {
     match &admin.figures {
         Figures::Proxy(metrics) => {
-            metrics.set_limits(admin.view.limits());
-            metrics.set_rate_limits(admin.view.rate_limits());
-            metrics.set_ejected(admin.view.ejected());
-            metrics.render()
+            look(admin);
+            metrics.told()
         }
+        Figures::Ca(metrics) => metrics.told(),
+    }
+}
+
+/// Takes over what is counted elsewhere.
+fn look(admin: &Admin) {
+    if let Figures::Proxy(metrics) = &admin.figures {
+        metrics.set_limits(admin.view.limits());
+        metrics.set_rate_limits(admin.view.rate_limits());
+        metrics.set_ejected(admin.view.ejected());
+    }
+}
+
+pub(crate) fn figures(admin: &Admin) -> String {
+    look(admin);
+    match &admin.figures {
+        Figures::Proxy(metrics) => metrics.render(),
         Figures::Ca(metrics) => metrics.render(),
     }
 }
 
-fn logging(query: Option<&str>, admin: &Admin) -> Reply {
-    let Some(log) = &admin.log else {
-        return text(StatusCode::NOT_IMPLEMENTED, "the log filter cannot be changed in this process\n");
+fn listeners(admin: &Admin) -> String {
+    let told = admin.view.listeners();
+    let line = |it: &super::schema::listeners::Listener| {
+        let bound = it.bound.as_deref().unwrap_or("-");
+        format!("{}::{} bound={bound} tls={} protocol={} hosts={}\n", it.side, it.port, it.tls, it.protocol, it.hosts)
     };
-    let Some(query) = query else {
-        return text(StatusCode::OK, format!("{}\n", log.current()));
-    };
-    let level = query.split('&').find_map(|pair| pair.strip_prefix("level="));
-    let decoded = level.map(|it| percent_encoding::percent_decode_str(it).decode_utf8_lossy());
-    match decoded.ok_or_else(|| "write ?level=, as in /logging?level=debug".to_owned()).and_then(|it| log.set(&it)) {
-        Ok(()) => text(StatusCode::OK, format!("{}\n", log.current())),
+    let failures = told.failures.iter().map(|why| format!("not bound: {why}\n"));
+    told.listeners.iter().map(line).chain(failures).collect()
+}
+
+fn explain(query: &str, admin: &Admin) -> Reply {
+    match question(query).map(|question| admin.view.explain(&question)) {
+        Ok(Some(explanation)) => json(&Answer::new(explanation)),
+        Ok(None) => text(StatusCode::NOT_FOUND, "this process serves no requests\n"),
         Err(sentence) => text(StatusCode::BAD_REQUEST, format!("{sentence}\n")),
     }
 }
@@ -120,23 +181,7 @@ fn not_found(kind: Kind) -> Reply {
     let there = match kind {
         Kind::Status => "GET /healthz/ready",
         Kind::Stats => "GET /stats/prometheus",
-        Kind::Admin => "GET / for the list of pages",
+        Kind::Admin => "GET /help",
     };
     text(StatusCode::NOT_FOUND, format!("there is no such page; try {there}\n"))
-}
-
-fn json(value: &serde_json::Value) -> Reply {
-    reply(StatusCode::OK, JSON, format!("{value:#}\n"))
-}
-
-fn text(status: StatusCode, body: impl Into<Bytes>) -> Reply {
-    reply(status, TEXT, body)
-}
-
-fn reply(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Reply {
-    let mut reply = Response::new(Full::new(body.into()));
-    *reply.status_mut() = status;
-    reply.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
-    reply.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
-    reply
 }

@@ -2,7 +2,8 @@
 
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use hyper::{server::conn::http1, service::service_fn};
+use http::Request;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -14,6 +15,7 @@ use tracing::{debug, info};
 
 use super::{
     Admin,
+    answers::Reply,
     pages::{Kind, answer},
 };
 use crate::net::{everywhere, holder};
@@ -68,28 +70,54 @@ impl Servers {
             if let Ok(address) = listener.local_addr() {
                 info!(listener = %address, "{kind:?} pages are served");
             }
-            servers.spawn(accept(kind, listener, Arc::clone(&admin)));
+            servers.spawn(accept(listener, Arc::new(Served { kind, admin: Arc::clone(&admin) })));
         }
         // Dropping the servers ends them and their connections.
         drop(stop.wait_for(|stop| *stop).await);
     }
 }
 
-async fn accept(kind: Kind, listener: TcpListener, admin: Arc<Admin>) {
+/// Whoever answers what is asked of pages.
+pub(crate) trait Pages: Send + Sync + 'static {
+    /// One answer.
+    fn answer(&self, request: Request<Incoming>) -> impl Future<Output = Reply> + Send;
+}
+
+/// The pages of this process.
+struct Served {
+    kind: Kind,
+    admin: Arc<Admin>,
+}
+
+impl Pages for Served {
+    async fn answer(&self, request: Request<Incoming>) -> Reply {
+        answer(self.kind, &request, &self.admin)
+    }
+}
+
+/// Serves pages on one socket until `stop` becomes true (or its sender is dropped).
+pub(crate) async fn serve_pages(listener: TcpListener, pages: Arc<impl Pages>, mut stop: watch::Receiver<bool>) {
+    tokio::select! {
+        () = accept(listener, pages) => {}
+        _ = stop.wait_for(|stop| *stop) => {}
+    }
+}
+
+async fn accept(listener: TcpListener, pages: Arc<impl Pages>) {
     let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let admin = Arc::clone(&admin);
+                let pages = Arc::clone(&pages);
                 connections.spawn(async move {
-                    converse(kind, stream, &admin).await;
+                    converse(stream, &pages).await;
                     drop(place);
                 });
             }
             Err(error) => {
-                debug!(%error, "a connection to the {kind:?} pages was lost");
+                debug!(%error, "a connection to the pages was lost");
                 sleep(BACK_OFF).await;
             }
         }
@@ -97,11 +125,8 @@ async fn accept(kind: Kind, listener: TcpListener, admin: Arc<Admin>) {
     }
 }
 
-async fn converse(kind: Kind, stream: TcpStream, admin: &Arc<Admin>) {
-    let service = service_fn(|request| {
-        let reply = answer(kind, &request, admin);
-        async move { Ok::<_, Infallible>(reply) }
-    });
+async fn converse(stream: TcpStream, pages: &Arc<impl Pages>) {
+    let service = service_fn(|request| async move { Ok::<_, Infallible>(pages.answer(request).await) });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_DEADLINE)
@@ -109,6 +134,6 @@ async fn converse(kind: Kind, stream: TcpStream, admin: &Arc<Admin>) {
         .serve_connection(TokioIo::new(stream), service)
         .await;
     if let Err(error) = served {
-        debug!(%error, "a connection to the {kind:?} pages ended");
+        debug!(%error, "a connection to the pages ended");
     }
 }

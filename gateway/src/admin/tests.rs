@@ -18,13 +18,13 @@ use super::{
 };
 
 #[derive(Default)]
-struct Proxy {
+struct Stage {
     ready: bool,
     drains: AtomicUsize,
     quits: AtomicUsize,
 }
 
-impl View for Proxy {
+impl View for Stage {
     fn readiness(&self) -> Readiness {
         if self.ready { Readiness::Ready } else { Readiness::NotReady("no configuration yet".to_owned()) }
     }
@@ -35,6 +35,10 @@ impl View for Proxy {
 
     fn clusters(&self) -> String {
         "outbound|80||web\n".to_owned()
+    }
+
+    fn summary(&self) -> Proxy {
+        Proxy { kind: "gateway", generation: 7, ..Proxy::default() }
     }
 
     fn limits(&self) -> Vec<(Arc<str>, &'static str, u32, u64)> {
@@ -62,12 +66,12 @@ impl View for Proxy {
     }
 }
 
-fn admin(proxy: &Arc<Proxy>) -> Admin {
+fn admin(proxy: &Arc<Stage>) -> Admin {
     Admin { view: Arc::clone(proxy) as Arc<dyn View>, figures: Figures::Proxy(Arc::new(Metrics::new())), log: None }
 }
 
-async fn ask(kind: Kind, method: Method, path: &str, proxy: &Arc<Proxy>) -> (StatusCode, String) {
-    let request = Request::builder().method(method).uri(path).body(()).unwrap();
+async fn ask(kind: Kind, method: Method, path: &str, proxy: &Arc<Stage>) -> (StatusCode, String) {
+    let request = Request::builder().method(method).uri(path).header("host", "127.0.0.1:15000").body(()).unwrap();
     let reply = pages::answer(kind, &request, &admin(proxy));
     assert_eq!(reply.headers()[header::CACHE_CONTROL], "no-store");
     let status = reply.status();
@@ -75,26 +79,26 @@ async fn ask(kind: Kind, method: Method, path: &str, proxy: &Arc<Proxy>) -> (Sta
     (status, String::from_utf8(body.to_vec()).unwrap())
 }
 
-async fn get(kind: Kind, path: &str, proxy: &Arc<Proxy>) -> (u16, String) {
+async fn get(kind: Kind, path: &str, proxy: &Arc<Stage>) -> (u16, String) {
     let (status, body) = ask(kind, Method::GET, path, proxy).await;
     (status.as_u16(), body)
 }
 
 #[tokio::test]
 async fn readiness_says_what_is_waited_for() {
-    let proxy = Arc::new(Proxy::default());
+    let proxy = Arc::new(Stage::default());
     assert_eq!(
         get(Kind::Status, "/healthz/ready", &proxy).await,
         (503, "not ready: no configuration yet\n".to_owned())
     );
-    let proxy = Arc::new(Proxy { ready: true, ..Proxy::default() });
+    let proxy = Arc::new(Stage { ready: true, ..Stage::default() });
     assert_eq!(get(Kind::Status, "/healthz/ready", &proxy).await, (200, "ready\n".to_owned()));
     assert_eq!(get(Kind::Admin, "/ready", &proxy).await.0, 200);
 }
 
 #[tokio::test]
 async fn the_open_servers_have_only_their_own_page() {
-    let proxy = Arc::new(Proxy::default());
+    let proxy = Arc::new(Stage::default());
     for kind in [Kind::Status, Kind::Stats] {
         for path in ["/", "/config_dump", "/drain", "/quitquitquit", "/certs", "/logging"] {
             assert_eq!(ask(kind, Method::POST, path, &proxy).await.0, StatusCode::NOT_FOUND);
@@ -105,8 +109,49 @@ async fn the_open_servers_have_only_their_own_page() {
 }
 
 #[tokio::test]
+async fn pages_of_others_get_nothing() {
+    let stage = Arc::new(Stage::default());
+    for (name, value) in [("host", "evil.example"), ("origin", "http://evil.example")] {
+        let mut request = Request::post("/drain").header("host", "127.0.0.1:15000").body(()).unwrap();
+        request.headers_mut().insert(name, value.parse().unwrap());
+        let reply = pages::answer(Kind::Admin, &request, &admin(&stage));
+        assert_eq!(reply.status(), StatusCode::FORBIDDEN);
+        // Metrics and readiness are for the network, by whatever name.
+        *request.method_mut() = Method::GET;
+        *request.uri_mut() = "/stats/prometheus".parse().unwrap();
+        assert_eq!(pages::answer(Kind::Stats, &request, &admin(&stage)).status(), StatusCode::OK);
+    }
+    assert_eq!(stage.drains.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn what_somebody_has_is_not_sent_again() {
+    let stage = Arc::new(Stage::default());
+    let mut request = Request::get("/overview").header("host", "localhost").body(()).unwrap();
+    let reply = pages::answer(Kind::Admin, &request, &admin(&stage));
+    request.headers_mut().insert(header::IF_NONE_MATCH, reply.headers()[header::ETAG].clone());
+    let told: serde_json::Value =
+        serde_json::from_slice(&reply.into_body().collect().await.unwrap().to_bytes()).unwrap();
+    assert_eq!((&told["schema"], &told["proxies"][0]["generation"]), (&json!(1), &json!(7)));
+    // The metrics of the test change by nothing that the page shows.
+    assert_eq!(pages::answer(Kind::Admin, &request, &admin(&stage)).status(), StatusCode::NOT_MODIFIED);
+}
+
+#[tokio::test]
+async fn a_browser_gets_a_page_that_may_run_nothing_else() {
+    let stage = Arc::new(Stage::default());
+    let request = Request::get("/").header("host", "localhost").header("accept", "text/html,*/*").body(()).unwrap();
+    let reply = pages::answer(Kind::Admin, &request, &admin(&stage));
+    assert_eq!(reply.headers()[header::CONTENT_TYPE], "text/html; charset=utf-8");
+    let policy = reply.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
+    assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+    let (_, text) = get(Kind::Admin, "/", &stage).await;
+    assert!(text.starts_with("Sluice admin pages"), "{text}");
+}
+
+#[tokio::test]
 async fn metrics_have_two_paths() {
-    let proxy = Arc::new(Proxy::default());
+    let proxy = Arc::new(Stage::default());
     for path in ["/stats/prometheus", "/metrics"] {
         let (status, body) = get(Kind::Stats, path, &proxy).await;
         assert_eq!(status, 200);
@@ -116,7 +161,7 @@ async fn metrics_have_two_paths() {
 
 #[tokio::test]
 async fn changes_want_post() {
-    let proxy = Arc::new(Proxy::default());
+    let proxy = Arc::new(Stage::default());
     assert_eq!(get(Kind::Admin, "/drain", &proxy).await, (405, "use POST for /drain\n".to_owned()));
     assert_eq!(get(Kind::Admin, "/logging?level=debug", &proxy).await.0, 405);
     assert_eq!(ask(Kind::Admin, Method::POST, "/config_dump", &proxy).await.0, StatusCode::METHOD_NOT_ALLOWED);
@@ -129,11 +174,16 @@ async fn changes_want_post() {
 
 #[tokio::test]
 async fn the_index_names_every_page() {
-    let proxy = Arc::new(Proxy { ready: true, ..Proxy::default() });
+    let proxy = Arc::new(Stage { ready: true, ..Stage::default() });
     let (_, index) = get(Kind::Admin, "/", &proxy).await;
     for line in index.lines().filter(|it| it.starts_with("GET")) {
         let path = line.split_whitespace().nth(1).unwrap();
-        let expected = if path == "/logging" { 501 } else { 200 };
+        // What is asked has to be said.
+        let expected = match path {
+            "/logging" => 501,
+            "/explain" => 400,
+            _ => 200,
+        };
         assert_eq!(get(Kind::Admin, path, &proxy).await.0, expected, "{path}");
     }
     assert_eq!(get(Kind::Admin, "/config_dump", &proxy).await.1, "{\n  \"generation\": 7\n}\n");
@@ -150,7 +200,10 @@ fn settings(line: &str) -> crate::settings::Settings {
 
 async fn fetch(address: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes()).await.unwrap();
+    stream
+        .write_all(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes())
+        .await
+        .unwrap();
     let mut reply = String::new();
     stream.read_to_string(&mut reply).await.unwrap();
     reply
@@ -163,7 +216,7 @@ async fn three_servers_answer_until_they_are_stopped() {
     let addresses: Vec<SocketAddr> = servers.listeners.iter().map(|(_, it)| it.local_addr().unwrap()).collect();
     let [status, stats, pages] = addresses[..] else { panic!("three servers") };
     let (stop, stopped) = watch::channel(false);
-    let proxy = Arc::new(Proxy { ready: true, ..Proxy::default() });
+    let proxy = Arc::new(Stage { ready: true, ..Stage::default() });
     let serving = tokio::spawn(servers.serve(Arc::new(admin(&proxy)), stopped));
 
     assert!(fetch(status, "/healthz/ready").await.starts_with("HTTP/1.1 200 OK\r\n"));

@@ -97,7 +97,7 @@ fn mistakes_get_one_sentence() {
     for (line, expected) in [
         (
             "gatewy",
-            "there is no command `gatewy`; there are gateway, sidecar, control, check, describe, status, certs, ca, demo, crds, inject, init and help (try `sluice help`)",
+            "there is no command `gatewy`; there are gateway, sidecar, control, check, describe, status, certs, ca, dashboard, demo, crds, inject, init and help (try `sluice help`)",
         ),
         ("gateway", "`--config <PATH>...` or `--kubernetes` is missing (try `sluice help gateway`)"),
         (

@@ -19,6 +19,7 @@ mod state;
 mod tour;
 
 use std::{
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -27,6 +28,7 @@ use anyhow::Context as _;
 use routing::{api::gateway::ServerTlsMode, problem::Problem, resources::Resources};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
     time::{self, Instant},
 };
 
@@ -35,12 +37,16 @@ use self::{
     authorities::{Authorities, LIFETIME},
     network::Network,
     plan::Plan,
-    print::Progress,
+    print::{AdminPages, Progress},
     processes::Processes,
     state::{Access, State},
     tour::Guide,
 };
-use crate::{cli::DemoFlags, source::files::FileSource};
+use crate::{
+    cli::DemoFlags,
+    dashboard::{Dashboard, Mesh, Target},
+    source::files::FileSource,
+};
 
 /// Runs the demo until Ctrl-C or SIGTERM.
 ///
@@ -124,7 +130,13 @@ impl Demo {
     async fn run(&self, processes: &mut Processes, progress: &Progress) -> anyhow::Result<()> {
         processes.ready().await?;
         progress.done("every process is ready");
-        self.show()?;
+        let proxies = self.proxies();
+        let targets = proxies.iter().map(|proxy| Target::at(proxy.admin, &*proxy.name)).collect();
+        let dashboard = Dashboard::bind(Mesh::Known(targets), None).await?;
+        self.show(&format!("http://{}/", dashboard.address()?), &proxies)?;
+        let (_stop, stops) = watch::channel(false);
+        // It ends with the runtime, as the demo does.
+        tokio::spawn(dashboard.serve(stops));
 
         let half_life = LIFETIME / 2;
         let mut renewal = time::interval_at(Instant::now() + half_life, half_life);
@@ -136,15 +148,26 @@ impl Demo {
         }
     }
 
-    fn show(&self) -> anyhow::Result<()> {
+    /// Gateways first.
+    fn proxies(&self) -> Vec<AdminPages> {
+        let at = |name: String, ip: IpAddr| AdminPages { name, admin: SocketAddr::new(ip, ports::ADMIN) };
+        let gateways = self.plan.gateways.iter().enumerate();
+        let gateways =
+            gateways.map(|(index, it)| at(format!("{}/{}", it.namespace, it.name), self.addresses.gateway(index)));
+        let pods = self.plan.pods.iter().enumerate().filter(|(_, pod)| pod.sidecar);
+        let pods = pods.map(|(index, it)| at(format!("{}/{}", it.namespace, it.name), self.addresses.pod(index)));
+        gateways.chain(pods).collect()
+    }
+
+    fn show(&self, page: &str, proxies: &[AdminPages]) -> anyhow::Result<()> {
         let (resources, found) = read(&[self.directory.clone(), self.state.path("config")])?;
         let guide = Guide { resources: &resources, plan: &self.plan, addresses: &self.addresses, state: &self.state };
         let mut tour = guide.tour();
         tour.problems.extend(found);
         let admin = (!self.plan.gateways.is_empty()).then(|| format!("{}:{}", self.addresses.gateway(0), ports::ADMIN));
         print::problems(&tour, &self.directory);
-        print::tour(&tour, &self.directory, &self.state);
-        self.state.write("demo.json", &print::demo_json(&tour, admin), Access::Public)
+        print::tour(&tour, &self.directory, &self.state, page);
+        self.state.write("demo.json", &print::demo_json(&tour, admin, page, proxies), Access::Public)
     }
 
     /// The proxies watch these files and take them over without losing a connection.

@@ -6,6 +6,7 @@ pub(crate) mod ca;
 pub(crate) mod certs;
 pub(crate) mod check;
 pub(crate) mod crds;
+pub(crate) mod dashboard;
 pub(crate) mod demo;
 pub(crate) mod describe;
 pub(crate) mod echo;

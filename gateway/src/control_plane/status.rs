@@ -17,7 +17,11 @@ use super::ca::{
     record::{Phase, Record},
     rotation,
 };
-use crate::admin::{Readiness, View};
+use crate::admin::{
+    Readiness, View,
+    schema::{SCHEMA, overview::Proxy},
+    tell,
+};
 
 /// See the module.
 pub(crate) struct ControlStatus {
@@ -63,7 +67,22 @@ impl View for ControlStatus {
         let now = self.current.get();
         let trouble = self.current.trouble();
         let until = (now.is_some() && trouble.is_some()).then(|| self.current.signs_until());
-        json!({"ca": now.map(|now| told(&now)), "trouble": trouble, "signsUntil": until})
+        json!({"schema": SCHEMA, "ca": now.map(|now| told(&now)), "trouble": trouble, "signsUntil": until})
+    }
+
+    fn summary(&self) -> Proxy {
+        let (ready, readiness) = tell::told(&self.readiness());
+        let ca = json!({"ca": self.current.get().map(|now| told(&now)), "trouble": self.current.trouble()});
+        let name = "sluice control".to_owned();
+        Proxy {
+            kind: "control",
+            name,
+            version: env!("CARGO_PKG_VERSION"),
+            ready,
+            readiness,
+            ca: Some(ca),
+            ..Proxy::default()
+        }
     }
 
     fn clusters(&self) -> String {

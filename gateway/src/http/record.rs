@@ -27,6 +27,9 @@ pub(crate) fn finish(telemetry: &Telemetry, exchange: &Exchange, heads: &Heads) 
     let (facts, upstream) = (&exchange.facts, exchange.upstream.as_deref());
     let heard = heard(telemetry, exchange, request);
     let mut name = String::new();
+    if let Some(rule) = &exchange.rule {
+        rule.tally.count(exchange.status);
+    }
     telemetry.finish(&Record {
         start: exchange.start,
         duration: exchange.started.elapsed(),

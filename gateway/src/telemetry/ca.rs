@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{doors::DoorMetrics, injection::InjectionMetrics};
+use super::{doors::DoorMetrics, injection::InjectionMetrics, told};
 use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder, core::Collector};
 
 /// What became of a request for a certificate.
@@ -136,13 +136,23 @@ impl CaMetrics {
         before
     }
 
+    /// Everything that is counted.
+    pub(crate) fn told(&self) -> Vec<told::Family> {
+        self.look_at_clock();
+        told::families(&self.registry)
+    }
+
     /// All as text, at this time.
     pub(crate) fn render(&self) -> String {
+        self.look_at_clock();
+        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
+    }
+
+    fn look_at_clock(&self) {
         let now = seconds(SystemTime::now());
         for (end, left) in [(&self.root_ends, &self.root_left), (&self.chain_ends, &self.chain_left)] {
             left.set(if end.get() > 0.0 { end.get() - now } else { 0.0 });
         }
-        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
     }
 }
 

@@ -1,7 +1,13 @@
 //! The log for operators, on stderr: what happened to the process, its configuration and its connections. Stdout belongs
 //! to the access log alone.
 
-use std::io::IsTerminal as _;
+pub(crate) mod components;
+
+use std::{
+    collections::BTreeMap,
+    io::IsTerminal as _,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use tracing_subscriber::{EnvFilter, Registry, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _};
 
@@ -9,6 +15,16 @@ use tracing_subscriber::{EnvFilter, Registry, layer::SubscriberExt as _, reload,
 #[derive(Clone, Debug)]
 pub(crate) struct LogLevel {
     filter: reload::Handle<EnvFilter, Registry>,
+    chosen: Arc<Mutex<Chosen>>,
+}
+
+/// What was asked for.
+#[derive(Clone, Debug)]
+struct Chosen {
+    /// For everything.
+    base: String,
+    /// For some components.
+    own: BTreeMap<&'static str, String>,
 }
 
 /// Starts logging. The filter comes from `SLUICE_LOG`, else `RUST_LOG`, else it is `info`.
@@ -30,17 +46,45 @@ pub(crate) fn start() -> Result<LogLevel, String> {
         .with(lines)
         .try_init()
         .map_err(|error| format!("logging cannot start: {error}"))?;
-    Ok(LogLevel { filter })
+    Ok(LogLevel { filter, chosen: Arc::new(Mutex::new(Chosen { base: text, own: BTreeMap::new() })) })
 }
 
 impl LogLevel {
-    /// Takes a level (`debug`) or a filter (`info,sluice::net=trace`).
+    /// Takes a level (`debug`) or a filter (`info,sluice::net=trace`), for everything.
     ///
     /// # Errors
     /// A sentence that says what a filter looks like.
     pub(crate) fn set(&self, text: &str) -> Result<(), String> {
-        let filter = parse(text)?;
+        self.change(Chosen { base: text.to_owned(), own: BTreeMap::new() })
+    }
+
+    /// Sets the level of a component; everything else stays.
+    ///
+    /// # Errors
+    /// A sentence that says which components and levels there are.
+    pub(crate) fn set_component(&self, name: &str, level: &str) -> Result<(), String> {
+        let known = components::find(name).ok_or_else(|| {
+            let all: Vec<&str> = components::names().collect();
+            format!("there is no component `{name}`; there are {}", all.join(", "))
+        })?;
+        let level = level.to_ascii_lowercase();
+        let level = if level == "warning" { "warn".to_owned() } else { level };
+        if !components::LEVELS.contains(&level.as_str()) {
+            return Err(format!("`{level}` is no level; write one of {}", components::LEVELS.join(", ")));
+        }
+        let mut chosen = self.chosen();
+        chosen.own.insert(known, level);
+        self.change(chosen)
+    }
+
+    fn chosen(&self) -> Chosen {
+        self.chosen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn change(&self, chosen: Chosen) -> Result<(), String> {
+        let filter = parse(&components::filter(&chosen.base, &chosen.own))?;
         self.filter.reload(filter).map_err(|error| error.to_string())?;
+        *self.chosen.lock().unwrap_or_else(PoisonError::into_inner) = chosen;
         // Libraries that use `log` ask this before they format anything; it was set from the first filter.
         let widest = self.filter.with_current(tracing_subscriber::Layer::<Registry>::max_level_hint).ok().flatten();
         tracing_log::log::set_max_level(tracing_log::AsLog::as_log(
@@ -51,12 +95,19 @@ impl LogLevel {
 
     /// The filter as it is now.
     pub(crate) fn current(&self) -> String {
-        self.filter.with_current(ToString::to_string).unwrap_or_default()
+        components::outwards(&self.filter.with_current(ToString::to_string).unwrap_or_default())
+    }
+
+    /// The level of every component: its own, else that of everything.
+    pub(crate) fn levels(&self) -> BTreeMap<&'static str, String> {
+        let chosen = self.chosen();
+        let of = |name| chosen.own.get(name).unwrap_or(&chosen.base).clone();
+        components::names().map(|name| (name, of(name))).collect()
     }
 }
 
 fn parse(text: &str) -> Result<EnvFilter, String> {
-    EnvFilter::try_new(text).map_err(|_| {
+    EnvFilter::try_new(components::inwards(text)).map_err(|_| {
         format!("`{text}` is no log filter; write error, warn, info, debug or trace, or a list such as info,sluice::net=debug")
     })
 }

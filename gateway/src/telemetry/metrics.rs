@@ -26,6 +26,7 @@ mod identity;
 mod table;
 #[cfg(test)]
 mod tests;
+mod told;
 mod verdicts;
 
 use ejections::Ejections;

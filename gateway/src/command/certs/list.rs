@@ -39,11 +39,11 @@ pub(super) async fn served(addresses: &[Address]) -> Result<Vec<Value>> {
     }
     let mut rows = Vec::new();
     for address in addresses {
-        let certificates = page(address, "/certs").await.context(
+        let told = page(address, "/certs").await.context(
             "no running gateway tells its certificates; without one, say where they are kept with --config, --state-dir or \
              --kubernetes",
         )?;
-        rows.extend(certificates.as_array().cloned().unwrap_or_default());
+        rows.extend(told["certificates"].as_array().cloned().unwrap_or_default());
     }
     Ok(rows)
 }

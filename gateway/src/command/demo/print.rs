@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Write as _},
+    net::SocketAddr,
     path::Path,
 };
 
@@ -32,9 +33,9 @@ impl Progress {
     }
 }
 
-/// Prints the table and the commands.
-pub(crate) fn tour(tour: &Tour, directory: &Path, state: &State) {
-    let mut text = String::from("\n");
+/// Prints the table and the commands. `page`: where the dashboard is.
+pub(crate) fn tour(tour: &Tour, directory: &Path, state: &State, page: &str) {
+    let mut text = format!("\n  Look at it: {page}\n\n");
     let steps = || tour.edge.iter().chain(&tour.mesh);
     let width = steps().map(|step| step.url.len()).max().unwrap_or(0);
     for Step { url, expect, .. } in steps() {
@@ -76,16 +77,29 @@ struct DemoJson<'a> {
     https_port: Option<u16>,
     http_port: Option<u16>,
     admin: Option<String>,
+    dashboard: &'a str,
+    proxies: &'a [AdminPages],
     curl: Vec<&'a str>,
 }
 
+/// Where a proxy's admin pages are.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct AdminPages {
+    /// `namespace/name`.
+    pub(crate) name: String,
+    /// Address and port.
+    pub(crate) admin: SocketAddr,
+}
+
 /// What scripts read; `admin` is the address of the first gateway's admin pages.
-pub(crate) fn demo_json(tour: &Tour, admin: Option<String>) -> String {
+pub(crate) fn demo_json(tour: &Tour, admin: Option<String>, page: &str, proxies: &[AdminPages]) -> String {
     let content = DemoJson {
         host: &tour.host,
         https_port: tour.https_port,
         http_port: tour.http_port,
         admin,
+        dashboard: page,
+        proxies,
         curl: tour.edge.iter().chain(&tour.mesh).map(|step| step.command.as_str()).collect(),
     };
     // Strings and numbers cannot fail to serialise; an empty object would be seen at once.

@@ -26,7 +26,7 @@ pub(super) async fn read(addresses: &[Address]) -> Result<Vec<Told>> {
 
 fn told(address: SocketAddr, dump: &Value, certificates: &Value) -> Told {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let certificates = certificates.as_array().map(Vec::as_slice).unwrap_or_default();
+    let certificates = certificates["certificates"].as_array().map(Vec::as_slice).unwrap_or_default();
     let problems = dump["problems"].as_array().map(Vec::as_slice).unwrap_or_default();
     let count = |items: usize| u64::try_from(items).unwrap_or(u64::MAX);
     let of = |severity: &str| count(problems.iter().filter(|it| it["severity"] == severity).count());

@@ -1,0 +1,224 @@
+// Asks for what there is, and shows it.
+
+import { draw } from "./graph.js";
+import * as sections from "./sections.js";
+import { Traffic } from "./traffic.js";
+
+const EVERY = 2000;
+const SOON = 700;
+const at = (id) => document.getElementById(id);
+const { h } = sections;
+
+const traffic = new Traffic();
+const tags = new Map();
+const known = new Map();
+let last = null;
+let paused = false;
+let timer = 0;
+let lost = null;
+let rounds = 0;
+
+// The JSON of a page; what has not changed is not sent again.
+async function get(path) {
+  const headers = tags.has(path) ? { "If-None-Match": tags.get(path) } : {};
+  const reply = await fetch(path, { headers, cache: "no-store", signal: AbortSignal.timeout(8000) });
+  if (reply.status === 304) return known.get(path);
+  if (!reply.ok) throw new Error((await reply.text()).trim() || `it answers ${reply.status}`);
+  const told = await reply.json();
+  if (tags.size > 50) { tags.clear(); known.clear(); }
+  const tag = reply.headers.get("etag");
+  if (tag) { tags.set(path, tag); known.set(path, told); }
+  return told;
+}
+
+async function look() {
+  clearTimeout(timer);
+  if (paused || document.hidden) return;
+  try {
+    const told = await get("/overview");
+    found();
+    show(told.proxies);
+    await showRoutes();
+  } catch (error) {
+    lose(error);
+  }
+  rounds += 1;
+  timer = setTimeout(look, rounds < 2 ? SOON : EVERY);
+}
+
+function lose(error) {
+  if (!lost) {
+    lost = new Date();
+    document.body.classList.add("stale");
+    const why = error instanceof TypeError || error.name === "TimeoutError" ? "" : ` (${error.message})`;
+    at("gone").textContent = `No answer since ${lost.toLocaleTimeString()}${why}. What you see is what was told last; it is asked again.`;
+  }
+  state("bad", "no answer");
+}
+
+function found() {
+  if (lost) {
+    lost = null;
+    document.body.classList.remove("stale");
+    at("gone").textContent = "";
+  }
+}
+
+function state(kind, words) {
+  const pill = at("state");
+  if (pill.textContent !== words) pill.textContent = words;
+  pill.className = `pill ${kind}`;
+}
+
+function show(proxies) {
+  last = proxies;
+  const alive = proxies.filter((proxy) => !proxy.unreachable);
+  const silent = proxies.length - alive.length;
+  const unready = alive.filter((proxy) => !proxy.ready).length;
+  if (silent) state("bad", `${silent} of ${proxies.length} silent`);
+  else if (unready) state("warn", unready === 1 && proxies.length === 1 ? "not ready" : `${unready} not ready`);
+  else state("good", proxies.length === 1 ? "ready" : `${proxies.length} ready`);
+  const who = proxies.length === 1 ? `${proxies[0].kind} ${proxies[0].name} · version ${proxies[0].version || "?"}` : `a mesh of ${proxies.length} proxies`;
+  if (at("who").textContent !== who) {
+    at("who").textContent = who;
+    document.title = `${proxies.length === 1 ? proxies[0].name : "Mesh"} · Sluice`;
+  }
+  const { edges, total } = traffic.observe(alive, performance.now());
+  const doors = alive.flatMap((proxy) => proxy.doors || []);
+  const nodes = nodesOf(alive, edges);
+  sections.tiles(at("tiles"), total, traffic.history, `${sections.whole(total.requests)} requests since the start`);
+  at("traffic").dataset.edges = edges.length;
+  drawing(nodes, edges);
+  sections.edges(at("edges"), edges, doors);
+  sections.problems(at("problem-list"), alive);
+  sections.certificates(at("certificate-list"), alive);
+  sections.policies(at("policy-list"), alive);
+  sections.proxyList(at("proxy-list"), proxies);
+  const wrong = alive.reduce((sum, proxy) => Math.max(sum, proxy.problem_counts?.error || 0), 0);
+  at("problem-count").hidden = !wrong;
+  at("problem-count").textContent = wrong ? `${wrong}` : "";
+  choices(alive);
+}
+
+let drawn = null;
+
+function drawing(nodes, edges) {
+  drawn = { nodes, edges };
+  const target = at("drawing");
+  target.hidden = !edges.length && nodes.length < 2;
+  document.querySelector(".legend").hidden = target.hidden;
+  if (!target.hidden) {
+    const left = target.scrollLeft;
+    draw(target, nodes, edges);
+    target.scrollLeft = left;
+  }
+}
+
+// Everybody who is named by an edge, and every proxy that has told of itself.
+function nodesOf(proxies, edges) {
+  const nodes = new Map();
+  const kinds = new Map(proxies.map((proxy) => [proxy.name, proxy]));
+  const enter = (id) => {
+    if (nodes.has(id)) return;
+    const proxy = kinds.get(id);
+    const [namespace, name] = id.includes("/") ? id.split("/") : ["", id];
+    const outside = id === "outside";
+    const service = id.startsWith("service ");
+    const kind = id === "clients" ? "clients" : outside || service ? "outside" : proxy?.kind === "gateway" ? "gateway" : "workload";
+    const title = service ? id.slice(8) : outside ? "outside of the mesh" : name;
+    const sub = service ? "no workload answered" : kind === "gateway" ? `gateway · ${namespace}` : namespace;
+    nodes.set(id, { id, name: title, sub, kind, trouble: proxy && !proxy.ready });
+  };
+  for (const proxy of proxies) if (proxy.kind !== "control") enter(proxy.name);
+  for (const edge of edges) { enter(edge.from); enter(edge.to); }
+  return [...nodes.values()];
+}
+
+// What can be chosen; a choice that was made stays.
+function choices(proxies) {
+  const serving = proxies.filter((proxy) => (proxy.doors || []).length);
+  const names = serving.map((proxy) => [proxy.target || proxy.name, proxy.name]);
+  options(at("route-proxy"), names);
+  options(at("q-proxy"), names);
+  const chosen = serving.find((proxy) => (proxy.target || proxy.name) === at("q-proxy").value);
+  const doors = chosen?.doors || [];
+  const words = { gateway: "gateway port", inbound: "the workload, port", outbound: "a service (from the application), port" };
+  options(at("q-door"), doors.map((door) => [`${door.side}:${door.port}`, `${words[door.side]} ${door.port}${door.tls ? ", TLS" : ""}`]));
+  const door = doors.find((one) => `${one.side}:${one.port}` === at("q-door").value);
+  const hosts = (door?.hosts || []).filter((host) => !host.includes("*"));
+  options(at("hosts"), hosts.map((host) => [host, host]));
+  if (!at("q-host").value && !at("q-host").dataset.touched && hosts.length) at("q-host").value = hosts[0];
+}
+
+function options(select, wanted) {
+  const now = JSON.stringify(wanted);
+  if (select.dataset.now === now) return;
+  const before = select.value;
+  select.dataset.now = now;
+  select.replaceChildren(...wanted.map(([value, words]) => h("option", { value }, words)));
+  if (wanted.some(([value]) => value === before)) select.value = before;
+}
+
+async function showRoutes() {
+  const target = at("route-proxy").value;
+  const query = new URLSearchParams({ q: at("route-words").value.trim(), proxy: target });
+  const told = target ? await get(`/routes?${query}`) : null;
+  const now = performance.now();
+  sections.routes(at("route-list"), told, (key, count) => traffic.speed(`${target} ${key}`, count, now));
+}
+
+async function ask(event) {
+  event.preventDefault();
+  const [side, port] = at("q-door").value.split(":");
+  const query = new URLSearchParams({ proxy: at("q-proxy").value, side, port, method: at("q-method").value, host: at("q-host").value, path: at("q-path").value });
+  for (const [name, id] of [["header", "q-headers"], ["client", "q-client"], ["peer", "q-peer"], ["claims", "q-claims"]]) {
+    if (at(id).value.trim()) query.set(name, at(id).value);
+  }
+  try {
+    sections.answer(at("answer"), await get(`/explain?${query}`));
+  } catch (error) {
+    sections.notAnswered(at("answer"), error.message);
+  }
+}
+
+const THEMES = ["auto", "light", "dark"];
+
+function theme(name) {
+  if (name === "auto") delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = name;
+  at("theme").textContent = `Theme: ${name}`;
+}
+
+function remembered() {
+  try { return localStorage.getItem("theme") || "auto"; } catch { return "auto"; }
+}
+
+at("theme").addEventListener("click", () => {
+  const now = document.documentElement.dataset.theme || "auto";
+  const next = THEMES[(THEMES.indexOf(now) + 1) % THEMES.length];
+  theme(next);
+  try { localStorage.setItem("theme", next); } catch { /* it holds until the page is left */ }
+});
+at("pause").addEventListener("click", () => {
+  paused = !paused;
+  at("pause").setAttribute("aria-pressed", String(paused));
+  at("pause").textContent = paused ? "Go on" : "Pause";
+  if (paused) clearTimeout(timer); else look();
+});
+document.addEventListener("visibilitychange", () => { if (!document.hidden) look(); });
+addEventListener("resize", () => { if (drawn) drawing(drawn.nodes, drawn.edges); });
+at("question").addEventListener("submit", ask);
+at("q-host").addEventListener("input", () => { at("q-host").dataset.touched = "yes"; });
+for (const id of ["q-proxy", "q-door"]) at(id).addEventListener("change", () => { if (last) choices(last.filter((proxy) => !proxy.unreachable)); });
+at("route-search").addEventListener("submit", (event) => event.preventDefault());
+for (const [id, kind] of [["route-proxy", "change"], ["route-words", "input"]]) {
+  at(id).addEventListener(kind, () => { showRoutes().catch(lose); });
+}
+const links = new Map([...document.querySelectorAll(".sections a")].map((link) => [link.hash.slice(1), link]));
+const watch = new IntersectionObserver((all) => {
+  for (const one of all) if (one.isIntersecting) links.forEach((link, id) => { if (id === one.target.id) link.setAttribute("aria-current", "true"); else link.removeAttribute("aria-current"); });
+}, { rootMargin: "-20% 0px -70% 0px" });
+for (const id of links.keys()) watch.observe(at(id));
+theme(remembered());
+sections.unasked(at("answer"));
+look();

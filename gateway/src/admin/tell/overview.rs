@@ -1,0 +1,136 @@
+//! What a proxy tells of itself on the page.
+
+use std::collections::BTreeMap;
+
+use routing::{
+    guard::Guard,
+    limits::Place,
+    problem::{Problem, Severity},
+    snapshot::Snapshot,
+};
+
+use crate::admin::{
+    Readiness,
+    schema::overview::{Counts, Door, Policy, Proxy},
+};
+
+/// Problems that are told.
+const MOST_PROBLEMS: usize = 200;
+/// Hosts that a door names.
+const MOST_HOSTS: usize = 20;
+
+pub(super) const AUTHORIZATION: &str = "AuthorizationPolicy";
+pub(super) const LIMIT: &str = "RateLimit";
+
+/// Everything that is not counted.
+pub(crate) fn summary(snapshot: &Snapshot, generation: u64, problems: &[Problem], readiness: &Readiness) -> Proxy {
+    let workload = &snapshot.workload;
+    let tables = snapshot.listeners.iter().map(|it| &it.routes);
+    let outbound = snapshot.outbound.iter().flat_map(|it| it.by_port.values());
+    let (ready, readiness) = told(readiness);
+    let mut sorted: Vec<&Problem> = problems.iter().collect();
+    sorted.sort_by_key(|problem| problem.severity);
+    let count = |severity: Severity| problems.iter().filter(|it| it.severity == severity).count();
+    Proxy {
+        kind: if snapshot.inbound.is_some() || snapshot.outbound.is_some() { "sidecar" } else { "gateway" },
+        name: format!("{}/{}", workload.namespace, workload.name),
+        principal: workload.principal.to_string(),
+        version: env!("CARGO_PKG_VERSION"),
+        ready,
+        readiness,
+        generation,
+        digest: format!("{:016x}", snapshot.digest),
+        counts: Counts {
+            listeners: snapshot.listeners.len(),
+            hosts: tables.chain(outbound).map(|table| table.hosts.len()).sum(),
+            clusters: snapshot.named_clusters().count(),
+            endpoints: snapshot.named_clusters().map(|cluster| cluster.endpoints.len()).sum(),
+        },
+        doors: doors(snapshot),
+        policies: guards(snapshot),
+        problems: sorted.into_iter().take(MOST_PROBLEMS).cloned().collect(),
+        problem_counts: [Severity::Error, Severity::Warning, Severity::Info].map(|it| (it.name(), count(it))).into(),
+        ..Proxy::default()
+    }
+}
+
+/// Whether it is ready, and what `/ready` says.
+pub(crate) fn told(readiness: &Readiness) -> (bool, String) {
+    match readiness {
+        Readiness::Ready => (true, "ready".to_owned()),
+        Readiness::ReadyBut(what) => (true, format!("ready, but {what}")),
+        Readiness::NotReady(why) => (false, format!("not ready: {why}")),
+    }
+}
+
+fn doors(snapshot: &Snapshot) -> Vec<Door> {
+    let hosts = |table: &routing::table::RouteTable| {
+        let mut hosts: Vec<String> = table.hosts.iter().map(|(_, host)| host.domain.to_string()).collect();
+        hosts.sort_unstable();
+        hosts.truncate(MOST_HOSTS);
+        hosts
+    };
+    let gateway = snapshot.listeners.iter().map(|it| Door {
+        side: "gateway",
+        port: it.port,
+        tls: it.tls.is_some(),
+        hosts: hosts(&it.routes),
+    });
+    let inbound = snapshot.inbound.iter().flat_map(|it| it.ports.values()).map(|it| Door {
+        side: "inbound",
+        port: it.port,
+        tls: it.mtls == routing::inbound::MtlsMode::Strict,
+        hosts: Some(it.service_host.to_string()).into_iter().filter(|host| !host.is_empty()).collect(),
+    });
+    let mut outbound: Vec<Door> = snapshot
+        .outbound
+        .iter()
+        .flat_map(|it| &it.by_port)
+        .map(|(port, table)| Door { side: "outbound", port: *port, tls: false, hosts: hosts(table) })
+        .collect();
+    outbound.sort_unstable_by_key(|door| door.port);
+    gateway.chain(inbound).chain(outbound).collect()
+}
+
+/// Policies in force, not yet counted.
+fn guards(snapshot: &Snapshot) -> Vec<Policy> {
+    let new = |kind, name: String, action: String| Policy { kind, name, action, counts: BTreeMap::new() };
+    let mut policies = Vec::new();
+    if let Some(inbound) = &snapshot.inbound {
+        let mode = format!("{:?}", inbound.default_mtls).to_uppercase();
+        let others = inbound.ports.values().filter(|port| port.mtls != inbound.default_mtls);
+        let others = others.map(|port| format!(", {:?} on port {}", port.mtls, port.port).to_uppercase());
+        policies.push(new(
+            "PeerAuthentication",
+            String::new(),
+            mode + &others.collect::<String>().replace("ON PORT", "on port"),
+        ));
+    }
+    policies.extend(snapshot.guard.iter().flat_map(|guard| of_guard(guard)));
+    policies
+}
+
+fn of_guard(guard: &Guard) -> Vec<Policy> {
+    let new = |kind, name: String, action: String| Policy { kind, name, action, counts: BTreeMap::new() };
+    let mut policies = Vec::new();
+    let authorization = guard.authorization.iter().flat_map(|it| it.in_force());
+    policies.extend(authorization.map(|(id, action)| new(AUTHORIZATION, object(id), action.to_owned())));
+    for rule in guard.tokens.iter().flat_map(|tokens| &tokens.rules) {
+        policies.push(new("RequestAuthentication", rule.object.to_string(), format!("tokens of {}", rule.issuer)));
+    }
+    for limit in guard.limits.iter().flat_map(|limits| limits.all()) {
+        let what = match &limit.place {
+            Place::Local(rate) => format!("{} in {:?}", rate.requests, rate.period),
+            Place::Global(service) => format!("asks {}", service.cluster_name),
+        };
+        let dry = if limit.dry_run { " (dry run)" } else { "" };
+        policies.push(new(LIMIT, limit.name.to_string(), what + dry));
+    }
+    policies
+}
+
+/// `namespace/name` of `ns[..]-policy[..]`; empty when it is none.
+pub(super) fn object(id: &str) -> String {
+    let names = id.strip_prefix("ns[").and_then(|rest| rest.split_once("]-policy["));
+    names.map(|(namespace, name)| format!("{namespace}/{}", name.trim_end_matches(']'))).unwrap_or_default()
+}
