@@ -26,6 +26,7 @@ pub mod cluster_config;
 pub mod config_dir;
 pub mod conformance;
 pub mod control_plane;
+pub mod crowd;
 pub mod demo;
 pub mod endpoint;
 pub mod envoy;
