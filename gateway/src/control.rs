@@ -10,7 +10,6 @@ use std::{
 use anyhow::{Context as _, Result};
 use routing::{
     compile::{Compiler, Proxy},
-    mesh::AccessLog,
     problem::{Problem, Severity},
     reach,
     resources::{Resources, UNREADABLE_FILE},
@@ -35,7 +34,7 @@ use crate::{
         standing,
     },
     problem_log, selectors,
-    settings::{AccessLogFormat, Settings, SourceSettings},
+    settings::{Settings, SourceSettings},
     source::{Source, audit::Audit, identity::FileWatch},
     status::Status,
     telemetry::{
@@ -332,13 +331,7 @@ impl Control {
     fn tell_metrics(&self, workload: &routing::snapshot::Workload, certificates: &[Served], digest: u64) {
         let telemetry: &Telemetry = &self.shared.telemetry;
         telemetry.installed(workload);
-        let mesh = Arc::clone(&self.compiled.0.mesh);
-        let form = mesh.access_log().map(|form| match form {
-            AccessLog::Off => AccessLogFormat::Off,
-            AccessLog::Text => AccessLogFormat::Text,
-            AccessLog::Json => AccessLogFormat::Json,
-        });
-        telemetry.set_access_log(form, mesh.log_format());
+        telemetry.redirect(&self.shared.live.pin());
         let metrics = telemetry.metrics();
         metrics.reload(Reload::Installed);
         metrics.set_snapshot(self.generation, digest);

@@ -6,10 +6,13 @@ pub(crate) mod ca;
 pub(crate) mod connections;
 pub(crate) mod doors;
 pub(crate) mod edges;
+pub(crate) mod exports;
 pub(crate) mod injection;
 pub(crate) mod labels;
 pub(crate) mod log;
+pub(crate) mod logs;
 pub(crate) mod metrics;
+pub(crate) mod otlp;
 pub(crate) mod outcomes;
 pub(crate) mod process;
 pub(crate) mod record;
@@ -17,6 +20,7 @@ pub(crate) mod refusals;
 mod series;
 pub(crate) mod told;
 pub(crate) mod verdicts;
+pub(crate) mod zipkin;
 
 #[cfg(test)]
 mod tests;
@@ -30,18 +34,30 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use routing::{log_format::LogFormat, snapshot::Workload};
+use routing::{
+    api::telemetry::WorkloadMode,
+    snapshot::Workload,
+    telemetry::{Sides, tracing::Tracing},
+};
 
-use self::{access_log::AccessLog, connections::Traffic, metrics::Metrics, record::Record};
-use crate::settings::AccessLogFormat;
+use self::{
+    connections::Traffic,
+    exports::{Destination, Exports},
+    logs::Logs,
+    metrics::Metrics,
+    record::Record,
+};
+use crate::{live::Installed, settings::AccessLogFormat};
 
 /// Where finished requests end. One per process, shared by all threads.
 #[derive(Debug)]
 pub(crate) struct Telemetry {
     metrics: Arc<Metrics>,
-    access_log: Option<AccessLog>,
-    /// The form of the access log, when it was given by hand.
-    given: Option<AccessLogFormat>,
+    logs: Logs,
+    /// What waits for collectors.
+    pub(crate) exports: Exports,
+    /// Who gets spans, of each side.
+    collectors: ArcSwap<Sides<Arc<Destination>>>,
     /// The workload this proxy speaks for.
     own: ArcSwap<Workload>,
     /// Which [`series`] cache entries are valid: changes whenever label values may have changed.
@@ -70,19 +86,20 @@ impl Telemetry {
     /// The thread that writes the log could not be started.
     pub(crate) fn new(given: Option<AccessLogFormat>, out: Box<dyn std::io::Write + Send>) -> std::io::Result<Self> {
         let metrics = Arc::new(Metrics::new());
-        let access_log = match given {
-            // It stays so, whatever the mesh configuration says.
-            Some(AccessLogFormat::Off) => None,
-            given => Some(AccessLog::start(given.unwrap_or_default(), out, metrics.access_log_dropped())?),
-        };
-        Ok(Self { given, metrics, access_log, own: ArcSwap::default(), epoch: AtomicU64::new(next_epoch()) })
+        let logs = Logs::start(given, out, metrics.access_log_dropped())?;
+        Ok(Self {
+            logs,
+            exports: Exports::default(),
+            collectors: ArcSwap::default(),
+            metrics,
+            own: ArcSwap::default(),
+            epoch: AtomicU64::new(next_epoch()),
+        })
     }
 
     /// Counts and logs one finished request. Called on the data path: in the usual case it allocates nothing.
     pub(crate) fn finish(&self, record: &Record<'_>) {
-        if let Some(access_log) = &self.access_log {
-            access_log.write(record);
-        }
+        self.logs.write(record, &self.exports);
         let epoch = self.epoch.load(Ordering::Relaxed);
         series::observe(epoch, record, || self.metrics.series(&labels::values(record, &self.own.load())));
     }
@@ -94,9 +111,7 @@ impl Telemetry {
 
     /// Logs one finished connection that carried no HTTP.
     pub(crate) fn log_connection(&self, record: &Record<'_>) {
-        if let Some(access_log) = &self.access_log {
-            access_log.write(record);
-        }
+        self.logs.write(record, &self.exports);
     }
 
     /// A configuration was installed: peers may have gone and this workload may be described in another way.
@@ -108,16 +123,23 @@ impl Telemetry {
         self.metrics.retire_idle_series();
     }
 
-    /// What the mesh configuration says about the access log, its form and what lines hold; `None`: nothing. The form that
-    /// was given by hand stays.
-    pub(crate) fn set_access_log(&self, form: Option<AccessLogFormat>, format: Option<LogFormat>) {
-        let Some(access_log) = &self.access_log else { return };
-        let form = self.given.or(form).unwrap_or_default();
-        let fits = |format: &LogFormat| match format {
-            LogFormat::Text(_) => form == AccessLogFormat::Text,
-            LogFormat::Json(_) => form == AccessLogFormat::Json,
+    /// A configuration was installed: others may get lines and spans.
+    pub(crate) fn redirect(&self, installed: &Installed) {
+        let counts = self.metrics.exporting();
+        self.logs.installed(installed, counts);
+        let traced = installed.snapshot.telemetry.as_ref().map(|telemetry| &telemetry.traced);
+        let side = |side: WorkloadMode| {
+            let tracing: &Arc<Tracing> = traced?.get(side)?;
+            let collector = tracing.collector.as_ref()?;
+            Some(Arc::new(Destination::new(collector, installed, "", counts)))
         };
-        access_log.set(form, format.filter(fits));
+        let (client, server) = (side(WorkloadMode::Client), side(WorkloadMode::Server));
+        self.collectors.store(Arc::new(Sides { client, server }));
+    }
+
+    /// Who gets spans of one side.
+    pub(crate) fn collector(&self, side: WorkloadMode) -> Option<Arc<Destination>> {
+        self.collectors.load().get(side).cloned()
     }
 
     /// The metrics, to count what is not a request.
@@ -125,10 +147,8 @@ impl Telemetry {
         &self.metrics
     }
 
-    /// Writes what the access log still holds; gives up after `limit` when nobody reads stdout. Blocks.
+    /// Writes what the access log still holds; gives up after `limit` when nobody reads it. Blocks.
     pub(crate) fn flush(&self, limit: Duration) {
-        if let Some(access_log) = &self.access_log {
-            access_log.flush(limit);
-        }
+        self.logs.flush(limit);
     }
 }

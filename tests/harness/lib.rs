@@ -23,6 +23,7 @@ pub mod challtest;
 pub mod client;
 pub mod cluster;
 pub mod cluster_config;
+pub mod collector;
 pub mod config_dir;
 pub mod conformance;
 pub mod control_plane;

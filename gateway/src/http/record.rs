@@ -58,6 +58,7 @@ pub(crate) fn finish(telemetry: &Telemetry, exchange: &Exchange, heads: &Heads) 
             None if is_blocked(exchange) => "block_all",
             None => "",
         },
+        trace: exchange.trace.filter(|trace| trace.sampled).map(|trace| (trace.id, trace.span)),
         labels: labels(exchange, heard.as_ref()),
         told: record::Told(&Told::of_ended(exchange, heads)),
     });

@@ -80,6 +80,7 @@ fn record<'a>(passage: &'a Passage, heard: Option<&'a Arc<Workload>>, name: &'a 
         downstream_remote: Some(facts.remote),
         sni: facts.sni(),
         route: "",
+        trace: None,
         labels: labels(passage, heard),
         told: Told(passage),
     }

@@ -21,6 +21,7 @@ use super::{
 use crate::peers::{CLAIM_RESULTS, Claim};
 
 mod ejections;
+pub(crate) mod exports;
 mod external;
 mod identity;
 mod table;
@@ -30,15 +31,16 @@ mod told;
 mod verdicts;
 
 use ejections::Ejections;
+use exports::Exporting;
 use external::External;
 pub(crate) use identity::Attempt;
 use identity::Identity;
 pub(super) use table::row;
 use table::{
     ASKED, ASKING, ATTEMPTS, BUILD, CERTIFICATES, CLAIMS, CONNECTIONS, CPU, DROPPED, DURATION, EJECTED, EJECTIONS,
-    EXPIRY, FAILING, FILES, GENERATION, HANDSHAKES, KEPT, KEY_FETCHES, LIMITED, MEMORY, MIRRORS, ORDERS, OVERFLOWS,
-    PROBLEMS, RATE_LIMITS, REFUSALS, RELOADS, RENEWAL, REQUESTS, RETRIES, SHED, SNAPSHOT, SPARED, STARTED, THREADS,
-    UPSTREAMS, VERDICTS,
+    EXPIRY, EXPORTS, FAILING, FILES, GENERATION, HANDSHAKES, KEPT, KEY_FETCHES, LIMITED, MEMORY, MIRRORS, ORDERS,
+    OVERFLOWS, PROBLEMS, RATE_LIMITS, REFUSALS, RELOADS, RENEWAL, REQUESTS, RETRIES, SHED, SNAPSHOT, SPARED, STARTED,
+    THREADS, UPSTREAMS, VERDICTS,
 };
 pub(crate) use table::{Definition, TABLE};
 use verdicts::Verdicts;
@@ -151,6 +153,7 @@ pub(crate) struct Metrics {
     upstreams: [IntCounter; 4],
     ejections: Ejections,
     external: External,
+    exporting: Exporting,
     identity: Identity,
     limited: IntGaugeVec,
     overflows: IntCounterVec,
@@ -238,6 +241,7 @@ impl Metrics {
             upstreams: ["ok", "failed", "timeout", "tls_failed"].map(|it| upstreams.with_label_values(&[it])),
             ejections: Ejections::new(&registry),
             external: External::new(&registry),
+            exporting: Exporting::new(&registry),
             identity: Identity::new(&registry),
             limited: register(&registry, IntGaugeVec::new(options(&LIMITED), LIMITED.labels)),
             overflows: register(&registry, IntCounterVec::new(options(&OVERFLOWS), OVERFLOWS.labels)),

@@ -66,6 +66,8 @@ pub(crate) struct Record<'a> {
     pub(crate) sni: &'a str,
     /// Route name; empty = no route matched.
     pub(crate) route: &'a str,
+    /// Trace and span, of a request that is traced.
+    pub(crate) trace: Option<(u128, u64)>,
     /// For Istio's standard metrics.
     pub(crate) labels: Labels<'a>,
     /// For lines of the access log that hold something else.

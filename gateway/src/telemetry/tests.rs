@@ -38,6 +38,7 @@ fn record(peer: Option<&Arc<Workload>>, status: u16) -> Record<'_> {
         downstream_remote: None,
         sni: "",
         route: "",
+        trace: None,
         labels: Labels {
             reporter: Reporter::Source,
             peer,

@@ -157,7 +157,11 @@ fn destination(own: &Own<'_, '_>, provider: &ExtensionProvider, index: usize) ->
     of_otel_log(own, (&provider.name, index), provider.envoy_otel_als.as_ref()?)
 }
 
-fn of_otel_log(own: &Own<'_, '_>, (name, index): (&str, usize), log: &OtelAccessLog) -> Option<(Option<LogFormat>, To)> {
+fn of_otel_log(
+    own: &Own<'_, '_>,
+    (name, index): (&str, usize),
+    log: &OtelAccessLog,
+) -> Option<(Option<LogFormat>, To)> {
     let field = format!("extensionProviders[{index}].envoyOtelAls");
     let lost = format!("so `{name}` gets no access log");
     let cluster = external::service(own.context, (&log.service, log.port), &field, &lost)?;

@@ -41,6 +41,7 @@ fn record<'a>(reporter: Reporter, peer: Option<&'a Arc<Workload>>) -> Record<'a>
         downstream_remote: None,
         sni: "",
         route: "",
+        trace: None,
         labels: Labels {
             reporter,
             peer,

@@ -172,12 +172,18 @@ pub(super) const DROPPED: Definition =
     row("sluice_access_log_dropped_total", "counter", &[], "Access log lines lost because nobody read stdout in time.");
 pub(super) const CPU: Definition = row("process_cpu_seconds_total", "counter", &[], "User and system time.");
 pub(super) const MEMORY: Definition = row("process_resident_memory_bytes", "gauge", &[], "Resident memory.");
+pub(super) const EXPORTS: Definition = row(
+    "sluice_exports_total",
+    "counter",
+    &["provider", "signal", "result"],
+    "Spans and access log records for collectors, by what came of them.",
+);
 pub(super) const STARTED: Definition = row("process_start_time_seconds", "gauge", &[], "Start, seconds since 1970.");
 pub(super) const FILES: Definition = row("process_open_fds", "gauge", &[], "Open file descriptors.");
 pub(super) const THREADS: Definition = row("process_threads", "gauge", &[], "Threads.");
 
 /// Every metric, in the order of the documentation.
-pub(crate) const TABLE: [Definition; 42] = [
+pub(crate) const TABLE: [Definition; 43] = [
     REQUESTS,
     DURATION,
     connections::OPENED,
@@ -215,6 +221,7 @@ pub(crate) const TABLE: [Definition; 42] = [
     ASKED,
     ASKING,
     DROPPED,
+    EXPORTS,
     CPU,
     MEMORY,
     STARTED,
