@@ -40,7 +40,7 @@ fn with<B>(mut request: Request<B>, headers: &[(&'static str, &str)]) -> Request
 }
 
 /// The one that has this tag, or this name.
-fn span<'a>(spans: &'a [Value], so: impl Fn(&Value) -> bool) -> &'a Value {
+fn span(spans: &[Value], so: impl Fn(&Value) -> bool) -> &Value {
     let found: Vec<&Value> = spans.iter().filter(|span| so(span)).collect();
     assert_eq!(found.len(), 1, "of {spans:#?}");
     found[0]

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{context::Context, proxy::Role, report::UNSUPPORTED, selection::Workload, tellers};
+use super::{context::Context, report::UNSUPPORTED, selection::Workload, tellers};
 use crate::{
     api::{self, telemetry::WorkloadMode},
     resources::Object,
@@ -27,8 +27,7 @@ pub(super) fn compile(context: &Context<'_>, own: &snapshot::Workload) -> Option
     let providers = providers(context);
     let side = |side| metrics::resolve(&levels, &providers, &defaults.metrics, side).map(Arc::new);
     let (client, server) = (side(WorkloadMode::Client), side(WorkloadMode::Server));
-    let gateway = matches!(context.proxy.role, Role::Gateway);
-    let name = tracing::service_name(context.proxy.mesh.proxy.tracing_service_name, own, gateway).into();
+    let name = tracing::service_name(context.proxy.mesh.proxy.tracing_service_name, own).into();
     let own = tellers::Own { context, name };
     let (traced, logged) = (tellers::traced(&own, &levels, &defaults), tellers::logged(&own, &levels, &defaults));
     Some(Box::new(Telemetry { client, server, levels, defaults, traced, logged }))

@@ -190,14 +190,14 @@ impl Tag {
 }
 
 /// What traces call a proxy, as Istio's proxies call themselves.
-pub fn service_name(how: TracingServiceName, workload: &crate::snapshot::Workload, gateway: bool) -> String {
+pub fn service_name(how: TracingServiceName, workload: &crate::snapshot::Workload) -> String {
     let canonical = &workload.canonical_service;
     let namespace = &workload.namespace;
     match how {
         TracingServiceName::CanonicalNameOnly => canonical.to_string(),
         TracingServiceName::CanonicalNameAndNamespace => format!("{canonical}.{namespace}"),
         TracingServiceName::AppLabelAndNamespace => {
-            let fallback = if gateway || workload.name.is_empty() { "istio-proxy" } else { &workload.name };
+            let fallback = if workload.name.is_empty() { "istio-proxy" } else { &workload.name };
             let name = if workload.app.is_empty() { fallback } else { &workload.app };
             format!("{name}.{namespace}")
         }
