@@ -28,7 +28,6 @@ mod publish;
 mod reflect;
 pub(crate) mod replicas;
 pub(crate) mod report;
-mod rewrites;
 pub(crate) mod roots;
 mod secrets;
 pub(crate) mod source;

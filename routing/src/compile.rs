@@ -46,7 +46,6 @@ mod selection;
 mod server_tls;
 mod services;
 mod telemetry;
-mod tellers;
 mod tokens;
 mod upstream_tls;
 mod view;
@@ -139,7 +138,7 @@ fn run(context: Context<'_>) -> (Compiled, Memory) {
             own = Some(facts);
         }
     }
-    snapshot.telemetry = telemetry::compile(&context, &snapshot.workload);
+    snapshot.telemetry = telemetry::compile(&context);
     snapshot.guard = guard::compile(&context, own.as_ref());
     snapshot.names = context.endpoints.names();
     let (clusters, places) = context.clusters.into_all();

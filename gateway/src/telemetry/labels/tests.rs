@@ -41,7 +41,7 @@ fn record<'a>(reporter: Reporter, peer: Option<&'a Arc<Workload>>) -> Record<'a>
         downstream_remote: None,
         sni: "",
         route: "",
-        trace: None,
+        volume: crate::telemetry::record::Volume::default(),
         labels: Labels {
             reporter,
             peer,
