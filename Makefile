@@ -73,7 +73,7 @@ crds: ## Write charts/sluice-base/crds anew, after a change in routing/src/api
 		/^  group: / { file = $$2 ~ /istio\.io$$/ ? "istio" : $$2 ~ /^acme/ ? "acme" : "policy" } END { end() }' $(TARGET)/crds.yaml
 	rm $(TARGET)/crds.yaml
 
-image: ## The container image, with docker, podman or buildah (IMAGE=... for another name)
+image: ## The container images sluice and sluice-init, with docker, podman or buildah (IMAGE=... for another name)
 	@.ci/image build $(IMAGE)
 
 image-size: ## How large the image is, without a container engine

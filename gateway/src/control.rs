@@ -10,7 +10,6 @@ use std::{
 use anyhow::{Context as _, Result};
 use routing::{
     compile::{Compiler, Proxy},
-    mesh::AccessLog,
     problem::{Problem, Severity},
     reach,
     resources::{Resources, UNREADABLE_FILE},
@@ -35,7 +34,7 @@ use crate::{
         standing,
     },
     problem_log, selectors,
-    settings::{AccessLogFormat, Settings, SourceSettings},
+    settings::{Settings, SourceSettings},
     source::{Source, audit::Audit, identity::FileWatch},
     status::Status,
     telemetry::{
@@ -259,6 +258,7 @@ impl Control {
         self.digest = Some(digest);
         self.generation += 1;
         compiled.snapshot.workload.cluster = Arc::clone(&self.settings.cluster);
+        let workload = compiled.snapshot.workload.clone();
         let ordered = compiled.snapshot.ordered.clone();
         self.resolver.want(&compiled.snapshot.names, compiled.snapshot.mesh.dns_refresh());
         self.want_keys(&compiled.snapshot).await;
@@ -266,7 +266,7 @@ impl Control {
         let findings = self.trust.finish();
         self.files.set_paths(findings.files);
         self.complain(findings.complaints);
-        self.tell_metrics(&findings.certificates, digest.0);
+        self.tell_metrics(&workload, &findings.certificates, digest.0);
         self.certificates = findings.certificates;
         self.status.set_certificates(self.certificates.clone());
         self.tell_all();
@@ -328,16 +328,10 @@ impl Control {
         }
     }
 
-    fn tell_metrics(&self, certificates: &[Served], digest: u64) {
+    fn tell_metrics(&self, workload: &routing::snapshot::Workload, certificates: &[Served], digest: u64) {
         let telemetry: &Telemetry = &self.shared.telemetry;
-        telemetry.installed(&self.shared.live.pin().snapshot);
-        let mesh = Arc::clone(&self.compiled.0.mesh);
-        let form = mesh.access_log().map(|form| match form {
-            AccessLog::Off => AccessLogFormat::Off,
-            AccessLog::Text => AccessLogFormat::Text,
-            AccessLog::Json => AccessLogFormat::Json,
-        });
-        telemetry.set_access_log(form, mesh.log_format());
+        telemetry.installed(workload);
+        telemetry.redirect(&self.shared.live.pin());
         let metrics = telemetry.metrics();
         metrics.reload(Reload::Installed);
         metrics.set_snapshot(self.generation, digest);

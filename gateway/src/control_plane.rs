@@ -65,19 +65,24 @@ async fn serve(settings: &ControlSettings, log: LogLevel) -> Result<ExitCode> {
 
     let doors = Doors::bind(settings, &metrics)?;
     let webhooks = Hooks::bind(settings, &metrics)?;
-    let mut place = Place::open(settings).await?;
-    let trust_domain = place.trust_domain(settings).await?;
+    let revision = match (&settings.revision, &webhooks) {
+        (Some(revision), _) => revision.clone(),
+        (None, Some(hooks)) => hooks.webhooks.revision(),
+        (None, None) => webhooks::DEFAULT.to_owned(),
+    };
+    let mut place = Place::open(settings, &revision).await?;
+    let trust_domain = place.trust_domain(settings, &revision).await?;
     is_a_trust_domain(&trust_domain)?;
-    info!(trust_domain, namespace = settings.namespace, "the mesh");
+    info!(trust_domain, namespace = settings.namespace, revision, "the mesh");
     let callers = Callers::new(trust_domain.clone(), place.judge(settings));
     let keeper = Arc::new(keeper(settings, &place, trust_domain, (&current, &metrics)));
     let service = Arc::new(Service::new(callers, Arc::clone(&keeper)));
     let (certificate, certified) = watch::channel(None);
     let (stop, stops) = watch::channel(false);
-    let names = server_certificate::names(settings);
+    let names = server_certificate::names(settings, &revision);
     let mut served = JoinSet::new();
     if let Some(hooks) = webhooks {
-        let cluster = (place.client(), place.leads(), Arc::clone(&current));
+        let cluster = (place.client(), place.presents(), Arc::clone(&current));
         served.spawn(hooks.serve(settings.clone(), cluster, certified.clone(), stops.clone()));
     }
     served.spawn(doors.serve(Arc::clone(&current), certified, service, stops));

@@ -28,6 +28,7 @@ mod publish;
 mod reflect;
 pub(crate) mod replicas;
 pub(crate) mod report;
+mod rewrites;
 pub(crate) mod roots;
 mod secrets;
 pub(crate) mod source;

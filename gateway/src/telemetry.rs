@@ -6,20 +6,21 @@ pub(crate) mod ca;
 pub(crate) mod connections;
 pub(crate) mod doors;
 pub(crate) mod edges;
-pub(crate) mod exposition;
+pub(crate) mod exports;
 pub(crate) mod injection;
 pub(crate) mod labels;
 pub(crate) mod log;
+pub(crate) mod logs;
 pub(crate) mod metrics;
+pub(crate) mod otlp;
 pub(crate) mod outcomes;
-mod plan;
 pub(crate) mod process;
 pub(crate) mod record;
 pub(crate) mod refusals;
 mod series;
-mod standard;
 pub(crate) mod told;
 pub(crate) mod verdicts;
+pub(crate) mod zipkin;
 
 #[cfg(test)]
 mod tests;
@@ -27,41 +28,47 @@ mod tests;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
 use routing::{
-    log_format::LogFormat,
-    snapshot::{Snapshot, Workload},
+    api::telemetry::WorkloadMode,
+    snapshot::Workload,
+    telemetry::{Sides, tracing::Tracing},
 };
 
 use self::{
-    access_log::AccessLog,
     connections::Traffic,
-    labels::Values,
+    exports::{Destination, Exports},
+    logs::Logs,
     metrics::Metrics,
-    plan::{Group, Plan},
-    record::{Record, Volume},
-    standard::{Sample, Series},
+    record::Record,
 };
-use crate::settings::AccessLogFormat;
+use crate::{live::Installed, settings::AccessLogFormat};
 
 /// Where finished requests end. One per process, shared by all threads.
 #[derive(Debug)]
 pub(crate) struct Telemetry {
     metrics: Arc<Metrics>,
-    access_log: Option<AccessLog>,
-    /// The form of the access log, when it was given by hand.
-    given: Option<AccessLogFormat>,
+    logs: Logs,
+    /// What waits for collectors.
+    pub(crate) exports: Exports,
+    /// Who gets spans, of each side.
+    collectors: ArcSwap<Sides<Arc<Destination>>>,
     /// The workload this proxy speaks for.
     own: ArcSwap<Workload>,
-    /// Which metrics have which labels.
-    plan: ArcSwap<Plan>,
-    /// Whether any of them are what an expression says.
-    by_expression: AtomicBool,
+    /// Which [`series`] cache entries are valid: changes whenever label values may have changed.
+    epoch: AtomicU64,
+}
+
+/// Epochs are unique in the process, so one thread can serve several `Telemetry` (tests do).
+static NEXT_EPOCH: AtomicU64 = AtomicU64::new(1);
+
+fn next_epoch() -> u64 {
+    NEXT_EPOCH.fetch_add(1, Ordering::Relaxed)
 }
 
 impl Telemetry {
@@ -79,111 +86,60 @@ impl Telemetry {
     /// The thread that writes the log could not be started.
     pub(crate) fn new(given: Option<AccessLogFormat>, out: Box<dyn std::io::Write + Send>) -> std::io::Result<Self> {
         let metrics = Arc::new(Metrics::new());
-        let access_log = match given {
-            // It stays so, whatever the mesh configuration says.
-            Some(AccessLogFormat::Off) => None,
-            given => Some(AccessLog::start(given.unwrap_or_default(), out, metrics.access_log_dropped())?),
-        };
+        let logs = Logs::start(given, out, metrics.access_log_dropped())?;
         Ok(Self {
-            given,
+            logs,
+            exports: Exports::default(),
+            collectors: ArcSwap::default(),
             metrics,
-            access_log,
             own: ArcSwap::default(),
-            plan: ArcSwap::default(),
-            by_expression: AtomicBool::new(false),
+            epoch: AtomicU64::new(next_epoch()),
         })
     }
 
     /// Counts and logs one finished request. Called on the data path: in the usual case it allocates nothing.
     pub(crate) fn finish(&self, record: &Record<'_>) {
-        if let Some(access_log) = &self.access_log {
-            access_log.write(record);
-        }
-        let volume = &record.volume;
-        let sample = Sample {
-            duration: record.duration,
-            request_bytes: record.bytes_received.saturating_add(volume.request_head),
-            response_bytes: record.bytes_sent.saturating_add(volume.response_head),
-            request_messages: volume.request_messages,
-            response_messages: volume.response_messages,
-        };
-        self.count(record, |series| series.request(&sample));
-    }
-
-    /// Counts messages of a call that goes on.
-    pub(crate) fn messages(&self, record: &Record<'_>) {
-        let Volume { request_messages, response_messages, .. } = record.volume;
-        let sample = Sample { request_messages, response_messages, ..Sample::default() };
-        self.count(record, |series| series.messages(&sample));
-    }
-
-    fn count(&self, record: &Record<'_>, count: impl Fn(&Series)) {
-        let standard = &self.metrics.standard;
-        if self.by_expression.load(Ordering::Relaxed) {
-            // Each request has labels of its own.
-            return self.find(record).iter().for_each(|series| count(series));
-        }
-        series::observe(standard.epoch(), record, || self.find(record), count);
-    }
-
-    /// The series of a request.
-    fn find(&self, record: &Record<'_>) -> Box<[Arc<Series>]> {
-        let (own, plan) = (self.own.load(), self.plan.load());
-        let values = labels::values(record, &own);
-        plan.side(record.labels.reporter).requests.iter().map(|group| self.series(group, &values, record)).collect()
+        self.logs.write(record, &self.exports);
+        let epoch = self.epoch.load(Ordering::Relaxed);
+        series::observe(epoch, record, || self.metrics.series(&labels::values(record, &self.own.load())));
     }
 
     /// Where a connection with the labels of this record is counted.
     pub(crate) fn traffic(&self, record: &Record<'_>) -> Traffic {
-        let (own, plan) = (self.own.load(), self.plan.load());
-        let values = labels::of_connection(record, &own);
-        let groups = plan.side(record.labels.reporter).connections.iter();
-        Traffic(groups.map(|group| self.series(group, &values, record)).collect())
-    }
-
-    fn series(&self, group: &Group, values: &Values<'_>, record: &Record<'_>) -> Arc<Series> {
-        let text = group.write(values, record);
-        let host = record.labels.service_host;
-        self.metrics.standard.series(group.which, &text, host, || group.overflow(&labels::overflow()))
+        self.metrics.opaque.traffic(&labels::of_connection(record, &self.own.load()))
     }
 
     /// Logs one finished connection that carried no HTTP.
     pub(crate) fn log_connection(&self, record: &Record<'_>) {
-        if let Some(access_log) = &self.access_log {
-            access_log.write(record);
-        }
+        self.logs.write(record, &self.exports);
     }
 
-    /// A configuration was installed: peers may have gone, and this workload may be described and told of in another way.
-    pub(crate) fn installed(&self, snapshot: &Snapshot) {
-        let (own, wishes) = (&snapshot.workload, snapshot.telemetry.as_deref());
+    /// A configuration was installed: peers may have gone and this workload may be described in another way.
+    pub(crate) fn installed(&self, own: &Workload) {
         if **self.own.load() != *own {
             self.own.store(Arc::new(own.clone()));
         }
-        let standard = &self.metrics.standard;
-        if !self.plan.load().is_of(wishes) {
-            let plan = Plan::new(wishes);
-            self.by_expression.store(plan.has_expressions(), Ordering::Relaxed);
-            self.plan.store(Arc::new(plan));
-            standard.begin_anew();
-        }
-        let inbound = snapshot.inbound.iter().flat_map(|inbound| inbound.ports.values());
-        let inbound = inbound.map(|port| &*port.service_host);
-        standard.keep_hosts(snapshot.named_clusters().map(|cluster| &*cluster.host).chain(inbound));
-        standard.retire_idle();
-        standard.next_epoch();
+        self.epoch.store(next_epoch(), Ordering::Relaxed);
+        self.metrics.retire_idle_series();
     }
 
-    /// What the mesh configuration says about the access log, its form and what lines hold; `None`: nothing. The form that
-    /// was given by hand stays.
-    pub(crate) fn set_access_log(&self, form: Option<AccessLogFormat>, format: Option<LogFormat>) {
-        let Some(access_log) = &self.access_log else { return };
-        let form = self.given.or(form).unwrap_or_default();
-        let fits = |format: &LogFormat| match format {
-            LogFormat::Text(_) => form == AccessLogFormat::Text,
-            LogFormat::Json(_) => form == AccessLogFormat::Json,
+    /// A configuration was installed: others may get lines and spans.
+    pub(crate) fn redirect(&self, installed: &Installed) {
+        let counts = self.metrics.exporting();
+        self.logs.installed(installed, counts);
+        let traced = installed.snapshot.telemetry.as_ref().map(|telemetry| &telemetry.traced);
+        let side = |side: WorkloadMode| {
+            let tracing: &Arc<Tracing> = traced?.get(side)?;
+            let collector = tracing.collector.as_ref()?;
+            Some(Arc::new(Destination::new(collector, installed, "", counts)))
         };
-        access_log.set(form, format.filter(fits));
+        let (client, server) = (side(WorkloadMode::Client), side(WorkloadMode::Server));
+        self.collectors.store(Arc::new(Sides { client, server }));
+    }
+
+    /// Who gets spans of one side.
+    pub(crate) fn collector(&self, side: WorkloadMode) -> Option<Arc<Destination>> {
+        self.collectors.load().get(side).cloned()
     }
 
     /// The metrics, to count what is not a request.
@@ -191,10 +147,8 @@ impl Telemetry {
         &self.metrics
     }
 
-    /// Writes what the access log still holds; gives up after `limit` when nobody reads stdout. Blocks.
+    /// Writes what the access log still holds; gives up after `limit` when nobody reads it. Blocks.
     pub(crate) fn flush(&self, limit: Duration) {
-        if let Some(access_log) = &self.access_log {
-            access_log.flush(limit);
-        }
+        self.logs.flush(limit);
     }
 }

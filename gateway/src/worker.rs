@@ -22,7 +22,7 @@ use tracing::info;
 
 use crate::{
     drain::Drain,
-    http::{desk::Desk as Http, serve::serve},
+    http::{desk::Desk as Http, export::export, serve::serve},
     live::Live,
     net::{
         accept::{Received, Reception},
@@ -138,6 +138,7 @@ async fn work(shared: Shared, mut listens: mpsc::Receiver<Listen>, started: ones
     drop(started.send(Ok(())));
     let giving = Rc::clone(&http);
     spawn_local(async move { giving.give_back().await });
+    spawn_local(export(Rc::clone(&http)));
     let mut sweep = interval(SWEEP);
     loop {
         tokio::select! {

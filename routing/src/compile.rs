@@ -46,6 +46,7 @@ mod selection;
 mod server_tls;
 mod services;
 mod telemetry;
+mod tellers;
 mod tokens;
 mod upstream_tls;
 mod view;
@@ -138,7 +139,7 @@ fn run(context: Context<'_>) -> (Compiled, Memory) {
             own = Some(facts);
         }
     }
-    snapshot.telemetry = telemetry::compile(&context);
+    snapshot.telemetry = telemetry::compile(&context, &snapshot.workload);
     snapshot.guard = guard::compile(&context, own.as_ref());
     snapshot.names = context.endpoints.names();
     let (clusters, places) = context.clusters.into_all();

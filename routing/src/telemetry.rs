@@ -3,7 +3,10 @@
 //! A proxy is on one of two sides: a gateway and the outbound side of a sidecar are CLIENT, its inbound side is SERVER. Levels
 //! follow each other from the mesh to the workload, and what they mean together differs by signal: each has a module.
 
+pub mod access_log;
+pub mod context;
 pub mod metrics;
+pub mod tracing;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -20,6 +23,10 @@ pub struct Telemetry {
     pub client: Option<Arc<metrics::Rules>>,
     /// The same where they arrive at it.
     pub server: Option<Arc<metrics::Rules>>,
+    /// How requests are traced, where they leave a workload and where they arrive at it; `None` = they are not.
+    pub traced: Sides<Arc<tracing::Tracing>>,
+    /// Who gets lines about requests; `None` = what the mesh configuration says beside Telemetry.
+    pub logged: Option<Sides<Box<[access_log::Log]>>>,
 }
 
 impl Telemetry {
@@ -45,6 +52,31 @@ impl Telemetry {
             let all = level.spec.access_logging.iter();
             all.filter(move |one| one.matches.unwrap_or_default().mode.covers(side)).map(move |one| (level, one))
         })
+    }
+}
+
+/// What holds on each side.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sides<T> {
+    /// Where requests leave a workload, and at gateways.
+    pub client: Option<T>,
+    /// Where they arrive at a workload.
+    pub server: Option<T>,
+}
+
+impl<T> Default for Sides<T> {
+    fn default() -> Self {
+        Self { client: None, server: None }
+    }
+}
+
+impl<T> Sides<T> {
+    /// Of one side.
+    pub fn get(&self, side: WorkloadMode) -> Option<&T> {
+        match side {
+            WorkloadMode::Server => self.server.as_ref(),
+            WorkloadMode::Client | WorkloadMode::ClientAndServer => self.client.as_ref(),
+        }
     }
 }
 

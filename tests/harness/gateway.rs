@@ -115,6 +115,11 @@ impl Proxy {
         self.process.signal("KILL");
     }
 
+    /// Sends SIGUSR1: files of the access log were moved away.
+    pub fn rotated(&self) {
+        self.process.signal("USR1");
+    }
+
     /// Sends SIGSTOP: the process stands still, and others see it as one that is silent.
     pub fn freeze(&self) {
         self.process.signal("STOP");

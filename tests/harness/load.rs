@@ -5,7 +5,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{task::JoinSet, time::sleep};
@@ -24,6 +24,7 @@ struct State {
     sent: AtomicUsize,
     failed: AtomicUsize,
     failures: Mutex<Vec<String>>,
+    took: Mutex<Vec<Duration>>,
 }
 
 /// What happened.
@@ -35,6 +36,8 @@ pub struct Result {
     pub failed: usize,
     /// The first of these failures.
     pub failures: Vec<String>,
+    /// How long 99 of 100 took at most, each with its connection where that was new.
+    pub p99: Duration,
 }
 
 impl Load {
@@ -67,7 +70,10 @@ impl Load {
         self.tasks.join_all().await;
         let failures = self.state.failures.lock().map(|seen| seen.clone()).unwrap_or_default();
         let sent = self.state.sent.load(Ordering::Relaxed);
-        Result { sent, failed: self.state.failed.load(Ordering::Relaxed), failures }
+        let mut took = self.state.took.lock().map(|took| took.clone()).unwrap_or_default();
+        took.sort_unstable();
+        let p99 = took.get(took.len() * 99 / 100).copied().unwrap_or_default();
+        Result { sent, failed: self.state.failed.load(Ordering::Relaxed), failures, p99 }
     }
 }
 
@@ -75,7 +81,11 @@ async fn run(client: Client, url: String, state: Arc<State>) {
     let host = url.parse::<http::Uri>().ok().and_then(|uri| uri.host().map(str::to_owned)).unwrap_or_default();
     let mut connection = None;
     while !state.stop.load(Ordering::Relaxed) {
+        let begin = Instant::now();
         let outcome = once(&client, &host, &url, &mut connection).await;
+        if let Ok(mut took) = state.took.lock() {
+            took.push(begin.elapsed());
+        }
         state.sent.fetch_add(1, Ordering::Relaxed);
         if let Err(failure) = outcome {
             connection = None;

@@ -204,6 +204,12 @@ impl Mesh {
         self.ca.as_mut().expect("this mesh has a CA")
     }
 
+    /// The files of the tokens that proxies show to the CA.
+    pub fn tokens(&self) -> Vec<PathBuf> {
+        let folders = fs::read_dir(self.identities.path()).expect("the folder can be listed").flatten();
+        folders.map(|folder| folder.path().join("token")).filter(|token| token.exists()).collect()
+    }
+
     /// The identity folder `folder` with a certificate for this service account.
     pub fn identity(&self, namespace: &str, account: &str, folder: &str) -> PathBuf {
         let path = self.identities.path().join(folder);

@@ -313,6 +313,25 @@ async fn a_socket_of_spiffes_workload_api_gives_the_identity() {
 }
 
 #[tokio::test]
+async fn a_socket_that_ends_each_call_is_asked_less_and_less() {
+    let mut mesh = Mesh::with_edge();
+    let id = spiffe("istio-system", "istio-ingressgateway");
+    let fill = |folder: &Path| {
+        keep(&mesh.pki, folder, "a", &id);
+        std::fs::write(folder.join("once"), "").expect("a file can be written");
+    };
+    let Some(api) = WorkloadApi::start("a socket that ends each call", "spiffe", fill).await else { return };
+    mesh.socket = Some(api.socket());
+    let begin = std::time::Instant::now();
+    let gateway = mesh.launch_gateway(&[]);
+    let told = async || api.output().matches("told").count() >= 6;
+    within(Duration::from_secs(30), "it is asked again", told).await;
+    // 100, 200, 400, 800 and 1600 ms, of each of which half may be taken off.
+    assert!(begin.elapsed() >= Duration::from_millis(1550), "{:?}", begin.elapsed());
+    assert_eq!(own(&gateway).await["identity"]["principal"], json!(id));
+}
+
+#[tokio::test]
 async fn a_socket_of_envoys_secret_discovery_gives_the_identity() {
     by_socket("sds").await;
 }

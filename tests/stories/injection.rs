@@ -173,6 +173,28 @@ fn manifests_get_sidecars_and_what_has_no_pod_stays_as_it_is() {
 }
 
 #[test]
+fn proxy_configs_beside_the_pods_and_in_a_folder_hold() {
+    let config = |name: &str, text: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1beta1\nkind: ProxyConfig\nmetadata: {{name: {name}, namespace: shop}}\nspec: {text}\n"
+        )
+    };
+    let folder = tempfile::TempDir::with_prefix("sluice-config-").expect("a temporary folder can be made");
+    let selected = config("cart", "{selector: {matchLabels: {app: cart}}, environmentVariables: {A: folder}}");
+    fs::write(folder.path().join("cart.yaml"), selected).expect("the file can be written");
+    let beside = config("all", "{environmentVariables: {A: beside, B: beside}}");
+    let output = inject(&format!("{beside}---\n{MANIFESTS}"), &["--config", &folder.path().display().to_string()]);
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{err}");
+    let documents = documents(&out);
+    let variables = &documents[2]["spec"]["template"]["spec"]["containers"][1]["env"];
+    for (name, value) in [("A", "folder"), ("B", "beside")] {
+        let found = variables.as_array().is_some_and(|all| all.contains(&json!({"name": name, "value": value})));
+        assert!(found, "{name}: {variables}");
+    }
+}
+
+#[test]
 fn what_cannot_be_had_is_told_and_nothing_is_written() {
     let wish = "metadata: {labels: {app: cart}, annotations: {sidecar.istio.io/interceptionMode: TPROXY}}";
     let output = inject(&MANIFESTS.replace("metadata: {labels: {app: cart}}", wish), &[]);

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::opaque::{PLAIN, counting, gateway, routes, say};
 
-fn config_map(mesh: &str) -> String {
+pub(crate) fn config_map(mesh: &str) -> String {
     let lines: Vec<String> = mesh.lines().map(|line| format!("    {line}\n")).collect();
     format!(
         "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: istio, namespace: istio-system}}\ndata:\n  mesh: |-\n{}",

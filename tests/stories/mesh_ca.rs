@@ -1,6 +1,6 @@
 //! The mesh's CA without a cluster: what Istio's agents get of it, and what they are refused with.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 
 use harness::{
     binary,
@@ -55,7 +55,11 @@ async fn printed(leaf: &str) -> String {
 #[tokio::test]
 async fn a_workload_gets_its_own_name_whatever_it_asks_for() {
     let Some(scene) = Scene::new("that a workload gets its own name from the CA") else { return };
-    let control = scene.start(&[]).await;
+    let public = tempfile::tempdir().expect("a temporary folder can be made");
+    let public = public.path().join("root-cert.pem");
+    let control = scene.start(&["--root-file", &public.display().to_string()]).await;
+    assert_eq!(fs::read_to_string(&public).unwrap(), scene.folder.roots());
+    assert_eq!(fs::metadata(&public).unwrap().permissions().mode() & 0o777, 0o644, "everybody may read it");
     let kinds = [KeyKind::Rsa2048, KeyKind::EcdsaP256, KeyKind::EcdsaP384];
     let requests = kinds.map(|kind| scene.folder.request(&control, CART, &key_and_csr(kind).1));
     for answer in scene.ask(&requests).await {

@@ -112,6 +112,39 @@ async fn replicas_that_begin_at_once_have_one_root() {
 }
 
 #[tokio::test]
+async fn a_revision_shares_the_root_and_has_its_own_names_webhooks_and_mesh_configuration() {
+    let story = "that a revision has its own names";
+    let (Some(_), Some(scene)) = (helm::executable(story), Scene::new(story).await) else { return };
+    let mut canary = helm::template("sluice-control", &["--set", "revision=canary"]);
+    canary.retain(|it| it["kind"].as_str().is_some_and(|kind| kind.contains("Role") || kind.contains("Webhook")));
+    scene.api.insert(canary);
+    scene.api.apply(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio-canary, namespace: istio-system}\ndata: {mesh: 'trustDomain: canary.example'}\n",
+    );
+    let one = ControlPlane::start(&scene.loopback, 1, &scene.flags(&[])).await;
+    let kubeconfig = scene.api.kubeconfig(&scene.api.token("istio-system", "sluice-control-canary"));
+    let file = kubeconfig.display().to_string();
+    let flags = ["--kubernetes", "--kubeconfig", &file, "--namespace", "istio-system", "--revision", "canary"];
+    let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+    let two = ControlPlane::start(&scene.loopback, 2, &flags).await;
+    assert_eq!(one.certs().await["ca"]["serial"], two.certs().await["ca"]["serial"]);
+    eventually("the roots are there", async || scene.roots("istio-system").is_some()).await;
+    let mut request = scene.request(&two, &scene.api.token_for("shop", "cart", "istio-ca"));
+    request["authority"] = "istiod-canary.istio-system.svc".into();
+    let answer = scene.ask(request).await;
+    let der = tls::pem::certificates(answer.leaf().as_bytes()).unwrap();
+    let named = tls::identity::PeerIdentity::from_der(&der[0]).unwrap();
+    assert_eq!(named.spiffe.as_deref(), Some("spiffe://canary.example/ns/shop/sa/cart"));
+    // The other replica leads the CA, and each revision keeps its own webhooks.
+    eventually("the API server trusts the webhooks of the revision", async || {
+        let object = scene.api.get("MutatingWebhookConfiguration", "", "sluice-sidecar-injector-canary");
+        object.is_some_and(|it| it["webhooks"][0]["clientConfig"]["caBundle"].as_str().is_some_and(|it| !it.is_empty()))
+    })
+    .await;
+    scene.nothing_refused();
+}
+
+#[tokio::test]
 async fn the_api_server_knows_whose_token_it_is() {
     let Some(scene) = Scene::new("that the API server knows tokens").await else { return };
     let control = ControlPlane::start(&scene.loopback, 1, &scene.flags(&[])).await;
@@ -158,7 +191,7 @@ async fn the_api_server_knows_whose_token_it_is() {
 #[tokio::test]
 async fn roots_are_in_every_namespace_and_come_back() {
     let Some(scene) = Scene::new("that roots come back").await else { return };
-    let _control = ControlPlane::start(&scene.loopback, 1, &scene.flags(&[])).await;
+    let control = ControlPlane::start(&scene.loopback, 1, &scene.flags(&[])).await;
     eventually("the roots are written", async || scene.roots("shop").is_some()).await;
     let roots = scene.roots("shop").unwrap();
     let back = async |what: &str| {
@@ -167,6 +200,13 @@ async fn roots_are_in_every_namespace_and_come_back() {
     };
     scene.api.patch("ConfigMap", ["shop", "istio-ca-root-cert"], &json!({"data": {"root-cert.pem": "nonsense"}}));
     back("what was edited is written again").await;
+    // The same certificates, written in another way, are left alone: that of another writer would be answered for ever.
+    let padded = format!("# of the company\n{roots}\n");
+    scene.api.patch("ConfigMap", ["shop", "istio-ca-root-cert"], &json!({"data": {"root-cert.pem": padded}}));
+    scene.api.apply("apiVersion: v1\nkind: Namespace\nmetadata: {name: early}\n");
+    eventually("a new namespace has them", async || scene.roots("early").as_deref() == Some(roots.as_str())).await;
+    assert_eq!(scene.roots("shop").unwrap(), padded);
+    assert!(control.log().contains("is written by somebody else"), "who writes other roots is told of");
     assert!(scene.api.delete("ConfigMap", "shop", "istio-ca-root-cert"));
     back("what was deleted is written again").await;
     scene.api.apply("apiVersion: v1\nkind: Namespace\nmetadata: {name: late}\n");

@@ -62,3 +62,36 @@ async fn proxies_live_by_the_ca_through_a_change_of_roots() {
     assert!(counted.sum("sluice_ca_issued_total", &[]) >= 10.0, "each proxy has had five at least");
     control.stop().await;
 }
+
+#[tokio::test]
+async fn a_token_that_is_gone_or_refused_costs_nothing_while_the_certificate_lasts() {
+    let mut mesh = Mesh::with_edge();
+    let folder = Folder::new();
+    let control = folder.start(&mesh.block, 9, &["--default-lifetime", "6s"]).await;
+    mesh.control = Some(ProxiesCa { folder, address: control.ca, lifetime: "6s" });
+    mesh.write("strict.yaml", STRICT);
+    let reviews = mesh.workload("reviews").sidecar().start().await;
+    mesh.route_all_to("reviews.shop.svc.cluster.local");
+    let gateway = mesh.gateway().await;
+    assert_eq!(mesh.browser().status(SHOP).await, 200);
+    let load = Load::start(&mesh.browser(), 2, SHOP);
+    let by_certificate = async || control.metrics().await.sum("sluice_ca_issued_total", &[("proof", "certificate")]);
+    let tokens = mesh.tokens();
+    assert!(tokens.len() >= 2, "{tokens:?}");
+    for (number, file) in tokens.iter().enumerate() {
+        match number % 2 {
+            0 => std::fs::remove_file(file).unwrap(),
+            _ => std::fs::write(file, "not.a.token").unwrap(),
+        }
+    }
+    within(Duration::from_secs(30), "each proxy renews by its certificate", async || by_certificate().await >= 4.0)
+        .await;
+    for (proxy, why) in [(&gateway, "renewed by the certificate"), (reviews.proxy(), "renewed by the certificate")] {
+        assert_eq!(proxy.log().matches(why).count(), 1, "it is said once: {}", proxy.log());
+    }
+    let said = gateway.log() + &reviews.proxy().log();
+    assert!(said.contains("cannot be read") && said.contains("UNAUTHENTICATED"), "{said}");
+    let result = load.stop().await;
+    assert_eq!((result.failed, result.sent > 100), (0, true), "{result:?}");
+    control.stop().await;
+}

@@ -24,6 +24,10 @@ pub(crate) struct ControlFlags {
     /// Namespace of the control plane: where its Secrets are [that of the pod, istio-system]
     #[arg(long, value_name = "NS", value_parser = settings::parse_name)]
     namespace: Option<String>,
+    /// Revision of this control plane: which mesh configuration is read (ConfigMap istio-NAME, else istio), whose webhooks are kept
+    /// current, and by which names it is reached (istiod-NAME) [that of --injection-values, else default]
+    #[arg(long, value_name = "NAME", value_parser = settings::parse_name)]
+    revision: Option<String>,
     /// Trust domain of the mesh [the mesh configuration's, else cluster.local]
     #[arg(long, value_name = "DOMAIN", value_parser = settings::parse_trust_domain)]
     trust_domain: Option<String>,
@@ -46,6 +50,9 @@ pub(crate) struct ControlFlags {
     /// [below $XDG_STATE_HOME or ~/.local/state, one for each --config]
     #[arg(long, value_name = "DIR", conflicts_with = "kubernetes")]
     state_dir: Option<PathBuf>,
+    /// With --config: root-cert.pem again, where other users of this machine can read it: the state folder is its owner's alone
+    #[arg(long, value_name = "FILE", conflicts_with = "kubernetes")]
+    root_file: Option<PathBuf>,
     /// With --config: the keys (a JSON Web Key Set, or public keys as PEM) that sign the tokens of workloads
     #[arg(long, value_name = "FILE", conflicts_with = "kubernetes")]
     token_keys: Option<PathBuf>,
@@ -115,6 +122,7 @@ impl ControlFlags {
         Ok(ControlSettings {
             source,
             namespace,
+            revision: self.revision,
             trust_domain: self.trust_domain,
             ca: self.ca.map_or(SocketAddr::new(any(), 15012), |it| it.or(any())),
             ca_plain,
@@ -127,6 +135,7 @@ impl ControlFlags {
             ],
             ca_dir: self.ca_dir,
             state_dir,
+            root_file: self.root_file,
             token_keys: self.token_keys,
             audiences: self.jwt_audiences,
             hosts: self.hosts,

@@ -15,6 +15,9 @@ pub(crate) struct InjectFlags {
     /// YAML with values of the chart sluice-control, which are named as Istio's: image, resources, what is captured
     #[arg(long, value_name = "FILE")]
     pub(crate) values: Option<PathBuf>,
+    /// Files or folders with ProxyConfigs, which hold for the pods; those in the files of -f hold, too
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    pub(crate) config: Vec<PathBuf>,
     /// YAML of the mesh configuration: trustDomain, defaultConfig, enablePrometheusMerge
     #[arg(long, value_name = "FILE")]
     pub(crate) mesh_config: Option<PathBuf>,
@@ -34,6 +37,7 @@ impl InjectFlags {
     pub(super) fn check(self) -> Result<Self, String> {
         let files: Vec<PathBuf> = self.files.iter().filter(|it| it.as_os_str() != "-").cloned().collect();
         given::existing("-f", &files)?;
+        given::existing("--config", &self.config)?;
         given::existing("--values", self.values.as_slice())?;
         given::existing("--mesh-config", self.mesh_config.as_slice())?;
         Ok(self)

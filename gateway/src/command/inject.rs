@@ -8,12 +8,20 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use routing::injection::{
-    Settings,
-    manifest::{Told, What, inject_file},
+use routing::{
+    api::ProxyConfig,
+    injection::{
+        Settings,
+        manifest::{Told, What, inject_file},
+    },
+    resources::{Resources, Table},
 };
 
-use crate::{cli::InjectFlags, source::bounded};
+use crate::{
+    cli::InjectFlags,
+    settings::SourceSettings,
+    source::{self, bounded},
+};
 
 /// Largest file that is read.
 const LARGEST: u64 = 64 << 20;
@@ -55,11 +63,14 @@ pub(crate) fn run(flags: &InjectFlags) -> Result<ExitCode> {
 }
 
 fn inject(flags: &InjectFlags) -> Result<(String, Vec<Told>)> {
-    let settings = settings(flags)?;
-    let (mut all, mut told) = (String::new(), Vec::new());
+    let mut texts = Vec::new();
     for path in &flags.files {
-        let name = path.display();
-        let written = inject_file(&read(path)?, &settings).map_err(|why| anyhow::anyhow!("{name}: {why}"))?;
+        texts.push((path.display().to_string(), read(path)?));
+    }
+    let settings = settings(flags)?.with_proxy_configs(proxy_configs(flags, &texts)?);
+    let (mut all, mut told) = (String::new(), Vec::new());
+    for (name, text) in &texts {
+        let written = inject_file(text, &settings).map_err(|why| anyhow::anyhow!("{name}: {why}"))?;
         if !all.is_empty() {
             if !all.ends_with('\n') {
                 all.push('\n');
@@ -70,6 +81,17 @@ fn inject(flags: &InjectFlags) -> Result<(String, Vec<Told>)> {
         told.extend(written.told);
     }
     Ok((all, told))
+}
+
+/// What is said of proxies, in the configuration and beside the pods.
+fn proxy_configs(flags: &InjectFlags, texts: &[(String, String)]) -> Result<Table<ProxyConfig>> {
+    let said = match flags.config.as_slice() {
+        [] => Table::default(),
+        paths => source::once(&SourceSettings::Files(paths.to_vec())).context("reading --config")?.0.proxy_configs,
+    };
+    // Manifests of an application may have placeholders and kinds that are not ours: what cannot be read is none.
+    let beside = Resources::read(texts.iter().map(|(name, text)| (name.as_str(), text.as_str()))).0.proxy_configs;
+    Ok(said.and(beside))
 }
 
 fn settings(flags: &InjectFlags) -> Result<Settings> {

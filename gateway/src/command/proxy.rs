@@ -23,7 +23,7 @@ use crate::{
     probes,
     settings::{RoleSettings, Settings, SourceSettings},
     status::Status,
-    telemetry::{Telemetry, log::LogLevel},
+    telemetry::{Telemetry, access_log::files, log::LogLevel},
     worker::{self, Bounds, Shared},
 };
 
@@ -176,12 +176,18 @@ impl End {
 struct Ends {
     terminate: Signal,
     interrupt: Signal,
+    /// Files of the access log were moved away.
+    rotated: Signal,
 }
 
 impl Ends {
     fn new() -> Result<Self> {
         let of = |kind| signal(kind).context("listening for signals");
-        Ok(Self { terminate: of(SignalKind::terminate())?, interrupt: of(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: of(SignalKind::terminate())?,
+            interrupt: of(SignalKind::interrupt())?,
+            rotated: of(SignalKind::user_defined1())?,
+        })
     }
 
     /// Resolves when the process has to end, with the drain begun. `POST /drain` alone only begins it. `true`: it was a
@@ -193,6 +199,10 @@ impl Ends {
                 _ = self.interrupt.recv() => break true,
                 () = status.quit_asked.notified() => break false,
                 () = status.drain_asked.notified() => drain.begin(),
+                _ = self.rotated.recv() => {
+                    info!("files of the access log are opened anew");
+                    files::reopen();
+                }
             }
         };
         drain.begin();

@@ -20,6 +20,7 @@ use super::{
         trusted::Trusted,
     },
     settings::ControlSettings,
+    webhooks::DEFAULT,
 };
 use crate::{
     acme::vault::{FileVault, Vault},
@@ -53,11 +54,15 @@ pub(crate) struct Cluster {
     namespace: String,
     vault: Arc<SecretVault>,
     leading: Leading,
+    /// Of the replicas of this revision, where it has a name: each revision has webhooks of its own.
+    presenting: Option<Leading>,
 }
 
 /// See [`Place::Machine`].
 pub(crate) struct Machine {
     folder: PathBuf,
+    /// The roots again, where everybody can read them.
+    public: Option<PathBuf>,
     vault: FileVault,
     leads: watch::Sender<bool>,
     keys: Option<Arc<KeyFile>>,
@@ -68,13 +73,17 @@ impl Place {
     ///
     /// # Errors
     /// No API server can be found, or a file cannot be read.
-    pub(crate) async fn open(settings: &ControlSettings) -> Result<Self> {
+    pub(crate) async fn open(settings: &ControlSettings, revision: &str) -> Result<Self> {
         match (&settings.source, &settings.state_dir) {
             (SourceSettings::Kubernetes(kubernetes), _) => {
                 let client = client::connect(kubernetes).await?;
                 let vault = Arc::new(SecretVault::of_ca(client.clone(), &settings.namespace));
-                let leading = Leading::new(client.clone(), &settings.namespace, &settings.replica);
-                Ok(Self::Cluster(Box::new(Cluster { client, namespace: settings.namespace.clone(), vault, leading })))
+                let candidate =
+                    |name: &str| Leading::new(client.clone(), (&settings.namespace, name), &settings.replica);
+                let leading = candidate("control");
+                let presenting = (revision != DEFAULT).then(|| candidate(&format!("control-{revision}")));
+                let namespace = settings.namespace.clone();
+                Ok(Self::Cluster(Box::new(Cluster { client, namespace, vault, leading, presenting })))
             }
             (SourceSettings::Files(_), folder) => {
                 let folder = folder.clone().context("a folder for the CA; name one with --state-dir")?;
@@ -85,7 +94,8 @@ impl Place {
                 if file.is_none() {
                     warn!("tokens prove nothing, as there are no keys for them: name a file with --token-keys");
                 }
-                Ok(Self::Machine(Machine { folder, vault, leads: watch::Sender::new(false), keys: keys.transpose()? }))
+                let (public, leads) = (settings.root_file.clone(), watch::Sender::new(false));
+                Ok(Self::Machine(Machine { folder, public, vault, leads, keys: keys.transpose()? }))
             }
         }
     }
@@ -94,18 +104,19 @@ impl Place {
     ///
     /// # Errors
     /// The configuration cannot be read.
-    pub(crate) async fn trust_domain(&self, settings: &ControlSettings) -> Result<String> {
+    pub(crate) async fn trust_domain(&self, settings: &ControlSettings, revision: &str) -> Result<String> {
         if let Some(domain) = &settings.trust_domain {
             return Ok(domain.clone());
         }
         let resources: Resources = match self {
             Self::Cluster(cluster) => {
-                leading::mesh(&cluster.client, &settings.namespace).await.map_err(anyhow::Error::msg)?
+                leading::mesh(&cluster.client, &settings.namespace, revision).await.map_err(anyhow::Error::msg)?
             }
             Self::Machine(_) => source::once(&settings.source)?.0,
         };
         let namespace = settings.namespace.clone();
-        let itself = Proxy { mesh_namespace: namespace.clone(), namespace, ..Proxy::default() };
+        let labels = [("istio.io/rev".to_owned(), revision.to_owned())].into();
+        let itself = Proxy { mesh_namespace: namespace.clone(), namespace, labels, ..Proxy::default() };
         Ok(itself.within(&resources).trust_domain)
     }
 
@@ -153,6 +164,14 @@ impl Place {
         }
     }
 
+    /// Whether this replica keeps the webhooks' configurations of its revision.
+    pub(crate) fn presents(&self) -> watch::Receiver<bool> {
+        match self {
+            Self::Cluster(cluster) => cluster.presenting.as_ref().unwrap_or(&cluster.leading).leads(),
+            Self::Machine(machine) => machine.leads.subscribe(),
+        }
+    }
+
     /// Takes part in the election, hands the roots out, and tells the keeper what has changed, until dropped.
     pub(crate) async fn follow(&mut self, settings: &ControlSettings, keeper: &Keeper) {
         let look = || keeper.look.notify_one();
@@ -169,9 +188,15 @@ impl Place {
                 // Pods that mount the ConfigMap are not started before it is there.
                 keeper.current.hand_out();
                 let leads = cluster.leading.leads();
+                let presenting = async {
+                    if let Some(presenting) = &mut cluster.presenting {
+                        presenting.run().await;
+                    }
+                };
                 tokio::join!(
                     folder,
                     cluster.leading.run(),
+                    presenting,
                     cluster.vault.watch(PLUG_IN, look),
                     cluster.vault.watch(SELF_SIGNED, look),
                     distribute(&cluster.client, leads, keeper),
@@ -191,7 +216,12 @@ impl Place {
     /// Lets another replica lead.
     pub(crate) async fn release(&mut self) {
         if let Self::Cluster(cluster) = self {
-            cluster.leading.release().await;
+            let presenting = async {
+                if let Some(presenting) = &mut cluster.presenting {
+                    presenting.release().await;
+                }
+            };
+            tokio::join!(cluster.leading.release(), presenting);
         }
     }
 }
@@ -239,23 +269,28 @@ impl Machine {
         let mut in_force = current.follow();
         loop {
             let roots = in_force.borrow_and_update().as_ref().map(|now| now.roots.clone());
-            let wait = match roots.map(|roots| write(&self.folder.join(ROOTS), roots.as_bytes())) {
-                Some(Err(error)) => {
-                    warn!(%error, file = %self.folder.join(ROOTS).display(), "the roots cannot be written");
-                    true
-                }
-                Some(Ok(())) => {
-                    current.hand_out();
-                    false
-                }
-                None => false,
-            };
+            let own = self.folder.join(ROOTS);
+            let files = std::iter::once(&own).chain(&self.public);
+            let failed = roots.as_ref().map(|roots| files.filter(|file| !told(file, roots.as_bytes())).count());
+            if failed == Some(0) {
+                current.hand_out();
+            }
+            let wait = failed.is_some_and(|failed| failed > 0);
             tokio::select! {
                 changed = in_force.changed() => if changed.is_err() { return },
                 () = sleep(AGAIN), if wait => {}
             }
         }
     }
+}
+
+/// Writes the roots; true when they are there.
+fn told(file: &Path, roots: &[u8]) -> bool {
+    let written = write(file, roots);
+    if let Err(error) = &written {
+        warn!(%error, file = %file.display(), "the roots cannot be written");
+    }
+    written.is_ok()
 }
 
 /// In one step: who reads it sees the old content or the new one.

@@ -11,6 +11,8 @@ pub(crate) struct ControlSettings {
     pub(crate) source: SourceSettings,
     /// Namespace of the control plane: where its Secrets are.
     pub(crate) namespace: String,
+    /// `None`: what the values of the injection say.
+    pub(crate) revision: Option<String>,
     /// `None`: what the mesh configuration says, else `cluster.local`.
     pub(crate) trust_domain: Option<String>,
     /// The CA, over TLS.
@@ -27,6 +29,8 @@ pub(crate) struct ControlSettings {
     pub(crate) ca_dir: Option<PathBuf>,
     /// Without an API server: where the self-signed CA is kept.
     pub(crate) state_dir: Option<PathBuf>,
+    /// Without an API server: where the roots are written, too.
+    pub(crate) root_file: Option<PathBuf>,
     /// Without an API server: keys of tokens.
     pub(crate) token_keys: Option<PathBuf>,
     /// One of these must be a token's audience.

@@ -31,6 +31,8 @@ use settings::Sources;
 /// How often the cluster is looked at: the mesh configuration, and what was written over in the configurations.
 const LOOK: Duration = Duration::from_secs(5);
 
+/// The revision of a control plane without one.
+pub(crate) const DEFAULT: &str = "default";
 /// How often Nodes are: their kubelets change with days, and each Node is long.
 const LOOK_AT_NODES: Duration = Duration::from_secs(5 * 60);
 /// Questions that are answered at a time.
@@ -59,6 +61,11 @@ impl Webhooks {
         Ok(Self { settings, looked, places: Semaphore::new(MOST_QUESTIONS), metrics })
     }
 
+    /// Revision of this control plane.
+    pub(crate) fn revision(&self) -> String {
+        self.settings.borrow().revision.clone()
+    }
+
     /// Waits until the cluster has been looked at: a pod that is made before would not be as the mesh wants it.
     pub(crate) async fn looked(&self) {
         // It fails only when nobody is there any more who waits.
@@ -74,7 +81,7 @@ impl Webhooks {
         loop {
             let seen = match &client {
                 Some(client) => {
-                    let revision = self.settings.borrow().revision.clone();
+                    let revision = self.revision();
                     if nodes <= Instant::now() {
                         // Nodes that are not told leave what was known before.
                         sources.kubelet = webhooks::oldest_kubelet(client).await.or(sources.kubelet);
@@ -84,7 +91,7 @@ impl Webhooks {
                     sources.proxy_configs = webhooks::proxy_configs(client).await.unwrap_or(sources.proxy_configs);
                     webhooks::mesh(client, &control.namespace, &revision).await.map(|mesh| sources.mesh = mesh)
                 }
-                None => Ok(()),
+                None => sources.read_files(&control.source),
             };
             match seen.and_then(|()| sources.read()) {
                 Ok(read) => {
@@ -112,8 +119,7 @@ impl Webhooks {
         while leads.wait_for(|leads| *leads).await.is_ok() {
             let roots = in_force.borrow_and_update().as_ref().map(|now| now.roots.clone());
             if let Some(roots) = roots {
-                let revision = self.settings.borrow().revision.clone();
-                let failure = match webhooks::present(client, &revision, &roots).await {
+                let failure = match webhooks::present(client, &self.revision(), &roots).await {
                     Ok(changed) => {
                         changed.iter().for_each(|name| info!(name, "the API server trusts the webhooks' certificate"));
                         String::new()

@@ -18,7 +18,6 @@ use super::{
     affinity,
     exchange::{DirectCluster, Exchange, Target},
     failure::Failure,
-    grpc_messages::Messages,
     head::Head,
     limit,
     name::Name,
@@ -85,10 +84,6 @@ pub(crate) fn receive(
     check_host(request.authority())?;
     normalise_path(request, exchange.installed.snapshot.mesh.path_form())?;
     exchange.grpc = request.value(Name::ContentType).is_some_and(|value| value.starts_with(b"application/grpc"));
-    if exchange.grpc {
-        exchange.request.messages = Some(Messages::default());
-        exchange.response.messages = Some(Messages::default());
-    }
     if matches!(exchange.arrival(), Arrival::Gateway { .. }) {
         let proxies = exchange.installed.snapshot.topology.trusted_proxies;
         if proxies > 0 {

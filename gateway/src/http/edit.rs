@@ -16,6 +16,7 @@ use super::{
     head::Head,
     name::Name,
     told::Editing,
+    trace,
 };
 use crate::{
     net::facts::{Arrival, Facts},
@@ -75,6 +76,7 @@ pub(crate) fn request(exchange: &Exchange, head: &mut Head) {
     {
         say_who(own, head);
     }
+    trace::pass_on(exchange, head);
     let Some(rule) = &exchange.rule else { return };
     let doings = own.is_none_or(|own| own.doings);
     if let Some(timeout) = rule.timeout.filter(|_| doings) {

@@ -29,6 +29,7 @@ use super::{
     name::Name,
     origin::Origin,
     retry::Tries,
+    trace::Trace,
 };
 use crate::{
     live::Installed,
@@ -60,6 +61,8 @@ pub(crate) struct Exchange {
     pub(crate) held: Option<Box<HeldBody>>,
     /// Its `x-request-id`, where that was told before it went on (`external`).
     pub(crate) id: Option<uuid::Uuid>,
+    /// The trace that it belongs to, where requests are traced (`new`).
+    pub(crate) trace: Option<Trace>,
     /// True for `content-type: application/grpc` (`admit`).
     pub(crate) grpc: bool,
     /// The route, for requests that have one (`admit`).
@@ -156,6 +159,7 @@ impl Exchange {
             routed: None,
             held: None,
             id: None,
+            trace: None,
             grpc: false,
             rule: None,
             target: None,

@@ -218,7 +218,7 @@ async fn by_grpc(
     question: CheckRequest,
 ) -> Result<Verdict, Unusable> {
     let authority = authority_of(&upstream.cluster.name);
-    let method = Method { path: CHECK, authority: &authority, limit: provider.timeout };
+    let method = Method { path: CHECK, authority: &authority, limit: provider.timeout, headers: &[] };
     let way = Way::of_question(desk, upstream, true, client);
     let message: CheckResponse = unary(desk, way, method, question).await.map_err(|why| why.to_string())?;
     answer::of_message(message)

@@ -29,6 +29,8 @@ pub(crate) struct Method<'a> {
     pub(crate) authority: &'a str,
     /// The answer is there within this time.
     pub(crate) limit: Duration,
+    /// Metadata besides.
+    pub(crate) headers: &'a [(Box<str>, Box<str>)],
 }
 
 /// Why there is no message.
@@ -89,6 +91,9 @@ fn head(method: Method<'_>, length: usize) -> Head {
     head.append(Name::ContentType, b"application/grpc");
     head.append(Name::Te, b"trailers");
     head.push(b"grpc-timeout", timeout::write(method.limit).as_bytes());
+    for (name, value) in method.headers {
+        head.push(name.as_bytes(), value.as_bytes());
+    }
     head
 }
 

@@ -20,7 +20,7 @@ use super::{
     limits::{FIRST_REQUEST, IDLE},
     mirror, record, reply,
     side::Down,
-    tokens,
+    spans, tokens, trace,
 };
 use crate::net::{connection::Connection, facts::Facts, listen::Standing, standing::holds};
 
@@ -99,6 +99,7 @@ async fn http1(desk: &Rc<Desk>, connection: Connection, standing: watch::Receive
 async fn request(desk: &Rc<Desk>, down: &mut Down<'_>, mut heads: Lent, close: bool, refused: Option<Failure>) -> bool {
     let mut exchange = Exchange::new(desk.live.pin(), Rc::clone(down.facts()));
     let (exchange_, heads_) = (&mut exchange, &mut *heads);
+    trace::begin(exchange_, &heads_.request);
     let admitted = match refused {
         Some(failure) => Err(failure),
         None if desk.sheds_requests() => {
@@ -136,7 +137,8 @@ async fn request(desk: &Rc<Desk>, down: &mut Down<'_>, mut heads: Lent, close: b
         (Ok(Admitted::Forward | Admitted::Intercept(_) | Admitted::Ask(_)), Ok(None)) => Ok(false),
     };
     mirror::abandon(&mut exchange);
-    record::finish(&desk.telemetry, &mut exchange, &heads);
+    record::finish(&desk.telemetry, &exchange, &heads);
+    spans::finish(&desk.telemetry, &exchange, &heads);
     replied.unwrap_or(false) && !close && down.is_read()
 }
 

@@ -10,6 +10,7 @@ use routing::{
     request::Headers as _,
     rule::EditHeaders,
     snapshot::Workload,
+    telemetry::context::{span_text, trace_text},
     template::{Fact, ResponseField, Template, Tried, Validity, Values, write_long},
 };
 
@@ -226,7 +227,15 @@ impl<'a> Told<'a> {
             Fact::UpstreamProtocol if exchange.upstream.is_some() => push(out, record::upstream_protocol(exchange)),
             Fact::UpstreamTransportFailureReason => push(out, record::transport_failure(exchange)),
             Fact::RouteName => push(out, exchange.rule.as_ref().map_or("", |rule| &rule.name)),
-            Fact::TraceId => out.extend_from_slice(trace_id(self.request)),
+            Fact::TraceId => match &exchange.trace {
+                Some(trace) => out.extend_from_slice(&trace_text(trace.id)),
+                None => out.extend_from_slice(trace_id(self.request)),
+            },
+            Fact::SpanId => {
+                if let Some(trace) = &exchange.trace {
+                    out.extend_from_slice(&span_text(trace.span));
+                }
+            }
             Fact::Duration => push(out, exchange.started.elapsed().as_millis()),
             Fact::BytesReceived => push(out, exchange.request.bytes),
             Fact::BytesSent => push(out, exchange.response.bytes),

@@ -7,7 +7,7 @@ use tls::{
     csr::{Grant, Granted},
     identity::SpiffeId,
 };
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::{
     board::{Board, now, until},
@@ -27,6 +27,8 @@ pub(super) struct Ca {
     due: Due,
     /// Length of the life of the last certificate, milliseconds.
     life: Option<i64>,
+    /// Why the last certificate was had without a token.
+    without_token: Option<String>,
 }
 
 /// What is to be done, and when.
@@ -49,7 +51,16 @@ impl Ca {
     /// Has asked nobody yet.
     pub(super) fn new(settings: CaSettings, board: Board) -> Self {
         let files = FileWatch::new(vec![settings.root.clone(), settings.token.clone()]);
-        Self { settings, board, files, held: None, asked_for: None, due: Due::Ask(now()), life: None }
+        Self {
+            settings,
+            board,
+            files,
+            held: None,
+            asked_for: None,
+            due: Due::Ask(now()),
+            life: None,
+            without_token: None,
+        }
     }
 
     /// Asks as long as this lives.
@@ -76,7 +87,10 @@ impl Ca {
                 let asked = ask::ask(&self.settings, id, held.as_deref()).await;
                 self.board.count(asked.as_ref().map_or_else(|refusal| refusal.counts, |_| Attempt::Given));
                 match asked {
-                    Ok(grant) => self.given(grant),
+                    Ok(answered) => {
+                        self.tell_of_token(answered.without_token);
+                        self.given(answered.grant);
+                    }
                     Err(refusal) => {
                         let failures = self.board.failures().saturating_add(1);
                         let next = now() + schedule::pause(failures, self.life, fastrand::f64());
@@ -86,6 +100,18 @@ impl Ca {
                 }
             }
         }
+    }
+
+    /// Says once that the token is of no use: whoever has to begin anew gets nothing by it.
+    fn tell_of_token(&mut self, without: Option<String>) {
+        match &without {
+            Some(why) if self.without_token.is_none() => {
+                warn!("the workload identity is renewed by the certificate that is held, and not by the token: {why}");
+            }
+            None if self.without_token.is_some() => info!("the token for the CA is believed again"),
+            _ => {}
+        }
+        self.without_token = without;
     }
 
     /// A certificate that has not begun would be refused by everybody whose clock is right: what is held, and is good

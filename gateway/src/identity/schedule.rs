@@ -8,6 +8,8 @@ const JITTER: f64 = 0.01;
 const FIRST: i64 = 100;
 /// No pause is longer.
 const LONGEST: i64 = 60_000;
+/// The same of a socket, whose agent is on this machine.
+const LONGEST_OF_SOCKET: i64 = 30_000;
 /// A CA that hands out certificates of no life to speak of is asked no more often than this.
 const LEAST: i64 = 1000;
 
@@ -25,6 +27,12 @@ pub(super) fn pause(failures: u32, life: Option<i64>, chance: f64) -> i64 {
     let doubled = FIRST.saturating_mul(1 << failures.saturating_sub(1).min(30));
     let pause = doubled.min(longest);
     pause - part(pause / 2, chance.clamp(0.0, 1.0))
+}
+
+/// How long to wait before a socket is asked again that has ended so many calls in a row before long, from 1; `left` of the
+/// identity that is held. Whether there was an identity in them is all one: it is the same as before, mostly.
+pub(super) fn pause_of_socket(ended: u32, left: Option<i64>, chance: f64) -> i64 {
+    pause(ended, left, chance).min(LONGEST_OF_SOCKET)
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "a time in the life of a certificate")]
@@ -66,6 +74,13 @@ mod tests {
     fn a_short_life_makes_for_short_pauses() {
         assert_eq!(pause(20, Some(6000), 0.0), 1000);
         assert_eq!(pause(20, Some(600_000), 0.0), 30_000);
+    }
+
+    #[test]
+    fn a_socket_that_ends_its_calls_is_asked_less_and_less() {
+        let pauses: Vec<i64> = (1..=11).map(|ended| pause_of_socket(ended, None, 0.0)).collect();
+        assert_eq!(pauses, [100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000]);
+        assert_eq!(pause_of_socket(11, Some(60_000), 1.0), 1500, "what is held ends before long");
     }
 
     proptest! {

@@ -6,7 +6,10 @@ use std::{path::PathBuf, time::Duration};
 
 use http::{HeaderMap, HeaderValue};
 use tls::{identity::SpiffeId, workload::WorkloadIdentity};
-use tokio::{net::UnixStream, time::timeout};
+use tokio::{
+    net::UnixStream,
+    time::{Instant, timeout},
+};
 
 use super::{
     board::{Board, now, until},
@@ -22,6 +25,8 @@ use crate::{
 
 /// Until the first identity.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+/// A call that has lasted so long was a good one, and the next is asked for at once.
+const LASTING: Duration = Duration::from_secs(30);
 /// Bundles of many trust domains, each of some kilobytes.
 pub(super) const LARGEST: usize = 4 * 1024 * 1024;
 /// gRPC's code for a method that is not there.
@@ -31,6 +36,8 @@ const UNIMPLEMENTED: u16 = 12;
 pub(super) struct Api {
     socket: PathBuf,
     board: Board,
+    /// Calls in a row that ended before long.
+    ended: u32,
 }
 
 /// Why there is no identity, or no more of them.
@@ -53,7 +60,7 @@ impl From<Failure> for Refusal {
 impl Api {
     /// Has asked nobody yet.
     pub(super) fn new(socket: PathBuf, board: Board) -> Self {
-        Self { socket, board }
+        Self { socket, board, ended: 0 }
     }
 
     /// Asks as long as this lives.
@@ -61,13 +68,17 @@ impl Api {
         loop {
             let id = self.board.expected().await;
             let mut another = self.board.expectation();
+            let begun = Instant::now();
             let refusal = tokio::select! {
                 refusal = self.follow(&id) => refusal,
                 // What the socket has may be for that one, too.
                 Ok(()) = another.changed() => continue,
             };
             self.board.count(refusal.counts);
-            let next = now() + schedule::pause(self.board.failures().saturating_add(1), None, fastrand::f64());
+            self.ended = if begun.elapsed() >= LASTING { 1 } else { self.ended.saturating_add(1) };
+            let left =
+                self.board.identity().map(|held| held.not_after.saturating_mul(1000) - now()).filter(|it| *it > 0);
+            let next = now() + schedule::pause_of_socket(self.ended, left, fastrand::f64());
             self.board.failed(&refusal.text, Some(next));
             until(next).await;
         }

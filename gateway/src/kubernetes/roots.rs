@@ -17,16 +17,20 @@ use kube::{
     },
 };
 use serde_json::json;
+use tls::authority::roots::Roots;
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until, timeout},
 };
 use tracing::{debug, info, warn};
 
+use super::rewrites::Rewrites;
 use crate::telemetry::ca::CaMetrics;
 
 /// Name of the ConfigMap.
 pub(crate) const NAME: &str = "istio-ca-root-cert";
+/// Who writes, for `metadata.managedFields`.
+const WRITER: &str = "sluice-control";
 /// Its key.
 const KEY: &str = "root-cert.pem";
 /// Where no pod of a mesh is, as with Istio.
@@ -47,6 +51,8 @@ struct Known {
     /// Both were listed once.
     listed: [bool; 2],
     listing: (BTreeSet<String>, BTreeMap<String, Option<String>>),
+    /// What others have written over.
+    rewrites: Rewrites,
 }
 
 /// Writes the roots, and writes them again where they are edited or deleted, until dropped.
@@ -60,7 +66,7 @@ pub(crate) async fn distribute(client: &Client, mut roots: watch::Receiver<Optio
     loop {
         let failure = tokio::select! {
             Some(event) = namespaces.next() => event.map(|event| known.namespace(event)).err(),
-            Some(event) = maps.next() => event.map(|event| known.map(event)).err(),
+            Some(event) = maps.next() => event.map(|event| known.map(event, roots.borrow().as_deref())).err(),
             Ok(()) = roots.changed() => None,
             () = sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => None,
         };
@@ -74,21 +80,25 @@ pub(crate) async fn distribute(client: &Client, mut roots: watch::Receiver<Optio
         warned = false;
         let text = roots.borrow_and_update().clone();
         if let (Some(text), [true, true]) = (text, known.listed) {
-            again = write_all(client, &mut known, &text, metrics).await.then(|| Instant::now() + AGAIN);
+            again = write_all(client, &mut known, &text, metrics).await;
         }
     }
 }
 
-/// Writes what is not as it should be. Gives whether some could not be written.
-async fn write_all(client: &Client, known: &mut Known, roots: &str, metrics: &CaMetrics) -> bool {
-    let due: Vec<(String, bool)> = known
-        .namespaces
-        .iter()
-        .filter(|namespace| known.written.get(*namespace).is_none_or(|text| text.as_deref() != Some(roots)))
-        .map(|namespace| (namespace.clone(), known.written.contains_key(namespace)))
-        .collect();
+/// Writes what is not as it should be. Gives when there is something to write again.
+async fn write_all(client: &Client, known: &mut Known, roots: &str, metrics: &CaMetrics) -> Option<Instant> {
+    let now = Instant::now();
+    let wrong =
+        |namespace: &&String| !known.written.get(*namespace).is_some_and(|text| is_same(text.as_deref(), roots));
+    let (mut due, mut later) = (Vec::new(), None);
+    for namespace in known.namespaces.iter().filter(wrong) {
+        match known.rewrites.due(namespace, now) {
+            at if at <= now => due.push((namespace.clone(), known.written.contains_key(namespace))),
+            at => later = Some(later.map_or(at, |before: Instant| before.min(at))),
+        }
+    }
     if due.is_empty() {
-        return false;
+        return later;
     }
     let count = due.len();
     let done = stream::iter(due).map(async |(namespace, exists)| {
@@ -113,7 +123,22 @@ async fn write_all(client: &Client, known: &mut Known, roots: &str, metrics: &Ca
         }
     }
     info!(namespaces = count - failed, failed, "the roots are written");
-    failed > 0
+    let again = (failed > 0).then(|| Instant::now() + AGAIN);
+    later.into_iter().chain(again).min()
+}
+
+/// Whether the same certificates stand there: another writer may order them in another way, or break lines elsewhere.
+fn is_same(text: Option<&str>, roots: &str) -> bool {
+    let Some(text) = text else { return false };
+    let read = |text: &str| Roots::read(text.as_bytes());
+    text == roots || matches!((read(text), read(roots)), (Ok(one), Ok(other)) if one.hold(&other) && other.hold(&one))
+}
+
+/// Who else has written a ConfigMap last.
+fn other_writer(map: &ConfigMap) -> Option<String> {
+    let all = map.metadata.managed_fields.iter().flatten();
+    let others = all.filter(|it| it.manager.as_deref().is_some_and(|manager| manager != WRITER));
+    others.max_by_key(|it| it.time.clone()).and_then(|it| it.manager.clone())
 }
 
 /// The roots that a namespace has.
@@ -139,7 +164,7 @@ async fn write(client: &Client, namespace: &str, exists: bool, roots: &str) -> R
             data: Some(BTreeMap::from([(KEY.to_owned(), roots.to_owned())])),
             ..ConfigMap::default()
         };
-        let params = PostParams { field_manager: Some("sluice-control".to_owned()), ..PostParams::default() };
+        let params = PostParams { field_manager: Some(WRITER.to_owned()), ..PostParams::default() };
         match maps.create(&params, &map).await {
             Ok(_) => return Ok(()),
             // It is there, and was not seen yet.
@@ -149,7 +174,7 @@ async fn write(client: &Client, namespace: &str, exists: bool, roots: &str) -> R
         }
     }
     let patch = json!({"metadata": {"labels": labels}, "data": {KEY: roots}});
-    let params = PatchParams { field_manager: Some("sluice-control".to_owned()), ..PatchParams::default() };
+    let params = PatchParams { field_manager: Some(WRITER.to_owned()), ..PatchParams::default() };
     match maps.patch(NAME, &params, &Patch::Merge(&patch)).await {
         Err(kube::Error::Api(status)) if status.code == 404 => {
             debug!(namespace, "the ConfigMap has gone meanwhile");
@@ -186,11 +211,12 @@ impl Known {
                 let name = namespace.metadata.name.unwrap_or_default();
                 self.namespaces.remove(&name);
                 self.written.remove(&name);
+                self.rewrites.forget(&name);
             }
         }
     }
 
-    fn map(&mut self, event: Event<ConfigMap>) {
+    fn map(&mut self, event: Event<ConfigMap>, roots: Option<&str>) {
         let entry = |map: ConfigMap| {
             let text = map.data.and_then(|mut data| data.remove(KEY));
             (map.metadata.namespace.unwrap_or_default(), text)
@@ -202,8 +228,93 @@ impl Known {
                 self.written = std::mem::take(&mut self.listing.1);
                 self.listed[1] = true;
             }
-            Event::Apply(map) => self.written.extend([entry(map)]),
-            Event::Delete(map) => drop(self.written.remove(&map.metadata.namespace.unwrap_or_default())),
+            Event::Apply(map) => {
+                let writer = other_writer(&map);
+                let (namespace, text) = entry(map);
+                if self.is_written_over(&namespace, text.as_deref(), roots) {
+                    self.rewrites.changed(&namespace, Instant::now());
+                    let writer = writer.unwrap_or_else(|| "somebody".to_owned());
+                    if self.rewrites.is_news(&writer) {
+                        warn!(
+                            namespace,
+                            writer,
+                            "{NAME} is written by somebody else, with other roots; it is written again, later and later. Of \
+                             several CAs in one cluster only one may hand out its roots by this name"
+                        );
+                    }
+                }
+                self.written.insert(namespace, text);
+            }
+            Event::Delete(map) => {
+                let namespace = map.metadata.namespace.unwrap_or_default();
+                self.written.remove(&namespace);
+                // With its namespace it goes for good.
+                if self.namespaces.contains(&namespace) {
+                    self.rewrites.changed(&namespace, Instant::now());
+                }
+            }
         }
+    }
+
+    /// Whether the roots stood there, and others do now.
+    fn is_written_over(&self, namespace: &str, text: Option<&str>, roots: Option<&str>) -> bool {
+        let before = self.written.get(namespace).and_then(Option::as_deref);
+        roots.is_some_and(|roots| is_same(before, roots) && !is_same(text, roots))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tls::authority::Authority;
+
+    use super::*;
+
+    fn map(data: &str, writers: &[(&str, i64)]) -> ConfigMap {
+        let writers: Vec<_> = writers
+            .iter()
+            .map(|(manager, time)| json!({"manager": manager, "time": jiff::Timestamp::from_second(*time).unwrap().to_string()}))
+            .collect();
+        serde_json::from_value(json!({
+            "metadata": {"name": NAME, "namespace": "shop", "managedFields": writers}, "data": {KEY: data},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_same_certificates_are_the_same_roots() {
+        let (one, other) = (Authority::new("a").unwrap(), Authority::new("b").unwrap());
+        let both = format!("{}{}", one.root_pem(), other.root_pem());
+        assert!(is_same(Some(&both), &both));
+        assert!(is_same(Some(&format!("# both\n{}\n{}\n\n", other.root_pem(), one.root_pem())), &both));
+        for else_ in [None, Some(""), Some("nonsense"), Some(one.root_pem())] {
+            assert!(!is_same(else_, &both), "{else_:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_writes_other_roots_is_noticed_and_who_writes_the_same_is_not() {
+        let (ours, theirs) = (Authority::new("a").unwrap(), Authority::new("b").unwrap());
+        let roots = Some(ours.root_pem());
+        let mut known = Known::default();
+        let mut told = |text: &str| known.map(Event::Apply(map(text, &[])), roots);
+        told(ours.root_pem());
+        told(&format!("\n{}", ours.root_pem()));
+        told(theirs.root_pem());
+        told("nonsense");
+        let mut fought = || {
+            known.map(Event::Apply(map(ours.root_pem(), &[])), roots);
+            known.map(Event::Apply(map(theirs.root_pem(), &[])), roots);
+            let now = Instant::now();
+            known.rewrites.due("shop", now).saturating_duration_since(now).as_millis()
+        };
+        let pauses = [fought(), fought()];
+        assert!(pauses[0] > 900 && pauses[1] > 1900, "{pauses:?}");
+    }
+
+    #[test]
+    fn the_last_of_the_others_is_named() {
+        let writers = [("pilot-discovery", 1_900_000_000), (WRITER, 1_900_000_900), ("kubectl", 1_800_000_000)];
+        assert_eq!(other_writer(&map("x", &writers)).as_deref(), Some("pilot-discovery"));
+        assert_eq!(other_writer(&map("x", &[(WRITER, 1)])), None);
     }
 }

@@ -31,16 +31,19 @@ const VALIDATOR: &str = "sluice-validator";
 /// Nodes of one page: with names and versions alone they would be small, but a Node tells its images, too.
 const PAGE: u32 = 200;
 
+/// Where the mesh configuration of a revision may be, the first that is there.
+pub(super) fn mesh_maps(revision: &str) -> Vec<String> {
+    let own = (revision != "default").then(|| format!("istio-{revision}"));
+    own.into_iter().chain(["istio".to_owned()]).collect()
+}
+
 /// The text of the mesh configuration; empty where there is none.
 ///
 /// # Errors
 /// It cannot be had: nobody knows whether there is none.
 pub(crate) async fn mesh(client: &Client, namespace: &str, revision: &str) -> Result<String> {
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
-    for name in [format!("istio-{revision}"), "istio".to_owned()] {
-        if name == "istio-default" {
-            continue;
-        }
+    for name in mesh_maps(revision) {
         let what = || format!("reading the mesh configuration, ConfigMap {namespace}/{name}");
         if let Some(map) = timeout(ANSWER, maps.get_opt(&name)).await.with_context(what)?.with_context(what)? {
             return Ok(map.data.unwrap_or_default().remove("mesh").unwrap_or_default());

@@ -24,7 +24,7 @@ use crate::{
     telemetry::{
         Telemetry,
         connections::Traffic,
-        record::{Labels, Record, Reporter, Told, Volume},
+        record::{Labels, Record, Reporter, Told},
     },
 };
 
@@ -80,7 +80,7 @@ fn record<'a>(passage: &'a Passage, heard: Option<&'a Arc<Workload>>, name: &'a 
         downstream_remote: Some(facts.remote),
         sni: facts.sni(),
         route: "",
-        volume: Volume::default(),
+        trace: None,
         labels: labels(passage, heard),
         told: Told(passage),
     }

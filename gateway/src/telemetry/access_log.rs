@@ -1,8 +1,9 @@
-//! One line per request on stdout, written without ever waiting for whoever reads it.
+//! One line per request in a file or on stdout, written without ever waiting for whoever reads it.
 //!
 //! Each thread formats into its own lane, a buffer behind a lock that nobody else wants except for the writer thread,
 //! which swaps it for an empty one about ten times a second. A lane that is full drops lines and counts them.
 
+pub(crate) mod files;
 mod line;
 mod text;
 
@@ -14,13 +15,12 @@ use std::{
     io::{self, Write},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, Thread},
     time::Duration,
 };
 
-use arc_swap::ArcSwapOption;
 use routing::log_format::LogFormat;
 use tokio::time::Instant;
 
@@ -35,11 +35,29 @@ const HURRY: usize = 64 << 10;
 /// A lane this full takes no more.
 const FULL: usize = 1 << 20;
 
-const JSON: u8 = AccessLogFormat::Json as u8;
-/// Lines hold what the mesh configuration says.
-const OWN: u8 = u8::MAX;
+/// What a line looks like.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Form {
+    /// Istio's text.
+    Text,
+    /// Istio's object.
+    Json,
+    /// What somebody says.
+    Own(LogFormat),
+}
 
-/// The access log of the process.
+impl Form {
+    /// One of Istio's; `None`: there is no line.
+    pub(crate) fn of(format: AccessLogFormat) -> Option<Self> {
+        match format {
+            AccessLogFormat::Off => None,
+            AccessLogFormat::Text => Some(Self::Text),
+            AccessLogFormat::Json => Some(Self::Json),
+        }
+    }
+}
+
+/// One log of the process.
 #[derive(Debug)]
 pub(crate) struct AccessLog {
     sink: Arc<Sink>,
@@ -48,10 +66,6 @@ pub(crate) struct AccessLog {
 /// What the data threads and the writer share.
 #[derive(Debug)]
 struct Sink {
-    /// Of an [`AccessLogFormat`], or [`OWN`].
-    format: AtomicU8,
-    /// What lines hold, when somebody says it.
-    own: ArcSwapOption<LogFormat>,
     dropped: Counter,
     lanes: Mutex<Vec<Arc<Lane>>>,
     /// The writer has nothing to do and must be woken.
@@ -71,8 +85,20 @@ struct Sink {
 #[derive(Debug, Default)]
 struct Lane(Mutex<Line>);
 
+/// Appends one line of this form, as records of other logs hold it.
+pub(crate) fn line(form: &Form, record: &Record<'_>) -> Vec<u8> {
+    let mut line = Line::default();
+    match form {
+        Form::Text => line.text(record),
+        Form::Json => line.json(record),
+        Form::Own(format) => line.own(format, record),
+    }
+    line.bytes
+}
+
 thread_local! {
-    static LANE: RefCell<Option<(Arc<Sink>, Arc<Lane>)>> = const { RefCell::new(None) };
+    /// Of each log that the thread has written to.
+    static LANES: RefCell<Vec<(Arc<Sink>, Arc<Lane>)>> = const { RefCell::new(Vec::new()) };
 }
 
 impl AccessLog {
@@ -80,10 +106,8 @@ impl AccessLog {
     ///
     /// # Errors
     /// The thread could not be started.
-    pub(crate) fn start(format: AccessLogFormat, out: Box<dyn Write + Send>, dropped: Counter) -> io::Result<Self> {
+    pub(crate) fn start(out: Box<dyn Write + Send>, dropped: Counter) -> io::Result<Self> {
         let sink = Arc::new(Sink {
-            format: AtomicU8::new(format as u8),
-            own: ArcSwapOption::empty(),
             dropped,
             lanes: Mutex::default(),
             idle: AtomicBool::new(false),
@@ -100,28 +124,21 @@ impl AccessLog {
         Ok(Self { sink })
     }
 
-    /// From now on lines have this form, or hold this.
-    pub(crate) fn set(&self, format: AccessLogFormat, own: Option<LogFormat>) {
-        let code = if own.is_some() { OWN } else { format as u8 };
-        self.sink.own.store(own.map(Arc::new));
-        self.sink.format.store(code, Ordering::Release);
-    }
-
     /// Appends the line of one request, or drops it when the reader of the log is too slow. Never waits.
-    pub(crate) fn write(&self, record: &Record<'_>) {
-        if self.sink.format.load(Ordering::Relaxed) == AccessLogFormat::Off as u8 {
-            return;
-        }
-        let written = LANE.try_with(|lane| {
-            let mut lane = lane.borrow_mut();
-            let (_, lane) = match &mut *lane {
-                Some(known) if Arc::ptr_eq(&known.0, &self.sink) => known,
-                other => other.insert((Arc::clone(&self.sink), self.sink.lane())),
-            };
-            self.sink.append(lane, record);
+    pub(crate) fn write(&self, form: &Form, record: &Record<'_>) {
+        let written = LANES.try_with(|lanes| {
+            let mut lanes = lanes.borrow_mut();
+            let known = lanes.iter().position(|(sink, _)| Arc::ptr_eq(sink, &self.sink));
+            let at = known.unwrap_or_else(|| {
+                // Logs that are no more have gone from here, too.
+                lanes.retain(|(sink, _)| !sink.closed.load(Ordering::Relaxed));
+                lanes.push((Arc::clone(&self.sink), self.sink.lane()));
+                lanes.len() - 1
+            });
+            self.sink.append(&lanes[at].1, form, record);
         });
         if written.is_err() {
-            self.sink.append(&self.sink.lane(), record); // the thread is ending
+            self.sink.append(&self.sink.lane(), form, record); // the thread is ending
         }
     }
 
@@ -149,17 +166,17 @@ impl Sink {
         lane
     }
 
-    fn append(&self, lane: &Lane, record: &Record<'_>) {
+    fn append(&self, lane: &Lane, form: &Form, record: &Record<'_>) {
         let mut line = lock(&lane.0);
         let before = line.bytes.len();
         if before >= FULL {
             self.dropped.inc();
             return;
         }
-        match self.format.load(Ordering::Acquire) {
-            JSON => line.json(record),
-            OWN if let Some(format) = &*self.own.load() => line.own(format, record),
-            _ => line.text(record),
+        match form {
+            Form::Text => line.text(record),
+            Form::Json => line.json(record),
+            Form::Own(format) => line.own(format, record),
         }
         let after = line.bytes.len();
         drop(line);

@@ -5,7 +5,12 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
+pub use self::telemetry::{
+    FileAccessLog, GrpcExport, HttpExport, HttpHeader, LogForm, OpenTelemetry, OtelAccessLog, TraceContext, Zipkin,
+};
 use super::scalar::{ProtoDuration, non_empty};
+
+mod telemetry;
 
 /// One provider. It has exactly one of the kinds.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -17,8 +22,8 @@ pub struct ExtensionProvider {
     pub envoy_ext_authz_http: Option<ExtAuthzHttp>,
     /// Is asked about requests and connections by gRPC.
     pub envoy_ext_authz_grpc: Option<ExtAuthzGrpc>,
-    /// Traces.
-    pub zipkin: Option<Value>,
+    /// Traces, as Zipkin takes them.
+    pub zipkin: Option<Zipkin>,
     /// Traces.
     pub lightstep: Option<Value>,
     /// Traces.
@@ -29,18 +34,18 @@ pub struct ExtensionProvider {
     pub opencensus: Option<Value>,
     /// Traces.
     pub skywalking: Option<Value>,
-    /// Traces.
-    pub opentelemetry: Option<Value>,
+    /// Traces, by OTLP.
+    pub opentelemetry: Option<OpenTelemetry>,
     /// Metrics.
     pub prometheus: Option<Value>,
-    /// Logs.
-    pub envoy_file_access_log: Option<Value>,
+    /// Logs in a file.
+    pub envoy_file_access_log: Option<FileAccessLog>,
     /// Logs.
     pub envoy_http_als: Option<Value>,
     /// Logs.
     pub envoy_tcp_als: Option<Value>,
-    /// Logs.
-    pub envoy_otel_als: Option<Value>,
+    /// Logs, by OTLP.
+    pub envoy_otel_als: Option<OtelAccessLog>,
     /// Certificates.
     pub sds: Option<Value>,
 }
@@ -49,21 +54,30 @@ impl ExtensionProvider {
     /// The kinds that nothing is given to, of those that it has.
     pub fn unused(&self) -> impl Iterator<Item = &'static str> {
         let kinds = [
-            ("zipkin", &self.zipkin),
             ("lightstep", &self.lightstep),
             ("datadog", &self.datadog),
             ("stackdriver", &self.stackdriver),
             ("opencensus", &self.opencensus),
             ("skywalking", &self.skywalking),
-            ("opentelemetry", &self.opentelemetry),
-            ("prometheus", &self.prometheus),
-            ("envoyFileAccessLog", &self.envoy_file_access_log),
             ("envoyHttpAls", &self.envoy_http_als),
             ("envoyTcpAls", &self.envoy_tcp_als),
-            ("envoyOtelAls", &self.envoy_otel_als),
             ("sds", &self.sds),
         ];
         kinds.into_iter().filter(|(_, kind)| kind.is_some()).map(|(name, _)| name)
+    }
+
+    /// How many kinds it has; one is right.
+    pub fn kinds(&self) -> usize {
+        let used = [
+            self.envoy_ext_authz_http.is_some(),
+            self.envoy_ext_authz_grpc.is_some(),
+            self.zipkin.is_some(),
+            self.opentelemetry.is_some(),
+            self.prometheus.is_some(),
+            self.envoy_file_access_log.is_some(),
+            self.envoy_otel_als.is_some(),
+        ];
+        self.unused().count() + used.iter().filter(|used| **used).count()
     }
 
     /// Whether CUSTOM policies may name it.

@@ -94,6 +94,8 @@ pub struct MeshConfig {
     pub service_settings: Vec<ServiceSettings>,
     /// Services that are asked or told of requests, by name: policies and telemetry say when.
     pub extension_providers: Vec<ExtensionProvider>,
+    /// Whether requests are traced, when somebody takes their spans; true when unset.
+    pub enable_tracing: Option<bool>,
     /// Those of them that are told where no Telemetry names any.
     pub default_providers: Option<DefaultProviders>,
 }

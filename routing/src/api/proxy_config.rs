@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::Value;
 
-use super::destination_rule::LabelSelector;
 use super::scalar::{ProtoDuration, non_empty};
+use super::{destination_rule::LabelSelector, telemetry::CustomTag};
 
 /// Istio `ProxyConfig` of `MeshConfig`, as far as it is honoured. What stands beside these fields is told of by
 /// [`super::check::mesh_config`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct MeshProxyConfig {
     /// Who stands in front of the gateways.
@@ -24,6 +25,62 @@ pub struct MeshProxyConfig {
     pub proxy_headers: Option<ProxyHeaders>,
     /// Variables of the environment; of these the ones about the end are honoured ([`super::ending`]).
     pub proxy_metadata: BTreeMap<String, String>,
+    /// What is traced where no Telemetry says it.
+    pub tracing: Option<ProxyTracing>,
+    /// What traces call the proxy.
+    pub tracing_service_name: TracingServiceName,
+}
+
+/// Istio `ProxyConfig` `Tracing`, as far as it is honoured.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ProxyTracing {
+    /// How many of a hundred requests are traced whose sender has not decided it; 1 when unset.
+    pub sampling: Option<f64>,
+    /// Longest path in a tag; 256 when unset.
+    pub max_path_tag_length: Option<u32>,
+    /// Tags besides the usual ones, by name.
+    pub custom_tags: BTreeMap<String, CustomTag>,
+    /// A collector, which is a provider here.
+    pub zipkin: Option<Value>,
+    /// A collector.
+    pub lightstep: Option<Value>,
+    /// A collector.
+    pub datadog: Option<Value>,
+    /// A collector.
+    pub stackdriver: Option<Value>,
+    /// A collector.
+    pub open_census_agent: Option<Value>,
+    /// TLS towards it.
+    pub tls_settings: Option<Value>,
+}
+
+impl ProxyTracing {
+    /// What is said of collectors.
+    pub fn collectors(&self) -> impl Iterator<Item = &'static str> {
+        let all = [
+            ("zipkin", &self.zipkin),
+            ("lightstep", &self.lightstep),
+            ("datadog", &self.datadog),
+            ("stackdriver", &self.stackdriver),
+            ("openCensusAgent", &self.open_census_agent),
+            ("tlsSettings", &self.tls_settings),
+        ];
+        all.into_iter().filter(|(_, it)| it.as_ref().is_some_and(|it| !it.is_null())).map(|(name, _)| name)
+    }
+}
+
+/// Istio `ProxyConfig.TracingServiceName`; variants in the order of their protobuf numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum TracingServiceName {
+    /// Label `app` and the namespace.
+    #[default]
+    AppLabelAndNamespace,
+    /// The canonical service.
+    CanonicalNameOnly,
+    /// The canonical service and the namespace.
+    CanonicalNameAndNamespace,
 }
 
 impl MeshProxyConfig {
@@ -39,6 +96,11 @@ impl MeshProxyConfig {
             termination_drain_duration: over.termination_drain_duration.or(self.termination_drain_duration),
             proxy_headers: over.proxy_headers.clone().or(self.proxy_headers),
             proxy_metadata,
+            tracing: over.tracing.clone().or(self.tracing),
+            tracing_service_name: match over.tracing_service_name {
+                TracingServiceName::AppLabelAndNamespace => self.tracing_service_name,
+                said => said,
+            },
         }
     }
 }

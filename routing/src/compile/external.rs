@@ -54,7 +54,7 @@ fn provider(context: &Context<'_>, one: &ExtensionProvider, index: usize) -> Opt
 
 fn of_grpc(context: &Context<'_>, (name, index): (&str, usize), grpc: &ExtAuthzGrpc) -> Option<Provider> {
     let field = format!("extensionProviders[{index}].envoyExtAuthzGrpc");
-    let cluster = service(context, name, (&grpc.service, grpc.port), &field)?;
+    let cluster = service(context, (&grpc.service, grpc.port), &field, &lost(name))?;
     Some(Provider {
         name: name.into(),
         cluster,
@@ -69,7 +69,7 @@ fn of_grpc(context: &Context<'_>, (name, index): (&str, usize), grpc: &ExtAuthzG
 
 fn of_http(context: &Context<'_>, (name, index): (&str, usize), http: &ExtAuthzHttp) -> Option<Provider> {
     let field = format!("extensionProviders[{index}].envoyExtAuthzHttp");
-    let cluster = service(context, name, (&http.service, http.port), &field)?;
+    let cluster = service(context, (&http.service, http.port), &field, &lost(name))?;
     let names = |list: &[String]| Names::new(list.iter().map(String::as_str));
     let shown = match http.include_request_headers_in_check.as_slice() {
         [] => &http.include_headers_in_check,
@@ -111,8 +111,17 @@ fn body(body: RequestBody) -> Body {
     Body { most, partial: body.allow_partial_message, bytes: body.pack_as_bytes }
 }
 
-/// The cluster of `host` or `namespace/host`.
-fn service(context: &Context<'_>, name: &str, (service, port): (&str, u32), field: &str) -> Option<ClusterId> {
+fn lost(name: &str) -> String {
+    format!("so `{name}` cannot be asked, and what CUSTOM policies would ask of it is denied")
+}
+
+/// The cluster of `host` or `namespace/host`. `lost`: what it means when there is none.
+pub(super) fn service(
+    context: &Context<'_>,
+    (service, port): (&str, u32),
+    field: &str,
+    lost: &str,
+) -> Option<ClusterId> {
     let (namespace, host) = match service.split_once('/') {
         Some((namespace, host)) => (namespace, host),
         None => (context.proxy.root_namespace.as_str(), service),
@@ -125,15 +134,14 @@ fn service(context: &Context<'_>, name: &str, (service, port): (&str, u32), fiel
     match destinations::find(context, &lookup) {
         Ok(cluster) => Some(cluster),
         Err(missing) => {
-            tell(context, (name, field), &lookup.host, (port, &missing));
+            tell(context, (field, lost), &lookup.host, (port, &missing));
             None
         }
     }
 }
 
-fn tell(context: &Context<'_>, (name, field): (&str, &str), host: &str, (port, missing): (u32, &Missing<'_, '_>)) {
+fn tell(context: &Context<'_>, (field, lost): (&str, &str), host: &str, (port, missing): (u32, &Missing<'_, '_>)) {
     let Some(object) = mesh::document(context.resources, context.proxy) else { return };
-    let lost = format!("so `{name}` cannot be asked, and what CUSTOM policies would ask of it is denied");
     let (below, code, what) = match missing {
         Missing::Port(service) => {
             let ports = service.ports_in_words();

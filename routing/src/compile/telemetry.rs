@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
-use super::{context::Context, report::UNSUPPORTED, selection::Workload};
+use super::{context::Context, report::UNSUPPORTED, selection::Workload, tellers};
 use crate::{
     api::{self, telemetry::WorkloadMode},
     resources::Object,
-    telemetry::{Defaults, Level, Providers, Telemetry, metrics},
+    snapshot,
+    telemetry::{Defaults, Level, Providers, Telemetry, metrics, tracing},
 };
 
 /// A provider that nobody has defined.
@@ -16,7 +17,7 @@ const UNKNOWN_PROVIDER: &str = "unknown-provider";
 const SHADOWED: &str = "shadowed-telemetry";
 
 /// `None`: everything is as usual.
-pub(super) fn compile(context: &Context<'_>) -> Option<Box<Telemetry>> {
+pub(super) fn compile(context: &Context<'_>, own: &snapshot::Workload) -> Option<Box<Telemetry>> {
     let workload = Workload::of(context.proxy);
     let levels: Vec<Level> = holding(context, &workload).into_iter().map(level).collect();
     let defaults = defaults(context);
@@ -26,7 +27,10 @@ pub(super) fn compile(context: &Context<'_>) -> Option<Box<Telemetry>> {
     let providers = providers(context);
     let side = |side| metrics::resolve(&levels, &providers, &defaults.metrics, side).map(Arc::new);
     let (client, server) = (side(WorkloadMode::Client), side(WorkloadMode::Server));
-    Some(Box::new(Telemetry { client, server, levels, defaults }))
+    let name = tracing::service_name(context.proxy.mesh.proxy.tracing_service_name, own).into();
+    let own = tellers::Own { context, name };
+    let (traced, logged) = (tellers::traced(&own, &levels, &defaults), tellers::logged(&own, &levels, &defaults));
+    Some(Box::new(Telemetry { client, server, levels, defaults, traced, logged }))
 }
 
 /// The objects that hold at a workload, the widest first.
@@ -68,6 +72,7 @@ pub(super) fn review(context: &Context<'_>) {
         shadowed(context, object);
         targets(context, object);
         overrides(context, object);
+        tellers::review(context, object);
         providers_of(context, object);
     }
 }

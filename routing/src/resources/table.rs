@@ -57,6 +57,14 @@ impl<T> Table<T> {
         self.by_name.push(object);
     }
 
+    /// These and the others.
+    #[must_use]
+    pub fn and(mut self, others: Self) -> Self {
+        self.by_name.extend(others.by_name);
+        self.sort();
+        self
+    }
+
     /// Must follow the last `push`.
     pub(super) fn sort(&mut self) {
         fn name<T>(object: &Object<T>) -> impl Ord + '_ {

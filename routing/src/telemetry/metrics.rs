@@ -1,12 +1,9 @@
 //! Which metrics a proxy counts, and with which labels.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{Level, Providers};
-use crate::{
-    api::telemetry::{IstioMetric, MetricSelector, MetricsOverrides, TagOperation, WorkloadMode},
-    attributes::Expression,
-};
+use crate::api::telemetry::{IstioMetric, MetricSelector, MetricsOverrides, TagOperation, WorkloadMode};
 
 /// Istio's name of the provider that everybody has.
 pub const PROMETHEUS: &str = "prometheus";
@@ -47,7 +44,7 @@ impl Rules {
 }
 
 /// What one metric is otherwise than usual.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Rule {
     /// It is not counted.
     pub disabled: bool,
@@ -56,12 +53,12 @@ pub struct Rule {
 }
 
 /// What becomes of a label.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Tag {
     /// It is left out.
     Removed,
-    /// It has the value of this expression.
-    Set(Arc<Expression>),
+    /// It has the value of this CEL expression.
+    Set(String),
 }
 
 /// What levels mean together on one side; `None`: everything is as usual.
@@ -104,11 +101,9 @@ impl Rules {
             }
             rule.disabled = one.disabled.unwrap_or(rule.disabled);
             for (name, tag) in &one.tag_overrides {
-                let tag = match (tag.operation, Expression::parse(&tag.value)) {
-                    (TagOperation::Remove, _) => Tag::Removed,
-                    (TagOperation::Upsert, Ok(expression)) => Tag::Set(Arc::new(expression)),
-                    // The object's check refuses it.
-                    (TagOperation::Upsert, Err(_)) => continue,
+                let tag = match tag.operation {
+                    TagOperation::Remove => Tag::Removed,
+                    TagOperation::Upsert => Tag::Set(tag.value.clone()),
                 };
                 rule.tags.insert(name.clone(), tag);
             }

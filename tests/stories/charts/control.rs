@@ -57,6 +57,40 @@ fn the_executable_knows_every_flag_and_value_of_the_control_planes_chart() {
     assert_eq!((settings.revision.as_str(), unknown), ("canary", Vec::<String>::new()));
 }
 
+#[test]
+fn two_revisions_share_no_object() {
+    let Some(_) = helm::executable("two_revisions_share_no_object") else { return };
+    let name = |object: &Value| {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        format!(
+            "{} {} {}",
+            text(&object["kind"]),
+            text(&object["metadata"]["namespace"]),
+            text(&object["metadata"]["name"])
+        )
+    };
+    let rendered = |revision: &str| {
+        let set = format!("revision={revision},istiodService.enabled=true");
+        helm::template(CONTROL, &["--set", &set])
+    };
+    let (default, canary) = (rendered(""), rendered("canary"));
+    let before: Vec<String> = default.iter().map(name).collect();
+    assert!(before.contains(&"Service istio-system istiod".to_owned()), "{before:?}");
+    for object in &canary {
+        assert!(!before.contains(&name(object)), "{} is there twice", name(object));
+    }
+    let account = &one(&canary, "ServiceAccount")["metadata"]["name"];
+    assert_eq!(&pod(&canary)["spec"]["serviceAccountName"], account);
+    for binding in canary.iter().filter(|it| it["kind"].as_str().is_some_and(|kind| kind.ends_with("Binding"))) {
+        let subject = &binding["subjects"][0];
+        assert!(subject["kind"] == "Group" || &subject["name"] == account, "{binding}");
+        let role = canary.iter().find(|it| {
+            it["kind"] == binding["roleRef"]["kind"] && it["metadata"]["name"] == binding["roleRef"]["name"]
+        });
+        assert!(role.is_some(), "{binding}");
+    }
+}
+
 /// Whether a pod gets a sidecar where an API server asks the webhook by the chart's selectors.
 fn by_the_cluster(case: &Case, entries: &[Value]) -> bool {
     let mut namespace = case.labels().unwrap_or_default();

@@ -8,7 +8,7 @@ use tokio::{sync::watch, time::sleep};
 use tracing::{error, info};
 
 use super::in_force::{Current, InForce};
-use crate::control_plane::settings::ControlSettings;
+use crate::control_plane::{settings::ControlSettings, webhooks::DEFAULT};
 
 /// Its lifetime, unless the CA ends sooner.
 const LIFETIME: Duration = Duration::from_secs(24 * 3600);
@@ -16,8 +16,11 @@ const LIFETIME: Duration = Duration::from_secs(24 * 3600);
 const AGAIN: Duration = Duration::from_secs(10);
 
 /// By which names the control plane is reached: Istio's, ours, and what flags say.
-pub(crate) fn names(settings: &ControlSettings) -> Vec<String> {
-    let services = ["istiod", "istiod-remote", "istio-pilot", "sluice-control"];
+pub(crate) fn names(settings: &ControlSettings, revision: &str) -> Vec<String> {
+    let mut services = ["istiod", "istiod-remote", "istio-pilot", "sluice-control"].map(str::to_owned).to_vec();
+    if revision != DEFAULT {
+        services.extend(["istiod", "sluice-control"].map(|service| format!("{service}-{revision}")));
+    }
     let mut names: Vec<String> =
         services.iter().map(|service| format!("{service}.{}.svc", settings.namespace)).collect();
     names.push("localhost".to_owned());

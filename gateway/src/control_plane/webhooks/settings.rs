@@ -6,7 +6,11 @@ use anyhow::{Context as _, Result};
 use routing::{api::ProxyConfig, injection::Settings, resources::Table};
 use tracing::debug;
 
-use crate::{control_plane::settings::ControlSettings, source::bounded};
+use crate::{
+    control_plane::settings::ControlSettings,
+    settings::SourceSettings,
+    source::{self, bounded},
+};
 
 /// Largest file of values.
 const LARGEST: u64 = 1 << 20;
@@ -14,6 +18,7 @@ const LARGEST: u64 = 1 << 20;
 /// The file, and what the cluster says.
 pub(super) struct Sources {
     values: Option<PathBuf>,
+    revision: Option<String>,
     trust_domain: Option<String>,
     /// YAML of the mesh configuration; empty where there is none.
     pub(super) mesh: String,
@@ -27,11 +32,24 @@ impl Sources {
     pub(super) fn new(control: &ControlSettings) -> Self {
         Self {
             values: control.injection_values.clone(),
+            revision: control.revision.clone(),
             trust_domain: control.trust_domain.clone(),
             mesh: String::new(),
             proxy_configs: Table::default(),
             kubelet: None,
         }
+    }
+
+    /// What the files of the configuration say of proxies; without an API server.
+    ///
+    /// # Errors
+    /// They cannot be reached.
+    pub(super) fn read_files(&mut self, source: &SourceSettings) -> Result<()> {
+        if let SourceSettings::Files(_) = source {
+            // What is wrong with one is told by `sluice check`; the others hold.
+            self.proxy_configs = source::once(source)?.0.proxy_configs;
+        }
+        Ok(())
     }
 
     /// Reads them.
@@ -49,6 +67,10 @@ impl Sources {
         let (settings, unknown) = Settings::read(&values, &self.mesh).context("the settings of the injection")?;
         unknown.iter().for_each(|sentence| debug!("{sentence}"));
         let settings = settings.with_kubelet(self.kubelet).with_trust_domain(self.trust_domain.clone());
-        Ok(settings.with_proxy_configs(self.proxy_configs.clone()))
+        let mut settings = settings.with_proxy_configs(self.proxy_configs.clone());
+        if let Some(revision) = &self.revision {
+            settings.revision.clone_from(revision);
+        }
+        Ok(settings)
     }
 }

@@ -285,7 +285,7 @@ impl Stream {
             slot.alone_at = alone.then_some(frames);
             Half::new(&self.core, key, id)
         };
-        half.send_block(empty && !self.tunnel, |block| message::write_request(head, block))?;
+        half.send_block(empty && !self.tunnel, |block, kept| message::write_request(head, block, kept))?;
         self.half = Some(half);
         Ok(())
     }

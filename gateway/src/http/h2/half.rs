@@ -10,7 +10,8 @@ use tokio::time::Instant;
 use super::{
     core::Shared,
     frame::{self, Code},
-    hpack, message,
+    hpack::{self, Kept},
+    message,
     state::Room,
 };
 use crate::http::{
@@ -35,7 +36,7 @@ impl Half {
     }
 
     /// Sends a head as a block; `end`: and the end of our half.
-    pub(super) fn send_block(&self, end: bool, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), Broken> {
+    pub(super) fn send_block(&self, end: bool, write: impl FnOnce(&mut Vec<u8>, &mut Kept)) -> Result<(), Broken> {
         let core = &mut *self.core.borrow_mut();
         let (dead, server) = (core.state.dead, core.state.server);
         let slot = core.state.slot(self.key);
@@ -50,8 +51,9 @@ impl Half {
         hpack::with_block(|block| {
             if std::mem::take(&mut core.state.shrunk) {
                 block.push(hpack::NO_TABLE);
+                core.state.kept.stop();
             }
-            write(block);
+            write(block, &mut core.state.kept);
             frame::write_block(self.id, end, block, core.stream.out());
         });
         core.state.watch.fruit();
@@ -161,7 +163,7 @@ impl Sink for Half {
         // Of trailers that may not trail, nothing is left.
         match trailers.filter(|trailers| trailers.fields().next().is_some()) {
             _ if self.core.borrow_mut().state.slot(self.key).local => Ok(()),
-            Some(trailers) => self.send_block(true, |block| message::write_trailers(trailers, block)),
+            Some(trailers) => self.send_block(true, |block, kept| message::write_trailers(trailers, block, kept)),
             None => {
                 let core = &mut *self.core.borrow_mut();
                 if !core.state.slot(self.key).reset && !core.state.dead {

@@ -1,8 +1,12 @@
 //! Header compression (RFC 7541). What comes is decoded with the table that the peer builds; what goes is written without
-//! one: a proxy's answers come from many endpoints, and a table per connection costs memory on both sides.
+//! one, but for what proxies tell of themselves: a proxy's answers come from many endpoints, and a table per connection costs memory on
+//! both sides.
+
+mod kept;
 
 use std::{cell::RefCell, collections::VecDeque};
 
+pub(super) use self::kept::Kept;
 use super::huffman;
 use crate::http::name::Name;
 
@@ -283,7 +287,8 @@ fn write_integer(mut value: usize, prefix: u32, first: u8, out: &mut Vec<u8>) {
     out.push(value as u8);
 }
 
-/// Begins a block where the peer's table became smaller (RFC 9113 section 4.3.1): we use none of it (RFC 7541 section 6.3).
+/// Begins a block where the peer's table became smaller (RFC 9113 section 4.3.1): we use none of it from then on (RFC 7541
+/// section 6.3).
 pub(super) const NO_TABLE: u8 = 0x20;
 
 /// Lends memory for a block that is being written.

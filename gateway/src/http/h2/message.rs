@@ -1,6 +1,6 @@
 //! Heads as blocks of fields, both ways (RFC 9113 section 8).
 
-use super::hpack;
+use super::hpack::{self, Kept};
 use crate::http::{
     failure::Failure,
     h1::read::content_length,
@@ -287,7 +287,7 @@ const fn token(upper: bool) -> [bool; 256] {
 }
 
 /// Writes the block of a request.
-pub(super) fn write_request(head: &Head, block: &mut Vec<u8>) {
+pub(super) fn write_request(head: &Head, block: &mut Vec<u8>, kept: &mut Kept) {
     let tunnel = head.upgrade.is_some();
     hpack::write_pseudo(hpack::METHOD, if tunnel { b"CONNECT" } else { head.method().as_bytes() }, block);
     hpack::write_scheme(head.value(Name::XForwardedProto) == Some(b"https"), block);
@@ -296,24 +296,24 @@ pub(super) fn write_request(head: &Head, block: &mut Vec<u8>) {
     if tunnel {
         hpack::write_field(Name::Other, b":protocol", b"websocket", block);
     }
-    write_fields(head, Name::SecWebSocketKey, block);
+    write_fields(head, Name::SecWebSocketKey, (block, kept));
 }
 
 /// Writes the block of a response. A tunnel begins with 200 (RFC 8441 section 4).
-pub(super) fn write_response(head: &Head, block: &mut Vec<u8>) {
+pub(super) fn write_response(head: &Head, block: &mut Vec<u8>, kept: &mut Kept) {
     hpack::write_status(if head.upgrade.is_some() { 200 } else { head.status }, block);
-    write_fields(head, Name::SecWebSocketAccept, block);
+    write_fields(head, Name::SecWebSocketAccept, (block, kept));
 }
 
 /// Writes a block of trailers.
-pub(super) fn write_trailers(head: &Head, block: &mut Vec<u8>) {
-    write_fields(head, Name::Other, block);
+pub(super) fn write_trailers(head: &Head, block: &mut Vec<u8>, kept: &mut Kept) {
+    write_fields(head, Name::Other, (block, kept));
 }
 
-fn write_fields(head: &Head, not_in_tunnels: Name, block: &mut Vec<u8>) {
+fn write_fields(head: &Head, not_in_tunnels: Name, (block, kept): (&mut Vec<u8>, &mut Kept)) {
     let skipped = head.upgrade.map(|_| not_in_tunnels);
     for (known, name, value) in head.fields().filter(|(known, ..)| Some(*known) != skipped) {
-        hpack::write_field(known, name, value, block);
+        kept.write(known, name, value, block);
     }
 }
 
@@ -343,7 +343,7 @@ mod tests {
         assert_eq!((head.method(), head.target(), head.authority()), ("GET", "/b?c", "a"));
         assert_eq!((head.str(Name::Cookie), head.length), (Some("a=1; b=2"), Length::Empty));
         let mut block = Vec::new();
-        write_request(&head, &mut block);
+        write_request(&head, &mut block, &mut Kept::default());
         let mut again = Head::default();
         let mut reader = Fields::new(&mut again);
         hpack::Decoder::default().decode(&block, |name, value| reader.take(name, value)).unwrap();

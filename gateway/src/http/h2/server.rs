@@ -259,7 +259,7 @@ impl Stream {
     /// Sends the head of the answer; `empty`: and its end.
     pub(crate) fn send_head(&mut self, head: &Head, empty: bool) -> Result<(), Broken> {
         let end = empty && head.upgrade.is_none();
-        self.half.send_block(end, |block| message::write_response(head, block))
+        self.half.send_block(end, |block, kept| message::write_response(head, block, kept))
     }
 
     /// Waits until the head of an answer can go out.
@@ -273,7 +273,7 @@ impl Stream {
             return;
         }
         // A client that has gone is noticed by whoever waits for it.
-        let _ = self.half.send_block(false, |block| message::write_response(head, block));
+        let _ = self.half.send_block(false, |block, kept| message::write_response(head, block, kept));
     }
 
     /// Ready when the client has reset the stream.

@@ -8,7 +8,7 @@ use tls::buffer::Buffer;
 use super::{
     flood::Watch,
     frame::{self, Code, FIRST_TABLE, FIRST_WINDOW, Frame, Wrong, flag, kind, setting},
-    hpack::Decoder,
+    hpack::{Decoder, Kept},
     slot::Slot,
 };
 use crate::http::{
@@ -81,6 +81,8 @@ pub(super) struct State {
     /// What the peer keeps of our fields, at most; and that this became less, which the next block has to say.
     pub(super) table: u32,
     pub(super) shrunk: bool,
+    /// What it does keep.
+    pub(super) kept: Kept,
     /// Streams that the peer allows at once.
     pub(super) allowed: u32,
     /// The peer takes extended CONNECT (RFC 8441).
@@ -132,6 +134,7 @@ impl State {
             heard: false,
             table: FIRST_TABLE,
             shrunk: false,
+            kept: Kept::default(),
             allowed: STREAMS,
             extended_connect: false,
             beyond: None,

@@ -104,7 +104,7 @@ async fn ask(desk: &Desk, exchange: &Exchange, same: &[Question]) -> Option<Rate
     let authority = authority_of(&global.cluster_name);
     // The most patient of them, as one answer is for all.
     let patience = same.iter().filter_map(|one| Some(one.limit(exchange)?.1.timeout)).max().unwrap_or(global.timeout);
-    let method = Method { path: METHOD, authority: &authority, limit: patience };
+    let method = Method { path: METHOD, authority: &authority, limit: patience, headers: &[] };
     let descriptors = same.iter().map(|one| one.descriptor.clone()).collect();
     let question = RateLimitRequest { domain: global.domain.to_string(), descriptors, hits_addend: 1 };
     match unary(desk, way, method, question).await {

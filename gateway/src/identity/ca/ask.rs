@@ -43,10 +43,12 @@ const UNAUTHENTICATED: u16 = 16;
 pub(super) struct Refusal {
     pub(super) counts: Attempt,
     pub(super) text: String,
+    /// The CA does not believe the token.
+    unknown: bool,
 }
 
 fn refusal(counts: Attempt, text: impl Into<String>) -> Refusal {
-    Refusal { counts, text: text.into() }
+    Refusal { counts, text: text.into(), unknown: false }
 }
 
 /// Who asks.
@@ -57,7 +59,15 @@ enum Caller<'a> {
     Identity(&'a WorkloadIdentity),
 }
 
-/// Asks for a certificate for this identity. `held`: the one that is in use.
+/// What was given.
+pub(super) struct Answered {
+    pub(super) grant: Grant,
+    /// Why the certificate that was held had to prove who asks, in the place of a token.
+    pub(super) without_token: Option<String>,
+}
+
+/// Asks for a certificate for this identity, by the token. Where that is gone or not believed, the certificate that is held
+/// proves the same as long as it lasts. `held`: the one that is in use.
 ///
 /// # Errors
 /// There is none, and why, as far as possible in the CA's words.
@@ -65,10 +75,27 @@ pub(super) async fn ask(
     settings: &CaSettings,
     id: &SpiffeId,
     held: Option<&WorkloadIdentity>,
-) -> Result<Grant, Refusal> {
+) -> Result<Answered, Refusal> {
+    let held = held.filter(|held| held.not_after > now() / 1000);
+    let (why, refused) = match token(settings) {
+        Err(why) => (why.clone(), refusal(Attempt::Unprepared, why)),
+        Ok(token) => match by(settings, id, &Caller::Token(token)).await {
+            Ok(grant) => return Ok(Answered { grant, without_token: None }),
+            Err(why) if why.unknown => (why.text.clone(), why),
+            Err(why) => return Err(why),
+        },
+    };
+    let Some(held) = held else { return Err(refused) };
+    match by(settings, id, &Caller::Identity(held)).await {
+        Ok(grant) => Ok(Answered { grant, without_token: Some(why) }),
+        // The CA may know no certificates, and the token is what somebody has to see to.
+        Err(other) => Err(Refusal { text: format!("{why}; and by the certificate: {}", other.text), ..other }),
+    }
+}
+
+async fn by(settings: &CaSettings, id: &SpiffeId, caller: &Caller<'_>) -> Result<Grant, Refusal> {
     let unprepared = |text: String| refusal(Attempt::Unprepared, text);
-    let caller = caller(settings, held).map_err(unprepared)?;
-    let tls = client(settings, &caller).map_err(unprepared)?;
+    let tls = client(settings, caller).map_err(unprepared)?;
     let (kind, id) = (settings.key, id.clone());
     // RSA keys take their time.
     let made = tokio::task::spawn_blocking(move || Application::new(kind, &id)).await;
@@ -79,9 +106,9 @@ pub(super) async fn ask(
         validity_duration: i64::try_from(settings.lifetime.as_secs()).unwrap_or(i64::MAX),
         metadata: None,
     };
-    let asked = timeout(PATIENCE, exchange(settings, &tls, metadata(settings, &caller)?, &question)).await;
+    let asked = timeout(PATIENCE, exchange(settings, &tls, metadata(settings, caller)?, &question)).await;
     let answer =
-        asked.unwrap_or(Err(Failure::Silent(PATIENCE))).map_err(|failure| failed(settings, &caller, &failure))?;
+        asked.unwrap_or(Err(Failure::Silent(PATIENCE))).map_err(|failure| failed(settings, caller, &failure))?;
     application
         .accept(&answer.cert_chain, now() / 1000)
         .map_err(|error| refusal(Attempt::Unfit, format!("what the CA gave cannot be used: {error}")))
@@ -96,19 +123,14 @@ pub(super) fn roots(settings: &CaSettings) -> Result<Vec<u8>, String> {
         .map_err(|error| format!("the roots of the mesh cannot be read ({}): {error}", settings.root.display()))
 }
 
-fn caller<'a>(settings: &CaSettings, held: Option<&'a WorkloadIdentity>) -> Result<Caller<'a>, String> {
+fn token(settings: &CaSettings) -> Result<String, String> {
     let path = settings.token.display();
     match bounded::read(&settings.token, LONGEST_TOKEN) {
         Ok(bytes) => match std::str::from_utf8(&bytes).map(str::trim) {
-            Ok(token) if !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic()) => {
-                Ok(Caller::Token(token.to_owned()))
-            }
+            Ok(token) if !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic()) => Ok(token.to_owned()),
             _ => Err(format!("{path} holds no token")),
         },
-        Err(error) => match held.filter(|held| held.not_after > now() / 1000) {
-            Some(held) => Ok(Caller::Identity(held)),
-            None => Err(format!("the token for the CA cannot be read ({path}): {error}")),
-        },
+        Err(error) => Err(format!("the token for the CA cannot be read ({path}): {error}")),
     }
 }
 
@@ -193,5 +215,6 @@ fn failed(settings: &CaSettings, caller: &Caller<'_>, failure: &Failure) -> Refu
         let ended = jiff::Timestamp::from_second(end).map(|end| end.to_string()).unwrap_or_default();
         text.push_str(&format!("; the token in {} has ended at {ended}", settings.token.display()));
     }
-    refusal(counts, text)
+    let unknown = matches!((failure, caller), (Failure::Status(UNAUTHENTICATED, _), Caller::Token(_)));
+    Refusal { unknown, ..refusal(counts, text) }
 }

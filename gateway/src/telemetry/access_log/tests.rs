@@ -35,7 +35,7 @@ fn record(path: &str) -> Record<'_> {
         downstream_remote: address("192.0.2.7:40000"),
         sni: "cargo.example.com",
         route: "default",
-        volume: crate::telemetry::record::Volume::default(),
+        trace: None,
         labels: Labels {
             reporter: Reporter::Source,
             peer: None,
@@ -185,7 +185,7 @@ impl Write for Stuck {
 
 fn start(out: Box<dyn Write + Send>) -> (AccessLog, Counter) {
     let dropped = Metrics::new().access_log_dropped();
-    (AccessLog::start(AccessLogFormat::Text, out, dropped.clone()).unwrap(), dropped)
+    (AccessLog::start(out, dropped.clone()).unwrap(), dropped)
 }
 
 #[test]
@@ -194,7 +194,7 @@ fn lines_of_all_threads_arrive_without_a_flush() {
     let (log, dropped) = start(Box::new(Pipe(send)));
     thread::scope(|scope| {
         for _ in 0..4 {
-            scope.spawn(|| (0..1000).for_each(|_| log.write(&record("/"))));
+            scope.spawn(|| (0..1000).for_each(|_| log.write(&Form::Text, &record("/"))));
         }
     });
     let mut lines = 0;
@@ -209,7 +209,7 @@ fn lines_of_all_threads_arrive_without_a_flush() {
 fn a_flush_waits_for_the_lines_before_it() {
     let (send, written) = mpsc::channel();
     let (log, _) = start(Box::new(Pipe(send)));
-    log.write(&record("/last"));
+    log.write(&Form::Text, &record("/last"));
     log.flush(Duration::from_secs(20));
     assert!(written.try_iter().any(|bytes| String::from_utf8(bytes).unwrap().contains("/last")));
 }
@@ -219,7 +219,7 @@ fn a_reader_that_stops_costs_lines_and_no_time() {
     let (release, stuck) = mpsc::channel();
     let (log, dropped) = start(Box::new(Stuck(stuck)));
     let path = "x".repeat(64 << 10);
-    (0..100).for_each(|_| log.write(&record(&path)));
+    (0..100).for_each(|_| log.write(&Form::Text, &record(&path)));
     log.flush(Duration::from_millis(1));
     assert!(dropped.get() >= 100 - 2 * (FULL / path.len()) as u64 - 2, "{}", dropped.get());
     drop(release);
@@ -230,21 +230,39 @@ fn a_closed_stdout_costs_lines_and_no_error() {
     let (send, written) = mpsc::channel();
     drop(written);
     let (log, dropped) = start(Box::new(Pipe(send)));
-    (0..3).for_each(|_| log.write(&record("/")));
+    (0..3).for_each(|_| log.write(&Form::Text, &record("/")));
     log.flush(Duration::from_secs(20));
     assert_eq!(dropped.get(), 3);
 }
 
 #[test]
-fn the_form_changes_while_it_is_written() {
+fn each_log_of_a_thread_has_its_own_lines() {
     let (send, written) = mpsc::channel();
-    let (log, _) = start(Box::new(Pipe(send)));
-    for format in [AccessLogFormat::Off, AccessLogFormat::Json, AccessLogFormat::Off, AccessLogFormat::Text] {
-        log.set(format, None);
-        log.write(&record("/"));
-    }
-    log.flush(Duration::from_secs(20));
+    let (first, _) = start(Box::new(Pipe(send)));
+    let (send, other) = mpsc::channel();
+    let (second, _) = start(Box::new(Pipe(send)));
+    first.write(&Form::Json, &record("/first"));
+    second.write(&Form::Text, &record("/second"));
+    first.write(&Form::Text, &record("/third"));
+    first.flush(Duration::from_secs(20));
+    second.flush(Duration::from_secs(20));
     let written = String::from_utf8(written.try_iter().flatten().collect()).unwrap();
     let first: Vec<Option<char>> = written.lines().map(|line| line.chars().next()).collect();
     assert_eq!(first, [Some('{'), Some('[')], "{written}");
+    let written = String::from_utf8(other.try_iter().flatten().collect()).unwrap();
+    assert_eq!((written.lines().count(), written.contains("/second")), (1, true), "{written}");
+}
+
+proptest::proptest! {
+    #[test]
+    fn whatever_a_client_sends_is_one_line(path in "\\PC{0,40}|[\\x00-\\x7f]{0,40}", agent in "[\\x00-\\x7f]{0,40}") {
+        let hostile = Record { user_agent: &agent, sni: &agent, authority: &path, ..record(&path) };
+        let line = text(&hostile);
+        proptest::prop_assert_eq!(line.matches('\n').count(), 1);
+        proptest::prop_assert!(line.ends_with('\n') && !line.contains('\r'));
+        let object = json(&hostile);
+        if !agent.is_empty() {
+            proptest::prop_assert_eq!(object["user_agent"].as_str(), Some(agent.as_str()));
+        }
+    }
 }

@@ -41,7 +41,7 @@ fn record<'a>(reporter: Reporter, peer: Option<&'a Arc<Workload>>) -> Record<'a>
         downstream_remote: None,
         sni: "",
         route: "",
-        volume: crate::telemetry::record::Volume::default(),
+        trace: None,
         labels: Labels {
             reporter,
             peer,

@@ -31,14 +31,6 @@ pub(in crate::telemetry) const fn row(
 pub(super) const REQUESTS: Definition = row("istio_requests_total", "counter", &NAMES, "Finished requests.");
 pub(super) const DURATION: Definition =
     row("istio_request_duration_milliseconds", "histogram", &NAMES, "Request head to last byte, milliseconds.");
-pub(super) const REQUEST_BYTES: Definition =
-    row("istio_request_bytes", "histogram", &NAMES, "Bytes of requests, heads included.");
-pub(super) const RESPONSE_BYTES: Definition =
-    row("istio_response_bytes", "histogram", &NAMES, "Bytes of answers, heads included.");
-pub(super) const REQUEST_MESSAGES: Definition =
-    row("istio_request_messages_total", "counter", &NAMES, "gRPC messages from clients.");
-pub(super) const RESPONSE_MESSAGES: Definition =
-    row("istio_response_messages_total", "counter", &NAMES, "gRPC messages to clients.");
 pub(super) const BUILD: Definition =
     row("istio_build", "gauge", &["component", "tag"], "The version that runs; always 1.");
 pub(super) const PROBLEMS: Definition =
@@ -178,28 +170,22 @@ pub(super) const ASKING: Definition = row(
 );
 pub(super) const DROPPED: Definition =
     row("sluice_access_log_dropped_total", "counter", &[], "Access log lines lost because nobody read stdout in time.");
-pub(super) const SERIES: Definition =
-    row("sluice_metrics_series", "gauge", &[], "Label sets of Istio's metrics that are kept.");
-pub(super) const SERIES_DROPPED: Definition = row(
-    "sluice_metrics_series_dropped_total",
-    "counter",
-    &[],
-    "Label sets of Istio's metrics that found no room and are counted together.",
-);
 pub(super) const CPU: Definition = row("process_cpu_seconds_total", "counter", &[], "User and system time.");
 pub(super) const MEMORY: Definition = row("process_resident_memory_bytes", "gauge", &[], "Resident memory.");
+pub(super) const EXPORTS: Definition = row(
+    "sluice_exports_total",
+    "counter",
+    &["provider", "signal", "result"],
+    "Spans and access log records for collectors, by what came of them.",
+);
 pub(super) const STARTED: Definition = row("process_start_time_seconds", "gauge", &[], "Start, seconds since 1970.");
 pub(super) const FILES: Definition = row("process_open_fds", "gauge", &[], "Open file descriptors.");
 pub(super) const THREADS: Definition = row("process_threads", "gauge", &[], "Threads.");
 
 /// Every metric, in the order of the documentation.
-pub(crate) const TABLE: [Definition; 48] = [
+pub(crate) const TABLE: [Definition; 43] = [
     REQUESTS,
     DURATION,
-    REQUEST_BYTES,
-    RESPONSE_BYTES,
-    REQUEST_MESSAGES,
-    RESPONSE_MESSAGES,
     connections::OPENED,
     connections::CLOSED,
     connections::SENT,
@@ -235,8 +221,7 @@ pub(crate) const TABLE: [Definition; 48] = [
     ASKED,
     ASKING,
     DROPPED,
-    SERIES,
-    SERIES_DROPPED,
+    EXPORTS,
     CPU,
     MEMORY,
     STARTED,

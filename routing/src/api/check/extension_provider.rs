@@ -1,5 +1,7 @@
 //! Rules for extension providers, as far as one of them says something wrong by itself.
 
+mod telemetry;
+
 use super::{BAD_VALUE, CONFLICT, DEPRECATED_FIELD, Findings, MISSING_FIELD, NO_EFFECT, names};
 use crate::{
     api::extension_provider::{ExtAuthzGrpc, ExtAuthzHttp, ExtensionProvider, RequestBody},
@@ -20,20 +22,28 @@ pub(super) fn check_all(findings: &mut Findings, all: &[ExtensionProvider]) {
 
 impl ExtensionProvider {
     fn check(&self, findings: &mut Findings) {
-        let unused: Vec<&str> = self.unused().collect();
-        let kinds = unused.len()
-            + usize::from(self.envoy_ext_authz_http.is_some())
-            + usize::from(self.envoy_ext_authz_grpc.is_some());
-        match kinds {
+        match self.kinds() {
             0 => findings.error(
                 MISSING_FIELD,
-                "no kind of provider; give envoyExtAuthzGrpc or envoyExtAuthzHttp, with service and port",
+                "no kind of provider; give one, as envoyExtAuthzGrpc or opentelemetry, with service and port",
             ),
             1 => {}
             _ => findings.error(CONFLICT, "a provider has one kind; write several providers"),
         }
-        for kind in unused {
-            findings.warn(NO_EFFECT, format!("nothing is given to a provider of the kind `{kind}` yet"));
+        for kind in self.unused() {
+            findings.warn(NO_EFFECT, format!("nothing is given to a provider of the kind `{kind}`: {}", instead(kind)));
+        }
+        if let Some(spans) = &self.opentelemetry {
+            findings.within("opentelemetry", |findings| spans.check(findings));
+        }
+        if let Some(spans) = &self.zipkin {
+            findings.within("zipkin", |findings| spans.check(findings));
+        }
+        if let Some(log) = &self.envoy_file_access_log {
+            findings.within("envoyFileAccessLog", |findings| log.check(findings));
+        }
+        if let Some(log) = &self.envoy_otel_als {
+            findings.within("envoyOtelAls", |findings| log.check(findings));
         }
         if let Some(http) = &self.envoy_ext_authz_http {
             findings.within("envoyExtAuthzHttp", |findings| http.check(findings));
@@ -41,6 +51,15 @@ impl ExtensionProvider {
         if let Some(grpc) = &self.envoy_ext_authz_grpc {
             findings.within("envoyExtAuthzGrpc", |findings| grpc.check(findings));
         }
+    }
+}
+
+/// What to give instead of a kind that is not served.
+fn instead(kind: &str) -> &'static str {
+    match kind {
+        "envoyHttpAls" | "envoyTcpAls" => "access logs go out by OTLP, to a provider of the kind envoyOtelAls",
+        "sds" => "certificates come from Secrets, and from the workload's own CA",
+        _ => "spans go out by OTLP, which collectors of every kind take, to a provider of the kind opentelemetry",
     }
 }
 

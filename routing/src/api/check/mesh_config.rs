@@ -6,6 +6,7 @@ use super::{BAD_VALUE, Finding, Findings, NO_EFFECT, UNKNOWN_FIELD, extension_pr
 use crate::api::decode::{Reading, camel_case, decode};
 use crate::api::ending::{self, Ending};
 use crate::api::mesh_config::{AccessLogEncoding, InboundMode, OutboundMode};
+use crate::api::proxy_config::ProxyTracing;
 use crate::api::{MeshConfig, MeshProxyConfig};
 use crate::log_format::LogFormat;
 use crate::problem::Severity;
@@ -18,7 +19,8 @@ type Row = (&'static str, Severity, &'static str);
 const INGRESS: &str = "Ingress objects are not read; write a Gateway and a VirtualService";
 const CONTROL_PLANE: &str = "it is a setting of Istio's control plane, which has no part here";
 const ENVOY: &str = "it is a setting of Envoy, which does not run here";
-const NO_TRACES: &str = "requests are not traced";
+const COLLECTOR: &str =
+    "a collector of spans is a provider: extensionProviders, and a Telemetry or defaultProviders.tracing names it";
 const AT_START: &str = "it is read by whoever makes the pod, and not by the proxy";
 
 const MESH: &[Row] = &[
@@ -29,8 +31,7 @@ const MESH: &[Row] = &[
     ("ingressService", Info, INGRESS),
     ("ingressControllerMode", Info, INGRESS),
     ("ingressSelector", Info, INGRESS),
-    ("enableTracing", Info, NO_TRACES),
-    ("enableEnvoyAccessLogService", Warning, "the access log goes to stdout alone"),
+    ("enableEnvoyAccessLogService", Warning, "access logs go out by a provider of the kind envoyOtelAls"),
     ("disableEnvoyListenerLog", Info, ENVOY),
     ("configSources", Info, CONTROL_PLANE),
     ("certificates", Info, CONTROL_PLANE),
@@ -62,7 +63,7 @@ const PROXY: &[Row] = &[
     ("proxyBootstrapTemplatePath", Info, ENVOY),
     ("statNameLength", Info, ENVOY),
     ("statsdUdpAddress", Warning, "metrics are fetched from /stats/prometheus, and sent nowhere"),
-    ("envoyAccessLogService", Warning, "the access log goes to stdout alone"),
+    ("envoyAccessLogService", Warning, "access logs go out by a provider of the kind envoyOtelAls"),
     ("envoyMetricsService", Warning, "metrics are fetched from /stats/prometheus, and sent nowhere"),
     ("runtimeValues", Info, ENVOY),
     ("extraStatTags", Warning, "metrics have Istio's labels and no others"),
@@ -71,9 +72,7 @@ const PROXY: &[Row] = &[
     ("fileFlushInterval", Info, "the access log is written ten times a second"),
     ("fileFlushMinSizeKb", Info, "the access log is written ten times a second"),
     ("privateKeyProvider", Warning, "keys are used in software"),
-    ("zipkinAddress", Warning, NO_TRACES),
-    ("tracing", Warning, NO_TRACES),
-    ("tracingServiceName", Info, NO_TRACES),
+    ("zipkinAddress", Warning, COLLECTOR),
     ("availabilityZone", Info, "the locality is the node's or the workload's"),
     ("discoveryAddress", Info, "the configuration is read from --config or the API server"),
     ("discoveryRefreshDelay", Info, CONTROL_PLANE),
@@ -284,10 +283,9 @@ impl MeshConfig {
                            address that the application connected to";
             findings.warn_at("outboundTrafficPolicy", NO_EFFECT, message);
         }
-        let log = self.access_log_file.as_deref().unwrap_or("/dev/stdout");
-        if !matches!(log, "" | "/dev/stdout") {
-            let message = format!("the access log is written to stdout and not to `{log}`; write /dev/stdout");
-            findings.warn_at("accessLogFile", NO_EFFECT, message);
+        if let Some(path) = self.access_log_file.as_deref().filter(|path| !path.is_empty() && !path.starts_with('/')) {
+            let message = format!("`{path}` is no path from the root; one as `/dev/stdout` is wanted");
+            findings.error_at("accessLogFile", BAD_VALUE, message);
         }
         if self.inbound_traffic_policy.as_ref().is_some_and(|policy| policy.mode == InboundMode::Localhost) {
             let message =
@@ -319,6 +317,20 @@ impl MeshProxyConfig {
         if let Some(value) = server.filter(|value| http::HeaderValue::from_str(value).is_err()) {
             let message = format!("`{}` cannot be the value of a header", value.escape_debug());
             findings.error_at("proxyHeaders.server.value", BAD_VALUE, message);
+        }
+        if let Some(tracing) = &self.tracing {
+            findings.within("tracing", |findings| tracing.check(findings));
+        }
+    }
+}
+
+impl ProxyTracing {
+    fn check(&self, findings: &mut Findings) {
+        if let Some(share) = self.sampling.filter(|share| !(0.0..=100.0).contains(share)) {
+            findings.error_at("sampling", BAD_VALUE, format!("{share} is no percentage; 0 to 100 is wanted"));
+        }
+        for field in self.collectors() {
+            findings.warn_at(field, NO_EFFECT, format!("`{field}` has no effect: {COLLECTOR}"));
         }
     }
 }
@@ -358,7 +370,7 @@ mod tests {
         let (mesh, found) = findings(&json!({
             "trustDomain": "td",
             "enableTracing": true,
-            "defaultConfig": {"discoveryAddress": "istiod:15012", "tracing": {}, "gatewayTopology": {"numTrustedProxies": 2}},
+            "defaultConfig": {"discoveryAddress": "istiod:15012", "tracing": {"zipkin": {"address": "a:1"}}, "gatewayTopology": {"numTrustedProxies": 2}},
             "somethingNew": 1,
         }));
         let mesh = mesh.unwrap();
@@ -367,8 +379,7 @@ mod tests {
         let field = |name: &str| format!("data.mesh.{name}");
         let mut wanted = vec![
             (field("defaultConfig.discoveryAddress"), Info),
-            (field("defaultConfig.tracing"), Warning),
-            (field("enableTracing"), Info),
+            (field("defaultConfig.tracing.zipkin"), Warning),
             (field("somethingNew"), Warning),
         ];
         let mut found = found;

@@ -9,6 +9,7 @@ use crate::{
         },
     },
     attributes::Expression,
+    template::Template,
 };
 
 impl Telemetry {
@@ -73,6 +74,9 @@ impl CustomTag {
             if tag.as_ref().is_some_and(|tag| tag.name.is_empty()) {
                 findings.within(field, |findings| findings.error_at("name", MISSING_FIELD, "a name is wanted"));
             }
+        }
+        if let Some(Err(fault)) = self.formatter.as_ref().map(|tag| Template::parse_for_log(&tag.value)) {
+            findings.within("formatter", |findings| findings.error_at("value", BAD_VALUE, fault.to_string()));
         }
         if let Some(fault) = self.header.as_ref().and_then(|tag| super::names::header_name_fault(&tag.name))
             && self.header.as_ref().is_some_and(|tag| !tag.name.is_empty())
@@ -143,11 +147,14 @@ impl TagOverride {
 impl AccessLogging {
     fn check(&self, findings: &mut Findings) {
         providers(findings, &self.providers);
-        if self.filter.as_ref().is_some_and(|filter| filter.expression.is_empty()) {
-            findings.within("filter", |findings| {
+        let Some(filter) = &self.filter else { return };
+        findings.within("filter", |findings| match Expression::condition(&filter.expression) {
+            _ if filter.expression.is_empty() => {
                 let message = "an expression is wanted, as `response.code >= 400`";
                 findings.error_at("expression", MISSING_FIELD, message);
-            });
-        }
+            }
+            Err(fault) => findings.error_at("expression", BAD_VALUE, fault.to_string()),
+            Ok(_) => {}
+        });
     }
 }

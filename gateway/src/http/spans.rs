@@ -1,0 +1,252 @@
+//! From a finished exchange to its spans: Envoy's tags under Envoy's names, and Istio's.
+
+use std::{
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
+
+use routing::{
+    api::telemetry::WorkloadMode,
+    request::Headers as _,
+    snapshot::Workload,
+    telemetry::tracing::{Tag, Tracing},
+};
+
+use super::{
+    exchange::{Exchange, Heads, Target},
+    name::Name,
+    record,
+    told::Told,
+    trace::{self, Trace},
+};
+use crate::{
+    net::facts::Arrival,
+    telemetry::{
+        Telemetry,
+        exports::{Destination, Item, Span},
+        labels::cluster_of,
+    },
+};
+
+/// The longest value of a tag that a client chooses, in bytes.
+const LONGEST: usize = 1024;
+
+/// Tells of a request that is traced.
+pub(super) fn finish(telemetry: &Telemetry, exchange: &Exchange, heads: &Heads) {
+    let Some(trace) = exchange.trace.filter(|trace| trace.sampled) else { return };
+    let side = trace::side(exchange);
+    let (Some(tracing), Some(to)) = (trace::tracing(exchange), telemetry.collector(side)) else { return };
+    let told = Teller { exchange, heads, tracing, to: &to };
+    if trace.next != trace.span && exchange.upstream.is_some() {
+        telemetry.exports.push(Item::span(Arc::clone(&to), Box::new(told.call(&trace))));
+    }
+    telemetry.exports.push(Item::span(Arc::clone(&to), Box::new(told.whole(&trace, side))));
+}
+
+struct Teller<'a> {
+    exchange: &'a Exchange,
+    heads: &'a Heads,
+    tracing: &'a Tracing,
+    to: &'a Destination,
+}
+
+/// Tags that are being gathered.
+#[derive(Default)]
+struct Tags(Vec<(Arc<str>, String)>);
+
+impl Tags {
+    fn add(&mut self, name: &str, value: impl Into<String>) {
+        let mut value: String = value.into();
+        value.truncate(cut(&value, LONGEST).len());
+        self.0.push((name.into(), value));
+    }
+}
+
+impl Teller<'_> {
+    /// The whole request.
+    fn whole(&self, trace: &Trace, side: WorkloadMode) -> Span {
+        let exchange = self.exchange;
+        let request = &self.heads.request;
+        let mut tags = Tags::default();
+        tags.add("node_id", &*self.to.node);
+        tags.add("guid:x-request-id", self.sent(Name::XRequestId));
+        tags.add("http.url", self.url());
+        tags.add("http.method", request.method());
+        tags.add("downstream_cluster", "-");
+        tags.add("user_agent", or_dash(request.str(Name::UserAgent).unwrap_or_default()));
+        tags.add("http.protocol", record::protocol(request.version));
+        tags.add("peer.address", exchange.facts.remote.ip().to_canonical().to_string());
+        tags.add("request_size", exchange.request.bytes.to_string());
+        tags.add("response_size", exchange.response.bytes.to_string());
+        self.grpc(&mut tags);
+        let error = self.outcome(&mut tags);
+        self.istios(&mut tags);
+        self.custom(&mut tags);
+        Span {
+            trace: trace.id,
+            id: trace.span,
+            parent: trace.parent,
+            // Of a sidecar's outbound side the application is the one that calls.
+            server: side == WorkloadMode::Server || matches!(exchange.arrival(), Arrival::Gateway { .. }),
+            name: self.name(),
+            start: exchange.start.duration_since(UNIX_EPOCH).unwrap_or_default(),
+            duration: exchange.started.elapsed(),
+            tags: tags.0,
+            error,
+        }
+    }
+
+    /// What a gateway has asked of an endpoint.
+    fn call(&self, trace: &Trace) -> Span {
+        let exchange = self.exchange;
+        let mut tags = Tags::default();
+        tags.add("http.protocol", record::upstream_protocol(exchange));
+        if let Some(upstream) = &exchange.upstream {
+            tags.add("upstream_address", upstream.remote.to_string());
+            tags.add("peer.address", upstream.remote.to_string());
+        }
+        let error = self.outcome(&mut tags);
+        let start = exchange.start.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let before = exchange.sent.map_or(Duration::ZERO, |sent| sent.saturating_duration_since(exchange.started));
+        Span {
+            trace: trace.id,
+            id: trace.next,
+            parent: trace.span,
+            server: false,
+            name: format!("router {} egress", record::cluster(exchange, &mut String::new())),
+            start: start + before,
+            duration: exchange.started.elapsed().saturating_sub(before),
+            tags: tags.0,
+            error,
+        }
+    }
+
+    /// What Envoy and Istio call it: where it goes, as the route says.
+    fn name(&self) -> String {
+        let exchange = self.exchange;
+        let inbound = matches!(exchange.arrival(), Arrival::Inbound { .. });
+        if let Some(Target::Cluster { upstream, .. }) = &exchange.target {
+            return upstream.decorator.to_str().unwrap_or_default().to_owned();
+        }
+        // The sender has said what it is to him.
+        if let Some(said) =
+            self.heads.request.str(Name::XEnvoyDecorator).filter(|_| inbound && exchange.facts.proven().is_some())
+        {
+            let mut said = said.to_owned();
+            said.truncate(cut(&said, LONGEST).len());
+            return said;
+        }
+        match &exchange.target {
+            Some(Target::Direct { port: Some(port), address, .. }) if !port.service_host.is_empty() => {
+                format!("{}:{}/*", port.service_host, address.port())
+            }
+            _ if inbound => "ingress".to_owned(),
+            _ => format!("egress {}", self.heads.request.authority()),
+        }
+    }
+
+    fn sent(&self, name: Name) -> &str {
+        let heads = self.heads;
+        heads.sent.str(name).or_else(|| heads.request.str(name)).unwrap_or_default()
+    }
+
+    /// As the client has asked for it, with a path that may be cut.
+    fn url(&self) -> String {
+        let request = &self.heads.request;
+        let target = request.target();
+        let path = cut(target, self.tracing.longest_path);
+        format!("{}://{}{path}", self.exchange.scheme(), request.authority())
+    }
+
+    /// How it ended; `true`: badly.
+    fn outcome(&self, tags: &mut Tags) -> bool {
+        let exchange = self.exchange;
+        tags.add("upstream_cluster", or_dash(record::cluster(exchange, &mut String::new())));
+        tags.add("upstream_cluster.name", or_dash(record::cluster(exchange, &mut String::new())));
+        tags.add("http.status_code", exchange.status.to_string());
+        tags.add("response_flags", record::flags(exchange));
+        tags.add("component", "proxy");
+        let error = exchange.status == 0 || exchange.status >= 500;
+        if error {
+            tags.add("error", "true");
+        }
+        error
+    }
+
+    fn grpc(&self, tags: &mut Tags) {
+        if !self.exchange.grpc {
+            return;
+        }
+        let request = &self.heads.request;
+        tags.add("grpc.path", request.path());
+        tags.add("grpc.authority", request.authority());
+        tags.add("grpc.content_type", request.str(Name::ContentType).unwrap_or_default());
+        if let Some(status) = self.exchange.grpc_status {
+            tags.add("grpc.status_code", status.to_string());
+        }
+    }
+
+    /// Istio's own.
+    fn istios(&self, tags: &mut Tags) {
+        if !self.tracing.istio_tags {
+            return;
+        }
+        let own: &Workload = &self.exchange.installed.snapshot.workload;
+        tags.add("istio.canonical_revision", or(&own.canonical_revision, "latest"));
+        tags.add("istio.canonical_service", or(&own.canonical_service, "unknown"));
+        tags.add("istio.mesh_id", "unknown");
+        tags.add("istio.namespace", or(&own.namespace, "default"));
+        tags.add("istio.cluster_id", cluster_of(own));
+        if let Some(judgement) = self.exchange.tried.as_deref() {
+            let verdicts = [("allow", &judgement.tried_allow), ("deny", &judgement.tried_deny)];
+            for (kind, trial) in verdicts.into_iter().filter_map(|(kind, trial)| Some((kind, trial.as_ref()?))) {
+                tags.add(&format!("istio.authorization.dry_run.{kind}_policy.name"), &*trial.rule);
+                let result = if trial.denied { "denied" } else { "allowed" };
+                tags.add(&format!("istio.authorization.dry_run.{kind}_policy.result"), result);
+            }
+        }
+    }
+
+    fn custom(&self, tags: &mut Tags) {
+        let told = Told::of_ended(self.exchange, self.heads);
+        for (name, tag) in &self.tracing.tags {
+            let value = match tag {
+                Tag::Literal(text) => text.to_string(),
+                Tag::Environment(variable, fallback) => {
+                    std::env::var(&**variable).unwrap_or_else(|_| fallback.to_string())
+                }
+                Tag::Header(header, fallback) => {
+                    let value =
+                        self.heads.request.nth(header, 0).map(|value| String::from_utf8_lossy(value).into_owned());
+                    value.unwrap_or_else(|| fallback.to_string())
+                }
+                Tag::Format(template) => {
+                    let mut text = Vec::new();
+                    template.fill(&told, "-", &mut text);
+                    String::from_utf8_lossy(&text).into_owned()
+                }
+            };
+            // Envoy leaves out what there is none of.
+            if !value.is_empty() {
+                tags.add(name, value);
+            }
+        }
+    }
+}
+
+/// The beginning of a text, of so many bytes at most.
+fn cut(text: &str, longest: usize) -> &str {
+    let mut end = longest.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+fn or<'t>(text: &'t str, fallback: &'t str) -> &'t str {
+    if text.is_empty() { fallback } else { text }
+}
+
+fn or_dash(text: &str) -> &str {
+    or(text, "-")
+}
