@@ -108,6 +108,7 @@ impl Demo {
             plan.pods.len()
         ));
 
+        Addresses::suffice(&plan)?;
         let state = State::create(flags.state_dir.as_deref(), &canonical(&directory)?)?;
         let network = flags.captured.then(|| captured(&resources, &plan, &state, progress)).flatten();
         let addresses = Addresses::choose(&plan, network)?;

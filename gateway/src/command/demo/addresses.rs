@@ -47,15 +47,22 @@ impl Addresses {
     /// # Errors
     /// A sentence with the port that is taken, or with what the system forbids.
     pub(crate) fn choose(plan: &Plan, captured: Option<Network>) -> anyhow::Result<Self> {
-        if plan.pods.len() > MOST_PODS {
-            bail!(
-                "the folder asks for {} pods, and a demo runs {MOST_PODS} at most; lower `replicas`",
-                plan.pods.len()
-            );
-        }
         let (block, claim) = free_block(plan, captured.is_some())?;
         let (mut claims, mut notes) = (vec![claim], Vec::new());
         Ok(Self { block, captured, edge: edge_ports(plan, &mut claims, &mut notes)?, _claims: claims, notes })
+    }
+
+    /// Whether there are addresses for all of it.
+    ///
+    /// # Errors
+    /// A sentence: there are too many pods.
+    pub(crate) fn suffice(plan: &Plan) -> anyhow::Result<()> {
+        let count = plan.pods.len();
+        anyhow::ensure!(
+            count <= MOST_PODS,
+            "the folder asks for {count} pods, and a demo runs {MOST_PODS} at most; lower `replicas`"
+        );
+        Ok(())
     }
 
     /// Where gateway number `index` has its own pages.

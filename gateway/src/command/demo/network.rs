@@ -171,7 +171,11 @@ fn connect(bridge: &Namespace) -> Result<u8, String> {
                 bridge.ip("link set up0 master br0\nlink set up0 up\n")?;
                 return Ok(block);
             }
-            Err(error) => last = error,
+            Err(error) => {
+                // Whatever of it came about is in the way of the next.
+                let _ = run("ip", &["link", "del", &name], "");
+                last = error;
+            }
         }
     }
     Err(last)
@@ -186,10 +190,11 @@ fn address(block: u8, index: usize) -> IpAddr {
     Ipv4Addr::new(10, block, u8::try_from(index + 1).unwrap_or(u8::MAX), 1).into()
 }
 
-/// What a name stands for: nobody has these, so that only a sidecar can make something of them.
+/// What a name stands for: nobody has these, so that only a sidecar can make something of them. A folder with more names than there
+/// are numbers gives the last one to the rest, which HTTP and TLS do not mind: they say whom they mean.
 fn virtual_address(block: u8, number: usize) -> IpAddr {
-    let [high, low] = u16::try_from(number + 1).unwrap_or(u16::MAX).to_be_bytes();
-    Ipv4Addr::new(10, block, VIRTUAL.saturating_add(high), low).into()
+    let [high, low] = u16::try_from(number + 1).unwrap_or(u16::MAX).min(LAST_VIRTUAL).to_be_bytes();
+    Ipv4Addr::new(10, block, VIRTUAL + high, low).into()
 }
 
 /// Runs a program to its end.
@@ -223,3 +228,19 @@ const BLOCKS: std::ops::RangeInclusive<u8> = 180..=199;
 
 /// Third number of what names stand for, above that of every pod.
 const VIRTUAL: u8 = 254;
+
+/// 10.B.255.254; the next is everybody's.
+const LAST_VIRTUAL: u16 = 0x01fe;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_names_are_nobodys_and_never_everybodys() {
+        assert_eq!(virtual_address(180, 0).to_string(), "10.180.254.1");
+        assert_eq!(virtual_address(180, 255).to_string(), "10.180.255.0");
+        assert_eq!(virtual_address(180, 509).to_string(), "10.180.255.254");
+        assert_eq!(virtual_address(180, 100_000).to_string(), "10.180.255.254");
+    }
+}
