@@ -34,6 +34,7 @@ mod secrets;
 pub(crate) mod source;
 pub(crate) mod token_review;
 pub(crate) mod told;
+pub(crate) mod trust_bundle;
 pub(crate) mod vault;
 pub(crate) mod webhooks;
 pub(crate) mod withdraw;

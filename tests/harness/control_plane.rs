@@ -266,6 +266,7 @@ impl ProxiesCa {
         let root = self.folder.path("state/root-cert.pem");
         let mut flags: Vec<OsString> = ["--ca-address", &address, "--ca-name", NAME].map(OsString::from).into();
         flags.extend(["--ca-token".into(), token.into(), "--ca-root".into(), root.into()]);
+        flags.extend(["--ca-crl".into(), self.folder.path("state/ca-crl.pem").into()]);
         flags.extend(["--certificate-lifetime", self.lifetime].map(OsString::from));
         flags
     }
@@ -288,13 +289,31 @@ pub async fn openssl_accepts(chain: &[String], roots: &str, at: Option<u64>) -> 
     if code == 0 { Ok(()) } else { Err(text) }
 }
 
+/// Writes the lists of a plug-in CA and of its root into its folder; the root's revokes `revoked`, a file of a certificate.
+pub async fn revoke(folder: &Path, root: &Path, revoked: &Path) {
+    let script = format!(
+        "set -e; cd {r}; : > index; echo 01 > number
+         printf '[ca]\ndefault_ca=own\n[own]\ndatabase=index\ndefault_md=sha256\ndefault_crl_days=20\ncrlnumber=number\n' > cnf
+         printf 'crl_extensions=ext\n[ext]\nauthorityKeyIdentifier=keyid:always\n' >> cnf
+         openssl ca -config cnf -gencrl -cert {f}/ca-cert.pem -keyfile {f}/ca-key.pem -out own.crl
+         openssl ca -config cnf -revoke {revoked} -cert root.pem -keyfile root.key
+         openssl ca -config cnf -gencrl -cert root.pem -keyfile root.key -out root.crl
+         cat own.crl root.crl > {f}/ca-crl.pem",
+        f = folder.display(),
+        r = root.display(),
+        revoked = revoked.display(),
+    );
+    let (code, text) = shell(&script).await;
+    assert_eq!(code, 0, "{text}");
+}
+
 /// Writes a plug-in CA into `folder` as Istio's tooling does; its root is in `root`, and is made there when it is missing.
 pub async fn plug_in(folder: &Path, root: &Path, name: &str) {
     let script = format!(
         "set -e; f={}; r={}; mkdir -p $f $r
          printf 'basicConstraints=critical,CA:true\nkeyUsage=critical,keyCertSign,cRLSign\nsubjectKeyIdentifier=hash\n' > $r/ext
          [ -f $r/root.pem ] || openssl req -x509 -newkey rsa:2048 -nodes -keyout $r/root.key -out $r/root.pem -days 30 \
-           -subj /O=Istio/CN={name} -addext keyUsage=critical,keyCertSign
+           -subj /O=Istio/CN={name} -addext keyUsage=critical,keyCertSign,cRLSign
          openssl req -newkey rsa:2048 -nodes -keyout $r/key -out $r/csr -subj /O=Istio/CN={name}-ca
          openssl x509 -req -in $r/csr -CA $r/root.pem -CAkey $r/root.key -CAcreateserial -days 20 -extfile $r/ext -out $r/ca
          cp $r/root.pem $f/root-cert.pem; cat $r/ca $r/root.pem > $f/cert-chain.pem

@@ -215,6 +215,33 @@ async fn roots_are_in_every_namespace_and_come_back() {
 }
 
 #[tokio::test]
+async fn where_it_is_wished_for_the_roots_are_a_cluster_trust_bundle_too() {
+    let story = "that the roots are a ClusterTrustBundle";
+    let (Some(_), Some(scene)) = (helm::executable(story), Scene::new(story).await) else { return };
+    let bundle = || scene.api.get("ClusterTrustBundle", "", "istio.io:istiod-ca:root-cert");
+    let plain = ControlPlane::start(&scene.loopback, 1, &scene.flags(&[])).await;
+    eventually("the roots are written", async || scene.roots("shop").is_some()).await;
+    assert!(bundle().is_none(), "only where it is wished for");
+    scene.nothing_refused();
+    plain.stop().await;
+
+    let set = ["--set-string", "env.ENABLE_CLUSTER_TRUST_BUNDLE_API=true"];
+    let mut rendered = helm::template("sluice-control", &set);
+    rendered.retain(|object| {
+        object["metadata"]["name"] == "sluice-control-ca-istio-system" && object["kind"] == "ClusterRole"
+    });
+    assert_eq!(rendered.len(), 1);
+    scene.api.insert(rendered);
+    let _control = ControlPlane::start(&scene.loopback, 2, &scene.flags(&["--cluster-trust-bundle"])).await;
+    eventually("the bundle has the roots", async || {
+        bundle().is_some_and(|it| it["spec"]["trustBundle"].as_str() == scene.roots("shop").as_deref())
+    })
+    .await;
+    assert_eq!(bundle().unwrap()["spec"]["signerName"], "istio.io/istiod-ca");
+    scene.nothing_refused();
+}
+
+#[tokio::test]
 async fn a_secret_that_is_deleted_makes_no_second_root() {
     let Some(scene) = Scene::new("that a deleted Secret makes no second root").await else { return };
     let flags = scene.flags(&["--propagation", "6s"]);

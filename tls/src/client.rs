@@ -118,7 +118,10 @@ impl ClientTls {
             _ => Vec::new(),
         };
         let is_name_needed = anchors.is_some() && spec.names == Names::Host;
-        let lists = spec.crl.as_deref().map(pem::revocation_lists).transpose()?.unwrap_or_default();
+        let mut lists = spec.crl.as_deref().map(pem::revocation_lists).transpose()?.unwrap_or_default();
+        if let (Roots::Mesh, Some(identity)) = (&spec.roots, identity) {
+            lists.extend(identity.lists.iter().cloned());
+        }
         let lists = revocation_lists(lists)?;
         let verifier = ServerVerifier::new(anchors, is_chosen, spec.names.clone(), lists);
         let provider = curve::restricted(cipher::restricted(&spec.cipher_suites), &spec.curves);

@@ -341,10 +341,11 @@ fn client_verifier(
         ClientAuth::Required { roots_pem, crl, sans } => (true, sans, roots_pem, crl),
         ClientAuth::Optional { roots_pem, crl, sans } => (false, sans, roots_pem, crl),
         ClientAuth::Mesh { trust_domains, sans } => {
-            let anchors = Arc::clone(&identity.ok_or(Error::NoIdentity)?.anchors);
+            let identity = identity.ok_or(Error::NoIdentity)?;
+            let anchors = Arc::clone(&identity.anchors);
             let clients = Clients { trust_domains: Some(trust_domains.clone()), sans: sans.clone(), pins };
             // Mesh clients have one certificate; naming the roots would only make the handshake longer.
-            return Ok(Arc::new(verifier(anchors, Vec::new(), clients)?));
+            return Ok(Arc::new(verifier(anchors, identity.lists.to_vec(), clients)?));
         }
     };
     let anchors = Arc::new(Anchors::new(pem::bundle(roots_pem)?)?);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use rustls::sign::CertifiedKey;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use x509_parser::asn1_rs::Tag;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::oid_registry::OID_KEY_TYPE_EC_PUBLIC_KEY;
@@ -16,7 +16,7 @@ use x509_parser::prelude::FromDer;
 use crate::anchors::Anchors;
 use crate::pem::Bundle;
 use crate::remarks::{self, Shown};
-use crate::{Error, facts, identity, pem, provider};
+use crate::{Error, facts, identity, pem, provider, server};
 
 /// Certificate, key and roots of one workload, checked to belong together; cheap to clone.
 #[derive(Clone)]
@@ -39,6 +39,8 @@ pub struct WorkloadIdentity {
     pub remarks: Arc<[String]>,
     pub(crate) certified: Arc<CertifiedKey>,
     pub(crate) anchors: Arc<Anchors>,
+    /// Which peers are refused although they lead to a root.
+    pub(crate) lists: Arc<[CertificateRevocationListDer<'static>]>,
 }
 
 impl WorkloadIdentity {
@@ -90,7 +92,28 @@ impl WorkloadIdentity {
             remarks: remarks.into(),
             certified: Arc::new(certified),
             anchors,
+            lists: Arc::new([]),
         })
+    }
+
+    /// The same, for which peers are refused whom these lists (PEM) revoke, or whose issuers have none in it.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn with_revocation_lists(mut self, text: &[u8]) -> Result<Self, Error> {
+        let lists = pem::revocation_lists(text)?;
+        server::revocation_lists(lists.clone())?;
+        let hash = aws_lc_rs::digest::digest(&SHA256, text);
+        self.generation ^= hash.as_ref().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte));
+        // What is made for these roots and no lists is another thing.
+        self.roots_digest.iter_mut().zip(hash.as_ref()).for_each(|(byte, more)| *byte ^= more);
+        self.lists = lists.into();
+        Ok(self)
+    }
+
+    /// Whether there are revocation lists.
+    pub fn looks_at_lists(&self) -> bool {
+        !self.lists.is_empty()
     }
 }
 

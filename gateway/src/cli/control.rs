@@ -46,6 +46,10 @@ pub(crate) struct ControlFlags {
     /// A plug-in CA: folder with ca-cert.pem, ca-key.pem, root-cert.pem and cert-chain.pem, watched [the Secret cacerts]
     #[arg(long, value_name = "DIR")]
     ca_dir: Option<PathBuf>,
+    /// With --kubernetes: the roots are the ClusterTrustBundle istio.io:istiod-ca:root-cert, too, where the cluster knows that
+    /// kind [$ENABLE_CLUSTER_TRUST_BUNDLE_API, else not]
+    #[arg(long)]
+    cluster_trust_bundle: bool,
     /// With --config: folder for the self-signed CA, and for root-cert.pem, which workloads trust
     /// [below $XDG_STATE_HOME or ~/.local/state, one for each --config]
     #[arg(long, value_name = "DIR", conflicts_with = "kubernetes")]
@@ -119,6 +123,9 @@ impl ControlFlags {
                 Some(self.state_dir.or_else(usual).ok_or("no home folder is known; name one with --state-dir")?)
             }
         };
+        let of_istio = std::env::var(TRUST_BUNDLE).is_ok_and(|value| value.eq_ignore_ascii_case("true"));
+        let in_cluster = matches!(source, SourceSettings::Kubernetes(_));
+        given::only_with_kubernetes("--cluster-trust-bundle", self.cluster_trust_bundle && !in_cluster)?;
         Ok(ControlSettings {
             source,
             namespace,
@@ -134,6 +141,7 @@ impl ControlFlags {
                 self.admin.map_or(SocketAddr::new(LOOPBACK, 15000), |it| it.or(LOOPBACK)),
             ],
             ca_dir: self.ca_dir,
+            trust_bundle: in_cluster && (self.cluster_trust_bundle || of_istio),
             state_dir,
             root_file: self.root_file,
             token_keys: self.token_keys,
@@ -165,6 +173,8 @@ impl ControlFlags {
     }
 }
 
+/// Istio's variable.
+const TRUST_BUNDLE: &str = "ENABLE_CLUSTER_TRUST_BUNDLE_API";
 /// A root is backdated, and one of less than 30 s would be due for its renewal as soon as it is made.
 const SHORTEST_ROOT: Duration = Duration::from_secs(60);
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);

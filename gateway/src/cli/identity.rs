@@ -23,6 +23,9 @@ pub(crate) struct IdentityFlags {
     /// Roots of the mesh, watched: the CA's certificate is checked against them [/var/run/secrets/istio/root-cert.pem]
     #[arg(long, value_name = "FILE")]
     pub(crate) ca_root: Option<PathBuf>,
+    /// Revocation lists of the mesh's CAs, watched; there need not be any [/var/run/secrets/istio/crl/ca-crl.pem]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_crl: Option<PathBuf>,
     /// Token that the CA is shown, read anew for each request [/var/run/secrets/tokens/istio-token]
     #[arg(long, value_name = "FILE")]
     pub(crate) ca_token: Option<PathBuf>,
@@ -42,6 +45,7 @@ impl IdentityFlags {
     pub(crate) fn about_a_ca(&self) -> Option<&'static str> {
         let given = [
             ("--ca-root", self.ca_root.is_some()),
+            ("--ca-crl", self.ca_crl.is_some()),
             ("--ca-token", self.ca_token.is_some()),
             ("--ca-name", self.ca_name.is_some()),
             ("--certificate-lifetime", self.certificate_lifetime.is_some()),

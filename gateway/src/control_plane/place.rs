@@ -16,7 +16,12 @@ use tracing::{info, warn};
 
 use super::{
     ca::{
-        callers::Judge, in_force::Current, keeper::Keeper, keys::KeyFile, material::PLUG_IN, record::SELF_SIGNED,
+        callers::Judge,
+        in_force::Current,
+        keeper::Keeper,
+        keys::KeyFile,
+        material::{CRL, PLUG_IN},
+        record::SELF_SIGNED,
         trusted::Trusted,
     },
     settings::ControlSettings,
@@ -29,6 +34,7 @@ use crate::{
         leading::{self, Leading},
         roots,
         token_review::TokenReviews,
+        trust_bundle,
         vault::SecretVault,
     },
     settings::SourceSettings,
@@ -199,7 +205,7 @@ impl Place {
                     presenting,
                     cluster.vault.watch(PLUG_IN, look),
                     cluster.vault.watch(SELF_SIGNED, look),
-                    distribute(&cluster.client, leads, keeper),
+                    distribute(&cluster.client, settings.trust_bundle, leads, keeper),
                 );
             }
             Self::Machine(machine) => {
@@ -227,17 +233,29 @@ impl Place {
 }
 
 /// Has the roots in every namespace, whenever this replica leads.
-async fn distribute(client: &Client, mut leads: watch::Receiver<bool>, keeper: &Keeper) {
+async fn distribute(client: &Client, bundled: bool, mut leads: watch::Receiver<bool>, keeper: &Keeper) {
     let mut in_force = keeper.current.follow();
     while leads.wait_for(|leads| *leads).await.is_ok() {
-        let (text, texts) = watch::channel(keeper.current.get().map(|now| now.roots.clone()));
+        let now = keeper.current.get();
+        let (text, texts) = watch::channel(now.as_ref().map(|now| now.roots.clone()));
+        let (crl, lists) = watch::channel(now.map(|now| now.crl()));
         let changes = async {
             while in_force.changed().await.is_ok() {
-                text.send_replace(in_force.borrow_and_update().as_ref().map(|now| now.roots.clone()));
+                let Some(now) = in_force.borrow_and_update().clone() else { continue };
+                text.send_replace(Some(now.roots.clone()));
+                crl.send_replace(Some(now.crl()));
+            }
+        };
+        let bundle = async {
+            match bundled {
+                true => trust_bundle::keep(client, texts.clone()).await,
+                false => std::future::pending().await,
             }
         };
         tokio::select! {
-            () = roots::distribute(client, texts, &keeper.metrics) => {}
+            () = roots::distribute(client, roots::ROOTS, texts.clone(), &keeper.metrics) => {}
+            () = roots::distribute(client, roots::CRL, lists, &keeper.metrics) => {}
+            () = bundle => {}
             () = changes => {}
             _ = leads.wait_for(|leads| !*leads) => {}
         }
@@ -269,7 +287,14 @@ impl Machine {
         let mut in_force = current.follow();
         loop {
             let roots = in_force.borrow_and_update().as_ref().map(|now| now.roots.clone());
+            let lists = in_force.borrow().as_ref().map(|now| now.crl()).unwrap_or_default();
             let own = self.folder.join(ROOTS);
+            for file in std::iter::once(&own).chain(&self.public).map(|file| file.with_file_name(CRL)) {
+                // Where there never was one, none is made.
+                if !lists.is_empty() || file.exists() {
+                    told(&file, lists.as_bytes());
+                }
+            }
             let files = std::iter::once(&own).chain(&self.public);
             let failed = roots.as_ref().map(|roots| files.filter(|file| !told(file, roots.as_bytes())).count());
             if failed == Some(0) {

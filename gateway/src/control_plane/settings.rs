@@ -27,6 +27,8 @@ pub(crate) struct ControlSettings {
     pub(crate) pages: [SocketAddr; 3],
     /// A plug-in CA.
     pub(crate) ca_dir: Option<PathBuf>,
+    /// With an API server: the roots are a ClusterTrustBundle, too.
+    pub(crate) trust_bundle: bool,
     /// Without an API server: where the self-signed CA is kept.
     pub(crate) state_dir: Option<PathBuf>,
     /// Without an API server: where the roots are written, too.

@@ -68,6 +68,7 @@ impl Standing {
             "state": state,
             "principal": identity.and_then(|it| it.spiffe.as_deref()),
             "roots": identity.map(WorkloadIdentity::roots),
+            "revocationLists": identity.map(WorkloadIdentity::looks_at_lists),
             "trust": report.trust,
             "nextRenewal": time(report.renewal),
             "failures": report.failures,

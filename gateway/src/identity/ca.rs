@@ -6,6 +6,7 @@ mod ask;
 use tls::{
     csr::{Grant, Granted},
     identity::SpiffeId,
+    workload::WorkloadIdentity,
 };
 use tracing::{info, warn};
 
@@ -13,7 +14,14 @@ use super::{
     board::{Board, now, until},
     schedule,
 };
-use crate::{settings::CaSettings, source::identity::FileWatch, telemetry::metrics::Attempt};
+use crate::{
+    settings::CaSettings,
+    source::{bounded, identity::FileWatch},
+    telemetry::metrics::Attempt,
+};
+
+/// Larger lists are none.
+const LARGEST_LISTS: u64 = 4 << 20;
 
 /// See the module.
 pub(super) struct Ca {
@@ -27,6 +35,8 @@ pub(super) struct Ca {
     due: Due,
     /// Length of the life of the last certificate, milliseconds.
     life: Option<i64>,
+    /// The last good revocation lists.
+    lists: Vec<u8>,
     /// Why the last certificate was had without a token.
     without_token: Option<String>,
 }
@@ -50,7 +60,7 @@ impl Due {
 impl Ca {
     /// Has asked nobody yet.
     pub(super) fn new(settings: CaSettings, board: Board) -> Self {
-        let files = FileWatch::new(vec![settings.root.clone(), settings.token.clone()]);
+        let files = FileWatch::new(vec![settings.root.clone(), settings.token.clone(), settings.crl.clone()]);
         Self {
             settings,
             board,
@@ -59,6 +69,7 @@ impl Ca {
             asked_for: None,
             due: Due::Ask(now()),
             life: None,
+            lists: Vec::new(),
             without_token: None,
         }
     }
@@ -143,7 +154,7 @@ impl Ca {
     }
 
     /// What is given, with the roots that are mounted beside those that the CA gave; and a sentence where they differ.
-    fn trusted(&self, grant: &Grant) -> (Result<Granted, tls::Error>, Option<String>) {
+    fn trusted(&mut self, grant: &Grant) -> (Result<Granted, tls::Error>, Option<String>) {
         let file = self.settings.root.display();
         let mounted =
             ask::roots(&self.settings).and_then(|roots| grant.with(Some(&roots)).map_err(|it| it.to_string()));
@@ -155,13 +166,50 @@ impl Ca {
             )),
             Err(why) => Some(format!("only the roots that the CA gave are trusted: {why}")),
         };
-        (mounted.map_or_else(|_| grant.with(None), Ok), trust)
+        let granted = mounted.map_or_else(|_| grant.with(None), Ok);
+        (granted.and_then(|granted| self.listed(granted)), trust)
+    }
+
+    /// The same with the revocation lists that are mounted. Broken ones leave those of before; where there are none yet,
+    /// nobody can say who is revoked, and there is no identity.
+    fn listed(&mut self, granted: Granted) -> Result<Granted, tls::Error> {
+        let read = bounded::read(&self.settings.crl, LARGEST_LISTS);
+        let found = match read {
+            Ok(bytes) if bytes.trim_ascii().is_empty() => Some(Vec::new()),
+            Ok(bytes) => Some(bytes),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Some(Vec::new()),
+            Err(error) => {
+                warn!(file = %self.settings.crl.display(), %error, "the revocation lists cannot be read; those of before are looked at");
+                None
+            }
+        };
+        let with = |identity: WorkloadIdentity, lists: &[u8]| match lists {
+            [] => Ok(identity),
+            lists => identity.with_revocation_lists(lists),
+        };
+        if let Some(found) = found.filter(|found| *found != self.lists) {
+            match with(granted.identity.clone(), &found) {
+                Ok(identity) => {
+                    self.lists = found;
+                    return Ok(Granted { identity, ..granted });
+                }
+                Err(error) if self.lists.is_empty() => return Err(error),
+                Err(error) => {
+                    warn!(file = %self.settings.crl.display(), %error, "the revocation lists are broken; those of before are looked at");
+                }
+            }
+        }
+        Ok(Granted { identity: with(granted.identity, &self.lists)?, ..granted })
     }
 
     /// Other roots are trusted at once; and what has failed may succeed now.
     fn files_changed(&mut self) {
-        if let Some(grant) = &self.held {
-            let (granted, trust) = self.trusted(grant);
+        if let Some(grant) = self.held.take() {
+            let (granted, trust) = self.trusted(&grant);
+            self.held = Some(grant);
+            if let Err(error) = &granted {
+                warn!("what is trusted stays as it was: {error}");
+            }
             let known = self.board.identity().map(|held| held.generation);
             if let Some(granted) = granted.ok().filter(|granted| Some(granted.identity.generation) != known) {
                 self.board.trusts(granted.identity, trust);

@@ -1,4 +1,5 @@
-//! The roots of the mesh in every namespace, where pods mount them: ConfigMap `istio-ca-root-cert`.
+//! What everybody has to trust, and whom not, in every namespace, where pods mount it: ConfigMaps `istio-ca-root-cert` and
+//! `istio-ca-crl`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -31,6 +32,20 @@ use crate::telemetry::ca::CaMetrics;
 pub(crate) const NAME: &str = "istio-ca-root-cert";
 /// Who writes, for `metadata.managedFields`.
 const WRITER: &str = "sluice-control";
+/// One that is handed out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Handed {
+    name: &'static str,
+    key: &'static str,
+    /// For the log.
+    what: &'static str,
+}
+
+/// The roots.
+pub(crate) const ROOTS: Handed = Handed { name: NAME, key: KEY, what: "the roots" };
+/// Which CAs are revoked. Where that is nothing it is not made.
+pub(crate) const CRL: Handed = Handed { name: "istio-ca-crl", key: "ca-crl.pem", what: "the revocation lists" };
+
 /// Its key.
 const KEY: &str = "root-cert.pem";
 /// Where no pod of a mesh is, as with Istio.
@@ -43,8 +58,8 @@ const AT_ONCE: usize = 16;
 const AGAIN: Duration = Duration::from_secs(5);
 
 /// What is known of the cluster.
-#[derive(Default)]
 struct Known {
+    handed: Handed,
     namespaces: BTreeSet<String>,
     /// By namespace: what stands there.
     written: BTreeMap<String, Option<String>>,
@@ -55,13 +70,18 @@ struct Known {
     rewrites: Rewrites,
 }
 
-/// Writes the roots, and writes them again where they are edited or deleted, until dropped.
-pub(crate) async fn distribute(client: &Client, mut roots: watch::Receiver<Option<String>>, metrics: &CaMetrics) {
+/// Writes it, and writes it again where it is edited or deleted, until dropped.
+pub(crate) async fn distribute(
+    client: &Client,
+    handed: Handed,
+    mut roots: watch::Receiver<Option<String>>,
+    metrics: &CaMetrics,
+) {
     let namespaces = watcher(Api::<Namespace>::all(client.clone()), watcher::Config::default()).default_backoff();
-    let named = watcher::Config::default().fields(&format!("metadata.name={NAME}"));
+    let named = watcher::Config::default().fields(&format!("metadata.name={}", handed.name));
     let maps = watcher(Api::<ConfigMap>::all(client.clone()), named).default_backoff();
     let (mut namespaces, mut maps) = (pin!(namespaces), pin!(maps));
-    let mut known = Known::default();
+    let mut known = Known::new(handed);
     let (mut warned, mut again) = (false, None);
     loop {
         let failure = tokio::select! {
@@ -72,7 +92,7 @@ pub(crate) async fn distribute(client: &Client, mut roots: watch::Receiver<Optio
         };
         if let Some(error) = &failure {
             if !warned {
-                warn!(%error, "namespaces cannot be followed; the roots are written when they can");
+                warn!(%error, "namespaces cannot be followed; {} are written when they can", handed.what);
             }
             warned = true;
             continue;
@@ -88,8 +108,11 @@ pub(crate) async fn distribute(client: &Client, mut roots: watch::Receiver<Optio
 /// Writes what is not as it should be. Gives when there is something to write again.
 async fn write_all(client: &Client, known: &mut Known, roots: &str, metrics: &CaMetrics) -> Option<Instant> {
     let now = Instant::now();
-    let wrong =
-        |namespace: &&String| !known.written.get(*namespace).is_some_and(|text| is_same(text.as_deref(), roots));
+    let handed = known.handed;
+    let wrong = |namespace: &&String| match known.written.get(*namespace) {
+        Some(text) => !is_same(text.as_deref(), roots),
+        None => !roots.is_empty(),
+    };
     let (mut due, mut later) = (Vec::new(), None);
     for namespace in known.namespaces.iter().filter(wrong) {
         match known.rewrites.due(namespace, now) {
@@ -102,7 +125,7 @@ async fn write_all(client: &Client, known: &mut Known, roots: &str, metrics: &Ca
     }
     let count = due.len();
     let done = stream::iter(due).map(async |(namespace, exists)| {
-        let written = timeout(ANSWER, write(client, &namespace, exists, roots)).await;
+        let written = timeout(ANSWER, write(client, handed, &namespace, exists, roots)).await;
         (namespace, written.unwrap_or_else(|_| Err("the API server is silent".to_owned())))
     });
     let done: Vec<(String, Result<(), String>)> = done.buffer_unordered(AT_ONCE).collect().await;
@@ -110,25 +133,29 @@ async fn write_all(client: &Client, known: &mut Known, roots: &str, metrics: &Ca
     for (namespace, written) in done {
         match written {
             Ok(()) => {
-                metrics.written("ok");
+                if handed.name == NAME {
+                    metrics.written("ok");
+                }
                 known.written.insert(namespace, Some(roots.to_owned()));
             }
             Err(error) => {
-                metrics.written("failed");
+                if handed.name == NAME {
+                    metrics.written("failed");
+                }
                 failed += 1;
                 if failed == 1 {
-                    warn!(namespace, error, "the roots cannot be written");
+                    warn!(namespace, error, "{} cannot be written", handed.what);
                 }
             }
         }
     }
-    info!(namespaces = count - failed, failed, "the roots are written");
+    info!(namespaces = count - failed, failed, "{} are written", handed.what);
     let again = (failed > 0).then(|| Instant::now() + AGAIN);
     later.into_iter().chain(again).min()
 }
 
 /// Whether the same certificates stand there: another writer may order them in another way, or break lines elsewhere.
-fn is_same(text: Option<&str>, roots: &str) -> bool {
+pub(super) fn is_same(text: Option<&str>, roots: &str) -> bool {
     let Some(text) = text else { return false };
     let read = |text: &str| Roots::read(text.as_bytes());
     text == roots || matches!((read(text), read(roots)), (Ok(one), Ok(other)) if one.hold(&other) && other.hold(&one))
@@ -155,13 +182,17 @@ pub(crate) async fn told(client: &Client, namespace: &str) -> Result<Option<Stri
     }
 }
 
-async fn write(client: &Client, namespace: &str, exists: bool, roots: &str) -> Result<(), String> {
+async fn write(client: &Client, handed: Handed, namespace: &str, exists: bool, roots: &str) -> Result<(), String> {
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
     let labels = BTreeMap::from([("istio.io/config".to_owned(), "true".to_owned())]);
     if !exists {
         let map = ConfigMap {
-            metadata: ObjectMeta { name: Some(NAME.to_owned()), labels: Some(labels.clone()), ..ObjectMeta::default() },
-            data: Some(BTreeMap::from([(KEY.to_owned(), roots.to_owned())])),
+            metadata: ObjectMeta {
+                name: Some(handed.name.to_owned()),
+                labels: Some(labels.clone()),
+                ..ObjectMeta::default()
+            },
+            data: Some(BTreeMap::from([(handed.key.to_owned(), roots.to_owned())])),
             ..ConfigMap::default()
         };
         let params = PostParams { field_manager: Some(WRITER.to_owned()), ..PostParams::default() };
@@ -173,9 +204,9 @@ async fn write(client: &Client, namespace: &str, exists: bool, roots: &str) -> R
             Err(error) => return Err(error.to_string()),
         }
     }
-    let patch = json!({"metadata": {"labels": labels}, "data": {KEY: roots}});
+    let patch = json!({"metadata": {"labels": labels}, "data": {handed.key: roots}});
     let params = PatchParams { field_manager: Some(WRITER.to_owned()), ..PatchParams::default() };
-    match maps.patch(NAME, &params, &Patch::Merge(&patch)).await {
+    match maps.patch(handed.name, &params, &Patch::Merge(&patch)).await {
         Err(kube::Error::Api(status)) if status.code == 404 => {
             debug!(namespace, "the ConfigMap has gone meanwhile");
             Err("the ConfigMap has gone meanwhile".to_owned())
@@ -190,6 +221,17 @@ fn is_going(status: &kube::core::Status) -> bool {
 }
 
 impl Known {
+    fn new(handed: Handed) -> Self {
+        Self {
+            handed,
+            namespaces: BTreeSet::new(),
+            written: BTreeMap::new(),
+            listed: [false; 2],
+            listing: Default::default(),
+            rewrites: Rewrites::default(),
+        }
+    }
+
     fn namespace(&mut self, event: Event<Namespace>) {
         let name = |namespace: &Namespace| {
             let going = namespace.metadata.deletion_timestamp.is_some();
@@ -217,8 +259,9 @@ impl Known {
     }
 
     fn map(&mut self, event: Event<ConfigMap>, roots: Option<&str>) {
+        let key = self.handed.key;
         let entry = |map: ConfigMap| {
-            let text = map.data.and_then(|mut data| data.remove(KEY));
+            let text = map.data.and_then(|mut data| data.remove(key));
             (map.metadata.namespace.unwrap_or_default(), text)
         };
         match event {
@@ -238,8 +281,9 @@ impl Known {
                         warn!(
                             namespace,
                             writer,
-                            "{NAME} is written by somebody else, with other roots; it is written again, later and later. Of \
-                             several CAs in one cluster only one may hand out its roots by this name"
+                            "{} is written by somebody else, with another content; it is written again, later and later. Of \
+                             several CAs in one cluster only one may hand out its own by this name",
+                            self.handed.name
                         );
                     }
                 }
@@ -295,7 +339,7 @@ mod tests {
     async fn who_writes_other_roots_is_noticed_and_who_writes_the_same_is_not() {
         let (ours, theirs) = (Authority::new("a").unwrap(), Authority::new("b").unwrap());
         let roots = Some(ours.root_pem());
-        let mut known = Known::default();
+        let mut known = Known::new(ROOTS);
         let mut told = |text: &str| known.map(Event::Apply(map(text, &[])), roots);
         told(ours.root_pem());
         told(&format!("\n{}", ours.root_pem()));

@@ -21,6 +21,8 @@ pub(crate) const SOCKET: &str = "/var/run/secrets/workload-spiffe-uds/socket";
 const CREDENTIALS: &str = "/var/run/secrets/workload-spiffe-credentials";
 /// Where the roots of the mesh are mounted: the ConfigMap `istio-ca-root-cert`.
 const ROOT: &str = "/var/run/secrets/istio/root-cert.pem";
+/// Where revocation lists are mounted: the ConfigMap `istio-ca-crl`.
+const CRL: &str = "/var/run/secrets/istio/crl/ca-crl.pem";
 /// Where the token for the CA is mounted.
 const TOKEN: &str = "/var/run/secrets/tokens/istio-token";
 /// Istio's default of `SECRET_TTL`.
@@ -50,6 +52,8 @@ pub(crate) struct CaSettings {
     pub(crate) name: String,
     /// PEM of the roots of the mesh: what the CA's own certificate chains to, and what is trusted beside what the CA says.
     pub(crate) root: PathBuf,
+    /// PEM of revocation lists; there need not be any.
+    pub(crate) crl: PathBuf,
     /// A service account's token, for the audience `istio-ca`.
     pub(crate) token: PathBuf,
     /// How long certificates are wished to last.
@@ -120,6 +124,7 @@ impl IdentitySettings {
             name: flags.ca_name.or_else(|| pod.ca_name.clone()).unwrap_or_else(|| address.host.clone()),
             address,
             root: flags.ca_root.unwrap_or_else(|| ROOT.into()),
+            crl: flags.ca_crl.unwrap_or_else(|| CRL.into()),
             token: flags.ca_token.unwrap_or_else(|| TOKEN.into()),
             lifetime: flags.certificate_lifetime.or(of_pod).unwrap_or(LIFETIME),
             key: flags.certificate_key.unwrap_or(KeyKind::EcdsaP256),

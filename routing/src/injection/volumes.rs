@@ -20,7 +20,7 @@ const TOKEN_SECONDS: u32 = 43_200;
 /// The same of the API server's token, as Kubernetes has it for every pod.
 const ACCOUNT_SECONDS: u32 = 3607;
 
-fn list() -> [Mounted; 7] {
+fn list() -> [Mounted; 8] {
     let mounted = |name, path, read_only, source| Mounted { name, path, read_only, source };
     let field = |path: &str, field: &str| json!({"path": path, "fieldRef": {"fieldPath": field}});
     let empty = || json!({"emptyDir": {}});
@@ -55,6 +55,13 @@ fn list() -> [Mounted; 7] {
                 {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
                 {"downwardAPI": {"items": [field("namespace", "metadata.namespace")]}},
             ]}}),
+        ),
+        // Of a plugged-in CA that has revoked one of those below it.
+        mounted(
+            "istio-ca-crl",
+            "/var/run/secrets/istio/crl",
+            true,
+            json!({"configMap": {"name": "istio-ca-crl", "optional": true}}),
         ),
     ]
 }

@@ -192,6 +192,7 @@ rbac.authorization.k8s.io v1 clusterrolebindings ClusterRoleBinding - -
 admissionregistration.k8s.io v1 mutatingwebhookconfigurations MutatingWebhookConfiguration - g
 admissionregistration.k8s.io v1 validatingwebhookconfigurations ValidatingWebhookConfiguration - g
 apiextensions.k8s.io v1 customresourcedefinitions CustomResourceDefinition crd,crds sg
+certificates.k8s.io v1beta1 clustertrustbundles ClusterTrustBundle - -
 authentication.k8s.io v1 tokenreviews TokenReview - r
 authentication.k8s.io v1 selfsubjectreviews SelfSubjectReview - r
 authorization.k8s.io v1 selfsubjectaccessreviews SelfSubjectAccessReview - r

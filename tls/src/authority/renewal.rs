@@ -104,7 +104,13 @@ mod tests {
 
     fn material(shop: &Workshop, certificate: &str) -> Material {
         let certificate = shop.read(certificate);
-        Material { roots: certificate.clone(), certificate, key: shop.read("root.key"), chain: Vec::new() }
+        Material {
+            roots: certificate.clone(),
+            certificate,
+            key: shop.read("root.key"),
+            chain: Vec::new(),
+            crl: Vec::new(),
+        }
     }
 
     fn made(shop: &Workshop, subject: &str) {

@@ -10,13 +10,14 @@ use rcgen::{
     KeyUsagePurpose, PKCS_RSA_SHA256, PublicKeyData, RsaKeySize, SanType, SerialNumber,
 };
 use rustls_pki_types::{CertificateDer, UnixTime};
-use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
+use webpki::{CertRevocationList, EndEntityCert, KeyUsage, RevocationOptionsBuilder, anchor_from_trusted_cert};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer as _;
 
 use super::request::Request;
 use super::roots::Roots;
 use crate::identity::{hex, x509_pem};
+use crate::server::revocation_lists;
 use crate::{Error, facts, facts::Facts, pem, provider};
 
 /// What a CA is made of, as PEM, by Istio's names.
@@ -30,6 +31,8 @@ pub struct Material {
     pub chain: Vec<u8>,
     /// `root-cert.pem`.
     pub roots: Vec<u8>,
+    /// `ca-crl.pem`: which CAs of the chain are revoked; may be empty.
+    pub crl: Vec<u8>,
 }
 
 impl fmt::Debug for Material {
@@ -102,9 +105,10 @@ impl Signer {
         let facts = facts::of_der(&own).map_err(|error| format!("ca-cert.pem: {error}"))?;
         let mut signer =
             Self { issuer, chain, intermediates, roots, chain_ends, serial: facts.serial.clone(), root: facts };
-        signer.root = signer.leads_to(&signer.roots, now).map_err(|why| {
+        signer.root = signer.leads_to(&signer.roots, &[], now).map_err(|why| {
             format!("what ca-cert.pem signs is not accepted by whoever trusts root-cert.pem: {why}; is cert-chain.pem whole?")
         })?;
+        signer.stands_in(&material.crl, now).map_err(|why| format!("ca-crl.pem: {why}"))?;
         if signer.ends() <= now {
             let serial = &signer.root.serial;
             return Err(format!(
@@ -119,11 +123,27 @@ impl Signer {
     /// # Errors
     /// Why not, in words that are the same at any time.
     pub fn is_trusted(&self, roots: &Roots, now: SystemTime) -> Result<(), String> {
-        self.leads_to(roots, now).map(drop)
+        self.leads_to(roots, &[], now).map(drop)
     }
 
-    /// Which of these roots a certificate that is signed here leads to.
-    fn leads_to(&self, roots: &Roots, now: SystemTime) -> Result<Facts, String> {
+    /// Whether somebody who looks at these revocation lists accepts what is signed here.
+    fn stands_in(&self, text: &[u8], now: SystemTime) -> Result<(), String> {
+        if text.iter().all(u8::is_ascii_whitespace) {
+            return Ok(());
+        }
+        let lists = pem::revocation_lists(text).and_then(revocation_lists).map_err(|error| error.to_string())?;
+        let lists: Vec<_> = lists.iter().map(|(_, list)| list).collect();
+        let judged = self.leads_to(&self.roots, &lists, now).map(drop);
+        judged.map_err(|why| {
+            format!(
+                "what ca-cert.pem signs would be refused by whoever looks at it: {why}; each CA of the chain, the root too, needs \
+                 its own list in it"
+            )
+        })
+    }
+
+    /// Which of these roots a certificate that is signed here leads to, for somebody who looks at these lists.
+    fn leads_to(&self, roots: &Roots, lists: &[&CertRevocationList<'_>], now: SystemTime) -> Result<Facts, String> {
         // A key that nobody keeps.
         let key = KeyPair::generate().map_err(|error| error.to_string())?;
         let mut params = leaf();
@@ -138,7 +158,8 @@ impl Signer {
             &self.intermediates,
             UnixTime::since_unix_epoch(since),
             KeyUsage::client_auth(),
-            None,
+            // As rustls asks: each of the chain, and whoever is in no list of its issuer is refused.
+            RevocationOptionsBuilder::new(lists).ok().map(|options| options.build()),
             None,
         );
         let path = judged.map_err(|error| match error {

@@ -13,7 +13,13 @@ const ID: &str = "spiffe://cluster.local/ns/shop/sa/cart";
 
 fn root(now: SystemTime) -> Material {
     let (certificate, key) = self_signed("cluster.local", None, 3650 * DAY, now).expect("a root");
-    Material { roots: certificate.clone().into(), certificate: certificate.into(), key: key.into(), chain: Vec::new() }
+    Material {
+        roots: certificate.clone().into(),
+        certificate: certificate.into(),
+        key: key.into(),
+        chain: Vec::new(),
+        crl: Vec::new(),
+    }
 }
 
 fn request(kind: KeyKind) -> Request {
@@ -63,6 +69,7 @@ fn nothing_outlives_its_signer_and_an_ended_one_signs_nothing() {
         certificate: certificate.into(),
         key: key.into(),
         chain: Vec::new(),
+        crl: Vec::new(),
     };
     let now = SystemTime::now();
     let signer = Signer::load(&material, now).expect("is a CA");
@@ -106,6 +113,7 @@ fn a_plugged_in_ca_shows_what_stands_between() {
         key: shop.read("ca.key"),
         chain: chain.clone(),
         roots: shop.read("root.pem"),
+        crl: Vec::new(),
     };
     let now = SystemTime::now();
     let signer = Signer::load(&material, now).expect("is a CA");
@@ -137,6 +145,53 @@ fn a_plugged_in_ca_shows_what_stands_between() {
 }
 
 #[test]
+fn revocation_lists_are_whole_and_leave_the_ca_alone() {
+    let Some(shop) = Workshop::open() else { return };
+    shop.write(
+        "ca.ext",
+        b"basicConstraints=critical,CA:true\nkeyUsage=critical,keyCertSign,cRLSign\nsubjectKeyIdentifier=hash\n",
+    );
+    shop.run("req -x509 -newkey rsa:2048 -nodes -keyout root.key -out root.pem -days 30 -subj /CN=Root -addext keyUsage=critical,keyCertSign,cRLSign");
+    for (issuer, own) in [("root", "mid"), ("mid", "ca")] {
+        shop.run(&format!("req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout {own}.key -out {own}.csr -subj /O=Istio/CN={own}"));
+        shop.run(&format!("x509 -req -in {own}.csr -CA {issuer}.pem -CAkey {issuer}.key -CAcreateserial -days 20 -extfile ca.ext -out {own}.pem"));
+    }
+    let now = SystemTime::now();
+    let material = Material {
+        certificate: shop.read("ca.pem"),
+        key: shop.read("ca.key"),
+        chain: [shop.read("ca.pem"), shop.read("mid.pem")].concat(),
+        crl: Vec::new(),
+        roots: shop.read("root.pem"),
+    };
+    // Lists of each CA of the chain; with one missing, or with a CA revoked, peers would refuse everything.
+    shop.write("index.txt", b"");
+    shop.write("number", b"01\n");
+    shop.write(
+        "ca.cnf",
+        b"[ca]\ndefault_ca=own\n[own]\ndatabase=index.txt\ndefault_md=sha256\ndefault_crl_days=20\ncrlnumber=number\n\
+          crl_extensions=ext\n[ext]\nauthorityKeyIdentifier=keyid:always\n",
+    );
+    for name in ["root", "mid", "ca"] {
+        shop.run(&format!("ca -config ca.cnf -gencrl -cert {name}.pem -keyfile {name}.key -out {name}.crl"));
+    }
+    shop.run("ca -config ca.cnf -revoke mid.pem -cert root.pem -keyfile root.key");
+    shop.run("ca -config ca.cnf -gencrl -cert root.pem -keyfile root.key -out revoked.crl");
+    let listed = |names: [&str; 3]| names.map(|name| shop.read(name)).concat();
+    let whole = Material { crl: listed(["root.crl", "mid.crl", "ca.crl"]), ..material.clone() };
+    Signer::load(&whole, now).expect("nobody is revoked");
+    for crl in [
+        listed(["revoked.crl", "mid.crl", "ca.crl"]),
+        listed(["root.crl", "mid.crl", "mid.crl"]),
+        shop.read("ca.pem"),
+        b"nonsense".to_vec(),
+    ] {
+        let why = Signer::load(&Material { crl, ..material.clone() }, now).expect_err("peers would refuse it");
+        assert!(why.starts_with("ca-crl.pem: "), "{why}");
+    }
+}
+
+#[test]
 fn nothing_outlives_the_root_either() {
     let Some(shop) = Workshop::open() else { return };
     shop.run("req -x509 -newkey rsa:2048 -nodes -keyout root.key -out root.pem -days 3 -subj /CN=Root -addext keyUsage=critical,keyCertSign");
@@ -154,6 +209,7 @@ fn nothing_outlives_the_root_either() {
         certificate: shop.read("ca.pem"),
         key: shop.read("ca.key"),
         chain: shop.read("ca.pem"),
+        crl: Vec::new(),
         roots: [other, shop.read("root.pem")].concat(),
     };
     let now = SystemTime::now();

@@ -21,6 +21,27 @@ async fn two_workloads_of_one_mesh_know_each_other() {
 }
 
 #[tokio::test]
+async fn a_workload_that_is_revoked_is_refused_on_both_sides() {
+    let ca = authority();
+    let (rating, webapp) = (workload(&ca, RATING), workload(&ca, WEBAPP));
+    let revoked = ca.issue_workload(WEBAPP, HOUR).expect("issues");
+    let list = server::revocation_list(&ca, &revoked);
+    let gone = identity(&ca, &revoked);
+    let looks = rating.clone().with_revocation_lists(&list).expect("reads them");
+    assert!(looks.looks_at_lists() && looks.generation != rating.generation);
+    assert_ne!(looks.roots_digest, rating.roots_digest, "what is made of the roots is made anew");
+
+    agree(&mesh_server(&looks, &[]), &mesh_client(&webapp, &[RATING]), SNI).await;
+    agree(&mesh_server(&rating, &[]), &mesh_client(&gone, &[RATING]), SNI).await;
+    let (why, _) = disagree(&mesh_server(&looks, &[]), &mesh_client(&gone, &[RATING]), SNI).await;
+    assert!(format!("{why:?}").to_lowercase().contains("revoked"), "{why:?}");
+    let (_, why) = disagree(&mesh_server(&gone, &[]), &mesh_client(&looks, &[WEBAPP]), SNI).await;
+    assert!(format!("{why:?}").to_lowercase().contains("revoked"), "{why:?}");
+    agree(&mesh_server(&webapp, &[]), &mesh_client(&looks, &[WEBAPP]), SNI).await;
+    assert!(rating.with_revocation_lists(b"nonsense").is_err());
+}
+
+#[tokio::test]
 async fn the_peer_identity_is_written_as_envoy_writes_it() {
     let ca = authority();
     let (rating, webapp) = (workload(&ca, RATING), workload(&ca, WEBAPP));

@@ -48,6 +48,11 @@ pub(crate) struct InForce {
 }
 
 impl InForce {
+    /// Which CAs of its chain are revoked, as PEM; empty: nobody says.
+    pub(crate) fn crl(&self) -> String {
+        String::from_utf8_lossy(&self.material.crl).into_owned()
+    }
+
     /// Where a rotation stands.
     pub(crate) fn rotation(&self) -> Option<(Phase, SystemTime)> {
         self.record.as_ref()?.rotation

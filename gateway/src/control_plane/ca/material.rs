@@ -62,20 +62,24 @@ fn of_folder(folder: &Path) -> Result<Material, String> {
         let path = folder.join(name);
         bounded::read(&path, LARGEST).map_err(|error| format!("{} cannot be read: {error}", path.display()))
     };
+    let perhaps = |name: &str| if folder.join(name).exists() { file(name) } else { Ok(Vec::new()) };
     if !folder.join(NAMES[0]).exists() && folder.join("tls.crt").exists() {
         let chain = file("tls.crt")?;
-        return Ok(Material { certificate: chain.clone(), key: file("tls.key")?, chain, roots: file("ca.crt")? });
+        let (key, roots) = (file("tls.key")?, file("ca.crt")?);
+        return Ok(Material { certificate: chain.clone(), key, chain, roots, crl: perhaps(CRL)? });
     }
-    let chain = folder.join(NAMES[3]);
     Ok(Material {
         certificate: file(NAMES[0])?,
         key: file(NAMES[1])?,
         roots: file(NAMES[2])?,
         // A root that signs itself has none.
-        chain: if chain.exists() { file(NAMES[3])? } else { Vec::new() },
+        chain: perhaps(NAMES[3])?,
+        crl: perhaps(CRL)?,
     })
 }
 
+/// Which CAs are revoked, by Istio's name.
+pub(crate) const CRL: &str = "ca-crl.pem";
 /// Istio's names.
 const NAMES: [&str; 4] = ["ca-cert.pem", "ca-key.pem", "root-cert.pem", "cert-chain.pem"];
 
@@ -84,13 +88,15 @@ fn of_secret(stored: &Stored) -> Result<Material, String> {
     let wanted = |key: &str| bytes(key).ok_or_else(|| format!("`{key}` is missing"));
     if bytes(NAMES[0]).is_none() && stored.data.contains_key("tls.crt") {
         let chain = wanted("tls.crt")?;
-        return Ok(Material { certificate: chain.clone(), key: wanted("tls.key")?, chain, roots: wanted("ca.crt")? });
+        let (key, roots) = (wanted("tls.key")?, wanted("ca.crt")?);
+        return Ok(Material { certificate: chain.clone(), key, chain, roots, crl: bytes(CRL).unwrap_or_default() });
     }
     Ok(Material {
         certificate: wanted(NAMES[0])?,
         key: wanted(NAMES[1])?,
         roots: wanted(NAMES[2])?,
         chain: bytes(NAMES[3]).unwrap_or_default(),
+        crl: bytes(CRL).unwrap_or_default(),
     })
 }
 

@@ -87,6 +87,7 @@ impl Record {
                 // Istio takes the certificate itself where there is no root.
                 roots: bytes(ROOTS).unwrap_or_else(|| certificate.clone()),
                 chain: bytes(CHAIN).unwrap_or_default(),
+                crl: Vec::new(),
                 certificate,
                 key,
             },
@@ -109,7 +110,7 @@ impl Record {
             }
             None => Default::default(),
         };
-        let Material { certificate: own, key: own_key, chain, roots } = self.material.clone();
+        let Material { certificate: own, key: own_key, chain, roots, .. } = self.material.clone();
         // What is empty is there too: a merge would leave an old value where nothing is said.
         stored.data.extend(BTreeMap::from(
             [
@@ -140,7 +141,13 @@ mod tests {
 
     fn record() -> Record {
         Record {
-            material: Material { certificate: b"c".into(), key: b"k".into(), chain: Vec::new(), roots: b"r".into() },
+            material: Material {
+                certificate: b"c".into(),
+                key: b"k".into(),
+                chain: Vec::new(),
+                crl: Vec::new(),
+                roots: b"r".into(),
+            },
             next: None,
             rotation: None,
             longest: Duration::from_secs(86_400),

@@ -95,7 +95,8 @@ pub(crate) fn after(
         Step::Sign => {
             let (certificate, key) = record.next.take().context("the new root is not in the Secret any more")?;
             let roots = Roots::read(&certificate)?.and(&Roots::read(&record.material.roots)?);
-            record.material = Material { certificate, key, chain: Vec::new(), roots: roots.pem().into() };
+            record.material =
+                Material { certificate, key, chain: Vec::new(), crl: Vec::new(), roots: roots.pem().into() };
             record.rotation = Some((Phase::Signing, now));
             info!("the new root signs; the old one is trusted until what it has signed has ended");
         }
@@ -115,7 +116,7 @@ fn longer(old: &Material, lifetimes: Lifetimes, now: SystemTime) -> Result<Mater
     let read = |text: &[u8]| Roots::read(text).map_err(|error| error.to_string());
     let before = read(&old.roots)?;
     let roots = read(&certificate)?.and(&before.lasting(now)).pem().into();
-    let material = Material { certificate, key: old.key.clone(), chain: Vec::new(), roots };
+    let material = Material { certificate, key: old.key.clone(), chain: Vec::new(), crl: Vec::new(), roots };
     let new = Signer::load(&material, now)?;
     new.is_trusted(&before, now)?;
     // One that has ended signs nothing to try.
@@ -146,7 +147,7 @@ pub(crate) fn fresh(organisation: &str, lifetimes: Lifetimes, now: SystemTime) -
     let (certificate, key) = self_signed(organisation, None, lifetimes.root, now).context("making a root")?;
     let (certificate, key) = (certificate.into_bytes(), key.into_bytes());
     Ok(Record {
-        material: Material { roots: certificate.clone(), certificate, key, chain: Vec::new() },
+        material: Material { roots: certificate.clone(), certificate, key, chain: Vec::new(), crl: Vec::new() },
         next: None,
         rotation: None,
         longest: lifetimes.usual,

@@ -59,9 +59,10 @@ pub(crate) async fn keep(current: &Current, names: &[String], certificate: &watc
 fn issue(in_force: &InForce, names: &[String]) -> Result<(ServerTls, Duration)> {
     let now = SystemTime::now();
     let (chain, key, issued) = in_force.signer.server(names, LIFETIME, now)?;
+    let crl = Some(in_force.material.crl.clone()).filter(|crl| !crl.trim_ascii().is_empty());
     let spec = ServerSpec {
         certificates: vec![CertifiedPem { chain: chain.into(), key: key.into(), ocsp: None }],
-        client: ClientAuth::Optional { roots_pem: in_force.roots.clone().into(), crl: None, sans: Vec::new() },
+        client: ClientAuth::Optional { roots_pem: in_force.roots.clone().into(), crl, sans: Vec::new() },
         min_version: Version::Tls12,
         alpn: vec![b"h2".to_vec(), b"http/1.1".to_vec()],
         ..ServerSpec::default()

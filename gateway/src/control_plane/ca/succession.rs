@@ -114,7 +114,7 @@ mod tests {
     fn signer((certificate, key): &(String, String), more: &str, now: SystemTime) -> Signer {
         let roots = format!("{certificate}{more}").into_bytes();
         let (certificate, key) = (certificate.clone().into_bytes(), key.clone().into_bytes());
-        Signer::load(&Material { certificate, key, chain: Vec::new(), roots }, now).unwrap()
+        Signer::load(&Material { certificate, key, chain: Vec::new(), crl: Vec::new(), roots }, now).unwrap()
     }
 
     #[test]
