@@ -20,6 +20,7 @@ mod given;
 mod identity;
 mod init;
 mod inject;
+pub(crate) mod output;
 mod resolve;
 mod status;
 #[cfg(test)]
@@ -32,6 +33,7 @@ pub(crate) use echo::EchoFlags;
 pub(crate) use identity::IdentityFlags;
 use init::InitFlags;
 pub(crate) use inject::InjectFlags;
+use output::Output;
 pub(crate) use status::StatusAction;
 
 /// What the user asked for, checked: flags are valid and named files exist.
@@ -361,7 +363,7 @@ pub(crate) struct DescribeFlags {
     pub(crate) source: SourceFlags,
     /// How the description is printed
     #[arg(long, value_name = "FORMAT", default_value = "text", value_enum)]
-    pub(crate) output: DescribeOutput,
+    pub(crate) output: Output,
 }
 
 /// `sluice status`.
@@ -385,7 +387,7 @@ pub(crate) struct StatusFlags {
     pub(crate) admin: Vec<settings::Address>,
     /// How replicas are printed
     #[arg(long, value_name = "FORMAT", default_value = "text", value_enum)]
-    pub(crate) output: CheckOutput,
+    pub(crate) output: Output,
 }
 
 /// What `sluice describe` can describe.
@@ -397,15 +399,6 @@ pub(crate) enum DescribeKind {
     /// A workload: one Pod, or all that are made from one template.
     #[value(alias = "po")]
     Pod,
-}
-
-/// How `sluice describe` prints.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub(crate) enum DescribeOutput {
-    /// For people.
-    Text,
-    /// One JSON object.
-    Json,
 }
 
 /// `sluice demo`.

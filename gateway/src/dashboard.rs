@@ -156,8 +156,12 @@ fn of_body(status: StatusCode, body: &[u8]) -> Result<Value> {
         "it tells by schema {schema:?}, and this program knows {}",
         answers::SCHEMA
     );
-    let first = told["proxies"].get_mut(0).map(Value::take);
-    first.context("it tells of no proxy")
+    let first = told["proxies"].get_mut(0).map(Value::take).context("it tells of no proxy")?;
+    // Whoever runs a pod says what it answers.
+    let whole =
+        first["name"].is_string() && first["traffic"]["edges"].is_array() && first["traffic"]["bounds"].is_array();
+    anyhow::ensure!(whole, "what it tells is no proxy");
+    Ok(first)
 }
 
 #[cfg(test)]
@@ -167,7 +171,18 @@ mod tests {
     #[test]
     fn only_what_is_understood_is_shown() {
         let told = |text: &str| of_body(StatusCode::OK, text.as_bytes()).map_err(|error| error.to_string());
-        assert_eq!(told(r#"{"schema": 1, "proxies": [{"name": "a"}]}"#).unwrap()["name"], "a");
+        let whole = r#"{"schema": 1, "proxies": [{"name": "a", "traffic": {"edges": [], "bounds": []}}]}"#;
+        assert_eq!(told(whole).unwrap()["name"], "a");
+        for strange in [
+            r#"["x"]"#,
+            r#"[{"name": "a"}]"#,
+            r#"[{"name": 7, "traffic": {"edges": [], "bounds": []}}]"#,
+            "[[]]",
+            "[null]",
+        ] {
+            let error = told(&format!(r#"{{"schema": 1, "proxies": {strange}}}"#)).unwrap_err();
+            assert!(error.contains("no proxy"), "{strange}: {error}");
+        }
         assert!(told(r#"{"schema": 9, "proxies": []}"#).unwrap_err().contains("schema Some(9)"));
         assert!(told(r#"{"schema": 1, "proxies": []}"#).unwrap_err().contains("no proxy"));
         assert!(told("oops").unwrap_err().contains("no JSON"));

@@ -216,13 +216,15 @@ impl View for Status {
     }
 
     fn listeners(&self) -> Listeners {
-        tell::listeners(&self.live.pin().snapshot, self.told().bind_failures.clone())
+        let installed = self.live.pin();
+        tell::listeners(&installed.snapshot, &installed.port_map, self.told().bind_failures.clone())
     }
 
     fn summary(&self) -> Proxy {
         let (installed, readiness) = (self.live.pin(), self.readiness());
         let told = self.told();
-        let summary = tell::summary(&installed.snapshot, installed.generation, &told.problems, &readiness);
+        let summary =
+            tell::summary((&installed.snapshot, &installed.port_map), installed.generation, &told.problems, &readiness);
         Proxy { certificates: told.certificates(), ..summary }
     }
 

@@ -2,6 +2,8 @@
 //! every step told in words. Nothing is counted and nobody is asked.
 
 mod course;
+mod destinations;
+mod guarded;
 mod told;
 mod words;
 

@@ -58,7 +58,10 @@ pub(crate) fn read_yaml(text: &str) -> Result<serde_json::Value, String> {
 }
 
 /// Writes a value as a YAML document.
-pub(crate) fn write_yaml(value: &serde_json::Value) -> Result<String, String> {
+///
+/// # Errors
+/// A sentence.
+pub fn write_yaml(value: &serde_json::Value) -> Result<String, String> {
     yaml::write(value)
 }
 

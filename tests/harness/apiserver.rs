@@ -16,6 +16,7 @@ mod defaults;
 mod discovery;
 mod faults;
 mod fields;
+mod forward;
 mod kinds;
 mod ownership;
 mod patch;
@@ -30,6 +31,7 @@ mod watch;
 mod write;
 
 use std::{
+    collections::HashMap,
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -76,6 +78,8 @@ pub(crate) struct Shared {
     signal: tokio_watch::Sender<u64>,
     faults: Mutex<Faults>,
     seen: Mutex<Vec<Seen>>,
+    /// Where port-forwards to pods (`namespace/name`) lead.
+    forwards: Mutex<HashMap<String, SocketAddr>>,
     tls: Arc<ServerConfig>,
 }
 
@@ -90,6 +94,10 @@ impl Shared {
 
     pub(crate) fn seen(&self) -> MutexGuard<'_, Vec<Seen>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn forwards(&self) -> MutexGuard<'_, HashMap<String, SocketAddr>> {
+        self.forwards.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes something and wakes the watches.
@@ -131,6 +139,7 @@ impl ApiServer {
             signal,
             faults: Mutex::default(),
             seen: Mutex::default(),
+            forwards: Mutex::default(),
             tls: tls_peer::server(&identity, None, &["http/1.1"]),
         };
         let server = Self {
@@ -230,6 +239,11 @@ impl ApiServer {
                 }
             }
         });
+    }
+
+    /// Port-forwards to this pod lead to `to`, whatever port they ask for.
+    pub fn forward(&self, namespace: &str, name: &str, to: SocketAddr) {
+        self.shared.forwards().insert(format!("{namespace}/{name}"), to);
     }
 
     /// Deletes an object; false = it was not there. `kind` is `Gateway`, `gateways`, or one of both with `.group`.

@@ -148,6 +148,16 @@ async function look() {
   await scheme("light");
   await picture("360-light");
 
+  // Whoever is gone is said to be gone, until he is back. What the browser itself says of it is no error of the page.
+  const before = seen.errors.length;
+  const conditions = (offline) => order("Network.emulateNetworkConditions", { offline, latency: 0, downloadThroughput: -1, uploadThroughput: -1 });
+  const gone = `document.getElementById("gone").textContent`;
+  await conditions(true);
+  await until("it is said that nobody answers", `${gone}.startsWith("No answer since") && document.getElementById("state").innerText === "no answer"`);
+  await conditions(false);
+  await until("it goes on", `${gone} === ""`);
+  seen.errors = seen.errors.slice(0, before).concat(seen.errors.slice(before).filter((text) => !text.includes("net::ERR_INTERNET_DISCONNECTED")));
+
   // The switch, against what the system prefers.
   const shade = `getComputedStyle(document.body).backgroundColor`;
   const light = await evaluate(shade);

@@ -1,11 +1,15 @@
 //! The page of the admin pages and of `sluice dashboard`, in a real browser, with real traffic; judged by axe-core where it is.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use harness::{
-    binary::repository,
+    apiserver::{ADMIN, ApiServer},
+    binary::{repository, sluice},
     client::Client,
     demo::Demo,
+    eventually::eventually,
+    mesh::{HOST, Mesh},
+    process::Process,
     program::{executable, run_within, script},
     raw::probe,
 };
@@ -136,13 +140,55 @@ async fn the_page_of_a_mesh_reads_only_and_only_from_here() {
     let mut others = vec![address];
     others.push(demo.facts["admin"].as_str().expect("an admin address").parse().expect("an address"));
     for at in others {
-        let evil = probe(at, "GET /overview HTTP/1.1\r\nHost: evil.example\r\n\r\n").await;
+        let evil = probe(at, "GET /overview HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n").await;
         assert!(evil.text.starts_with("HTTP/1.1 403 "), "{}", evil.text);
-        let forged =
-            format!("POST /drain HTTP/1.1\r\nHost: {at}\r\nOrigin: http://evil.example\r\nContent-Length: 0\r\n\r\n");
+        let forged = format!(
+            "POST /drain HTTP/1.1\r\nHost: {at}\r\nOrigin: http://evil.example\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        );
         let forged = probe(at, &forged).await;
         assert!(forged.text.starts_with("HTTP/1.1 403 "), "{}", forged.text);
     }
+}
+
+/// A pod that runs this.
+fn pod(name: &str, verb: &str) -> String {
+    format!(
+        "---\n{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, namespace: shop}}, spec: {{containers: [{{name: c, image: i, \
+         args: [{verb}]}}]}}, status: {{phase: Running, podIP: 10.9.8.7}}}}\n"
+    )
+}
+
+#[tokio::test]
+async fn proxies_in_pods_are_asked_through_the_api_server() {
+    let mesh = Mesh::with_edge();
+    let _reviews = mesh.workload("reviews").start().await;
+    mesh.route_all_to("reviews");
+    let gateway = mesh.gateway().await;
+    let server = ApiServer::start().await;
+    server.apply(&[pod("edge-1", "gateway"), pod("app-1", "echo"), pod("gone-1", "sidecar")].concat());
+    server.forward("shop", "edge-1", gateway.addresses().admin);
+
+    let config = server.kubeconfig(ADMIN).display().to_string();
+    let arguments = ["dashboard", "--kubernetes", "--kubeconfig", &config, "--namespace", "shop"];
+    let dashboard = Process::start("dashboard", sluice(), arguments);
+    let address = async || dashboard.stdout().split("http://").nth(1)?.split('/').next()?.parse::<SocketAddr>().ok();
+    eventually("it says where the page is", async || address().await.is_some()).await;
+    let address = address().await.expect("it was there");
+    assert!(address.ip().is_loopback(), "{address}");
+
+    let page = Client::plain(address);
+    let told = page.get(&format!("http://{address}/overview")).await.json();
+    let proxies = told["proxies"].as_array().expect("proxies");
+    let named = |target: &str| proxies.iter().find(|proxy| proxy["target"] == target).unwrap_or(&Value::Null);
+    assert_eq!(proxies.len(), 2, "an application is no proxy: {told:#}");
+    assert_eq!(
+        (&named("shop/edge-1")["kind"], &named("shop/edge-1")["ready"]),
+        (&json!("gateway"), &json!(true)),
+        "{told:#}"
+    );
+    assert!(named("shop/gone-1")["unreachable"].is_string(), "{told:#}");
+    let ask = format!("http://{address}/explain?proxy=shop/edge-1&port=443&host={HOST}&path=/");
+    assert_eq!(page.get(&ask).await.json()["outcome"], "forwarded");
 }
 
 fn texts_of(list: &Value) -> usize {

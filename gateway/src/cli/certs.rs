@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::given;
+use super::{given, output::Output};
 use crate::settings::{self, KubernetesSettings};
 
 /// `sluice certs`.
@@ -19,16 +19,7 @@ pub(crate) struct CertsFlags {
     admin: Vec<settings::Address>,
     /// How certificates are printed
     #[arg(long, value_name = "FORMAT", default_value = "text", value_enum)]
-    output: CertsOutput,
-}
-
-/// How `sluice certs` prints certificates.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub(crate) enum CertsOutput {
-    /// For people: a table, and below it why tries failed.
-    Text,
-    /// One JSON list.
-    Json,
+    output: Output,
 }
 
 /// Where ordered certificates are kept.
@@ -106,7 +97,7 @@ pub(crate) struct CertsCommand {
     /// Where to look.
     pub(crate) place: Place,
     /// How to print.
-    pub(crate) output: CertsOutput,
+    pub(crate) output: Output,
 }
 
 /// Where to look for certificates.

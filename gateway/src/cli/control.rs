@@ -8,7 +8,7 @@ use std::{
 
 use clap::{Args, Subcommand};
 
-use super::{SourceFlags, certs::CertsOutput, given};
+use super::{SourceFlags, given, output::Output};
 use crate::{
     control_plane::settings::{ControlSettings, Lifetimes},
     net::everywhere::any,
@@ -207,7 +207,7 @@ pub(crate) struct CaFlags {
     namespace: String,
     /// How the CA is printed
     #[arg(long, value_name = "FORMAT", default_value = "text", value_enum, global = true)]
-    output: CertsOutput,
+    output: Output,
 }
 
 /// What is to be done.
@@ -229,7 +229,7 @@ pub(crate) struct CaCommand {
     /// Namespace of the control plane.
     pub(crate) namespace: String,
     /// How to print.
-    pub(crate) output: CertsOutput,
+    pub(crate) output: Output,
 }
 
 /// Where a CA is kept.

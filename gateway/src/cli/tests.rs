@@ -174,7 +174,7 @@ fn describe_wants_a_kind_an_object_and_a_source() {
     assert_eq!(flags.kind, DescribeKind::Service);
     assert_eq!((flags.object.namespace.as_str(), flags.object.name.as_str()), ("shop", "cart"));
     assert_eq!(source, SourceSettings::Files(vec!["src".into(), "Cargo.toml".into()]));
-    assert_eq!(flags.output, DescribeOutput::Json);
+    assert_eq!(flags.output, Output::Json);
     assert!(mistake("describe node a/b --config src").contains("it can be service, pod"));
     assert!(mistake("describe pod cart --config src").contains("the namespace, a slash and the name"));
     assert!(mistake("describe pod shop/cart --config /no/such").contains("does not exist"));

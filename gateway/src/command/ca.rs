@@ -1,6 +1,6 @@
 //! `sluice ca`: what signs the certificates of a mesh, where a rotation stands, and the wish for a new root.
 
-use std::{path::Path, process::ExitCode, sync::Arc, time::SystemTime};
+use std::{io, path::Path, process::ExitCode, sync::Arc, time::SystemTime};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
@@ -9,9 +9,10 @@ use tls::authority::signer::Signer;
 use crate::{
     acme::vault::{FileVault, Vault},
     cli::{
-        certs::CertsOutput,
         control::{CaAction, CaCommand, CaPlace},
+        output::Output,
     },
+    command::document,
     control_plane::{
         ca::{
             in_force::Origin,
@@ -70,12 +71,7 @@ async fn serve(command: &CaCommand) -> Result<ExitCode> {
 }
 
 /// What is kept. Exit code 1: replicas do not take it.
-async fn status(
-    folder: Option<&Path>,
-    vault: &Vault,
-    trusted: Option<Trusted>,
-    output: CertsOutput,
-) -> Result<ExitCode> {
+async fn status(folder: Option<&Path>, vault: &Vault, trusted: Option<Trusted>, output: Output) -> Result<ExitCode> {
     let (origin, material, record) = match find(folder, vault).await.map_err(anyhow::Error::msg)? {
         Found::PlugIn(origin, material) => (origin, material, None),
         Found::SelfSigned(record, _) => (Origin::SelfSigned, record.material.clone(), Some(record)),
@@ -99,8 +95,9 @@ async fn status(
     }
     told["trouble"] = trouble.as_deref().into();
     match output {
-        CertsOutput::Json => println!("{told:#}"),
-        CertsOutput::Text => print!("{}", text(&told)),
+        Output::Text => print!("{}", text(&told)),
+        Output::Json => document::json(io::stdout().lock(), &told)?,
+        Output::Yaml => document::yaml(io::stdout().lock(), &told)?,
     }
     let Some(why) = trouble else { return Ok(ExitCode::SUCCESS) };
     eprintln!("sluice: {why}; {LAST_GOOD}");

@@ -36,7 +36,7 @@ use self::{
     addresses::{Addresses, ports},
     authorities::{Authorities, LIFETIME},
     network::Network,
-    plan::Plan,
+    plan::{Plan, PodPlan},
     print::{AdminPages, Progress},
     processes::Processes,
     state::{Access, State},
@@ -155,7 +155,9 @@ impl Demo {
         let gateways = self.plan.gateways.iter().enumerate();
         let gateways =
             gateways.map(|(index, it)| at(format!("{}/{}", it.namespace, it.name), self.addresses.gateway(index)));
-        let pods = self.plan.pods.iter().enumerate().filter(|(_, pod)| pod.sidecar);
+        // The rules of the kernel keep the admin pages of captured pods to the pods.
+        let reachable = |index: usize, pod: &PodPlan| pod.sidecar && self.addresses.namespace(index).is_none();
+        let pods = self.plan.pods.iter().enumerate().filter(|(index, pod)| reachable(*index, pod));
         let pods = pods.map(|(index, it)| at(format!("{}/{}", it.namespace, it.name), self.addresses.pod(index)));
         gateways.chain(pods).collect()
     }

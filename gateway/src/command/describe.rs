@@ -21,11 +21,7 @@ mod workload;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::BTreeSet,
-    io::{self, Write},
-    process::ExitCode,
-};
+use std::{collections::BTreeSet, io, process::ExitCode};
 
 use routing::{
     compile::{Proxy, compile},
@@ -34,7 +30,8 @@ use routing::{
 };
 
 use crate::{
-    cli::{DescribeFlags, DescribeKind, DescribeOutput},
+    cli::{DescribeFlags, DescribeKind, output::Output},
+    command::document,
     settings::SourceSettings,
     source,
 };
@@ -65,8 +62,9 @@ pub(crate) fn run(flags: &DescribeFlags, settings: &SourceSettings) -> ExitCode 
     let out = io::stdout().lock();
     // A reader that went away (`| head`) has seen enough.
     let _ = match flags.output {
-        DescribeOutput::Text => print::text(out, &description),
-        DescribeOutput::Json => json(out, &description),
+        Output::Text => print::text(out, &description),
+        Output::Json => document::json(out, &description),
+        Output::Yaml => document::yaml(out, &description),
     };
     ExitCode::SUCCESS
 }
@@ -145,10 +143,4 @@ impl Concerned {
         }
         all.into_sorted().into_iter().filter(|problem| self.objects.contains(&problem.object)).collect()
     }
-}
-
-fn json(mut out: impl Write, description: &Description) -> io::Result<()> {
-    serde_json::to_writer_pretty(&mut out, description)?;
-    out.write_all(b"\n")?;
-    out.flush()
 }

@@ -9,6 +9,7 @@ pub(crate) mod crds;
 pub(crate) mod dashboard;
 pub(crate) mod demo;
 pub(crate) mod describe;
+mod document;
 pub(crate) mod echo;
 pub(crate) mod inject;
 pub(crate) mod proxies_status;

@@ -16,8 +16,8 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 use crate::{
-    cli::{CheckOutput, StatusAction, StatusFlags},
-    command::{beside, table},
+    cli::{StatusAction, StatusFlags, output::Output},
+    command::{beside, document, table},
     kubernetes::{
         told::{self, Told},
         withdraw::withdraw,
@@ -81,8 +81,9 @@ pub(crate) fn run(flags: &StatusFlags) -> Result<ExitCode> {
     let out = io::stdout().lock();
     // A reader that went away (`| head`) has seen enough.
     let _ = match flags.output {
-        CheckOutput::Text => text(out, &told, &healths, now),
-        CheckOutput::Json => json(out, &told, &healths, now),
+        Output::Text => text(out, &told, &healths, now),
+        Output::Json => document::json(out, &listed(&told, &healths, now)),
+        Output::Yaml => document::yaml(out, &listed(&told, &healths, now)),
     };
     Ok(ExitCode::from(u8::from(healths.iter().any(|health| *health != Health::InSync))))
 }
@@ -114,7 +115,7 @@ fn healths(told: &[Told], now: i64) -> Vec<Health> {
     told.iter().map(health).collect()
 }
 
-fn json(mut out: impl Write, told: &[Told], healths: &[Health], now: i64) -> io::Result<()> {
+fn listed(told: &[Told], healths: &[Health], now: i64) -> Vec<Value> {
     let one = |(it, health): (&Told, &Health)| -> Value {
         json!({
             "namespace": it.namespace, "workload": it.workload, "replica": it.replica, "leader": it.leader,
@@ -125,9 +126,7 @@ fn json(mut out: impl Write, told: &[Told], healths: &[Health], now: i64) -> io:
             "ageSeconds": it.told_at.map(|at| now.saturating_sub(at).max(0)),
         })
     };
-    let all: Vec<Value> = told.iter().zip(healths).map(one).collect();
-    serde_json::to_writer_pretty(&mut out, &all)?;
-    writeln!(out)
+    told.iter().zip(healths).map(one).collect()
 }
 
 /// `sluice status withdraw`. Exit code 2 when it could not be done.

@@ -96,7 +96,7 @@ mod tests {
     fn a_demo_names_its_proxies() {
         let folder = tempfile::tempdir().unwrap();
         let proxies =
-            r#"{"proxies": [{"name": "a", "admin": "127.10.0.1:15000"}, {"name": "b", "admin": "10.0.0.1:15000"}]}"#;
+            r#"{"proxies": [{"name": "a", "admin": "127.10.0.1:15000"}, {"name": "b", "admin": "192.0.2.1:15000"}]}"#;
         fs::write(folder.path().join("demo.json"), proxies).unwrap();
         let found = demos(Some(folder.path())).unwrap();
         assert_eq!(found.iter().map(Target::id).collect::<Vec<_>>(), ["127.10.0.1:15000"]);

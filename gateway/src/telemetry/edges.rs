@@ -84,7 +84,8 @@ pub(crate) struct Edges {
 pub(crate) fn edges(families: &[Family]) -> Edges {
     let (mut all, mut bounds) = (BTreeMap::<Ends, Edge>::new(), Vec::new());
     for family in families.iter().filter(|family| STANDARD.contains(&family.name.as_str())) {
-        for sample in &family.samples {
+        // Of those that found no place in a full table nobody knows who they are.
+        for sample in family.samples.iter().filter(|it| matches!(label(it, "reporter"), "source" | "destination")) {
             let ends = ends(sample);
             let edge = all.entry(ends.clone()).or_insert_with(|| Edge { ends, ..Edge::default() });
             match (family.name.as_str(), &sample.histogram) {
@@ -112,10 +113,13 @@ pub(crate) fn edges(families: &[Family]) -> Edges {
 fn count(edge: &mut Edge, sample: &Sample) {
     let count = whole(sample.value);
     edge.requests += count;
+    // As Kiali has it, a call that ends with another gRPC status than 0 has failed.
+    let grpc = label(sample, "grpc_response_status");
     match label(sample, "response_code").as_bytes().first() {
-        Some(b'1'..=b'3') => {}
+        Some(b'0' | b'5') => edge.server_errors += count,
         Some(b'4') => edge.client_errors += count,
-        _ => edge.server_errors += count,
+        _ if !matches!(grpc, "" | "0") => edge.server_errors += count,
+        _ => {}
     }
     secure(edge, sample, count);
 }
@@ -205,10 +209,18 @@ mod tests {
         let ok = with(&[("response_code", "200"), proven[0], proven[1]]);
         let unproven = with(&[("response_code", "404"), ("source_principal", UNKNOWN)]);
         let silent = with(&[("response_code", "0"), proven[0], proven[1]]);
-        let found = requests(vec![sample(&ok, 5.0), sample(&unproven, 2.0), sample(&silent, 1.0)]);
+        let call = with(&[("response_code", "200"), ("grpc_response_status", "14"), proven[0], proven[1]]);
+        let nobody = [("reporter", "overflow"), ("response_code", UNKNOWN)];
+        let found = requests(vec![
+            sample(&ok, 5.0),
+            sample(&unproven, 2.0),
+            sample(&silent, 1.0),
+            sample(&call, 3.0),
+            sample(&nobody, 9.0),
+        ]);
         let [edge] = &found[..] else { panic!("{found:?}") };
-        assert_eq!([edge.requests, edge.client_errors, edge.server_errors], [8, 2, 1]);
-        assert_eq!([edge.mutual_tls, edge.plain], [6, 2]);
+        assert_eq!([edge.requests, edge.client_errors, edge.server_errors], [11, 2, 4]);
+        assert_eq!([edge.mutual_tls, edge.plain], [9, 2]);
     }
 
     #[test]
@@ -225,7 +237,10 @@ mod tests {
     #[test]
     fn there_is_an_end_to_edges_and_the_busiest_stay() {
         let named: Vec<String> = (0..MOST + 7).map(|number| format!("w{number:04}")).collect();
-        let samples = named.iter().zip(1_u32..).map(|(name, count)| sample(&[("source_workload", name)], count.into()));
+        let samples = named
+            .iter()
+            .zip(1_u32..)
+            .map(|(name, count)| sample(&[("reporter", "source"), ("source_workload", name)], count.into()));
         let name = "istio_requests_total".to_owned();
         let told = edges(&[Family { name, help: String::new(), kind: "counter", samples: samples.collect() }]);
         assert_eq!((told.edges.len(), told.left_out), (MOST, 7));

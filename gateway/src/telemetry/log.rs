@@ -58,22 +58,16 @@ impl LogLevel {
         self.change(Chosen { base: text.to_owned(), own: BTreeMap::new() })
     }
 
-    /// Sets the level of a component; everything else stays.
+    /// Sets the levels of components; everything else stays. All of them, or none.
     ///
     /// # Errors
     /// A sentence that says which components and levels there are.
-    pub(crate) fn set_component(&self, name: &str, level: &str) -> Result<(), String> {
-        let known = components::find(name).ok_or_else(|| {
-            let all: Vec<&str> = components::names().collect();
-            format!("there is no component `{name}`; there are {}", all.join(", "))
-        })?;
-        let level = level.to_ascii_lowercase();
-        let level = if level == "warning" { "warn".to_owned() } else { level };
-        if !components::LEVELS.contains(&level.as_str()) {
-            return Err(format!("`{level}` is no level; write one of {}", components::LEVELS.join(", ")));
-        }
+    pub(crate) fn set_components(&self, wanted: &[(&str, &str)]) -> Result<(), String> {
         let mut chosen = self.chosen();
-        chosen.own.insert(known, level);
+        for (name, level) in wanted {
+            let (name, level) = components::checked(name.trim(), level.trim())?;
+            chosen.own.insert(name, level);
+        }
         self.change(chosen)
     }
 

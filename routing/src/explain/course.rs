@@ -1,28 +1,29 @@
 //! The way of a request through a snapshot, as the data path goes it: door, form, guard, route, destination.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{
-    DestinationTold, Outcome, Question, RouteTold, Side,
+    Outcome, Question, RouteTold, Side,
+    destinations::{arrive, destination, headers},
+    guarded::{guard, limits},
     told::{End, Story},
     words::{few, when},
 };
 use crate::{
-    authorization::Access,
     cors::Verdict,
     fault::{AbortError, GRPC_CODES},
-    guard::Guard,
     host::bare,
     inbound::MtlsMode,
-    limits::{Asked, Place},
     opaque::OpaqueTable,
     path::normalise,
-    reach::Reach,
     request::RequestView,
-    rule::{Action, Destination, Destinations, Rule},
+    rule::{Action, Rule},
     snapshot::{CertificateSource, Content, Listener, Snapshot, Unclaimed},
     table::{RouteTable, VirtualHost},
-    upstream::Cluster,
 };
 
 /// Tells the whole way.
@@ -35,8 +36,8 @@ pub(super) fn follow(snapshot: &Snapshot, question: &Question, story: &mut Story
 }
 
 /// A request in its one form.
-struct Asking<'a> {
-    question: &'a Question,
+pub(super) struct Asking<'a> {
+    pub(super) question: &'a Question,
     path: String,
     query: &'a str,
     scheme: &'static str,
@@ -57,7 +58,7 @@ impl<'a> Asking<'a> {
         Ok(Self { question, path: path.into_owned(), query, scheme })
     }
 
-    fn view(&self) -> RequestView<'_> {
+    pub(super) fn view(&self) -> RequestView<'_> {
         RequestView {
             method: &self.question.method,
             scheme: self.scheme,
@@ -89,7 +90,8 @@ fn gateway(snapshot: &Snapshot, question: &Question, story: &mut Story) -> Resul
     }
     let scheme = if listener.tls.is_some() { "https" } else { "http" };
     let asking = Asking::new(snapshot, question, scheme, story)?;
-    guard(snapshot, &asking, story)?;
+    let local = SocketAddr::new(listener.bind.unwrap_or(Ipv4Addr::UNSPECIFIED.into()), listener.bind_port);
+    guard(snapshot, &asking, local, story)?;
     by_table(snapshot, &listener.routes, &asking, story)
 }
 
@@ -138,71 +140,6 @@ fn connection(snapshot: &Snapshot, table: &OpaqueTable, question: &Question, sto
     arrive(&route.rule.to, story)
 }
 
-/// Tokens, policies: what stands before routes.
-fn guard(snapshot: &Snapshot, asking: &Asking<'_>, story: &mut Story) -> Result<(), End> {
-    let Some(guard) = snapshot.guard.as_deref() else { return Ok(()) };
-    tokens(guard, asking, story)?;
-    let Some(policies) = &guard.authorization else { return Ok(()) };
-    let question = asking.question;
-    let access = Access {
-        peer: &question.peer,
-        source: question.client,
-        remote: question.client,
-        local: SocketAddr::new(question.client, question.port),
-        sni: bare(&question.host),
-        request: Some(asking.view()),
-    };
-    if let Some(provider) = policies.asks(&access) {
-        story.note("policy", format!("provider {provider} is asked first, and its word is not known here"), "");
-    }
-    let judgement = policies.judge(&access);
-    if let Some(rule) = &judgement.audited {
-        story.note("policy", format!("{rule} audits it"), &object(rule));
-    }
-    for trial in judgement.tried_deny.iter().chain(&judgement.tried_allow) {
-        let would = if trial.denied { "would deny it" } else { "would allow it" };
-        story.note("policy", format!("{} {would}, if it were not only tried", trial.rule), &object(&trial.rule));
-    }
-    match judgement.denied {
-        None => {
-            story.passed("policy", "the authorization policies allow it", "");
-            Ok(())
-        }
-        Some(rule) if &*rule == crate::authorization::NO_RULE => {
-            Err(End::refused("policy", 403, "there are ALLOW policies, and none of them allows it"))
-        }
-        Some(rule) => Err(End::refused("policy", 403, format!("{rule} denies it")).by(object(&rule))),
-    }
-}
-
-fn tokens(guard: &Guard, asking: &Asking<'_>, story: &mut Story) -> Result<(), End> {
-    let Some(tokens) = &guard.tokens else { return Ok(()) };
-    if tokens.closed {
-        return Err(End::refused(
-            "tokens",
-            401,
-            "a RequestAuthentication cannot be read, so that no token is known to be good",
-        ));
-    }
-    let issuers = few(tokens.rules.iter().map(|rule| &rule.issuer));
-    let text = match &asking.question.token {
-        Some(token) => format!("taken as good: a token of {}; checked are those of {issuers}", token.issuer()),
-        None => format!("tokens of {issuers} are checked; it is asked about without one"),
-    };
-    let objects = few(tokens.rules.iter().map(|rule| &rule.object));
-    story.note("tokens", text, &objects);
-    Ok(())
-}
-
-/// `namespace/name` of the policy of a rule's id.
-fn object(rule: &str) -> String {
-    let part = |from: &str| rule.split_once(from).and_then(|(_, rest)| rest.split_once(']')).map(|(name, _)| name);
-    match (part("ns["), part("-policy[")) {
-        (Some(namespace), Some(name)) => format!("{namespace}/{name}"),
-        _ => String::new(),
-    }
-}
-
 fn by_table(snapshot: &Snapshot, table: &RouteTable, asking: &Asking<'_>, story: &mut Story) -> Result<(), End> {
     let host = bare(&asking.question.host);
     let Some(found) = table.host(&asking.question.host) else {
@@ -248,24 +185,6 @@ fn route_told(rule: &Rule, host: &VirtualHost, when: String) -> RouteTold {
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn limits(snapshot: &Snapshot, asking: &Asking<'_>, route: Option<&Rule>, inbound: Option<u16>, story: &mut Story) {
-    let Some(limits) = snapshot.guard.as_ref().and_then(|guard| guard.limits.as_ref()) else { return };
-    let (client, peer) = (asking.question.client, asking.question.peer.as_str());
-    let asked = Asked { request: asking.view(), client, peer, route, inbound };
-    for limit in limits.all().iter().filter(|limit| limit.concerns(&asked)) {
-        let what = match &limit.place {
-            Place::Local(rate) => format!("{} in {:?}", rate.requests, rate.period),
-            Place::Global(service) => format!("as {} says", service.cluster_name),
-        };
-        let dry = if limit.dry_run { ", only tried" } else { "" };
-        story.note(
-            "limits",
-            format!("{} counts it ({what}{dry}); beyond that it answers {}", limit.name, limit.status),
-            &limit.name,
-        );
-    }
 }
 
 /// Faults and preflights.
@@ -337,104 +256,6 @@ fn obey(snapshot: &Snapshot, rule: &Rule, asking: &Asking<'_>, story: &mut Story
     arrive(destinations, story)
 }
 
-/// Which headers change on the way to a destination.
-fn headers(rule: &Rule, to: &Destination, asking: &Asking<'_>, story: &mut Story) {
-    let before = &asking.question.headers;
-    let mut after = before.clone();
-    rule.edit_request(Some(to), &mut after);
-    let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    let set = after.keys().filter(|name| !before.get_all(*name).iter().eq(after.get_all(*name).iter()));
-    let set = set.map(|name| format!("{name}: {}", few(after.get_all(name).iter().map(text))));
-    let gone = before.keys().filter(|name| !after.contains_key(*name)).map(|name| format!("{name} removed"));
-    let changes: Vec<String> = set.chain(gone).collect();
-    if !changes.is_empty() {
-        story.passed("headers", format!("to {}: {}", to.cluster_name, few(changes)), &rule.source);
-    }
-}
-
-fn destination(
-    snapshot: &Snapshot,
-    all: &Destinations,
-    one: &Destination,
-    target: String,
-    authority: String,
-) -> DestinationTold {
-    let cluster = one.cluster.map(|id| &**snapshot.cluster(id));
-    DestinationTold {
-        cluster: cluster.map_or(&one.cluster_name, |cluster| &cluster.name).to_string(),
-        percent: f64::from(one.weight) * 100.0 / f64::from(all.total.max(1)),
-        endpoints: cluster.map(|cluster| cluster.endpoints.len()),
-        listed: cluster.is_some_and(|cluster| cluster.reach == Reach::Endpoints),
-        tls: cluster.map_or("none", tls_of),
-        target,
-        authority,
-    }
-}
-
-fn tls_of(cluster: &Cluster) -> &'static str {
-    let Some(tls) = &cluster.tls else { return "none" };
-    let encrypted = cluster.endpoints.iter().filter(|one| one.tls).count();
-    match (encrypted, tls.mesh) {
-        (0, _) if !cluster.endpoints.is_empty() => "none",
-        (some, _) if some < cluster.endpoints.len() => "mixed",
-        (_, true) => "mutual",
-        (_, false) => "tls",
-    }
-}
-
-/// `outbound|8080|v1|reviews.shop.svc.cluster.local` as people say it: `reviews.shop:8080, subset v1`.
-fn service(cluster: &str) -> String {
-    let mut parts = cluster.split('|');
-    let (Some(_), Some(port), Some(subset), Some(host), None) =
-        (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
-    else {
-        return cluster.to_owned();
-    };
-    let host = host.strip_suffix(".svc.cluster.local").unwrap_or(host);
-    let subset = if subset.is_empty() { String::new() } else { format!(", subset {subset}") };
-    format!("{host}:{port}{subset}")
-}
-
-/// The end of a way that leads to destinations.
-fn arrive(to: &Destinations, story: &mut Story) -> Result<(), End> {
-    let told = &story.told.destinations;
-    let name = |one: &DestinationTold| match one.percent {
-        100.0 => service(&one.cluster),
-        share => format!("{} ({share:.0} %)", service(&one.cluster)),
-    };
-    if let [only] = &told[..] {
-        let cluster = only.cluster.clone();
-        let first = to.all.first().is_some_and(|one| one.cluster.is_none());
-        match only.endpoints {
-            None if first => return Err(End::refused("destination", 503, format!("there is no cluster {cluster}"))),
-            Some(0) if only.listed => {
-                return Err(End::refused("destination", 503, format!("{cluster} has no endpoints")));
-            }
-            _ => {}
-        }
-    }
-    let (answer, mut texts) = (format!("Forwarded to {}", few(told.iter().map(name))), Vec::new());
-    for one in told {
-        let tls = match one.tls {
-            "mutual" => "over mutual TLS",
-            "tls" => "over TLS",
-            "mixed" => "some of them over TLS",
-            _ => "in plain text",
-        };
-        let cluster = service(&one.cluster);
-        texts.push(match one.endpoints {
-            Some(_) if !one.listed => format!("{cluster}: its endpoints are found when a request comes"),
-            Some(count) => format!("{cluster}: {count} endpoint(s), {tls}"),
-            None => format!("{cluster}: there is no such service or subset, and its share is answered with 503"),
-        });
-    }
-    for text in texts {
-        story.passed("destination", text, "");
-    }
-    story.arrive(Outcome::Forwarded, None, answer);
-    Ok(())
-}
-
 fn outbound(snapshot: &Snapshot, question: &Question, story: &mut Story) -> Result<(), End> {
     let Some(outbound) = &snapshot.outbound else {
         return Err(End::closed("listener", "this proxy has no outbound side: it is no sidecar"));
@@ -493,7 +314,8 @@ fn inbound(snapshot: &Snapshot, question: &Question, story: &mut Story) -> Resul
         _ => story.passed("tls", told, ""),
     }
     let asking = Asking::new(snapshot, question, if proven { "https" } else { "http" }, story)?;
-    guard(snapshot, &asking, story)?;
+    let own = inbound.addresses.first().copied().unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+    guard(snapshot, &asking, SocketAddr::new(own, question.port), story)?;
     limits(snapshot, &asking, None, Some(question.port), story);
     story.arrive(Outcome::Forwarded, None, format!("Given to the application on port {}", question.port));
     Ok(())

@@ -20,6 +20,7 @@ use super::{
     Shared,
     call::Call,
     faults::{Fault, Seen},
+    forward,
     rbac::{Attributes, User},
     refusal::Refusal,
     state::State,
@@ -55,13 +56,18 @@ pub(crate) async fn connection(stream: TcpStream, shared: Arc<Shared>) {
     }
 }
 
-async fn serve(stream: impl Stream, shared: Arc<Shared>) {
+async fn serve(stream: impl Stream + 'static, shared: Arc<Shared>) {
     let service = service_fn(|request| answer(request, Arc::clone(&shared)));
     // A client that goes away is no fault of the server.
-    http1::Builder::new().serve_connection(TokioIo::new(stream), service).await.ok();
+    http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades().await.ok();
 }
 
 async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Response<Body>, io::Error> {
+    let pod = forward::pod(request.uri().path());
+    if let Some(to) = pod.and_then(|pod| shared.forwards().get(&pod).copied()) {
+        authenticate(&shared.state(), request.headers()).map_err(|_| io::Error::other("nobody known"))?;
+        return forward::answer(request, to);
+    }
     let (head, body) = request.into_parts();
     let target = head.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
     let mut seen = Seen {
@@ -193,7 +199,7 @@ fn rendered(answer: Result<Answer, Refusal>) -> (u16, Result<Response<Body>, io:
     (status, response.body(body).map_err(io::Error::other))
 }
 
-fn full(bytes: Vec<u8>) -> Body {
+pub(super) fn full(bytes: Vec<u8>) -> Body {
     Full::new(Bytes::from(bytes)).map_err(|never| match never {}).boxed_unsync()
 }
 

@@ -27,7 +27,9 @@ export function draw(target, nodes, edges) {
   const lines = svg("g");
   const tags = svg("g");
   const most = Math.max(0.001, ...pairs.map((pair) => pair.rate));
-  for (const pair of pairs) line(lines, tags, pair, places, wide, most);
+  // What fails is drawn last, above the rest.
+  const failing = (pair) => pair.failed / (pair.rate || 1);
+  for (const pair of [...pairs].sort((a, b) => failing(a) - failing(b))) line(lines, tags, pair, places, wide, most);
   const boxes = svg("g");
   for (const node of nodes) box(boxes, node, places.get(node.id), wide);
   root.append(lines, boxes, tags);
@@ -135,15 +137,21 @@ function arranged(columns, pairs) {
 
 function placed(columns, wide) {
   const places = new Map();
-  const step = wide ? NODE.height + GAP.along : NARROW.width + NARROW.along;
-  const most = Math.max(...columns.map((column) => column.length));
-  columns.forEach((column, depth) => column.forEach((node, at) => {
-    const along = (at + (most - column.length) / 2) * step;
-    const place = wide
-      ? { x: depth * (NODE.width + GAP.across), y: along, width: NODE.width, height: NODE.height }
-      : { x: along, y: depth * (NARROW.height + NARROW.across), width: NARROW.width, height: NARROW.height };
-    places.set(node.id, { ...place, x: place.x + 6, y: place.y + 8 });
-  }));
+  const gap = wide ? GAP.along : NARROW.along;
+  // Along the column: a place that only a line goes through needs less.
+  const size = (node) => (wide ? (node.bridge ? 24 : NODE.height) : node.bridge ? 92 : NARROW.width);
+  const length = (column) => column.reduce((sum, node) => sum + size(node) + gap, -gap);
+  const most = Math.max(...columns.map(length));
+  columns.forEach((column, depth) => {
+    let along = (most - length(column)) / 2;
+    for (const node of column) {
+      const place = wide
+        ? { x: depth * (NODE.width + GAP.across), y: along, width: NODE.width, height: size(node) }
+        : { x: along, y: depth * (NARROW.height + NARROW.across), width: size(node), height: NARROW.height };
+      places.set(node.id, { ...place, x: place.x + 6, y: place.y + 8 });
+      along += size(node) + gap;
+    }
+  });
   return places;
 }
 
@@ -224,7 +232,7 @@ function tag(tags, pair, middle, { active, errors, refusals, tone }) {
   const width = letters * 6.3 + 16 + (secured ? 15 : 0);
   const [left, top] = [middle.x - width / 2, middle.y - 10];
   const group = svg("g", { class: `tag ${tone}` });
-  group.append(svg("rect", { x: left, y: top, width, height: 20, rx: 10 }));
+  group.append(svg("rect", { x: left, y: top, width, height: 20, rx: 10, class: "frame" }));
   if (secured) group.append(...lock(left + 8, top + 5, pair.plain > 0));
   text.setAttribute("x", left + 8 + (secured ? 15 : 0));
   text.setAttribute("y", middle.y + 0.5);

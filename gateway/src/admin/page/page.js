@@ -78,7 +78,7 @@ function show(proxies) {
   if (silent) state("bad", `${silent} of ${proxies.length} silent`);
   else if (unready) state("warn", unready === 1 && proxies.length === 1 ? "not ready" : `${unready} not ready`);
   else state("good", proxies.length === 1 ? "ready" : `${proxies.length} ready`);
-  const who = proxies.length === 1 ? `${proxies[0].kind} ${proxies[0].name} · version ${proxies[0].version || "?"}` : `a mesh of ${proxies.length} proxies`;
+  const who = proxies.length === 1 ? `${proxies[0].kind || ""} ${proxies[0].name} · version ${proxies[0].version || "?"}`.trim() : `a mesh of ${proxies.length} proxies`;
   if (at("who").textContent !== who) {
     at("who").textContent = who;
     document.title = `${proxies.length === 1 ? proxies[0].name : "Mesh"} · Sluice`;
@@ -89,10 +89,10 @@ function show(proxies) {
   sections.tiles(at("tiles"), total, traffic.history, `${sections.whole(total.requests)} requests since the start`);
   at("traffic").dataset.edges = edges.length;
   drawing(nodes, edges);
-  sections.edges(at("edges"), edges, doors);
-  sections.problems(at("problem-list"), alive);
-  sections.certificates(at("certificate-list"), alive);
-  sections.policies(at("policy-list"), alive);
+  sections.edges(at("edges"), edges, doors, alive.reduce((sum, proxy) => sum + (proxy.traffic?.left_out || 0), 0));
+  sections.problems(at("problem-list"), proxies);
+  sections.certificates(at("certificate-list"), proxies);
+  sections.policies(at("policy-list"), proxies);
   sections.proxyList(at("proxy-list"), proxies);
   const wrong = alive.reduce((sum, proxy) => Math.max(sum, proxy.problem_counts?.error || 0), 0);
   at("problem-count").hidden = !wrong;

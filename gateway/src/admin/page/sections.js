@@ -113,7 +113,7 @@ function spark(values, kind = "", least = 0) {
 
 const shown = (name) => ({ clients: "clients", outside: "outside of the mesh" })[name] || name;
 
-export function edges(target, all, doors) {
+export function edges(target, all, doors, leftOut) {
   if (!all.length) return put(target, empty("No request has been counted yet", ...first(doors)));
   const columns = [["From", "name"], ["To", "name"], ["Requests/s", "n"], ["5xx", "n"], ["4xx", "n wide"], ["p50", "n wide"], ["p99", "n"],
     ["Total", "n wide"], ["Mutual TLS", "wide"]];
@@ -125,7 +125,8 @@ export function edges(target, all, doors) {
     share(edge.errors, "bad"), share(edge.refusals, "warn"), duration(edge.p50), duration(edge.p99), whole(edge.requests + edge.connections),
     secured(edge),
   ]);
-  put(target, h("div", { class: "card" }, table("Traffic between workloads", columns, rows)));
+  const more = leftOut ? h("p", { class: "muted" }, `${whole(leftOut)} more edges with fewer requests are not shown.`) : null;
+  put(target, [h("div", { class: "card" }, table("Traffic between workloads", columns, rows)), more].filter(Boolean));
 }
 
 function secured(edge) {
@@ -141,8 +142,8 @@ function first(doors) {
   if (!door) return ["Send some through this proxy, and the drawing appears by itself."];
   const host = door.hosts[0].replace(/^\*\./, "www.").replace(/^\*$/, "localhost");
   const scheme = door.tls ? "https" : "http";
-  return [`Send one through the gateway, and the drawing appears by itself. Port ${door.port} takes requests for ${host}:`,
-    `curl -k --connect-to ::127.0.0.1:${door.port} ${scheme}://${host}/`];
+  return [`Send one through the gateway, and the drawing appears by itself. Port ${door.bound} takes requests for ${host}:`,
+    `curl -k --connect-to ::127.0.0.1:${door.bound} ${scheme}://${host}/`];
 }
 
 export function routes(target, told, speed) {
@@ -185,6 +186,10 @@ function cluster(text) {
 
 const SEVERITY = { error: ["bad", "✕ Error"], warning: ["warn", "! Warning"], info: ["", "i Info"] };
 
+// Silence is no good news: only who has a configuration in force can say that nothing is wrong with it.
+const told = (proxies) => proxies.length > 0 && proxies.every((proxy) => !proxy.unreachable && (proxy.generation > 0 || proxy.kind === "control"));
+const untold = () => empty("Not told", "Not every proxy has said what it has in force. The list of proxies below says who is silent, and why.");
+
 export function problems(target, proxies) {
   const all = new Map();
   for (const proxy of proxies) {
@@ -195,17 +200,20 @@ export function problems(target, proxies) {
       all.set(key, known);
     }
   }
+  if (!all.size && !told(proxies)) return put(target, untold());
   if (!all.size) return put(target, empty("Nothing is wrong", "Every object was read, and all that it asks for is in force."));
   const order = ["error", "warning", "info"];
   const sorted = [...all.values()].sort((a, b) => order.indexOf(a.problem.severity) - order.indexOf(b.problem.severity));
-  put(target, h("ul", { class: "card problems" }, sorted.map(({ problem, of }) => {
+  const counted = Math.max(0, ...proxies.map((proxy) => Object.values(proxy.problem_counts || {}).reduce((sum, count) => sum + count, 0) - (proxy.problems || []).length));
+  const more = counted ? h("p", { class: "muted" }, `${whole(counted)} more are not shown: sluice check lists them.`) : null;
+  put(target, [h("ul", { class: "card problems" }, sorted.map(({ problem, of }) => {
     const [kind, words] = SEVERITY[problem.severity] || ["", problem.severity];
     const object = [problem.kind, [problem.namespace, problem.name].filter(Boolean).join("/")].filter(Boolean).join(" ");
     const where = problem.file ? `${problem.file}:${problem.line}:${problem.column}` : "";
     const place = [object, problem.field, where, proxies.length > 1 ? `told by ${of.length === 1 ? of[0] : `${of.length} proxies`}` : ""];
     return h("li", {}, h("div", {}, h("span", { class: `pill ${kind}` }, words)),
       h("div", {}, h("p", {}, problem.message), h("p", { class: "place" }, place.filter(Boolean).join(" · "))));
-  })));
+  })), more].filter(Boolean));
 }
 
 export function certificates(target, proxies) {
@@ -217,6 +225,7 @@ export function certificates(target, proxies) {
   }
   rows.sort((a, b) => a.end - b.end);
   const columns = [["For", "name"], ["Ends", ""], ["Next one", "wide"], ["State", ""], ["Issued by", "name wide"]];
+  if (!rows.length && !authorities.length && !told(proxies)) return put(target, untold());
   if (!rows.length && !authorities.length) {
     return put(target, empty("No certificate", "Neither a Gateway with TLS nor an identity in the mesh is configured here."));
   }
@@ -267,6 +276,7 @@ export function policies(target, proxies) {
     const said = Object.entries(proxy.verdicts || {}).filter(([, count]) => count);
     if (said.length) rows.push([["All of them together", h("small", {}, "AuthorizationPolicy")], "verdicts that no single policy gave", chips(Object.fromEntries(said)), proxy.name]);
   }
+  if (!rows.length && !told(proxies)) return put(target, untold());
   if (!rows.length) {
     return put(target, empty("No policy", "Everybody may ask everything here. AuthorizationPolicy, RequestAuthentication, PeerAuthentication and RateLimit change that."));
   }

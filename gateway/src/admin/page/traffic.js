@@ -8,10 +8,10 @@ const endName = (end) => (end.workload ? `${end.namespace}/${end.workload}` : ""
 // One edge of the drawing for each pair and service; of two that report the same one, the source saw more.
 function gather(proxies) {
   const merged = new Map();
+  const entered = new Map();
   for (const proxy of proxies) {
     if (!proxy.traffic) continue;
     const own = proxy.name;
-    let came = null;
     for (const edge of proxy.traffic.edges) {
       const outgoing = edge.reporter === "source";
       const from = endName(edge.source) || (outgoing ? own : "outside");
@@ -19,19 +19,23 @@ function gather(proxies) {
       let to = endName(edge.destination);
       if (!to && outgoing && service) to = `service ${service}`;
       if (!to && !outgoing) to = own;
-      if (outgoing && proxy.kind === "gateway") came = add(came, edge, proxy);
+      if (outgoing && proxy.kind === "gateway") entered.set(own, add(entered.get(own), edge));
       if (!to) continue;
       const key = JSON.stringify([from, to, service, edge.protocol]);
       const known = merged.get(key);
       const told = { key, from, to, service, protocol: edge.protocol, bounds: proxy.traffic.bounds, reports: {} };
       const all = known || told;
-      all.reports[edge.reporter] = add(all.reports[edge.reporter], edge, proxy);
+      all.reports[edge.reporter] = add(all.reports[edge.reporter], edge);
       merged.set(key, all);
     }
-    if (came) {
-      const told = { key: `clients>${own}`, from: "clients", to: own, service: "", protocol: "http", client: true };
-      merged.set(told.key, { ...told, bounds: proxy.traffic.bounds, reports: { source: came } });
-    }
+  }
+  for (const [own, came] of entered) {
+    // What workloads of the mesh count as going there has not come from outside.
+    const within = [...merged.values()].filter((edge) => edge.to === own && edge.reports.source);
+    if (within.reduce((sum, edge) => sum + edge.reports.source.requests, 0) >= 0.9 * came.requests) continue;
+    const { bounds } = proxies.find((proxy) => proxy.name === own).traffic;
+    const key = `clients>${own}`;
+    merged.set(key, { key, from: "clients", to: own, service: "", protocol: "http", client: true, bounds, reports: { source: came } });
   }
   return [...merged.values()].map((edge) => {
     const { source, destination } = edge.reports;
@@ -82,6 +86,10 @@ export class Traffic {
 
   // What all of it comes to now. `at`: milliseconds of a clock that never goes back.
   observe(proxies, at) {
+    // Counters are compared among the same proxies only: whoever comes back would bring all that it has ever counted.
+    const who = JSON.stringify(proxies.map((proxy) => [proxy.target, proxy.name]));
+    if (who !== this.who) this.samples = [];
+    this.who = who;
     const edges = gather(proxies);
     this.samples.push({ at, edges: new Map(edges.map((edge) => [edge.key, edge])) });
     while (this.samples.length > 2 && this.samples[1].at <= at - WINDOW) this.samples.shift();

@@ -35,12 +35,10 @@ fn change(query: &str, log: &LogLevel) -> Result<(), String> {
         match name {
             "level" => log.set(&value)?,
             "paths" => {
-                for part in value.split(',') {
-                    let (name, level) = part.split_once(':').ok_or_else(how)?;
-                    log.set_component(name.trim(), level.trim())?;
-                }
+                let parts = value.split(',').map(|part| part.split_once(':').ok_or_else(how));
+                log.set_components(&parts.collect::<Result<Vec<_>, _>>()?)?;
             }
-            name => log.set_component(name, &value)?,
+            name => log.set_components(&[(name, &value)])?,
         }
     }
     Ok(())

@@ -75,6 +75,8 @@ pub(crate) struct Door {
     pub(crate) side: &'static str,
     /// As a Gateway names it, of the workload, or of services.
     pub(crate) port: u16,
+    /// The port that is bound.
+    pub(crate) bound: u16,
     /// Whether TLS is spoken.
     pub(crate) tls: bool,
     /// The first hosts that have routes there.

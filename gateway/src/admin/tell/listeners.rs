@@ -1,6 +1,6 @@
 //! Where connections are taken.
 
-use std::net::SocketAddr;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use routing::{
     inbound::{InboundPort, InboundProtocol},
@@ -9,11 +9,14 @@ use routing::{
 
 use crate::admin::schema::listeners::{self as schema, Listeners};
 
+/// Port that a Gateway names -> port that is bound instead (`--port-map`).
+pub(crate) type Ports = BTreeMap<u16, u16>;
+
 /// All of them, and what could not be bound.
-pub(crate) fn listeners(snapshot: &Snapshot, failures: Vec<String>) -> Listeners {
-    let mut listeners: Vec<_> = snapshot.listeners.iter().map(gateway).collect();
-    let ports = snapshot.inbound.iter().flat_map(|inbound| inbound.ports.values());
-    listeners.extend(ports.map(inbound));
+pub(crate) fn listeners(snapshot: &Snapshot, ports: &Ports, failures: Vec<String>) -> Listeners {
+    let mut listeners: Vec<_> = snapshot.listeners.iter().map(|it| gateway(it, ports)).collect();
+    let own = snapshot.inbound.iter().flat_map(|inbound| inbound.ports.values());
+    listeners.extend(own.map(inbound));
     if let Some(outbound) = &snapshot.outbound {
         let mut http: Vec<_> =
             outbound.by_port.iter().map(|(port, table)| (*port, "http", table.hosts.len())).collect();
@@ -32,12 +35,18 @@ pub(crate) fn listeners(snapshot: &Snapshot, failures: Vec<String>) -> Listeners
     Listeners { listeners, failures }
 }
 
-fn gateway(listener: &Listener) -> schema::Listener {
-    let bound = listener.bind.map(|bind| SocketAddr::new(bind, listener.bind_port).to_string());
+/// The port that is bound for a listener.
+pub(super) fn bound(listener: &Listener, ports: &Ports) -> u16 {
+    ports.get(&listener.port).copied().unwrap_or(listener.bind_port)
+}
+
+fn gateway(listener: &Listener, ports: &Ports) -> schema::Listener {
+    let port = bound(listener, ports);
+    let bound = listener.bind.map(|bind| SocketAddr::new(bind, port).to_string());
     schema::Listener {
         side: "gateway",
         port: listener.port,
-        bound: Some(bound.unwrap_or_else(|| format!("*:{}", listener.bind_port))),
+        bound: Some(bound.unwrap_or_else(|| format!("*:{port}"))),
         tls: if listener.tls.is_some() { "tls" } else { "plain" }.to_owned(),
         protocol: if listener.bytes.is_some() { "tcp" } else { "http" },
         hosts: listener.routes.hosts.len(),

@@ -9,6 +9,7 @@ use routing::{
     snapshot::Snapshot,
 };
 
+use super::listeners::{Ports, bound};
 use crate::admin::{
     Readiness,
     schema::overview::{Counts, Door, Policy, Proxy},
@@ -23,7 +24,13 @@ pub(super) const AUTHORIZATION: &str = "AuthorizationPolicy";
 pub(super) const LIMIT: &str = "RateLimit";
 
 /// Everything that is not counted.
-pub(crate) fn summary(snapshot: &Snapshot, generation: u64, problems: &[Problem], readiness: &Readiness) -> Proxy {
+/// `ports`: as a Gateway names them, and as they are bound instead.
+pub(crate) fn summary(
+    (snapshot, ports): (&Snapshot, &Ports),
+    generation: u64,
+    problems: &[Problem],
+    readiness: &Readiness,
+) -> Proxy {
     let workload = &snapshot.workload;
     let tables = snapshot.listeners.iter().map(|it| &it.routes);
     let outbound = snapshot.outbound.iter().flat_map(|it| it.by_port.values());
@@ -46,7 +53,7 @@ pub(crate) fn summary(snapshot: &Snapshot, generation: u64, problems: &[Problem]
             clusters: snapshot.named_clusters().count(),
             endpoints: snapshot.named_clusters().map(|cluster| cluster.endpoints.len()).sum(),
         },
-        doors: doors(snapshot),
+        doors: doors(snapshot, ports),
         policies: guards(snapshot),
         problems: sorted.into_iter().take(MOST_PROBLEMS).cloned().collect(),
         problem_counts: [Severity::Error, Severity::Warning, Severity::Info].map(|it| (it.name(), count(it))).into(),
@@ -63,7 +70,7 @@ pub(crate) fn told(readiness: &Readiness) -> (bool, String) {
     }
 }
 
-fn doors(snapshot: &Snapshot) -> Vec<Door> {
+fn doors(snapshot: &Snapshot, ports: &Ports) -> Vec<Door> {
     let hosts = |table: &routing::table::RouteTable| {
         let mut hosts: Vec<String> = table.hosts.iter().map(|(_, host)| host.domain.to_string()).collect();
         hosts.sort_unstable();
@@ -73,12 +80,14 @@ fn doors(snapshot: &Snapshot) -> Vec<Door> {
     let gateway = snapshot.listeners.iter().map(|it| Door {
         side: "gateway",
         port: it.port,
+        bound: bound(it, ports),
         tls: it.tls.is_some(),
         hosts: hosts(&it.routes),
     });
     let inbound = snapshot.inbound.iter().flat_map(|it| it.ports.values()).map(|it| Door {
         side: "inbound",
         port: it.port,
+        bound: it.port,
         tls: it.mtls == routing::inbound::MtlsMode::Strict,
         hosts: Some(it.service_host.to_string()).into_iter().filter(|host| !host.is_empty()).collect(),
     });
@@ -86,7 +95,7 @@ fn doors(snapshot: &Snapshot) -> Vec<Door> {
         .outbound
         .iter()
         .flat_map(|it| &it.by_port)
-        .map(|(port, table)| Door { side: "outbound", port: *port, tls: false, hosts: hosts(table) })
+        .map(|(port, table)| Door { side: "outbound", port: *port, bound: *port, tls: false, hosts: hosts(table) })
         .collect();
     outbound.sort_unstable_by_key(|door| door.port);
     gateway.chain(inbound).chain(outbound).collect()
@@ -115,6 +124,13 @@ fn of_guard(guard: &Guard) -> Vec<Policy> {
     let mut policies = Vec::new();
     let authorization = guard.authorization.iter().flat_map(|it| it.in_force());
     policies.extend(authorization.map(|(id, action)| new(AUTHORIZATION, object(id), action.to_owned())));
+    if guard.tokens.as_ref().is_some_and(|tokens| tokens.closed) {
+        policies.push(new(
+            "RequestAuthentication",
+            String::new(),
+            "cannot be read: no token is known to be good".to_owned(),
+        ));
+    }
     for rule in guard.tokens.iter().flat_map(|tokens| &tokens.rules) {
         policies.push(new("RequestAuthentication", rule.object.to_string(), format!("tokens of {}", rule.issuer)));
     }

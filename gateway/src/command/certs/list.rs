@@ -17,8 +17,8 @@ use crate::{
         report,
         vault::Vault,
     },
-    cli::certs::CertsOutput,
-    command::{admin_page::page, table},
+    cli::output::Output,
+    command::{admin_page::page, document, table},
     settings::Address,
     stored::Stored,
     trust::{PLACEHOLDER, WORKLOAD},
@@ -43,7 +43,8 @@ pub(super) async fn served(addresses: &[Address]) -> Result<Vec<Value>> {
             "no running gateway tells its certificates; without one, say where they are kept with --config, --state-dir or \
              --kubernetes",
         )?;
-        rows.extend(told["certificates"].as_array().cloned().unwrap_or_default());
+        let listed = told["certificates"].as_array().cloned();
+        rows.extend(listed.with_context(|| format!("{address} does not tell as this version does; is it older?"))?);
     }
     Ok(rows)
 }
@@ -77,13 +78,12 @@ fn row(namespace: &str, record: &Record, stored: Option<&Stored>) -> Value {
 ///
 /// # Errors
 /// None that matters: a reader that went away has seen enough.
-pub(super) fn print(rows: &[Value], output: CertsOutput) -> Result<ExitCode> {
+pub(super) fn print(rows: &[Value], output: Output) -> Result<ExitCode> {
     let mut out = io::stdout().lock();
     let _ = match output {
-        CertsOutput::Text => text(&mut out, rows),
-        CertsOutput::Json => {
-            serde_json::to_writer_pretty(&mut out, rows).map_err(Into::into).and_then(|()| writeln!(out))
-        }
+        Output::Text => text(&mut out, rows),
+        Output::Json => document::json(&mut out, &rows),
+        Output::Yaml => document::yaml(&mut out, &rows),
     };
     let now = now();
     Ok(ExitCode::from(u8::from(rows.iter().any(|row| needs_attention(row, now)))))

@@ -34,7 +34,7 @@ fn in_text(description: &Description) -> String {
 
 fn as_json(description: &Description) -> String {
     let mut out = Vec::new();
-    json(&mut out, description).unwrap();
+    document::json(&mut out, description).unwrap();
     String::from_utf8(out).unwrap()
 }
 

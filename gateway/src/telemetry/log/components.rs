@@ -25,16 +25,31 @@ const COMPONENTS: [(&str, &str); 18] = [
 ];
 
 /// Levels that a component can have.
-pub(super) const LEVELS: [&str; 6] = ["trace", "debug", "info", "warn", "error", "off"];
+const LEVELS: [&str; 6] = ["trace", "debug", "info", "warn", "error", "off"];
 
 /// Names of all components.
 pub(crate) fn names() -> impl Iterator<Item = &'static str> {
     COMPONENTS.iter().map(|(name, _)| *name)
 }
 
-/// A component by its name.
-pub(super) fn find(name: &str) -> Option<&'static str> {
-    names().find(|known| *known == name)
+/// A component and its level, as they were asked for.
+///
+/// # Errors
+/// A sentence that says which there are.
+pub(super) fn checked(name: &str, level: &str) -> Result<(&'static str, String), String> {
+    let known = names().find(|known| *known == name).ok_or_else(|| {
+        let all: Vec<&str> = names().collect();
+        format!("there is no component `{name}`; there are {}", all.join(", "))
+    })?;
+    let level = match level.to_ascii_lowercase() {
+        // As Envoy names it.
+        level if level == "warning" => "warn".to_owned(),
+        level => level,
+    };
+    match LEVELS.contains(&level.as_str()) {
+        true => Ok((known, level)),
+        false => Err(format!("`{level}` is no level; write one of {}", LEVELS.join(", "))),
+    }
 }
 
 /// The filter of a level for everything and of some components' own.
@@ -75,6 +90,13 @@ mod tests {
         assert_eq!(inwards("info,sluice::net=debug, sluice=warn"), "info,gateway::net=debug,gateway=warn");
         assert_eq!(outwards("gateway::net=debug,info"), "sluice::net=debug,info");
         assert_eq!(inwards("sluices=info"), "sluices=info");
+    }
+
+    #[test]
+    fn what_is_no_component_or_level_is_said() {
+        assert_eq!(checked("http", "Warning"), Ok(("http", "warn".to_owned())));
+        assert!(checked("nothing", "info").unwrap_err().contains("there are acme, admin"));
+        assert!(checked("http", "loud").unwrap_err().contains("`loud` is no level; write one of trace"));
     }
 
     #[test]
