@@ -311,7 +311,7 @@ impl Machine {
 
 /// Writes the roots; true when they are there.
 fn told(file: &Path, roots: &[u8]) -> bool {
-    let written = write(file, roots);
+    let written = file.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| write(file, roots));
     if let Err(error) = &written {
         warn!(%error, file = %file.display(), "the roots cannot be written");
     }
