@@ -166,7 +166,9 @@ impl Teller<'_> {
         tags.add("http.status_code", exchange.status.to_string());
         tags.add("response_flags", record::flags(exchange));
         tags.add("component", "proxy");
-        let error = exchange.status == 0 || exchange.status >= 500;
+        // Of gRPC's statuses those that are a server's fault.
+        let failed = matches!(exchange.grpc_status, Some(2 | 4 | 12..=15));
+        let error = exchange.status == 0 || exchange.status >= 500 || failed;
         if error {
             tags.add("error", "true");
         }

@@ -147,7 +147,10 @@ pub(super) fn pass_on(exchange: &Exchange, head: &mut Head) {
     }
     if tracing.context != Context::W3c {
         let parent = if trace.next == trace.span { trace.parent } else { trace.span };
-        head.remove_all(&B3);
+        // What the sender has said must not contradict what is said now.
+        for name in [&B3, &PARENT, &FLAGS] {
+            head.remove_all(name);
+        }
         set(head, &TRACE, &context::trace_text(trace.id));
         set(head, &SPAN, &context::span_text(trace.next));
         if parent != 0 {

@@ -127,7 +127,7 @@ pub(super) fn read(text: &str) -> Found {
     }
     if is_deep(text) {
         return Err(Fault::Meaning(format!(
-            "it is too deep; {DEEPEST} brackets within each other and {MOST_OPERATORS} operators are read at most"
+            "it is too deep; {DEEPEST} brackets within each other and {MOST_OPERATORS} operators and calls are read at most"
         )));
     }
     let parser = PrattParser::new().max_recursion_depth(DEEPEST).max_expression_node_count(MOST_PARTS);
@@ -146,7 +146,8 @@ fn is_deep(text: &str) -> bool {
     let (mut depth, mut operators, mut before) = (0_u16, 0, false);
     for byte in text.bytes() {
         match byte {
-            b'(' | b'[' | b'{' => depth += 1,
+            // Calls stand behind each other without being within each other, as `a.int().int()`.
+            b'(' | b'[' | b'{' => (depth, operators) = (depth + 1, operators + 1),
             b')' | b']' | b'}' => depth = depth.saturating_sub(1),
             _ => {}
         }

@@ -158,6 +158,7 @@ fn no_expression_leads_deeper_than_a_stack() {
     }
     assert!(Expression::parse(&vec!["1"; 100].join(" + ")).is_ok());
     assert!(Expression::parse(&vec!["1"; 300].join(" + ")).is_err());
+    assert!(Expression::parse(&format!("response.code{}", ".int()".repeat(600))).is_err());
     let many: Vec<String> = (0..60).map(|number| format!("request.path == '/{number}'")).collect();
     assert!(Expression::condition(&many.join(" || ")).is_ok());
 }

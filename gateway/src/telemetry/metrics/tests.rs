@@ -32,6 +32,7 @@ fn every_metric_of_the_table_is_rendered_once_it_has_a_value() {
     metrics.set_identity(1_900_000_000, Some(1_800_000_000));
     metrics.identity_attempt(Attempt::Refused);
     metrics.asked("auth", crate::telemetry::outcomes::Asked::Allowed, Duration::from_millis(7));
+    metrics.exporting().of("otel", "traces").add(exports::Result::Sent, 2);
     let text = metrics.render();
     for row in TABLE {
         assert!(
@@ -45,6 +46,7 @@ fn every_metric_of_the_table_is_rendered_once_it_has_a_value() {
     for line in [
         "sluice_config_problems{severity=\"error\"} 2",
         "sluice_snapshot_generation 3",
+        "sluice_exports_total{provider=\"otel\",signal=\"traces\",result=\"sent\"} 2",
         "sluice_snapshot_info{digest=\"0000000000000abc\"} 1",
         "sluice_reloads_total{result=\"installed\"} 1",
         concat!(
