@@ -258,7 +258,6 @@ impl Control {
         self.digest = Some(digest);
         self.generation += 1;
         compiled.snapshot.workload.cluster = Arc::clone(&self.settings.cluster);
-        let workload = compiled.snapshot.workload.clone();
         let ordered = compiled.snapshot.ordered.clone();
         self.resolver.want(&compiled.snapshot.names, compiled.snapshot.mesh.dns_refresh());
         self.want_keys(&compiled.snapshot).await;
@@ -266,7 +265,7 @@ impl Control {
         let findings = self.trust.finish();
         self.files.set_paths(findings.files);
         self.complain(findings.complaints);
-        self.tell_metrics(&workload, &findings.certificates, digest.0);
+        self.tell_metrics(&findings.certificates, digest.0);
         self.certificates = findings.certificates;
         self.status.set_certificates(self.certificates.clone());
         self.tell_all();
@@ -328,9 +327,9 @@ impl Control {
         }
     }
 
-    fn tell_metrics(&self, workload: &routing::snapshot::Workload, certificates: &[Served], digest: u64) {
+    fn tell_metrics(&self, certificates: &[Served], digest: u64) {
         let telemetry: &Telemetry = &self.shared.telemetry;
-        telemetry.installed(workload);
+        telemetry.installed(&self.shared.live.pin().snapshot);
         telemetry.redirect(&self.shared.live.pin());
         let metrics = telemetry.metrics();
         metrics.reload(Reload::Installed);

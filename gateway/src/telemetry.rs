@@ -7,6 +7,7 @@ pub(crate) mod connections;
 pub(crate) mod doors;
 pub(crate) mod edges;
 pub(crate) mod exports;
+pub(crate) mod exposition;
 pub(crate) mod injection;
 pub(crate) mod labels;
 pub(crate) mod log;
@@ -14,10 +15,12 @@ pub(crate) mod logs;
 pub(crate) mod metrics;
 pub(crate) mod otlp;
 pub(crate) mod outcomes;
+mod plan;
 pub(crate) mod process;
 pub(crate) mod record;
 pub(crate) mod refusals;
 mod series;
+mod standard;
 pub(crate) mod told;
 pub(crate) mod verdicts;
 pub(crate) mod zipkin;
@@ -28,7 +31,7 @@ mod tests;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -36,16 +39,19 @@ use std::{
 use arc_swap::ArcSwap;
 use routing::{
     api::telemetry::WorkloadMode,
-    snapshot::Workload,
+    snapshot::{Snapshot, Workload},
     telemetry::{Sides, tracing::Tracing},
 };
 
 use self::{
     connections::Traffic,
     exports::{Destination, Exports},
+    labels::Values,
     logs::Logs,
     metrics::Metrics,
-    record::Record,
+    plan::{Group, Plan},
+    record::{Record, Volume},
+    standard::{Sample, Series},
 };
 use crate::{live::Installed, settings::AccessLogFormat};
 
@@ -60,15 +66,10 @@ pub(crate) struct Telemetry {
     collectors: ArcSwap<Sides<Arc<Destination>>>,
     /// The workload this proxy speaks for.
     own: ArcSwap<Workload>,
-    /// Which [`series`] cache entries are valid: changes whenever label values may have changed.
-    epoch: AtomicU64,
-}
-
-/// Epochs are unique in the process, so one thread can serve several `Telemetry` (tests do).
-static NEXT_EPOCH: AtomicU64 = AtomicU64::new(1);
-
-fn next_epoch() -> u64 {
-    NEXT_EPOCH.fetch_add(1, Ordering::Relaxed)
+    /// Which metrics have which labels.
+    plan: ArcSwap<Plan>,
+    /// Whether any of them are what an expression says.
+    by_expression: AtomicBool,
 }
 
 impl Telemetry {
@@ -93,20 +94,60 @@ impl Telemetry {
             collectors: ArcSwap::default(),
             metrics,
             own: ArcSwap::default(),
-            epoch: AtomicU64::new(next_epoch()),
+            plan: ArcSwap::default(),
+            by_expression: AtomicBool::new(false),
         })
     }
 
     /// Counts and logs one finished request. Called on the data path: in the usual case it allocates nothing.
     pub(crate) fn finish(&self, record: &Record<'_>) {
         self.logs.write(record, &self.exports);
-        let epoch = self.epoch.load(Ordering::Relaxed);
-        series::observe(epoch, record, || self.metrics.series(&labels::values(record, &self.own.load())));
+        let volume = &record.volume;
+        let sample = Sample {
+            duration: record.duration,
+            request_bytes: record.bytes_received.saturating_add(volume.request_head),
+            response_bytes: record.bytes_sent.saturating_add(volume.response_head),
+            request_messages: volume.request_messages,
+            response_messages: volume.response_messages,
+        };
+        self.count(record, |series| series.request(&sample));
+    }
+
+    /// Counts messages of a call that goes on.
+    pub(crate) fn messages(&self, record: &Record<'_>) {
+        let Volume { request_messages, response_messages, .. } = record.volume;
+        let sample = Sample { request_messages, response_messages, ..Sample::default() };
+        self.count(record, |series| series.messages(&sample));
+    }
+
+    fn count(&self, record: &Record<'_>, count: impl Fn(&Series)) {
+        let standard = &self.metrics.standard;
+        if self.by_expression.load(Ordering::Relaxed) {
+            // Each request has labels of its own.
+            return self.find(record).iter().for_each(|series| count(series));
+        }
+        series::observe(standard.epoch(), record, || self.find(record), count);
+    }
+
+    /// The series of a request.
+    fn find(&self, record: &Record<'_>) -> Box<[Arc<Series>]> {
+        let (own, plan) = (self.own.load(), self.plan.load());
+        let values = labels::values(record, &own);
+        plan.side(record.labels.reporter).requests.iter().map(|group| self.series(group, &values, record)).collect()
     }
 
     /// Where a connection with the labels of this record is counted.
     pub(crate) fn traffic(&self, record: &Record<'_>) -> Traffic {
-        self.metrics.opaque.traffic(&labels::of_connection(record, &self.own.load()))
+        let (own, plan) = (self.own.load(), self.plan.load());
+        let values = labels::of_connection(record, &own);
+        let groups = plan.side(record.labels.reporter).connections.iter();
+        Traffic(groups.map(|group| self.series(group, &values, record)).collect())
+    }
+
+    fn series(&self, group: &Group, values: &Values<'_>, record: &Record<'_>) -> Arc<Series> {
+        let text = group.write(values, record);
+        let host = record.labels.service_host;
+        self.metrics.standard.series(group.which, &text, host, || group.overflow(&labels::overflow()))
     }
 
     /// Logs one finished connection that carried no HTTP.
@@ -114,13 +155,24 @@ impl Telemetry {
         self.logs.write(record, &self.exports);
     }
 
-    /// A configuration was installed: peers may have gone and this workload may be described in another way.
-    pub(crate) fn installed(&self, own: &Workload) {
+    /// A configuration was installed: peers may have gone, and this workload may be described and told of in another way.
+    pub(crate) fn installed(&self, snapshot: &Snapshot) {
+        let (own, wishes) = (&snapshot.workload, snapshot.telemetry.as_deref());
         if **self.own.load() != *own {
             self.own.store(Arc::new(own.clone()));
         }
-        self.epoch.store(next_epoch(), Ordering::Relaxed);
-        self.metrics.retire_idle_series();
+        let standard = &self.metrics.standard;
+        if !self.plan.load().is_of(wishes) {
+            let plan = Plan::new(wishes);
+            self.by_expression.store(plan.has_expressions(), Ordering::Relaxed);
+            self.plan.store(Arc::new(plan));
+            standard.begin_anew();
+        }
+        let inbound = snapshot.inbound.iter().flat_map(|inbound| inbound.ports.values());
+        let inbound = inbound.map(|port| &*port.service_host);
+        standard.keep_hosts(snapshot.named_clusters().map(|cluster| &*cluster.host).chain(inbound));
+        standard.retire_idle();
+        standard.next_epoch();
     }
 
     /// A configuration was installed: others may get lines and spans.

@@ -76,6 +76,7 @@ mod pinned_clients;
 mod policies_in_force;
 mod policy_changes;
 mod pools;
+mod prometheus;
 mod rate_limits;
 mod regexes;
 mod reload;

@@ -10,7 +10,7 @@ use super::{
     schema::{Answer, overview::Overview, process::Version},
     tell::{self, asked::question},
 };
-use crate::telemetry::told::Family;
+use crate::telemetry::{exposition::Format, told::Family};
 
 mod logging;
 
@@ -24,8 +24,6 @@ pub(crate) enum Kind {
     /// All pages.
     Admin,
 }
-
-const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 const INDEX: &str = "\
 Sluice admin pages; a browser gets a page to look at
@@ -61,7 +59,11 @@ pub(crate) fn answer<B>(kind: Kind, request: &Request<B>, admin: &Admin) -> Repl
     let path = request.uri().path();
     let known = match kind {
         Kind::Status => matches!(path, "/healthz/ready"),
-        Kind::Stats => matches!(path, "/stats/prometheus" | "/metrics"),
+        // What Kiali asks a control plane for, beside its metrics.
+        Kind::Stats => match &admin.figures {
+            Figures::Ca(_) => matches!(path, "/stats/prometheus" | "/metrics" | "/version" | "/debug/syncz"),
+            Figures::Proxy(_) => matches!(path, "/stats/prometheus" | "/metrics"),
+        },
         Kind::Admin => true,
     };
     if !known {
@@ -93,7 +95,12 @@ fn page<B>(kind: Kind, request: &Request<B>, admin: &Admin) -> Reply {
             Readiness::NotReady(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
         },
         "/stats" if wants_json => json(&Answer::new(json!({"stats": families(admin)}))),
-        "/stats/prometheus" | "/metrics" | "/stats" => reply(StatusCode::OK, PROMETHEUS, figures(admin)),
+        "/stats/prometheus" | "/metrics" | "/stats" => {
+            let format = Format::wanted(request.headers());
+            reply(StatusCode::OK, format.content_type(), figures(admin, format))
+        }
+        // Proxies read the configuration themselves: none is synchronised.
+        "/debug/syncz" if kind == Kind::Stats => json(&json!([])),
         "/" if !page::is_browser(request.headers()) => text(StatusCode::OK, INDEX),
         "/help" => text(StatusCode::OK, INDEX),
         "/config_dump" => json(&view.config_dump()),
@@ -151,11 +158,11 @@ fn look(admin: &Admin) {
     }
 }
 
-pub(crate) fn figures(admin: &Admin) -> String {
+pub(crate) fn figures(admin: &Admin, format: Format) -> String {
     look(admin);
     match &admin.figures {
-        Figures::Proxy(metrics) => metrics.render(),
-        Figures::Ca(metrics) => metrics.render(),
+        Figures::Proxy(metrics) => metrics.render(format),
+        Figures::Ca(metrics) => metrics.render(format),
     }
 }
 

@@ -18,6 +18,7 @@ use super::{
     affinity,
     exchange::{DirectCluster, Exchange, Target},
     failure::Failure,
+    grpc_messages::Messages,
     head::Head,
     limit,
     name::Name,
@@ -84,6 +85,12 @@ pub(crate) fn receive(
     check_host(request.authority())?;
     normalise_path(request, exchange.installed.snapshot.mesh.path_form())?;
     exchange.grpc = request.value(Name::ContentType).is_some_and(|value| value.starts_with(b"application/grpc"));
+    // What gRPC-Web sends is framed in another way.
+    let framed = |value: &[u8]| matches!(value.get(b"application/grpc".len()), None | Some(b'+' | b';' | b' '));
+    if exchange.grpc && request.value(Name::ContentType).is_some_and(framed) {
+        exchange.request.messages = Some(Messages::default());
+        exchange.response.messages = Some(Messages::default());
+    }
     if matches!(exchange.arrival(), Arrival::Gateway { .. }) {
         let proxies = exchange.installed.snapshot.topology.trusted_proxies;
         if proxies > 0 {

@@ -5,7 +5,7 @@
 
 use std::task::{Context, Poll};
 
-use super::head::Head;
+use super::{grpc_messages::Messages, head::Head};
 
 /// What comes next from a source.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -74,6 +74,8 @@ pub(crate) struct Flow {
     pub(crate) bytes: u64,
     /// The end has been passed on.
     pub(crate) done: bool,
+    /// Of a gRPC call: its messages.
+    pub(crate) messages: Option<Messages>,
 }
 
 /// What a direction waits for.
@@ -106,8 +108,12 @@ impl Flow {
                 Piece::Data(there) => {
                     let Poll::Ready(room) = sink.poll_room(cx, there) else { return Ok(Waits::Sink) };
                     let count = there.min(room.map_err(Fault::Sink)?);
+                    let messages = &mut self.messages;
                     let passed = source.give(count, |bytes| {
                         seen(bytes);
+                        if let Some(messages) = messages {
+                            messages.see(bytes);
+                        }
                         sink.send(bytes)
                     });
                     passed.map_err(Fault::Sink)?;

@@ -20,7 +20,7 @@ use super::{
     limits::{BODY, INTERIM, REPLAY_FREE, STREAM_IDLE, WRITE},
     mirror,
     overdue::Overdue,
-    record::grpc_status,
+    record::{self, grpc_status},
     replay::Replay,
     reply,
     retry::{self, Tried},
@@ -364,10 +364,17 @@ async fn stream(
     if ended.is_ok() {
         let now = exchange.answered.unwrap_or(exchange.started);
         let mut relay = Relay { progress: Progress { moved: u64::MAX, last: now }, tunnel, deaf: false };
+        let mut told = now;
         let mut overdue = Overdue::watch(desk, down, tunnel);
         ended = poll_fn(|cx| match overdue.poll(cx) {
             Poll::Ready(()) => Poll::Ready(Err(Failure::Outdated)),
-            Poll::Pending => relay.poll(exchange, down, &mut connected.up, cx),
+            Poll::Pending => {
+                let polled = relay.poll(exchange, down, &mut connected.up, cx);
+                if polled.is_pending() {
+                    record::progress(&desk.telemetry, exchange, heads, &mut told);
+                }
+                polled
+            }
         })
         .await;
     }

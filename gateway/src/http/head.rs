@@ -123,6 +123,18 @@ impl Head {
         self.bytes.len()
     }
 
+    /// How many bytes it takes on the wire, as HTTP/1.1 writes it.
+    pub(crate) fn wire_size(&self) -> u64 {
+        // `GET / HTTP/1.1`, or `HTTP/1.1 200 OK`; the authority is a `host` there. Then two bytes for each end of a line.
+        let line = match self.status {
+            0 => self.method.len + self.target.len + 12,
+            _ => 19,
+        };
+        let host = if self.authority.len > 0 { self.authority.len + 8 } else { 0 };
+        let live = self.fields.iter().filter(|field| field.live);
+        live.map(|field| u64::from(field.name.len + field.value.len) + 4).sum::<u64>() + u64::from(line + host + 2)
+    }
+
     /// Whether it holds more memory than heads usually need.
     pub(crate) fn is_large(&self) -> bool {
         self.bytes.capacity() > 8 * 1024

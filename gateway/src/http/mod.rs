@@ -27,6 +27,7 @@ pub(crate) mod forward;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod grpc;
+mod grpc_messages;
 mod guard;
 pub(crate) mod h1;
 pub(crate) mod h2;

@@ -1,12 +1,15 @@
 //! From a finished exchange to its record.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use routing::snapshot::Workload;
+use tokio::time::Instant;
 
 use super::{
     exchange::{DirectCluster, Exchange, Heads, Target},
     failure::{Failure, SILENT, with_delay},
+    flow::Flow,
+    grpc_messages::Messages,
     head::{Head, Version},
     name::Name,
     told::Told,
@@ -15,22 +18,59 @@ use crate::{
     net::facts::Arrival,
     telemetry::{
         Telemetry,
-        record::{self, Labels, Record, Reporter},
+        record::{self, Labels, Record, Reporter, Volume},
     },
 };
 
 /// Writes the record of a finished request.
-pub(crate) fn finish(telemetry: &Telemetry, exchange: &Exchange, heads: &Heads) {
+pub(crate) fn finish(telemetry: &Telemetry, exchange: &mut Exchange, heads: &Heads) {
+    let volume = Volume {
+        request_head: heads.request.wire_size(),
+        response_head: if exchange.status == 0 { 0 } else { heads.response.wire_size() },
+        ..messages(exchange)
+    };
+    if let Some(rule) = &exchange.rule {
+        rule.tally.count(exchange.status);
+    }
+    with(telemetry, exchange, heads, volume, |record| telemetry.finish(record));
+}
+
+/// Messages of a call that lasts are counted while it does, and no more often than this.
+const TELLS: Duration = Duration::from_secs(1);
+
+/// Counts the messages of a call that goes on, if there are any and the last time was long enough ago.
+pub(crate) fn progress(telemetry: &Telemetry, exchange: &mut Exchange, heads: &Heads, told: &mut Instant) {
+    let any = |flow: &Flow| flow.messages.as_ref().is_some_and(Messages::any);
+    if !any(&exchange.request) && !any(&exchange.response) {
+        return;
+    }
+    let now = Instant::now();
+    if now.duration_since(*told) < TELLS {
+        return;
+    }
+    *told = now;
+    let volume = messages(exchange);
+    with(telemetry, exchange, heads, volume, |record| telemetry.messages(record));
+}
+
+/// Messages that were not told of yet.
+fn messages(exchange: &mut Exchange) -> Volume {
+    let take = |flow: &mut Flow| flow.messages.as_mut().map_or(0, Messages::take);
+    Volume {
+        request_messages: take(&mut exchange.request),
+        response_messages: take(&mut exchange.response),
+        ..Volume::default()
+    }
+}
+
+fn with(telemetry: &Telemetry, exchange: &Exchange, heads: &Heads, volume: Volume, tell: impl FnOnce(&Record<'_>)) {
     let (request, sent) = (&heads.request, &heads.sent);
     let flags = flags(exchange);
     let details = details(exchange);
     let (facts, upstream) = (&exchange.facts, exchange.upstream.as_deref());
     let heard = heard(telemetry, exchange, request);
     let mut name = String::new();
-    if let Some(rule) = &exchange.rule {
-        rule.tally.count(exchange.status);
-    }
-    telemetry.finish(&Record {
+    tell(&Record {
         start: exchange.start,
         duration: exchange.started.elapsed(),
         method: request.method(),
@@ -59,6 +99,7 @@ pub(crate) fn finish(telemetry: &Telemetry, exchange: &Exchange, heads: &Heads) 
             None => "",
         },
         trace: exchange.trace.filter(|trace| trace.sampled).map(|trace| (trace.id, trace.span)),
+        volume,
         labels: labels(exchange, heard.as_ref()),
         told: record::Told(&Told::of_ended(exchange, heads)),
     });

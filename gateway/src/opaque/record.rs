@@ -24,7 +24,7 @@ use crate::{
     telemetry::{
         Telemetry,
         connections::Traffic,
-        record::{Labels, Record, Reporter, Told},
+        record::{Labels, Record, Reporter, Told, Volume},
     },
 };
 
@@ -81,6 +81,7 @@ fn record<'a>(passage: &'a Passage, heard: Option<&'a Arc<Workload>>, name: &'a 
         sni: facts.sni(),
         route: "",
         trace: None,
+        volume: Volume::default(),
         labels: labels(passage, heard),
         told: Told(passage),
     }

@@ -19,6 +19,7 @@ use crate::{
     admin::{Admin, Readiness, metrics_text},
     control_plane::serve::{Answer, Peer},
     grpc::server::Reply,
+    telemetry::exposition::Format,
 };
 
 /// What is needed to answer.
@@ -35,7 +36,6 @@ pub(super) struct Desk {
 pub(super) const SCRAPES: usize = 2;
 
 const TEXT: &str = "text/plain; charset=utf-8";
-const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 impl Answer for Desk {
     async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: Peer) -> Reply {
@@ -59,9 +59,15 @@ impl Answer for Desk {
             "/stats/prometheus" | "/metrics" => {
                 // It does not fail: nobody closes it.
                 let _one = self.scrapes.acquire().await.ok();
-                let own = metrics_text(&self.admin);
-                let all = collect(own, &self.targets, self.application, &head.headers).await;
-                reply(StatusCode::OK, PROMETHEUS, all.into())
+                // What applications tell is text, and nothing else can stand behind it.
+                let alone = self.targets.is_empty();
+                let format = if alone { Format::wanted(&head.headers) } else { Format::Text };
+                let own = metrics_text(&self.admin, format);
+                let all = match alone {
+                    true => own,
+                    false => collect(own, &self.targets, self.application, &head.headers).await,
+                };
+                reply(StatusCode::OK, format.content_type(), all.into())
             }
             _ => match self.probes.get(path) {
                 Some(probe) => {

@@ -2,8 +2,14 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{doors::DoorMetrics, injection::InjectionMetrics, told};
-use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder, core::Collector};
+use super::{
+    doors::DoorMetrics,
+    exposition::{Exposition, Format},
+    injection::InjectionMetrics,
+    metrics::families,
+    told,
+};
+use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, core::Collector};
 
 /// What became of a request for a certificate.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +56,10 @@ impl CaMetrics {
     /// Everything at zero.
     pub(crate) fn new() -> Self {
         let registry = Registry::new();
+        let build =
+            IntGaugeVec::new(Opts::new("istio_build", "The version that runs; always 1."), &["component", "tag"]);
+        let build = registered(&registry, build.expect("the names are ours, and right"));
+        build.with_label_values(&["pilot", env!("CARGO_PKG_VERSION")]).set(1);
         let asked = [
             ("citadel_server_csr_count", "Requests for certificates."),
             ("citadel_server_authentication_failure_count", "Requests whose caller could not prove who it is."),
@@ -143,9 +153,11 @@ impl CaMetrics {
     }
 
     /// All as text, at this time.
-    pub(crate) fn render(&self) -> String {
+    pub(crate) fn render(&self, format: Format) -> String {
         self.look_at_clock();
-        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
+        let mut out = Exposition::new(format);
+        families::write(&self.registry.gather(), &[], &mut out);
+        out.finish()
     }
 
     fn look_at_clock(&self) {
@@ -182,23 +194,23 @@ mod tests {
         metrics.written("ok");
         metrics.doors.open("ca").inc();
         metrics.doors.ended("ca", "idle");
-        let text = metrics.render();
+        let text = metrics.render(Format::Text);
         let readme = include_str!("../../../README.md");
         for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
             let name = line.split(' ').next().unwrap();
             assert!(readme.contains(&format!("`{name}`")), "{name}");
         }
-        assert_eq!(text.matches("# TYPE ").count(), 24);
+        assert_eq!(text.matches("# TYPE ").count(), 25);
     }
 
     #[test]
     fn what_ends_has_so_many_seconds_left() {
         let metrics = CaMetrics::new();
-        assert!(metrics.render().contains("citadel_server_root_cert_expiry_seconds 0\n"));
+        assert!(metrics.render(Format::Text).contains("citadel_server_root_cert_expiry_seconds 0\n"));
         let end = SystemTime::now() + Duration::from_secs(3600);
         metrics.in_force((end, end), 2, 1);
         metrics.asked(Asked::Shed);
-        let text = metrics.render();
+        let text = metrics.render(Format::Text);
         let left = text.lines().find_map(|line| line.strip_prefix("citadel_server_root_cert_expiry_seconds "));
         assert!((3590.0..3601.0).contains(&left.unwrap().parse::<f64>().unwrap()), "{text}");
         for line in ["sluice_ca_roots 2", "sluice_ca_rotation_phase 1", "sluice_ca_shed_total 1"] {

@@ -41,17 +41,16 @@ pub(crate) const CONNECTION_NAMES: [&str; 23] = {
     let mut names = [""; 23];
     let mut at = 0;
     while at < names.len() {
-        names[at] = NAMES[if at < STATUSES { at } else { at + 2 }];
+        names[at] = NAMES[if at < STATUSES[0] { at } else { at + 2 }];
         at += 1;
     }
     names
 };
 
 /// Where `response_code` and `grpc_response_status` stand in [`NAMES`].
-const STATUSES: usize = 21;
-
-/// One value per name in [`CONNECTION_NAMES`].
-pub(crate) type ConnectionValues<'a> = [Cow<'a, str>; CONNECTION_NAMES.len()];
+pub(super) const STATUSES: [usize; 2] = [21, 22];
+/// Where `request_protocol` stands.
+const PROTOCOL: usize = 20;
 
 /// One value per name in [`NAMES`].
 pub(crate) type Values<'a> = [Cow<'a, str>; NAMES.len()];
@@ -107,19 +106,11 @@ pub(crate) fn values<'a>(record: &'a Record<'_>, own: &'a Workload) -> Values<'a
     ]
 }
 
-/// The label values of one connection that carries no HTTP.
-pub(crate) fn of_connection<'a>(record: &'a Record<'_>, own: &'a Workload) -> ConnectionValues<'a> {
-    without_statuses(values(record, own), "tcp")
-}
-
-/// As [`overflow`], for connections.
-pub(crate) fn overflowing_connections() -> ConnectionValues<'static> {
-    without_statuses(overflow(), UNKNOWN)
-}
-
-fn without_statuses<'a>(mut values: Values<'a>, protocol: &'static str) -> ConnectionValues<'a> {
-    values[STATUSES - 1] = protocol.into();
-    std::array::from_fn(|at| std::mem::take(&mut values[if at < STATUSES { at } else { at + 2 }]))
+/// The label values of one connection that carries no HTTP; its statuses are in no label.
+pub(crate) fn of_connection<'a>(record: &'a Record<'_>, own: &'a Workload) -> Values<'a> {
+    let mut values = values(record, own);
+    values[PROTOCOL] = "tcp".into();
+    values
 }
 
 /// The values that stand for all requests which find no place in a full table.

@@ -1,28 +1,23 @@
 //! What counts, and the only file that names the prometheus library.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashSet, sync::Arc};
 
 use prometheus::{
-    Counter as Seconds, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder, core::Collector, proto::MetricFamily,
+    Counter as Seconds, Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, core::Collector,
 };
-use tokio::time::Instant;
 
 use super::{
-    connections::Connections,
-    labels::{self, NAMES, Values},
+    exposition::{Exposition, Format},
     outcomes::{MIRROR_RESULTS, Mirroring, RETRY_RESULTS, Retry},
     process::Usage,
+    standard::{BUCKETS, Standard},
 };
 use crate::peers::{CLAIM_RESULTS, Claim};
 
 mod ejections;
 pub(crate) mod exports;
 mod external;
+pub(super) mod families;
 mod identity;
 mod table;
 #[cfg(test)]
@@ -37,22 +32,13 @@ pub(crate) use identity::Attempt;
 use identity::Identity;
 pub(super) use table::row;
 use table::{
-    ASKED, ASKING, ATTEMPTS, BUILD, CERTIFICATES, CLAIMS, CONNECTIONS, CPU, DROPPED, DURATION, EJECTED, EJECTIONS,
-    EXPIRY, EXPORTS, FAILING, FILES, GENERATION, HANDSHAKES, KEPT, KEY_FETCHES, LIMITED, MEMORY, MIRRORS, ORDERS,
-    OVERFLOWS, PROBLEMS, RATE_LIMITS, REFUSALS, RELOADS, RENEWAL, REQUESTS, RETRIES, SHED, SNAPSHOT, SPARED, STARTED,
-    THREADS, UPSTREAMS, VERDICTS,
+    ASKED, ASKING, ATTEMPTS, BUILD, CERTIFICATES, CLAIMS, CONNECTIONS, CPU, DROPPED, EJECTED, EJECTIONS, EXPIRY,
+    EXPORTS, FAILING, FILES, GENERATION, HANDSHAKES, KEPT, KEY_FETCHES, LIMITED, MEMORY, MIRRORS, ORDERS, OVERFLOWS,
+    PROBLEMS, RATE_LIMITS, REFUSALS, RELOADS, RENEWAL, RETRIES, SERIES, SERIES_DROPPED, SHED, SNAPSHOT, SPARED,
+    STARTED, THREADS, UPSTREAMS, VERDICTS,
 };
 pub(crate) use table::{Definition, TABLE};
 use verdicts::Verdicts;
-
-/// Istio's default buckets, milliseconds.
-const BUCKETS: [f64; 19] =
-    [0.5, 1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1e3, 2.5e3, 5e3, 1e4, 3e4, 6e4, 3e5, 6e5, 1.8e6, 3.6e6];
-
-/// Label sets of the standard metrics that are kept apart; requests beyond share one more.
-const MOST_SERIES: usize = 10_000;
-/// A series that counted nothing for so long goes when a configuration is installed: its workload may be gone.
-const IDLE: Duration = Duration::from_secs(3600);
 
 /// A counter without labels, to be kept by who counts.
 pub(crate) type Counter = IntCounter;
@@ -132,8 +118,6 @@ fn few(hosts: &[String]) -> String {
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
-    requests: IntCounterVec,
-    duration: HistogramVec,
     problems: IntGaugeVec,
     generation: IntGauge,
     snapshot: IntGaugeVec,
@@ -171,26 +155,10 @@ pub(crate) struct Metrics {
     started: Gauge,
     files: IntGauge,
     threads: IntGauge,
-    /// Of connections that carry no HTTP.
-    pub(super) opaque: Connections,
-    /// The label sets in `requests` and `duration`, with what was last counted there, and when that had changed.
-    known: Mutex<HashMap<[String; NAMES.len()], (Series, u64, Instant)>>,
-    most_series: usize,
-}
-
-/// The two standard metrics for one set of labels.
-#[derive(Clone, Debug)]
-pub(crate) struct Series {
-    requests: IntCounter,
-    duration: Histogram,
-}
-
-impl Series {
-    /// Counts one request.
-    pub(crate) fn observe(&self, duration: Duration) {
-        self.requests.inc();
-        self.duration.observe(duration.as_secs_f64() * 1000.0);
-    }
+    series: IntGauge,
+    series_dropped: IntCounter,
+    /// Istio's own.
+    pub(super) standard: Standard,
 }
 
 /// One open connection; dropping it is the end of the connection.
@@ -206,11 +174,6 @@ impl Drop for ActiveConnection {
 impl Metrics {
     /// Every metric of the table, registered.
     pub(crate) fn new() -> Self {
-        Self::keeping(MOST_SERIES)
-    }
-
-    /// As [`Metrics::new`], with room for so many label sets of the standard metrics.
-    fn keeping(most_series: usize) -> Self {
         let registry = Registry::new();
         let build: IntGaugeVec = register(&registry, IntGaugeVec::new(options(&BUILD), BUILD.labels));
         build.with_label_values(&["proxy", env!("CARGO_PKG_VERSION")]).set(1);
@@ -221,10 +184,7 @@ impl Metrics {
         let claims = register(&registry, IntCounterVec::new(options(&CLAIMS), CLAIMS.labels));
         let orders = register(&registry, IntCounterVec::new(options(&ORDERS), ORDERS.labels));
         let key_fetches = register(&registry, IntCounterVec::new(options(&KEY_FETCHES), KEY_FETCHES.labels));
-        let buckets = HistogramOpts { common_opts: options(&DURATION), buckets: BUCKETS.to_vec() };
         Self {
-            requests: register(&registry, IntCounterVec::new(options(&REQUESTS), REQUESTS.labels)),
-            duration: register(&registry, HistogramVec::new(buckets, DURATION.labels)),
             problems: register(&registry, IntGaugeVec::new(options(&PROBLEMS), PROBLEMS.labels)),
             generation: register(&registry, IntGauge::with_opts(options(&GENERATION))),
             snapshot: register(&registry, IntGaugeVec::new(options(&SNAPSHOT), SNAPSHOT.labels)),
@@ -256,52 +216,11 @@ impl Metrics {
             started: register(&registry, Gauge::with_opts(options(&STARTED))),
             files: register(&registry, IntGauge::with_opts(options(&FILES))),
             threads: register(&registry, IntGauge::with_opts(options(&THREADS))),
-            opaque: Connections::new(&registry, most_series),
-            known: Mutex::default(),
-            most_series,
+            series: register(&registry, IntGauge::with_opts(options(&SERIES))),
+            series_dropped: register(&registry, IntCounter::with_opts(options(&SERIES_DROPPED))),
+            standard: Standard::default(),
             registry,
         }
-    }
-
-    /// The series of a set of labels. Takes a lock: who counts often keeps it.
-    pub(crate) fn series(&self, values: &Values<'_>) -> Series {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = values.each_ref().map(|value| value.to_string());
-        if let Some((series, ..)) = known.get(&key) {
-            return series.clone();
-        }
-        if known.len() >= self.most_series {
-            let values = labels::overflow();
-            return Series {
-                requests: self.requests.with_label_values(&values),
-                duration: self.duration.with_label_values(&values),
-            };
-        }
-        let series = Series {
-            requests: self.requests.with_label_values(values),
-            duration: self.duration.with_label_values(values),
-        };
-        known.insert(key, (series.clone(), 0, Instant::now()));
-        series
-    }
-
-    /// Forgets series that counted nothing for an hour. Whoever keeps a [`Series`] has to look it up again.
-    pub(crate) fn retire_idle_series(&self) {
-        self.opaque.retire_idle();
-        let now = Instant::now();
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).retain(|values, (series, counted, since)| {
-            let count = series.requests.get();
-            if count != *counted {
-                (*counted, *since) = (count, now);
-            }
-            let stays = now.duration_since(*since) < IDLE;
-            if !stays {
-                // They are there: they were made together with this entry.
-                drop(self.requests.remove_label_values(values));
-                drop(self.duration.remove_label_values(values));
-            }
-            stays
-        });
     }
 
     /// A connection was accepted.
@@ -423,18 +342,15 @@ impl Metrics {
         self.dropped.clone()
     }
 
-    /// Everything in Prometheus' text format, the standard labels in Istio's order.
-    pub(crate) fn render(&self) -> String {
+    /// Everything, the labels in the order of the table.
+    pub(crate) fn render(&self, format: Format) -> String {
         self.look_at_process();
-        let mut families = self.registry.gather();
-        for family in &mut families {
-            order_labels(family);
-        }
-        let mut text = String::new();
-        if let Err(error) = TextEncoder::new().encode_utf8(&families, &mut text) {
-            tracing::error!(%error, "metrics are not complete");
-        }
-        text
+        let mut out = Exposition::new(format);
+        self.standard.render(&TABLE, &mut out);
+        self.series.set(i64::try_from(self.standard.len()).unwrap_or(i64::MAX));
+        self.series_dropped.inc_by(self.standard.dropped().saturating_sub(self.series_dropped.get()));
+        families::write(&self.registry.gather(), &TABLE, &mut out);
+        out.finish()
     }
 
     fn look_at_process(&self) {
@@ -444,18 +360,6 @@ impl Metrics {
         self.started.set(usage.started);
         self.files.set(usage.open_files);
         self.threads.set(usage.threads);
-    }
-}
-
-/// The library sorts labels by name.
-fn order_labels(family: &mut MetricFamily) {
-    let Some(definition) = TABLE.iter().find(|it| it.name == family.name()) else {
-        return;
-    };
-    for metric in family.mut_metric() {
-        let mut labels = metric.take_label();
-        labels.sort_by_key(|label| definition.labels.iter().position(|name| *name == label.name()));
-        metric.set_label(labels);
     }
 }
 

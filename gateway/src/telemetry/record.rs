@@ -68,10 +68,25 @@ pub(crate) struct Record<'a> {
     pub(crate) route: &'a str,
     /// Trace and span, of a request that is traced.
     pub(crate) trace: Option<(u128, u64)>,
+    /// What it moved beside the bodies.
+    pub(crate) volume: Volume,
     /// For Istio's standard metrics.
     pub(crate) labels: Labels<'a>,
     /// For lines of the access log that hold something else.
     pub(crate) told: Told<'a>,
+}
+
+/// What a request moves beside the bytes of its bodies.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Volume {
+    /// Bytes of the request's head.
+    pub(crate) request_head: u64,
+    /// Bytes of the answer's.
+    pub(crate) response_head: u64,
+    /// gRPC messages of the request that were not told of yet.
+    pub(crate) request_messages: u64,
+    /// Those of the answer.
+    pub(crate) response_messages: u64,
 }
 
 /// Whoever knows what commands stand for.

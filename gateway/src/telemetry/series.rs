@@ -13,9 +13,12 @@ use routing::snapshot::Workload;
 
 use super::{
     labels,
-    metrics::Series,
     record::{Record, Reporter},
+    standard::Series,
 };
+
+/// Where a request is counted: a series for each group of metrics with the same labels.
+pub(super) type Found = Box<[Arc<Series>]>;
 
 /// Entries per thread; when full, the thread starts again with none.
 const CAPACITY: usize = 4096;
@@ -45,20 +48,21 @@ struct Entry {
     grpc: bool,
     grpc_status: Option<u16>,
     mutual_tls: bool,
-    series: Series,
+    series: Found,
 }
 
-/// Observes a record in its series, which `find` looks up when this thread does not know it yet. `epoch` says which earlier
+/// Counts a record in its series, which `find` looks up when this thread does not know them yet. `epoch` says which earlier
 /// answers are still good.
-pub(crate) fn observe(epoch: u64, record: &Record<'_>, find: impl Fn() -> Series) {
-    let observed = KNOWN.try_with(|known| known.borrow_mut().entry(epoch, record, &find).observe(record.duration));
+pub(super) fn observe(epoch: u64, record: &Record<'_>, find: impl Fn() -> Found, count: impl Fn(&Series)) {
+    let count = |found: &Found| found.iter().for_each(|series| count(series));
+    let observed = KNOWN.try_with(|known| count(known.borrow_mut().entry(epoch, record, &find)));
     if observed.is_err() {
-        find().observe(record.duration); // the thread is ending and has no memory any more
+        count(&find()); // the thread is ending and has no memory any more
     }
 }
 
 impl Known {
-    fn entry(&mut self, epoch: u64, record: &Record<'_>, find: impl Fn() -> Series) -> &Series {
+    fn entry(&mut self, epoch: u64, record: &Record<'_>, find: impl Fn() -> Found) -> &Found {
         if self.epoch != epoch || self.entries.len() >= CAPACITY {
             self.entries.clear();
             self.epoch = epoch;
@@ -72,7 +76,7 @@ impl Known {
 }
 
 impl Entry {
-    fn new(record: &Record<'_>, series: Series) -> Self {
+    fn new(record: &Record<'_>, series: Found) -> Self {
         let labels = &record.labels;
         Self {
             reporter: labels.reporter,

@@ -1,6 +1,10 @@
-use std::time::SystemTime;
+use std::{collections::BTreeMap, time::SystemTime};
+
+use routing::api::telemetry::WorkloadMode;
+use routing::telemetry::{Level, Telemetry as Wishes, metrics};
 
 use super::{
+    exposition::Format,
     record::{Labels, Reporter, Silent, Told},
     *,
 };
@@ -11,6 +15,10 @@ fn telemetry() -> Telemetry {
 
 fn workload(name: &str) -> Arc<Workload> {
     Arc::new(Workload { name: name.into(), ..Workload::default() })
+}
+
+fn described(name: &str) -> Snapshot {
+    Snapshot { workload: (*workload(name)).clone(), ..Snapshot::default() }
 }
 
 fn record(peer: Option<&Arc<Workload>>, status: u16) -> Record<'_> {
@@ -39,6 +47,7 @@ fn record(peer: Option<&Arc<Workload>>, status: u16) -> Record<'_> {
         sni: "",
         route: "",
         trace: None,
+        volume: Volume::default(),
         labels: Labels {
             reporter: Reporter::Source,
             peer,
@@ -56,7 +65,7 @@ fn record(peer: Option<&Arc<Workload>>, status: u16) -> Record<'_> {
 
 /// `source_workload destination_workload response_code count` of each series, sorted.
 fn counted(telemetry: &Telemetry) -> Vec<String> {
-    let text = telemetry.metrics().render();
+    let text = telemetry.metrics().render(Format::Text);
     let label = |line: &str, name: &str| {
         let (_, rest) = line.split_once(&format!("{name}=\"")).unwrap();
         rest.split('"').next().unwrap().to_owned()
@@ -111,9 +120,9 @@ fn a_workload_in_place_of_another_is_counted_under_its_own_name() {
 #[test]
 fn a_new_configuration_may_rename_this_workload() {
     let telemetry = telemetry();
-    telemetry.installed(&workload("gateway"));
+    telemetry.installed(&described("gateway"));
     telemetry.finish(&record(None, 200));
-    telemetry.installed(&workload("edge"));
+    telemetry.installed(&described("edge"));
     telemetry.finish(&record(None, 200));
     assert_eq!(counted(&telemetry), ["edge unknown 200 1", "gateway unknown 200 1"]);
 }
@@ -128,4 +137,99 @@ fn two_proxies_in_one_process_count_apart() {
         (counted(&first), counted(&second)),
         (vec!["unknown unknown 200 2".into()], vec!["unknown unknown 200 1".into()])
     );
+}
+
+fn wishes(spec: &str) -> Snapshot {
+    let yaml = format!(
+        "apiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: {{name: it, namespace: istio-system}}\nspec: {spec}\n"
+    );
+    let (resources, problems) = routing::resources::Resources::read([("a.yaml", yaml.as_str())]);
+    assert!(problems.is_empty(), "{problems:?}");
+    let spec = resources.telemetries.iter().next().unwrap().spec.clone();
+    let levels = vec![Level { namespace: "istio-system".to_owned(), name: "it".to_owned(), spec }];
+    let client = metrics::resolve(&levels, &BTreeMap::new(), &[], WorkloadMode::Client).map(Arc::new);
+    let wishes = Wishes { levels, client, ..Wishes::default() };
+    Snapshot { telemetry: Some(Box::new(wishes)), ..Snapshot::default() }
+}
+
+fn lines(telemetry: &Telemetry, name: &str) -> Vec<String> {
+    let text = telemetry.metrics().render(Format::Text);
+    text.lines().filter(|line| line.starts_with(name)).map(str::to_owned).collect()
+}
+
+#[test]
+fn labels_are_those_of_istio_in_its_order() {
+    let telemetry = telemetry();
+    telemetry.finish(&record(None, 200));
+    let [line] = &lines(&telemetry, "istio_requests_total")[..] else { panic!() };
+    let labels = line.split_once('{').unwrap().1.split_once('}').unwrap().0;
+    let names: Vec<&str> = labels.split(',').map(|it| it.split_once('=').unwrap().0).collect();
+    assert_eq!(names, labels::NAMES);
+    telemetry.traffic(&record(None, 0)).opened();
+    let [line] = &lines(&telemetry, "istio_tcp_connections_opened_total")[..] else { panic!() };
+    let labels = line.split_once('{').unwrap().1.split_once('}').unwrap().0;
+    let names: Vec<&str> = labels.split(',').map(|it| it.split_once('=').unwrap().0).collect();
+    assert_eq!(names, labels::CONNECTION_NAMES);
+    assert!(line.contains("request_protocol=\"tcp\""));
+}
+
+#[test]
+fn labels_are_taken_away_and_added_as_telemetry_says() {
+    let telemetry = telemetry();
+    telemetry.finish(&record(None, 200));
+    telemetry.installed(&wishes(
+        "{metrics: [{overrides: [{match: {metric: REQUEST_COUNT}, tagOverrides: {response_code: {operation: REMOVE}, \
+         source_app: {value: \"'shop'\"}, where: {value: request.host}}}, {match: {metric: REQUEST_SIZE}, disabled: true}]}]}",
+    ));
+    // What was counted before had other labels.
+    assert_eq!(lines(&telemetry, "istio_requests_total").len(), 0);
+    for status in [200, 404, 503] {
+        telemetry.finish(&record(None, status));
+    }
+    let [line] = &lines(&telemetry, "istio_requests_total")[..] else { panic!("{:?}", lines(&telemetry, "istio_")) };
+    assert!(line.contains("source_app=\"shop\"") && line.contains(",where=\"unknown\"} 3"), "{line}");
+    assert!(!line.contains("response_code"), "{line}");
+    assert_eq!(lines(&telemetry, "istio_response_bytes_count").len(), 3);
+    assert_eq!(lines(&telemetry, "istio_request_bytes").len(), 0);
+    telemetry.installed(&Snapshot::default());
+    telemetry.finish(&record(None, 200));
+    assert_eq!(lines(&telemetry, "istio_request_bytes_count").len(), 1, "all is as usual again");
+}
+
+#[test]
+fn what_is_disabled_makes_no_series() {
+    let telemetry = telemetry();
+    telemetry.installed(&wishes("{metrics: [{overrides: [{disabled: true}]}]}"));
+    telemetry.finish(&record(None, 200));
+    telemetry.traffic(&record(None, 0)).opened();
+    assert_eq!(telemetry.metrics().standard.len(), 0);
+}
+
+#[test]
+fn messages_of_a_call_that_lasts_are_counted_once() {
+    let telemetry = telemetry();
+    let with = |request_messages, response_messages| Record {
+        volume: Volume { request_messages, response_messages, ..Volume::default() },
+        ..record(None, 200)
+    };
+    telemetry.messages(&with(3, 0));
+    telemetry.messages(&with(0, 2));
+    telemetry.finish(&with(1, 0));
+    let sum =
+        |name| lines(&telemetry, name).iter().map(|it| it.rsplit_once(' ').unwrap().1.to_owned()).collect::<Vec<_>>();
+    assert_eq!(sum("istio_request_messages_total"), ["4"]);
+    assert_eq!(sum("istio_response_messages_total"), ["2"]);
+    assert_eq!(sum("istio_requests_total"), ["1"]);
+}
+
+#[test]
+fn metrics_whose_labels_come_out_the_same_are_counted_apart() {
+    let telemetry = telemetry();
+    telemetry.installed(&wishes(
+        "{metrics: [{overrides: [{match: {metric: REQUEST_COUNT}, tagOverrides: {request_host: {operation: REMOVE}}}]}]}",
+    ));
+    telemetry.finish(&record(None, 200));
+    let [line] = &lines(&telemetry, "istio_requests_total")[..] else { panic!() };
+    assert!(line.ends_with(" 1"), "{line}");
+    assert_eq!(lines(&telemetry, "istio_request_duration_milliseconds_count").len(), 1);
 }

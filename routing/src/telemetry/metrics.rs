@@ -1,9 +1,12 @@
 //! Which metrics a proxy counts, and with which labels.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{Level, Providers};
-use crate::api::telemetry::{IstioMetric, MetricSelector, MetricsOverrides, TagOperation, WorkloadMode};
+use crate::{
+    api::telemetry::{IstioMetric, MetricSelector, MetricsOverrides, TagOperation, WorkloadMode},
+    attributes::Expression,
+};
 
 /// Istio's name of the provider that everybody has.
 pub const PROMETHEUS: &str = "prometheus";
@@ -44,7 +47,7 @@ impl Rules {
 }
 
 /// What one metric is otherwise than usual.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rule {
     /// It is not counted.
     pub disabled: bool,
@@ -53,12 +56,12 @@ pub struct Rule {
 }
 
 /// What becomes of a label.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Tag {
     /// It is left out.
     Removed,
-    /// It has the value of this CEL expression.
-    Set(String),
+    /// It has the value of this expression.
+    Set(Arc<Expression>),
 }
 
 /// What levels mean together on one side; `None`: everything is as usual.
@@ -101,9 +104,11 @@ impl Rules {
             }
             rule.disabled = one.disabled.unwrap_or(rule.disabled);
             for (name, tag) in &one.tag_overrides {
-                let tag = match tag.operation {
-                    TagOperation::Remove => Tag::Removed,
-                    TagOperation::Upsert => Tag::Set(tag.value.clone()),
+                let tag = match (tag.operation, Expression::parse(&tag.value)) {
+                    (TagOperation::Remove, _) => Tag::Removed,
+                    (TagOperation::Upsert, Ok(expression)) => Tag::Set(Arc::new(expression)),
+                    // The object's check refuses it.
+                    (TagOperation::Upsert, Err(_)) => continue,
                 };
                 rule.tags.insert(name.clone(), tag);
             }

@@ -11,6 +11,7 @@ use tokio::{
 
 use super::*;
 use crate::grpc::server::plain;
+use crate::telemetry::exposition::Format;
 
 /// Takes as long as the path says.
 struct Slow;
@@ -32,7 +33,7 @@ fn served() -> (DuplexStream, tokio::task::JoinHandle<(Duration, String)>) {
         let (_stop, stops) = watch::channel(false);
         let peer = Peer { address: SocketAddr::from(([10, 0, 0, 1], 1)), identity: None };
         drop(speak(far, peer, Arc::new(Slow), stops, (SMALL, &tally)).await);
-        (begin.elapsed(), metrics.render())
+        (begin.elapsed(), metrics.render(Format::Text))
     });
     (near, ended)
 }
@@ -108,8 +109,8 @@ async fn one_address_cannot_take_the_places_of_others() {
     let mut third = from(2).await;
     let closed = timeout(Duration::from_secs(5), third.read(&mut [0; 1])).await.expect("it is closed at once");
     assert!(matches!(closed, Ok(0) | Err(_)), "{closed:?}");
-    assert!(counted(&metrics.render(), "address"));
-    assert!(metrics.render().contains("sluice_control_connections{listener=\"ca\"} 2\n"));
+    assert!(counted(&metrics.render(Format::Text), "address"));
+    assert!(metrics.render(Format::Text).contains("sluice_control_connections{listener=\"ca\"} 2\n"));
     let (mut other, connection) =
         handshake::<_, _, Full<Bytes>>(TokioExecutor::new(), TokioIo::new(from(3).await)).await.unwrap();
     tokio::spawn(connection);

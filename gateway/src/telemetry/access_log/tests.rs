@@ -36,6 +36,7 @@ fn record(path: &str) -> Record<'_> {
         sni: "cargo.example.com",
         route: "default",
         trace: None,
+        volume: crate::telemetry::record::Volume::default(),
         labels: Labels {
             reporter: Reporter::Source,
             peer: None,

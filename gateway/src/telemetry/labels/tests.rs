@@ -42,6 +42,7 @@ fn record<'a>(reporter: Reporter, peer: Option<&'a Arc<Workload>>) -> Record<'a>
         sni: "",
         route: "",
         trace: None,
+        volume: crate::telemetry::record::Volume::default(),
         labels: Labels {
             reporter,
             peer,

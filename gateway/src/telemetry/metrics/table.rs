@@ -31,6 +31,14 @@ pub(in crate::telemetry) const fn row(
 pub(super) const REQUESTS: Definition = row("istio_requests_total", "counter", &NAMES, "Finished requests.");
 pub(super) const DURATION: Definition =
     row("istio_request_duration_milliseconds", "histogram", &NAMES, "Request head to last byte, milliseconds.");
+pub(super) const REQUEST_BYTES: Definition =
+    row("istio_request_bytes", "histogram", &NAMES, "Bytes of requests, heads included.");
+pub(super) const RESPONSE_BYTES: Definition =
+    row("istio_response_bytes", "histogram", &NAMES, "Bytes of answers, heads included.");
+pub(super) const REQUEST_MESSAGES: Definition =
+    row("istio_request_messages_total", "counter", &NAMES, "gRPC messages from clients.");
+pub(super) const RESPONSE_MESSAGES: Definition =
+    row("istio_response_messages_total", "counter", &NAMES, "gRPC messages to clients.");
 pub(super) const BUILD: Definition =
     row("istio_build", "gauge", &["component", "tag"], "The version that runs; always 1.");
 pub(super) const PROBLEMS: Definition =
@@ -170,6 +178,14 @@ pub(super) const ASKING: Definition = row(
 );
 pub(super) const DROPPED: Definition =
     row("sluice_access_log_dropped_total", "counter", &[], "Access log lines lost because nobody read stdout in time.");
+pub(super) const SERIES: Definition =
+    row("sluice_metrics_series", "gauge", &[], "Label sets of Istio's metrics that are kept.");
+pub(super) const SERIES_DROPPED: Definition = row(
+    "sluice_metrics_series_dropped_total",
+    "counter",
+    &[],
+    "Label sets of Istio's metrics that found no room and are counted together.",
+);
 pub(super) const CPU: Definition = row("process_cpu_seconds_total", "counter", &[], "User and system time.");
 pub(super) const MEMORY: Definition = row("process_resident_memory_bytes", "gauge", &[], "Resident memory.");
 pub(super) const EXPORTS: Definition = row(
@@ -183,9 +199,13 @@ pub(super) const FILES: Definition = row("process_open_fds", "gauge", &[], "Open
 pub(super) const THREADS: Definition = row("process_threads", "gauge", &[], "Threads.");
 
 /// Every metric, in the order of the documentation.
-pub(crate) const TABLE: [Definition; 43] = [
+pub(crate) const TABLE: [Definition; 49] = [
     REQUESTS,
     DURATION,
+    REQUEST_BYTES,
+    RESPONSE_BYTES,
+    REQUEST_MESSAGES,
+    RESPONSE_MESSAGES,
     connections::OPENED,
     connections::CLOSED,
     connections::SENT,
@@ -222,6 +242,8 @@ pub(crate) const TABLE: [Definition; 43] = [
     ASKING,
     DROPPED,
     EXPORTS,
+    SERIES,
+    SERIES_DROPPED,
     CPU,
     MEMORY,
     STARTED,

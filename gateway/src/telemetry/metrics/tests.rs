@@ -1,7 +1,14 @@
-use super::*;
+use std::time::Duration;
 
-fn values(code: &'static str) -> Values<'static> {
-    NAMES.map(|name| if name == "response_code" { code.into() } else { "x".into() })
+use super::*;
+use crate::telemetry::standard::{OF_CONNECTIONS, OF_REQUESTS, Sample};
+
+/// A request and a gRPC message of it, and a connection.
+fn count_some(metrics: &Metrics) {
+    let overflow = || unreachable!("there is room");
+    let sample = Sample { request_messages: 1, response_messages: 1, ..Sample::default() };
+    metrics.standard.series(OF_REQUESTS, "a=\"b\"", "", overflow).request(&sample);
+    let _ = metrics.standard.series(OF_CONNECTIONS, "a=\"b\"", "", overflow);
 }
 
 fn certificate(secret: &str) -> CertificateValue<'_> {
@@ -15,7 +22,7 @@ fn every_metric_of_the_table_is_rendered_once_it_has_a_value() {
     metrics.set_ejected([("outbound|80||a".into(), 1)]);
     metrics.ejection("outbound|80||a", true);
     metrics.ejection("outbound|80||a", false);
-    metrics.series(&values("200")).observe(Duration::from_millis(7));
+    count_some(&metrics);
     metrics.set_problems(&[("error", 2)]);
     metrics.set_snapshot(3, 0xabc);
     metrics.reload(Reload::Installed);
@@ -28,12 +35,11 @@ fn every_metric_of_the_table_is_rendered_once_it_has_a_value() {
     // Twice: the port is for requests and for bytes.
     metrics.set_limits([("outbound|80||a".into(), "pending", 3, 7), ("outbound|80||a".into(), "pending", 3, 7)]);
     metrics.set_rate_limits([("shop/limit/0".into(), "passed", 2)]);
-    metrics.opaque.traffic(&labels::overflowing_connections()).opened();
+    metrics.exporting().of("otel", "traces").add(exports::Result::Sent, 1);
     metrics.set_identity(1_900_000_000, Some(1_800_000_000));
     metrics.identity_attempt(Attempt::Refused);
     metrics.asked("auth", crate::telemetry::outcomes::Asked::Allowed, Duration::from_millis(7));
-    metrics.exporting().of("otel", "traces").add(exports::Result::Sent, 2);
-    let text = metrics.render();
+    let text = metrics.render(Format::Text);
     for row in TABLE {
         assert!(
             text.contains(&format!("# HELP {} {}\n# TYPE {} {}\n", row.name, row.help, row.name, row.kind)),
@@ -80,86 +86,13 @@ fn the_readme_names_every_metric_and_no_other() {
 }
 
 #[test]
-fn the_standard_labels_are_in_istios_order() {
-    let metrics = Metrics::new();
-    metrics.series(&values("200")).observe(Duration::from_millis(7));
-    let text = metrics.render();
-    let line = text.lines().find(|it| it.starts_with("istio_requests_total{")).unwrap();
-    let labels = line.split_once('{').unwrap().1.split_once('}').unwrap().0;
-    let names: Vec<&str> = labels.split(',').map(|it| it.split_once('=').unwrap().0).collect();
-    assert_eq!(names, NAMES);
-    assert!(line.ends_with(" 1"));
-}
-
-#[test]
-fn durations_fall_into_istios_buckets() {
-    let metrics = Metrics::new();
-    metrics.series(&values("200")).observe(Duration::from_millis(7));
-    let text = metrics.render();
-    let bucket = |le: &str| {
-        let mut lines = text.lines().filter(|it| it.starts_with("istio_request_duration_milliseconds_bucket"));
-        lines.find(|it| it.contains(&format!("le=\"{le}\""))).unwrap().rsplit_once(' ').unwrap().1.to_owned()
-    };
-    assert_eq!((bucket("5").as_str(), bucket("10").as_str(), bucket("+Inf").as_str()), ("0", "1", "1"));
-    assert_eq!(bucket("3600000"), "1");
-}
-
-#[test]
-fn the_same_labels_are_the_same_series() {
-    let metrics = Metrics::new();
-    metrics.series(&values("200")).observe(Duration::ZERO);
-    metrics.series(&values("200")).observe(Duration::ZERO);
-    metrics.series(&values("503")).observe(Duration::ZERO);
-    let text = metrics.render();
-    let counts: Vec<&str> = text
-        .lines()
-        .filter(|it| it.starts_with("istio_requests_total{"))
-        .map(|it| it.rsplit_once(' ').unwrap().1)
-        .collect();
-    assert_eq!(counts, ["2", "1"]);
-}
-
-#[test]
-fn the_number_of_series_has_an_end() {
-    let metrics = Metrics::keeping(10);
-    for number in 0..15 {
-        let mut values = values("200");
-        values[1] = number.to_string().into();
-        metrics.series(&values).observe(Duration::ZERO);
-    }
-    let text = metrics.render();
-    assert_eq!(text.lines().filter(|it| it.starts_with("istio_requests_total{")).count(), 11);
-    let rest = text.lines().find(|it| it.starts_with("istio_requests_total{reporter=\"overflow\"")).unwrap();
-    assert!(rest.ends_with(" 5"), "{rest}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_series_without_requests_for_an_hour_goes() {
-    let metrics = Metrics::new();
-    let rendered = |metrics: &Metrics| metrics.render().matches("istio_requests_total{").count();
-    metrics.series(&values("200")).observe(Duration::ZERO);
-    metrics.retire_idle_series();
-    tokio::time::advance(IDLE - Duration::from_secs(1)).await;
-    metrics.retire_idle_series();
-    assert_eq!(rendered(&metrics), 1);
-    metrics.series(&values("200")).observe(Duration::ZERO);
-    metrics.retire_idle_series();
-    tokio::time::advance(IDLE - Duration::from_secs(1)).await;
-    metrics.retire_idle_series();
-    assert_eq!(rendered(&metrics), 1);
-    tokio::time::advance(Duration::from_secs(2)).await;
-    metrics.retire_idle_series();
-    assert_eq!(rendered(&metrics), 0);
-}
-
-#[test]
 fn old_snapshots_and_certificates_are_not_told_any_more() {
     let metrics = Metrics::new();
     metrics.set_snapshot(1, 1);
     metrics.set_certificates([certificate("a")]);
     metrics.set_snapshot(2, 2);
     metrics.set_certificates([certificate("b")]);
-    let text = metrics.render();
+    let text = metrics.render(Format::Text);
     assert_eq!(text.matches("sluice_snapshot_info{").count(), 1);
     assert!(!text.contains("secret=\"a\"") && text.contains("secret=\"b\""));
 }
@@ -168,7 +101,7 @@ fn old_snapshots_and_certificates_are_not_told_any_more() {
 fn a_connection_is_active_until_it_is_dropped() {
     let metrics = Metrics::new();
     let connections = (metrics.connection(), metrics.connection());
-    assert!(metrics.render().contains("sluice_downstream_connections_active 2\n"));
+    assert!(metrics.render(Format::Text).contains("sluice_downstream_connections_active 2\n"));
     drop(connections);
-    assert!(metrics.render().contains("sluice_downstream_connections_active 0\n"));
+    assert!(metrics.render(Format::Text).contains("sluice_downstream_connections_active 0\n"));
 }

@@ -1,12 +1,14 @@
 //! The figures, for those who read JSON.
 
-use super::Metrics;
+use super::{Metrics, TABLE};
 use crate::telemetry::told::{self, Family};
 
 impl Metrics {
     /// Everything that is counted.
     pub(crate) fn told(&self) -> Vec<Family> {
         self.look_at_process();
-        told::families(&self.registry)
+        let mut all = self.standard.told(&TABLE);
+        all.extend(told::families(&self.registry));
+        all
     }
 }

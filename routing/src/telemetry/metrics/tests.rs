@@ -42,8 +42,9 @@ fn what_is_said_later_and_nearer_holds() {
     let over = "metrics: [{overrides: [{match: {customMetric: requests_total}, tagOverrides: {source_app: {value: \"'x'\"}}}]}]";
     let rules = client(&[tags, over]).unwrap();
     let count = &rule(&rules, IstioMetric::RequestCount).tags;
-    assert_eq!(count["source_app"], Tag::Set("'x'".to_owned()));
-    assert_eq!(count["request_host"], Tag::Set("request.host".to_owned()));
+    let set = |text: &str| Tag::Set(Arc::new(Expression::parse(text).unwrap()));
+    assert_eq!(count["source_app"], set("'x'"));
+    assert_eq!(count["request_host"], set("request.host"));
     assert_eq!(rule(&rules, IstioMetric::TcpSentBytes).tags["source_app"], Tag::Removed);
 }
 

@@ -1,0 +1,134 @@
+//! Series: made, found again, bounded, forgotten.
+
+use super::*;
+use crate::telemetry::{
+    exposition::{Exposition, Format},
+    metrics::TABLE,
+};
+
+fn requests(standard: &Standard, labels: &str) -> Arc<Series> {
+    standard.series(OF_REQUESTS, labels, "", || "a=\"overflow\"".to_owned())
+}
+
+fn rendered(standard: &Standard) -> String {
+    let mut out = Exposition::new(Format::Text);
+    standard.render(&TABLE, &mut out);
+    out.finish()
+}
+
+fn counts(standard: &Standard, metric: &str) -> Vec<String> {
+    let text = rendered(standard);
+    text.lines().filter_map(|line| line.strip_prefix(&format!("{metric}{{"))).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_same_labels_are_the_same_series() {
+    let standard = Standard::default();
+    for labels in ["a=\"1\"", "a=\"2\"", "a=\"1\""] {
+        requests(&standard, labels).request(&Sample::default());
+    }
+    assert_eq!(counts(&standard, "istio_requests_total"), ["a=\"1\"} 2", "a=\"2\"} 1"]);
+}
+
+#[test]
+fn sizes_and_durations_fall_into_istios_buckets() {
+    let standard = Standard::default();
+    let sample = Sample {
+        duration: Duration::from_micros(7250),
+        request_bytes: 100,
+        response_bytes: 4_000_000,
+        ..Sample::default()
+    };
+    requests(&standard, "a=\"1\"").request(&sample);
+    let text = rendered(&standard);
+    for line in [
+        "istio_request_duration_milliseconds_bucket{a=\"1\",le=\"5\"} 0",
+        "istio_request_duration_milliseconds_bucket{a=\"1\",le=\"10\"} 1",
+        "istio_request_duration_milliseconds_sum{a=\"1\"} 7.25",
+        "istio_request_bytes_bucket{a=\"1\",le=\"100\"} 1",
+        "istio_request_bytes_sum{a=\"1\"} 100",
+        "istio_response_bytes_bucket{a=\"1\",le=\"3600000\"} 0",
+        "istio_response_bytes_bucket{a=\"1\",le=\"+Inf\"} 1",
+        "istio_response_bytes_count{a=\"1\"} 1",
+    ] {
+        assert!(text.lines().any(|it| it == line), "{line}\n{text}");
+    }
+    assert!(!text.contains("messages"), "it was no gRPC");
+}
+
+#[test]
+fn what_is_not_wanted_is_not_told() {
+    let standard = Standard::default();
+    let only = 1 << REQUESTS | 1 << REQUEST_MESSAGES;
+    let series = standard.series(only, "a=\"1\"", "", String::new);
+    series.request(&Sample { request_messages: 3, response_messages: 4, ..Sample::default() });
+    let text = rendered(&standard);
+    assert_eq!(text.matches("# TYPE ").count(), 2, "{text}");
+    assert!(text.contains("istio_request_messages_total{a=\"1\"} 3\n"));
+}
+
+#[test]
+fn the_number_of_series_has_an_end() {
+    let standard = Standard::keeping(10);
+    for number in 0..15 {
+        requests(&standard, &format!("a=\"{number}\"")).request(&Sample::default());
+    }
+    assert_eq!((standard.len(), standard.dropped()), (11, 5));
+    assert!(counts(&standard, "istio_requests_total").contains(&"a=\"overflow\"} 5".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_series_without_requests_for_an_hour_goes() {
+    let standard = Standard::default();
+    let epoch = standard.epoch();
+    requests(&standard, "a=\"1\"").request(&Sample::default());
+    assert_eq!(counts(&standard, "istio_requests_total").len(), 1);
+    tokio::time::advance(IDLE - Duration::from_secs(1)).await;
+    requests(&standard, "a=\"1\"").request(&Sample::default());
+    assert_eq!(counts(&standard, "istio_requests_total").len(), 1);
+    tokio::time::advance(IDLE - Duration::from_secs(1)).await;
+    assert_eq!((counts(&standard, "istio_requests_total").len(), standard.epoch()), (1, epoch));
+    tokio::time::advance(Duration::from_secs(2)).await;
+    assert_eq!(counts(&standard, "istio_requests_total").len(), 0);
+    assert_ne!(standard.epoch(), epoch, "whoever keeps it looks it up again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_open_keeps_its_series() {
+    let standard = Standard::default();
+    let open = standard.series(OF_CONNECTIONS, "a=\"1\"", "gone.example", String::new);
+    open.add(OPENED, 1);
+    standard.keep_hosts(std::iter::empty());
+    for _ in 0..3 {
+        tokio::time::advance(2 * IDLE).await;
+        assert_eq!(counts(&standard, "istio_tcp_connections_opened_total"), ["a=\"1\"} 1"]);
+    }
+    standard.begin_anew();
+    open.add(CLOSED, 1);
+    drop(open);
+    assert_eq!(counts(&standard, "istio_tcp_connections_closed_total"), ["a=\"1\"} 1"]);
+    standard.begin_anew();
+    assert_eq!(standard.len(), 0, "nobody counts there any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn series_of_a_service_that_is_gone_are_told_twice_more() {
+    let standard = Standard::default();
+    for host in ["a.example", "b.example", ""] {
+        standard.series(OF_REQUESTS, &format!("a=\"{host}\""), host, String::new).request(&Sample::default());
+    }
+    assert_eq!(counts(&standard, "istio_requests_total").len(), 3);
+    standard.keep_hosts(["b.example"].into_iter());
+    tokio::time::advance(LEAVING.0 * 2).await;
+    for _ in 0..LEAVING.1 {
+        assert_eq!(counts(&standard, "istio_requests_total").len(), 3);
+    }
+    assert_eq!(counts(&standard, "istio_requests_total"), ["a=\"\"} 1", "a=\"b.example\"} 1"]);
+    // One that comes back in time stays.
+    standard.keep_hosts(std::iter::empty());
+    standard.keep_hosts(["b.example"].into_iter());
+    tokio::time::advance(LEAVING.0 * 2).await;
+    for _ in 0..4 {
+        assert_eq!(counts(&standard, "istio_requests_total").len(), 2);
+    }
+}
