@@ -123,6 +123,7 @@ fn outside_libraries_have_one_door_each() {
         "tests/harness/helm",
         "tests/harness/conformance",
         "tests/harness/authorization",
+        "tests/stories/prometheus.rs",
     ];
     assert_eq!(outside(&["serde_saphyr"], &yaml), NOBODY);
     assert_eq!(outside(&["schemars"], &["routing/src/api"]), NOBODY);

@@ -83,7 +83,7 @@ fn the_base_chart_carries_what_sluice_crds_prints() {
     let Some(_) = helm::executable("the_base_chart_carries_what_sluice_crds_prints") else { return };
     let rendered = helm::template(BASE, &["--include-crds"]);
     assert_eq!(rendered, helm::documents(&printed));
-    assert_eq!(rendered.len(), 13);
+    assert_eq!(rendered.len(), 14);
     assert!(helm::template(BASE, &["--skip-crds"]).is_empty(), "the definitions can be left to Istio");
 }
 
