@@ -26,7 +26,10 @@ pub(super) fn pod(path: &str) -> Option<String> {
 
 /// Answers with 101 and carries bytes to `to`.
 pub(super) fn answer(mut request: Request<Incoming>, to: SocketAddr) -> Result<Response<Body>, io::Error> {
-    let port = request.uri().query().and_then(|query| query.strip_prefix("ports=")?.parse::<u16>().ok());
+    let port = request
+        .uri()
+        .query()
+        .and_then(|query| query.split('&').find_map(|it| it.strip_prefix("ports="))?.parse::<u16>().ok());
     let (Some(key), Some(port)) = (request.headers().get(header::SEC_WEBSOCKET_KEY).cloned(), port) else {
         return Err(io::Error::other("no port is asked for, or no WebSocket"));
     };
