@@ -38,7 +38,7 @@ mod tests {
     fn a_service_has_its_short_name_at_home_alone() {
         let yaml = "apiVersion: v1\nkind: Service\nmetadata: {name: orders, namespace: shop}\nspec: {ports: [{port: 80}]}\n---\n\
                     apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: pay, namespace: shop}\n\
-                    spec: {hosts: [pay.example.com, '*.example.org'], ports: [{number: 443, name: tls, protocol: TLS}], resolution: DNS}\n";
+                    spec: {hosts: [pay.example.com, '*.example.org'], ports: [{number: 443, name: tls, protocol: TLS}], resolution: NONE}\n";
         let (resources, _) = Resources::read([("all.yaml", yaml)]);
         let text = |namespace: &str| {
             file(&resources, &Plan::default(), namespace, |number| {
