@@ -234,7 +234,8 @@ impl View for Status {
     }
 
     fn explain(&self, question: &Question) -> Option<Explanation> {
-        Some(explain(&self.live.pin().snapshot, question))
+        let installed = self.live.pin();
+        Some(explain(&installed.snapshot, &installed.port_map, question))
     }
 
     fn certificates(&self) -> serde_json::Value {

@@ -1,16 +1,24 @@
 //! What would happen to a request: the tables and rules that requests really follow, asked about one that nobody sent, with
 //! every step told in words. Nothing is counted and nobody is asked.
 
+mod asking;
+mod bytes;
 mod course;
 mod destinations;
-mod guarded;
+mod handshake;
+mod inbound;
+mod outbound;
+mod table;
 mod told;
 mod words;
 
 #[cfg(test)]
 mod tests;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use http::HeaderMap;
 use serde::Serialize;
@@ -18,6 +26,7 @@ use serde::Serialize;
 pub use words::when;
 
 use crate::{snapshot::Snapshot, token::Token};
+use course::Proxy;
 use told::Story;
 
 /// A request that nobody sent.
@@ -27,6 +36,8 @@ pub struct Question {
     pub side: Side,
     /// The port: as the Gateway names it, of the service (outbound), of the workload (inbound).
     pub port: u16,
+    /// The address that is connected to, where the port alone does not tell who takes it; `None` = any.
+    pub address: Option<IpAddr>,
     /// Method.
     pub method: String,
     /// Host header or `:authority`; also the SNI where TLS is spoken.
@@ -35,7 +46,8 @@ pub struct Question {
     pub target: String,
     /// Headers.
     pub headers: HeaderMap,
-    /// SPIFFE id that the client proves; empty = none.
+    /// The name in the certificate that the client shows, where TLS is spoken and somebody asks for it: a SPIFFE id in the mesh;
+    /// empty = none.
     pub peer: String,
     /// Who sends it.
     pub client: IpAddr,
@@ -48,6 +60,7 @@ impl Default for Question {
         Self {
             side: Side::default(),
             port: 80,
+            address: None,
             method: "GET".to_owned(),
             host: String::new(),
             target: "/".to_owned(),
@@ -101,7 +114,7 @@ pub enum Outcome {
     Forwarded,
     /// The proxy answers that it should go elsewhere.
     Redirected,
-    /// The proxy answers, as a route says.
+    /// The proxy answers, as a route says: with an answer of its own, a fault on purpose, or what a page may do.
     Answered,
     /// The proxy answers with an error.
     Refused,
@@ -113,8 +126,8 @@ pub enum Outcome {
 /// One step.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Step {
-    /// Which: `listener`, `tls`, `path`, `tokens`, `policy`, `limits`, `host`, `route`, `fault`, `rewrite`, `headers`,
-    /// `destination`...
+    /// Which: `listener`, `tls`, `method`, `host`, `path`, `client`, `tokens`, `policy`, `route`, `limits`, `fault`, `cors`,
+    /// `rewrite`, `headers`, `mirror`, `destination`.
     pub stage: &'static str,
     /// How it ended.
     pub mark: Mark,
@@ -172,10 +185,10 @@ pub struct DestinationTold {
     pub authority: String,
 }
 
-/// What would happen to a request.
-pub fn explain(snapshot: &Snapshot, question: &Question) -> Explanation {
+/// What would happen to a request. `port_map`: the port that clients see for one that a Gateway names, where the two differ.
+pub fn explain(snapshot: &Snapshot, port_map: &BTreeMap<u16, u16>, question: &Question) -> Explanation {
     let mut story = Story::of(question);
-    match course::follow(snapshot, question, &mut story) {
+    match course::follow(Proxy { snapshot, port_map }, question, &mut story) {
         Ok(()) => {}
         Err(end) => story.end(end),
     }

@@ -19,6 +19,7 @@ pub mod snapshot;
 
 pub mod acme;
 pub mod attributes;
+pub mod authority;
 pub mod authorization;
 pub mod balance;
 pub mod connections;
@@ -38,6 +39,7 @@ pub mod log_format;
 pub mod mesh;
 pub mod mirrors;
 pub mod opaque;
+pub mod outbound;
 pub mod outlier;
 pub mod path;
 pub mod pattern;

@@ -39,7 +39,8 @@ GET  /clusters          every cluster with its endpoints; ?format=json
 GET  /certs             certificates and when they end (JSON)
 GET  /overview          what the page shows (JSON)
 GET  /explain           what would happen to a request (JSON): ?port=443&host=a.example&path=/x&method=GET&header=NAME:VALUE,
-                        side=gateway|inbound|outbound, peer=SPIFFE-ID, client=IP, claims=JSON
+                        side=gateway|inbound|outbound, peer=SPIFFE-ID, client=IP, address=IP,
+                        claims=JSON
 GET  /stats             metrics; ?format=json
 GET  /stats/prometheus  metrics
 GET  /logging           the log filter; ?format=json: the level of every component

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use routing::fault::AbortError;
+use routing::{authority::BadAuthority, fault::AbortError};
 use tls::jwt::Refusal;
 
 use super::external::{DENIED, ERROR, verdict::Denial};
@@ -307,6 +307,15 @@ impl Failure {
             | Self::Abort(_)
             | Self::LimiterFailed(_)
             | Self::Internal(_) => None,
+        }
+    }
+}
+
+impl From<BadAuthority> for Failure {
+    fn from(bad: BadAuthority) -> Self {
+        match bad {
+            BadAuthority::Missing => Self::MissingHost,
+            BadAuthority::Host | BadAuthority::Port => Self::BadRequest(bad.text()),
         }
     }
 }

@@ -1,14 +1,8 @@
 //! What a sidecar's own workload opens: requests, or bytes for a service, or for whatever address it meant.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-};
+use std::{net::SocketAddr, sync::Arc};
 
-use routing::{
-    opaque::Demand,
-    snapshot::{Outbound, Unclaimed},
-};
+use routing::{opaque::Demand, outbound::known_ip, snapshot::Unclaimed};
 use tls::stream::Stream;
 use tokio::net::TcpStream;
 
@@ -39,7 +33,7 @@ impl Reception {
         }
         let facts = Facts::new(remote, local, Arrival::Outbound { original });
         let mut plain = Stream::new(tcp);
-        let demand = demand(installed.snapshot.outbound.as_ref()?, original);
+        let demand = installed.snapshot.outbound.as_ref()?.demand(original);
         if demand == Demand::Nothing {
             return Some(opaque(plain, facts, course(installed, original, "")));
         }
@@ -70,29 +64,13 @@ impl Reception {
     }
 }
 
-/// `None`: a port that applications connect to themselves stands for a port of services, and for no address.
-fn ip(address: SocketAddr) -> Option<IpAddr> {
-    Some(address.ip().to_canonical()).filter(|ip| !ip.is_unspecified())
-}
-
-/// What has to be seen of a connection before it is known where it goes.
-fn demand(outbound: &Outbound, original: Option<SocketAddr>) -> Demand {
-    let Some(original) = original else { return Demand::Protocol };
-    let table = outbound.opaque.get(&original.port());
-    let own = table.and_then(|table| table.demand(ip(original))).unwrap_or_default();
-    // An address that a service has for bytes has no requests, whatever else the port is for.
-    let claimed = table.zip(ip(original)).is_some_and(|(table, ip)| table.claims(ip));
-    let http = outbound.by_port.contains_key(&original.port());
-    if http && !claimed { Demand::Protocol } else { own }
-}
-
 fn course(installed: Arc<Installed>, original: Option<SocketAddr>, name: &str) -> Course {
     let outbound = installed.snapshot.outbound.as_ref();
     let port = original.map_or(TLS_PORT, |original| original.port());
     let table = outbound.and_then(|outbound| outbound.opaque.get(&port));
-    let found = table.and_then(|table| table.find(original.and_then(ip), name).map(|route| &route.rule));
+    let found = table.and_then(|table| table.find(original.and_then(known_ip), name).map(|route| &route.rule));
     // Without an address there is nothing to choose by, and the first service has the port.
-    let addressless = original.is_some_and(|original| ip(original).is_none());
+    let addressless = original.is_some_and(|original| known_ip(original).is_none());
     let found = found.or_else(|| table.filter(|_| addressless)?.first());
     let original = original.filter(|_| !addressless);
     let unclaimed = outbound.map(|outbound| outbound.unclaimed).unwrap_or_default();
@@ -111,7 +89,11 @@ fn course(installed: Arc<Installed>, original: Option<SocketAddr>, name: &str) -
 
 #[cfg(test)]
 mod tests {
-    use routing::{opaque::OpaqueRule, rule::Destinations, snapshot::Snapshot};
+    use routing::{
+        opaque::OpaqueRule,
+        rule::Destinations,
+        snapshot::{Outbound, Snapshot},
+    };
 
     use super::*;
 

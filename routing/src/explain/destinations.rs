@@ -1,39 +1,22 @@
-//! Where a route leads, and what is sent there.
+//! Where a rule leads.
 
 use super::{
     DestinationTold, Outcome,
-    course::Asking,
     told::{End, Story},
     words::few,
 };
 use crate::{
     reach::Reach,
-    rule::{Destination, Destinations, Rule},
+    rule::{Destination, Destinations},
     snapshot::Snapshot,
     upstream::Cluster,
 };
-
-/// Which headers change on the way to a destination.
-pub(super) fn headers(rule: &Rule, to: &Destination, asking: &Asking<'_>, story: &mut Story) {
-    let before = &asking.question.headers;
-    let mut after = before.clone();
-    rule.edit_request(Some(to), &mut after);
-    let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    let set = after.keys().filter(|name| !before.get_all(*name).iter().eq(after.get_all(*name).iter()));
-    let set = set.map(|name| format!("{name}: {}", few(after.get_all(name).iter().map(text))));
-    let gone = before.keys().filter(|name| !after.contains_key(*name)).map(|name| format!("{name} removed"));
-    let changes: Vec<String> = set.chain(gone).collect();
-    if !changes.is_empty() {
-        story.passed("headers", format!("to {}: {}", to.cluster_name, few(changes)), &rule.source);
-    }
-}
 
 pub(super) fn destination(
     snapshot: &Snapshot,
     all: &Destinations,
     one: &Destination,
-    target: String,
-    authority: String,
+    (target, authority): (String, String),
 ) -> DestinationTold {
     let cluster = one.cluster.map(|id| &**snapshot.cluster(id));
     DestinationTold {
@@ -71,23 +54,39 @@ fn service(cluster: &str) -> String {
     format!("{host}:{port}{subset}")
 }
 
+/// What a client gets whose destination has nobody.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub(super) enum Cut {
+    /// An answer.
+    Answered,
+    /// The end of its connection.
+    Closed,
+}
+
+/// Why a destination takes nothing; `None`: it may.
+fn dead(one: &DestinationTold) -> Option<String> {
+    match one.endpoints {
+        None => Some(format!("there is no cluster {}", one.cluster)),
+        Some(0) if one.listed => Some(format!("{} has no endpoints", one.cluster)),
+        Some(_) => None,
+    }
+}
+
 /// The end of a way that leads to destinations.
-pub(super) fn arrive(to: &Destinations, story: &mut Story) -> Result<(), End> {
+pub(super) fn arrive(cut: Cut, story: &mut Story) -> Result<(), End> {
     let told = &story.told.destinations;
     let name = |one: &DestinationTold| match one.percent {
         100.0 => service(&one.cluster),
         share => format!("{} ({share:.0} %)", service(&one.cluster)),
     };
-    if let [only] = &told[..] {
-        let cluster = only.cluster.clone();
-        let first = to.all.first().is_some_and(|one| one.cluster.is_none());
-        match only.endpoints {
-            None if first => return Err(End::refused("destination", 503, format!("there is no cluster {cluster}"))),
-            Some(0) if only.listed => {
-                return Err(End::refused("destination", 503, format!("{cluster} has no endpoints")));
-            }
-            _ => {}
-        }
+    let taken: Vec<&DestinationTold> = told.iter().filter(|one| one.percent > 0.0).collect();
+    let reasons: Vec<String> = taken.iter().filter_map(|one| dead(one)).collect();
+    if reasons.len() == taken.len() {
+        let why = if reasons.is_empty() { "no destination takes anything".to_owned() } else { reasons.join(", ") };
+        return Err(match cut {
+            Cut::Answered => End::refused("destination", 503, why),
+            Cut::Closed => End::closed("destination", why),
+        });
     }
     let (answer, mut texts) = (format!("Forwarded to {}", few(told.iter().map(name))), Vec::new());
     for one in told {
@@ -98,10 +97,13 @@ pub(super) fn arrive(to: &Destinations, story: &mut Story) -> Result<(), End> {
             _ => "in plain text",
         };
         let cluster = service(&one.cluster);
-        texts.push(match one.endpoints {
-            Some(_) if !one.listed => format!("{cluster}: its endpoints are found when a request comes"),
-            Some(count) => format!("{cluster}: {count} endpoint(s), {tls}"),
-            None => format!("{cluster}: there is no such service or subset, and its share is answered with 503"),
+        texts.push(match (one.endpoints, cut) {
+            (Some(_), _) if !one.listed => format!("{cluster}: its endpoints are found when a request comes"),
+            (Some(count), _) => format!("{cluster}: {count} endpoint(s), {tls}"),
+            (None, Cut::Answered) => {
+                format!("{cluster}: there is no such service or subset, and its share is answered with 503")
+            }
+            (None, Cut::Closed) => format!("{cluster}: there is no such service or subset, and its share is closed"),
         });
     }
     for text in texts {

@@ -1,3 +1,6 @@
+mod doors;
+mod intercepted;
+
 use serde_json::json;
 
 use super::*;
@@ -65,7 +68,7 @@ fn sidecar() -> Proxy {
 
 fn asked(yaml: &str, proxy: &Proxy, question: &Question) -> Explanation {
     let resources = Resources::read([("shop.yaml", yaml)]).0;
-    explain(&compile(&resources, proxy).snapshot, question)
+    explain(&compile(&resources, proxy).snapshot, &BTreeMap::new(), question)
 }
 
 fn edge(target: &str) -> Question {

@@ -46,6 +46,11 @@ impl Story {
         self.step(stage, Mark::Note, text.into(), source);
     }
 
+    /// The proxy answers here, as somebody wanted it to.
+    pub(super) fn stopped(&mut self, stage: &'static str, text: impl Into<String>, source: &str) {
+        self.step(stage, Mark::Stopped, text.into(), source);
+    }
+
     fn step(&mut self, stage: &'static str, mark: Mark, text: String, source: &str) {
         self.told.steps.push(Step { stage, mark, text, source: source.to_owned() });
     }

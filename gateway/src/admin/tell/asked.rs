@@ -41,11 +41,13 @@ pub(in crate::admin) fn question(query: &str) -> Result<Question, String> {
         None => Question::default().client,
         Some(text) => text.parse::<IpAddr>().map_err(|_| format!("`{text}` is no address of a client"))?,
     };
+    let address = given("address").map(|text| text.parse::<IpAddr>().map_err(|_| format!("`{text}` is no IP address")));
     let claims = given("claims").map(|text| serde_json::from_str(&text).map(|claims| Token { claims }));
     let token = claims.transpose().map_err(|error| format!("the claims are no JSON object: {error}"))?;
     Ok(Question {
         side,
         port,
+        address: address.transpose()?,
         method: given("method").unwrap_or_else(|| "GET".to_owned()),
         host: given("host").unwrap_or_default(),
         target: given("path").unwrap_or_else(|| "/".to_owned()),
@@ -60,7 +62,12 @@ pub(in crate::admin) fn question(query: &str) -> Result<Question, String> {
 fn headers(given: impl Iterator<Item = String>) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::new();
     for text in given {
-        for line in text.lines().map(str::trim).filter(|line| !line.is_empty()).take(MOST_HEADERS) {
+        for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            if headers.len() == MOST_HEADERS {
+                return Err(format!(
+                    "these are more than {MOST_HEADERS} headers, and a request with so many is refused"
+                ));
+            }
             let wrong = || format!("`{line}` is no header: write name: value");
             let (name, value) = line.split_once(':').ok_or_else(wrong)?;
             let name = name.trim().parse::<HeaderName>().map_err(|_| wrong())?;
@@ -77,13 +84,22 @@ mod tests {
     #[test]
     fn a_form_is_read() {
         let asked = question(
-            "side=inbound&port=8080&host=a.b&path=%2Fx%3Fq%3D1&method=POST&header=x-a%3A+1%0Ax-b%3A2&header=x-a:3&client=10.0.0.1",
+            "side=inbound&port=8080&host=a.b&path=%2Fx%3Fq%3D1&method=POST&header=x-a%3A+1%0Ax-b%3A2&header=x-a:3&client=10.0.0.1\
+             &address=10.0.0.9",
         )
         .unwrap();
         assert_eq!((asked.side, asked.port, asked.target.as_str()), (Side::Inbound, 8080, "/x?q=1"));
         assert_eq!(asked.headers.get_all("x-a").iter().collect::<Vec<_>>(), ["1", "3"]);
         assert_eq!((asked.headers["x-b"].as_bytes(), asked.method.as_str()), (&b"2"[..], "POST"));
         assert_eq!(asked.client, "10.0.0.1".parse::<IpAddr>().unwrap());
+        assert_eq!(asked.address, Some("10.0.0.9".parse::<IpAddr>().unwrap()));
+    }
+
+    #[test]
+    fn as_many_headers_are_asked_about_as_a_request_may_have() {
+        let many = |count: usize| format!("port=1{}", "&header=x-a:1%0Ax-b:2".repeat(count));
+        assert_eq!(question(&many(50)).unwrap().headers.len(), 100);
+        assert!(question(&many(51)).unwrap_err().contains("more than 100 headers"));
     }
 
     #[test]
@@ -95,6 +111,7 @@ mod tests {
             ("port=1&client=me", "no address"),
             ("port=1&header=nothing", "`nothing` is no header"),
             ("port=1&claims=7", "no JSON object"),
+            ("port=1&address=here", "`here` is no IP address"),
         ] {
             let error = question(query).unwrap_err();
             assert!(error.contains(what), "{query}: {error}");
