@@ -198,9 +198,12 @@ fn a_gateway_that_asks_a_ca_has_what_it_asks_with() {
     assert_eq!(volumes[2], json!({"name": "istio-token", "projected": {"sources": [token]}}));
     let roots = json!({"name": "istio-ca-root-cert", "optional": true});
     assert_eq!(volumes[3], json!({"name": "istiod-ca-cert", "configMap": roots}));
+    let lists = json!({"name": "istio-ca-crl", "optional": true});
+    assert_eq!(volumes[4], json!({"name": "istio-ca-crl", "configMap": lists}));
     let mounts = container(&objects)["volumeMounts"].as_array().expect("a list").clone();
     assert_eq!(mounts[2]["mountPath"], "/var/run/secrets/tokens");
     assert_eq!(mounts[3]["mountPath"], "/var/run/secrets/istio");
+    assert_eq!(mounts[4]["mountPath"], "/var/run/secrets/istio/crl");
     assert!(args(&objects).contains(&"--ca-address=istiod.istio-system.svc:15012"));
 }
 

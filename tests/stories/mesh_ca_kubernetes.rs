@@ -225,7 +225,7 @@ async fn where_it_is_wished_for_the_roots_are_a_cluster_trust_bundle_too() {
     scene.nothing_refused();
     plain.stop().await;
 
-    let set = ["--set-string", "env.ENABLE_CLUSTER_TRUST_BUNDLE_API=true"];
+    let set = ["--set-string", "env.ENABLE_CLUSTER_TRUST_BUNDLE_API=True"];
     let mut rendered = helm::template("sluice-control", &set);
     rendered.retain(|object| {
         object["metadata"]["name"] == "sluice-control-ca-istio-system" && object["kind"] == "ClusterRole"

@@ -62,6 +62,11 @@ volumes:
     configMap:
       name: istio-ca-root-cert
       optional: true
+  # Of a plugged-in CA that has revoked one of those below it.
+  - name: istio-ca-crl
+    configMap:
+      name: istio-ca-crl
+      optional: true
   {{- end }}
   {{- with .Values.acme.hooks }}
   - name: acme-hooks
@@ -197,6 +202,9 @@ volumeMounts:
     readOnly: true
   - name: istiod-ca-cert
     mountPath: /var/run/secrets/istio
+    readOnly: true
+  - name: istio-ca-crl
+    mountPath: /var/run/secrets/istio/crl
     readOnly: true
   {{- end }}
   {{- if .Values.acme.hooks }}
