@@ -56,7 +56,7 @@ async fn kubectl_applies_the_definitions_the_gateway_and_the_example_in_this_ord
     kubectl(&["apply", "-f", &gateway]).await;
     kubectl(&["apply", "-f", "examples/cloud-cargo"]).await;
 
-    assert_eq!(names(&server, "CustomResourceDefinition").len(), 13);
+    assert_eq!(names(&server, "CustomResourceDefinition").len(), 14);
     assert!(names(&server, "Deployment.apps").contains(&"istio-ingressgateway".to_owned()));
     let by_short_name = kubectl(&["get", "gw,vs,dr,pa", "--all-namespaces", "--output", "name"]).await;
     for kind in ["gateway.networking", "virtualservice.networking", "destinationrule.networking"] {

@@ -36,6 +36,7 @@ mod egress_names;
 mod endpoints_h2;
 mod envoy;
 mod envoy_directions;
+mod envoy_log_lines;
 mod envoy_opaque;
 mod envoy_proxy_protocol;
 mod envoy_rbac;

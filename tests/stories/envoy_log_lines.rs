@@ -1,0 +1,254 @@
+//! The same requests through real Envoy and through the gateway, with the same format: what their access logs say of them.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::Path, time::Duration};
+
+use harness::{
+    client::{Client, request, with_body},
+    envoy::{Envoy, executable},
+    eventually::within,
+    mesh::Mesh,
+    raw::{Raw, probe},
+    scripted::Scripted,
+};
+
+use super::{
+    envoy::{bootstrap, cluster, socket},
+    log_lines::config_map,
+    opaque::{gateway, routes},
+};
+
+/// What is compared, each field by its name in the list of differences. `x-number` says which request a line is about.
+const FIELDS: [(&str, &str); 22] = [
+    ("number", "%REQ(X-NUMBER)%"),
+    ("method", "%REQ(:METHOD)%"),
+    ("path", "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%"),
+    ("path sent", "%REQ(:PATH)%"),
+    ("protocol", "%PROTOCOL%"),
+    ("code", "%RESPONSE_CODE%"),
+    ("flags", "%RESPONSE_FLAGS%"),
+    ("flags in words", "%RESPONSE_FLAGS_LONG%"),
+    ("details", "%RESPONSE_CODE_DETAILS%"),
+    ("termination", "%CONNECTION_TERMINATION_DETAILS%"),
+    ("received", "%BYTES_RECEIVED%"),
+    ("sent", "%BYTES_SENT%"),
+    ("forwarded for", "%REQ(X-FORWARDED-FOR)%"),
+    ("agent", "%REQ(USER-AGENT)%"),
+    ("authority", "%REQ(:AUTHORITY)%"),
+    ("endpoint", "%UPSTREAM_HOST%"),
+    ("client", "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"),
+    ("server name", "%REQUESTED_SERVER_NAME%"),
+    ("attempts", "%UPSTREAM_REQUEST_ATTEMPT_COUNT%"),
+    ("type", "%RESP(CONTENT-TYPE):6%"),
+    ("grpc", "%GRPC_STATUS%"),
+    ("note", "%REQ(X-NOTE)%"),
+];
+
+/// Requests as they are written to a connection. `@` stands for the number of the request.
+const PLAIN: [(&str, &str); 33] = [
+    ("a GET", "GET /ok HTTP/1.1\r\nHost: a.test\r\n"),
+    ("a query", "GET /ok?x=1&y=%20 HTTP/1.1\r\nHost: a.test\r\n"),
+    ("a HEAD", "HEAD /ok HTTP/1.1\r\nHost: a.test\r\n"),
+    ("a body", "POST /ok HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\nBODY: hello"),
+    ("chunks", "POST /ok HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\nBODY: 5\r\nhello\r\n0\r\n\r\n"),
+    ("PUT", "PUT /ok HTTP/1.1\r\nHost: a.test\r\nContent-Length: 0\r\n"),
+    ("DELETE", "DELETE /ok HTTP/1.1\r\nHost: a.test\r\n"),
+    ("OPTIONS", "OPTIONS /ok HTTP/1.1\r\nHost: a.test\r\n"),
+    ("a method of one's own", "PURGE /ok HTTP/1.1\r\nHost: a.test\r\n"),
+    ("PATCH", "PATCH /ok HTTP/1.1\r\nHost: a.test\r\nContent-Length: 2\r\nBODY: {}"),
+    ("a host with a port", "GET /ok HTTP/1.1\r\nHost: a.test:80\r\n"),
+    ("a host in capitals", "GET /ok HTTP/1.1\r\nHost: A.TEST\r\n"),
+    ("absolute form", "GET http://a.test/ok HTTP/1.1\r\nHost: a.test\r\n"),
+    ("an agent", "GET /ok HTTP/1.1\r\nHost: a.test\r\nUser-Agent: probe/1.0 (a b)\r\n"),
+    ("an empty agent", "GET /ok HTTP/1.1\r\nHost: a.test\r\nUser-Agent:\r\n"),
+    ("quotes", "GET /ok HTTP/1.1\r\nHost: a.test\r\nX-Note: say \"hi\" \\ there\r\n"),
+    ("a tab", "GET /ok HTTP/1.1\r\nHost: a.test\r\nX-Note: a\tb\r\n"),
+    ("bytes of no text", "GET /ok HTTP/1.1\r\nHost: a.test\r\nX-Note: \u{fc}\r\n"),
+    ("two of a field", "GET /ok HTTP/1.1\r\nHost: a.test\r\nX-Note: one\r\nX-Note: two\r\n"),
+    (
+        "a long path",
+        "GET /ok/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa HTTP/1.1\r\nHost: a.test\r\n",
+    ),
+    ("404 of the application", "GET /status/404 HTTP/1.1\r\nHost: a.test\r\n"),
+    ("500 of the application", "GET /status/500 HTTP/1.1\r\nHost: a.test\r\n"),
+    ("204", "GET /status/204 HTTP/1.1\r\nHost: a.test\r\n"),
+    ("304", "GET /status/304 HTTP/1.1\r\nHost: a.test\r\n"),
+    ("an answer in chunks", "GET /chunked HTTP/1.1\r\nHost: a.test\r\n"),
+    ("an answer that ends with its connection", "GET /close HTTP/1.1\r\nHost: a.test\r\n"),
+    ("no route", "GET /ok HTTP/1.1\r\nHost: nobody.test\r\n"),
+    ("an answer of the proxy's own", "GET /direct HTTP/1.1\r\nHost: a.test\r\n"),
+    ("a redirect", "GET /moved HTTP/1.1\r\nHost: a.test\r\n"),
+    ("a rewrite", "GET /old/x HTTP/1.1\r\nHost: a.test\r\n"),
+    ("a timeout", "GET /slow HTTP/1.1\r\nHost: a.test\r\n"),
+    ("nobody listens", "GET /refused HTTP/1.1\r\nHost: a.test\r\n"),
+    ("a connection that is dropped", "GET /drop HTTP/1.1\r\nHost: a.test\r\n"),
+];
+
+/// Where they differ, and why that is so.
+const DIFFERENCES: [(&str, &str, &str); 0] = [];
+
+/// Answers by path, and keeps no connection.
+async fn application(mut raw: Raw) {
+    let Ok(mut head) = raw.read_until("\r\n\r\n").await else { return };
+    head.make_ascii_lowercase();
+    let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
+    if head.contains("transfer-encoding: chunked") {
+        let _ = raw.read_until("0\r\n\r\n").await;
+    } else if let Some(length) = head.split("content-length: ").nth(1).and_then(|rest| rest.split('\r').next()) {
+        let _ = raw.read(length.parse().unwrap_or_default()).await;
+    }
+    let whole = |status: &str, more: &str, body: &str| {
+        format!(
+            "HTTP/1.1 {status}\r\ncontent-type: text/plain\r\nconnection: close\r\n{more}content-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    let again = head.contains("x-envoy-attempt-count: 2");
+    let answer = match path.split('?').next().unwrap_or_default() {
+        "/status/204" => "HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n".to_owned(),
+        "/status/304" => "HTTP/1.1 304 Not Modified\r\nconnection: close\r\n\r\n".to_owned(),
+        "/status/404" => whole("404 Not Found", "", "nothing"),
+        "/status/500" => whole("500 Internal Server Error", "", "broken"),
+        "/chunked" => "HTTP/1.1 200 OK\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n".to_owned(),
+        "/close" => "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nuntil the end".to_owned(),
+        "/retried" if !again => whole("503 Service Unavailable", "", "later"),
+        "/grpc" => "HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\ngrpc-status: 5\r\nconnection: close\r\ncontent-length: 0\r\n\r\n".to_owned(),
+        "/slow" => return drop(raw.hear(Duration::from_secs(5)).await),
+        "/drop" => return,
+        _ if head.starts_with("head ") => whole("200 OK", "", "hello").trim_end_matches("hello").to_owned(),
+        _ => whole("200 OK", "", "hello"),
+    };
+    let _ = raw.send(answer).await;
+    raw.finish().await;
+    raw.hear(Duration::from_secs(1)).await;
+}
+
+fn format() -> String {
+    FIELDS.map(|(_, command)| command).join(" | ")
+}
+
+/// As Istio configures an edge: it is the first proxy, and the address of the client is that of the connection.
+fn envoy_configuration(admin: SocketAddr, at: SocketAddr, app: SocketAddr, nobody: SocketAddr, log: &Path) -> String {
+    let manager = format!(
+        "name: http\n      typed_config:\n        \
+         '@type': type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager\n        \
+         stat_prefix: http\n        use_remote_address: true\n        normalize_path: true\n        \
+         access_log:\n        - name: file\n          typed_config:\n            \
+         '@type': type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog\n            path: {}\n            \
+         log_format: {{text_format_source: {{inline_string: \"{}\\n\"}}}}\n        http_filters:\n        - name: router\n          \
+         typed_config: {{'@type': type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}\n        route_config:\n          \
+         virtual_hosts:\n          - name: a\n            domains: [a.test, 'a.test:*']\n            include_request_attempt_count: true\n            routes:\n            \
+         - {{match: {{prefix: /direct}}, direct_response: {{status: 410, body: {{inline_string: gone}}}}}}\n            \
+         - {{match: {{prefix: /moved}}, redirect: {{path_redirect: /there}}}}\n            \
+         - {{match: {{prefix: /old/}}, route: {{cluster: app, prefix_rewrite: /new/}}}}\n            \
+         - {{match: {{prefix: /slow}}, route: {{cluster: app, timeout: 0.3s}}}}\n            \
+         - {{match: {{prefix: /refused}}, route: {{cluster: nobody}}}}\n            \
+         - {{match: {{prefix: /retried}}, route: {{cluster: app, retry_policy: {{retry_on: 5xx, num_retries: 2}}}}}}\n            \
+         - {{match: {{prefix: /}}, route: {{cluster: app, timeout: 0s}}}}",
+        log.display(),
+        format()
+    );
+    let listener =
+        format!("- name: edge\n  address: {{{}}}\n  filter_chains:\n  - filters:\n    - {manager}\n", socket(at));
+    bootstrap(admin, &listener, &(cluster("app", app, "") + &cluster("nobody", nobody, "")))
+}
+
+/// The same for the gateway.
+fn ours(mesh: &Mesh, app: SocketAddr, nobody: SocketAddr) {
+    let entry = |name: &str, at: SocketAddr| {
+        format!(
+            "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: {name}, namespace: shop}}\n\
+             spec: {{hosts: [{name}.internal], resolution: STATIC, location: MESH_EXTERNAL, \
+             ports: [{{number: {}, name: http, protocol: HTTP}}], endpoints: [{{address: {}}}]}}\n",
+            at.port(),
+            at.ip()
+        )
+    };
+    let to = |name: &str, at: SocketAddr| {
+        format!("route: [{{destination: {{host: {name}.internal, port: {{number: {}}}}}}}]", at.port())
+    };
+    let (to_app, to_nobody) = (to("app", app), to("nobody", nobody));
+    let rules = format!(
+        "  http:\n  - {{match: [{{uri: {{prefix: /direct}}}}], directResponse: {{status: 410, body: {{string: gone}}}}}}\n  \
+         - {{match: [{{uri: {{prefix: /moved}}}}], redirect: {{uri: /there}}}}\n  \
+         - {{match: [{{uri: {{prefix: /old/}}}}], rewrite: {{uri: /new/}}, {to_app}, retries: {{attempts: 0}}}}\n  \
+         - {{match: [{{uri: {{prefix: /slow}}}}], timeout: 0.3s, {to_app}, retries: {{attempts: 0}}}}\n  \
+         - {{match: [{{uri: {{prefix: /refused}}}}], {to_nobody}, retries: {{attempts: 0}}}}\n  \
+         - {{match: [{{uri: {{prefix: /retried}}}}], {to_app}, retries: {{attempts: 2, retryOn: 5xx}}}}\n  \
+         - {{{to_app}, retries: {{attempts: 0}}}}\n"
+    );
+    let server = "  - {port: {number: 80, name: http, protocol: HTTP}, hosts: ['a.test']}\n";
+    let all = gateway(server) + &routes("a.test", &rules) + &entry("app", app) + &entry("nobody", nobody);
+    mesh.write("edge.yaml", &all);
+    mesh.write("mesh.yaml", &config_map(&format!("accessLogFormat: '{}'", format())));
+}
+
+/// All of them, one after the other; gives how many there were.
+async fn play(at: SocketAddr) -> usize {
+    for (number, (_, text)) in PLAIN.iter().enumerate() {
+        let (head, body) = text.split_once("BODY: ").unwrap_or((text, ""));
+        // Latin-1, so that what is no UTF-8 can be written down.
+        let head = format!("{head}X-Number: {number}\r\nConnection: close\r\n\r\n{body}");
+        let bytes: Vec<u8> = head.chars().map(|it| u8::try_from(u32::from(it)).expect("Latin-1")).collect();
+        probe(at, bytes).await;
+    }
+    let client = Client::plain(at);
+    let numbered = |method: &str, path: &str, number: usize| {
+        request(method, &format!("http://a.test{path}")).header("x-number", number.to_string())
+    };
+    let more = [
+        (client.clone(), "GET", "/retried"),
+        (client.clone().http2(), "GET", "/ok"),
+        (client.clone().http2(), "HEAD", "/ok"),
+        (client.clone().http2(), "GET", "/status/500"),
+        (client.clone().http2(), "GET", "/direct"),
+        (client.clone().http2(), "GET", "/slow"),
+        (client.http2(), "POST", "/grpc"),
+    ];
+    let count = PLAIN.len() + more.len();
+    for (number, (client, method, path)) in (PLAIN.len()..).zip(more) {
+        let mut builder = numbered(method, path, number);
+        if path == "/grpc" {
+            builder = builder.header("content-type", "application/grpc").header("te", "trailers");
+        }
+        client.call(with_body(builder, "")).await;
+    }
+    count
+}
+
+fn lines(log: &str) -> BTreeMap<usize, Vec<String>> {
+    let fields = log.lines().map(|line| line.split(" | ").map(str::to_owned).collect::<Vec<_>>());
+    fields.filter(|it| it.len() == FIELDS.len()).filter_map(|it| Some((it[0].parse().ok()?, it))).collect()
+}
+
+#[tokio::test]
+async fn the_same_requests_leave_the_same_lines_as_in_envoy() {
+    let Some(envoy) = executable("the_same_requests_leave_the_same_lines_as_in_envoy") else { return };
+    let mesh = Mesh::new();
+    let (app, nobody) = (mesh.block.at(80, 7000), mesh.block.at(81, 7000));
+    let _app = Scripted::start(app, application).await;
+    let (admin, edge, log) = (mesh.block.at(90, 9901), mesh.block.at(90, 8080), mesh.state().join("envoy.log"));
+    let _envoy = Envoy::start(&envoy, &envoy_configuration(admin, edge, app, nobody, &log), admin).await;
+    ours(&mesh, app, nobody);
+    let gateway = mesh.gateway().await;
+
+    let count = play(edge).await;
+    assert_eq!((play(gateway.addresses().second).await, count), (40, 40));
+
+    let theirs = || lines(&String::from_utf8_lossy(&std::fs::read(&log).unwrap_or_default()));
+    // Envoy writes every ten seconds.
+    within(Duration::from_secs(30), "Envoy has written all lines", async || theirs().len() == count).await;
+    within(Duration::from_secs(10), "so have we", async || lines(&gateway.access_log()).len() == count).await;
+    let (theirs, ours) = (theirs(), lines(&gateway.access_log()));
+    let mut found = Vec::new();
+    for number in 0..count {
+        let name = PLAIN.get(number).map_or_else(|| format!("number {number}"), |(name, _)| (*name).to_owned());
+        for (at, (field, _)) in FIELDS.iter().enumerate() {
+            let (their, our) = (&theirs[&number][at], &ours[&number][at]);
+            let known = DIFFERENCES.iter().any(|(request, of, _)| (*request == name || *request == "*") && of == field);
+            if their != our && !known {
+                found.push(format!("{name}, {field}: Envoy `{their}`, we `{our}`"));
+            }
+        }
+    }
+    assert!(found.is_empty(), "{} differences that nobody has explained:\n{}", found.len(), found.join("\n"));
+}
