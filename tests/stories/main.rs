@@ -42,6 +42,7 @@ mod envoy_proxy_protocol;
 mod envoy_rbac;
 mod envoy_refused;
 mod examples;
+mod explain;
 mod external_authorization;
 mod faults;
 mod forward_proxies;
