@@ -8,6 +8,7 @@
 //! ```
 
 pub(crate) mod ca;
+mod handed_out;
 pub(crate) mod place;
 pub(crate) mod serve;
 pub(crate) mod settings;

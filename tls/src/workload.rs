@@ -101,8 +101,7 @@ impl WorkloadIdentity {
     /// # Errors
     /// They cannot be read.
     pub fn with_revocation_lists(mut self, text: &[u8]) -> Result<Self, Error> {
-        let lists = pem::revocation_lists(text)?;
-        server::revocation_lists(lists.clone())?;
+        let lists = checked_lists(text)?;
         let hash = aws_lc_rs::digest::digest(&SHA256, text);
         self.generation ^= hash.as_ref().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte));
         // What is made for these roots and no lists is another thing.
@@ -125,6 +124,20 @@ impl fmt::Debug for WorkloadIdentity {
             .field("not_after", &self.not_after)
             .finish_non_exhaustive()
     }
+}
+
+/// Whether these are revocation lists (PEM).
+///
+/// # Errors
+/// They cannot be read.
+pub fn read_revocation_lists(text: &[u8]) -> Result<(), Error> {
+    checked_lists(text).map(drop)
+}
+
+fn checked_lists(text: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, Error> {
+    let lists = pem::revocation_lists(text)?;
+    server::revocation_lists(lists.clone())?;
+    Ok(lists)
 }
 
 /// Certificate and key as one: the first of the keys that belongs to the first certificate.

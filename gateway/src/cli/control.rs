@@ -2,7 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -123,6 +123,8 @@ impl ControlFlags {
                 Some(self.state_dir.or_else(usual).ok_or("no home folder is known; name one with --state-dir")?)
             }
         };
+        let targets = [("--state-dir", state_dir.as_deref()), ("--root-file", self.root_file.as_deref())];
+        apart(self.ca_dir.as_deref(), targets)?;
         let of_istio = std::env::var(TRUST_BUNDLE).is_ok_and(|value| value.eq_ignore_ascii_case("true"));
         let in_cluster = matches!(source, SourceSettings::Kubernetes(_));
         given::only_with_kubernetes("--cluster-trust-bundle", self.cluster_trust_bundle && !in_cluster)?;
@@ -171,6 +173,32 @@ impl ControlFlags {
             propagation: self.propagation,
         })
     }
+}
+
+/// What is written must not be what a plug-in CA is read from: its lists and roots would be ours from then on.
+fn apart(ca_dir: Option<&Path>, [state, root]: [(&str, Option<&Path>); 2]) -> Result<(), String> {
+    if let (flag, Some(file)) = root
+        && file.is_dir()
+    {
+        return Err(format!(
+            "{flag} {} is a folder; name the file that is written, such as {0}/root-cert.pem",
+            file.display()
+        ));
+    }
+    let known = |folder: &Path| std::fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
+    let here = |folder: &Path| known(if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
+    let Some(ca_dir) = ca_dir else { return Ok(()) };
+    for ((flag, given), folder) in [(state, state.1), (root, root.1.and_then(Path::parent))] {
+        if let (Some(given), Some(folder)) = (given, folder)
+            && here(folder) == here(ca_dir)
+        {
+            return Err(format!(
+                "{flag} {} is in --ca-dir, whose root-cert.pem and ca-crl.pem would be written over; name another folder",
+                given.display()
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Istio's variable.

@@ -1,10 +1,8 @@
 //! Where a control plane is: in a cluster, or with files on one machine.
 
 use std::{
-    fs::{File, OpenOptions, TryLockError},
-    io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
-    path::{Path, PathBuf},
+    fs::{File, TryLockError},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -15,15 +13,8 @@ use tokio::{sync::watch, time::sleep};
 use tracing::{info, warn};
 
 use super::{
-    ca::{
-        callers::Judge,
-        in_force::Current,
-        keeper::Keeper,
-        keys::KeyFile,
-        material::{CRL, PLUG_IN},
-        record::SELF_SIGNED,
-        trusted::Trusted,
-    },
+    ca::{callers::Judge, keeper::Keeper, keys::KeyFile, material::PLUG_IN, record::SELF_SIGNED, trusted::Trusted},
+    handed_out::HandedOut,
     settings::ControlSettings,
     webhooks::DEFAULT,
 };
@@ -214,7 +205,8 @@ impl Place {
                         keys.follow().await;
                     }
                 };
-                tokio::join!(folder, keys, machine.lead(), machine.hand_out(&keeper.current));
+                let files = HandedOut::new(&machine.folder, machine.public.clone());
+                tokio::join!(folder, keys, machine.lead(), files.keep(&keeper.current));
             }
         }
     }
@@ -281,51 +273,4 @@ impl Machine {
         info!(folder = %self.folder.display(), "this process keeps the CA");
         std::future::pending::<()>().await;
     }
-
-    /// Writes the roots to a file, where workloads of this machine find them.
-    async fn hand_out(&self, current: &Current) {
-        let mut in_force = current.follow();
-        loop {
-            let roots = in_force.borrow_and_update().as_ref().map(|now| now.roots.clone());
-            let lists = in_force.borrow().as_ref().map(|now| now.crl()).unwrap_or_default();
-            let own = self.folder.join(ROOTS);
-            for file in std::iter::once(&own).chain(&self.public).map(|file| file.with_file_name(CRL)) {
-                // Where there never was one, none is made.
-                if !lists.is_empty() || file.exists() {
-                    told(&file, lists.as_bytes());
-                }
-            }
-            let files = std::iter::once(&own).chain(&self.public);
-            let failed = roots.as_ref().map(|roots| files.filter(|file| !told(file, roots.as_bytes())).count());
-            if failed == Some(0) {
-                current.hand_out();
-            }
-            let wait = failed.is_some_and(|failed| failed > 0);
-            tokio::select! {
-                changed = in_force.changed() => if changed.is_err() { return },
-                () = sleep(AGAIN), if wait => {}
-            }
-        }
-    }
-}
-
-/// Writes the roots; true when they are there.
-fn told(file: &Path, roots: &[u8]) -> bool {
-    let written = file.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| write(file, roots));
-    if let Err(error) = &written {
-        warn!(%error, file = %file.display(), "the roots cannot be written");
-    }
-    written.is_ok()
-}
-
-/// In one step: who reads it sees the old content or the new one.
-fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    if std::fs::read(path).is_ok_and(|before| before == bytes) {
-        return Ok(());
-    }
-    let draft = path.with_extension(format!("{:08x}.new", fastrand::u32(..)));
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&draft)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&draft, path)
 }

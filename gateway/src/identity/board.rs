@@ -162,9 +162,10 @@ impl Board {
         });
     }
 
-    /// The same identity with other roots. How asking goes is as it was.
+    /// The same identity with other roots or revocation lists. How asking goes is as it was.
     pub(super) fn trusts(&mut self, identity: WorkloadIdentity, trust: Option<String>) {
-        info!(roots = identity.roots(), "other roots of the mesh are trusted");
+        let (roots, lists) = (identity.roots(), identity.looks_at_lists());
+        info!(roots, lists, "the roots or revocation lists of the mesh have changed, and are looked at");
         if let Some(trust) = &trust {
             warn!("workload identity: {trust}");
         }

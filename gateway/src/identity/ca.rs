@@ -2,26 +2,20 @@
 //! passed, and again and again while there is no answer.
 
 mod ask;
+mod lists;
 
 use tls::{
     csr::{Grant, Granted},
     identity::SpiffeId,
-    workload::WorkloadIdentity,
 };
 use tracing::{info, warn};
 
+use self::lists::Lists;
 use super::{
     board::{Board, now, until},
     schedule,
 };
-use crate::{
-    settings::CaSettings,
-    source::{bounded, identity::FileWatch},
-    telemetry::metrics::Attempt,
-};
-
-/// Larger lists are none.
-const LARGEST_LISTS: u64 = 4 << 20;
+use crate::{settings::CaSettings, source::identity::FileWatch, telemetry::metrics::Attempt};
 
 /// See the module.
 pub(super) struct Ca {
@@ -35,8 +29,8 @@ pub(super) struct Ca {
     due: Due,
     /// Length of the life of the last certificate, milliseconds.
     life: Option<i64>,
-    /// The last good revocation lists.
-    lists: Vec<u8>,
+    /// Who is revoked.
+    lists: Lists,
     /// Why the last certificate was had without a token.
     without_token: Option<String>,
 }
@@ -61,6 +55,7 @@ impl Ca {
     /// Has asked nobody yet.
     pub(super) fn new(settings: CaSettings, board: Board) -> Self {
         let files = FileWatch::new(vec![settings.root.clone(), settings.token.clone(), settings.crl.clone()]);
+        let lists = Lists::new(settings.crl.clone());
         Self {
             settings,
             board,
@@ -69,7 +64,7 @@ impl Ca {
             asked_for: None,
             due: Due::Ask(now()),
             life: None,
-            lists: Vec::new(),
+            lists,
             without_token: None,
         }
     }
@@ -95,7 +90,11 @@ impl Ca {
             Due::Use(_, grant) => self.take(*grant),
             Due::Ask(_) => {
                 let held = self.board.identity();
-                let asked = ask::ask(&self.settings, id, held.as_deref()).await;
+                // What is revoked cannot be the CA either.
+                let asked = match self.lists.look(held.is_some()) {
+                    Ok(()) => ask::ask(&self.settings, id, held.as_deref(), self.lists.good()).await,
+                    Err(why) => Err(ask::refusal(Attempt::Unprepared, why)),
+                };
                 self.board.count(asked.as_ref().map_or_else(|refusal| refusal.counts, |_| Attempt::Given));
                 match asked {
                     Ok(answered) => {
@@ -143,18 +142,25 @@ impl Ca {
         let begin = (begin * 1000).max(now());
         let renewal = schedule::renewal(begin, end * 1000, fastrand::f64());
         self.life = Some(end * 1000 - begin);
-        self.due = Due::Ask(renewal);
         let (granted, trust) = self.trusted(&grant);
         self.held = Some(grant);
         match granted {
-            Ok(granted) => self.board.took(granted.identity, Some(renewal), trust),
-            // It was assembled when it was checked.
-            Err(error) => self.board.failed(&error.to_string(), Some(renewal)),
+            Ok(granted) => {
+                self.due = Due::Ask(renewal);
+                self.board.took(granted.identity, Some(renewal), trust);
+            }
+            // It was assembled when it was checked: the revocation lists have broken meanwhile.
+            Err(error) => {
+                let failures = self.board.failures().saturating_add(1);
+                let next = now() + schedule::pause(failures, self.life, fastrand::f64());
+                self.due = Due::Ask(next);
+                self.board.failed(&error, Some(next));
+            }
         }
     }
 
     /// What is given, with the roots that are mounted beside those that the CA gave; and a sentence where they differ.
-    fn trusted(&mut self, grant: &Grant) -> (Result<Granted, tls::Error>, Option<String>) {
+    fn trusted(&mut self, grant: &Grant) -> (Result<Granted, String>, Option<String>) {
         let file = self.settings.root.display();
         let mounted =
             ask::roots(&self.settings).and_then(|roots| grant.with(Some(&roots)).map_err(|it| it.to_string()));
@@ -167,39 +173,13 @@ impl Ca {
             Err(why) => Some(format!("only the roots that the CA gave are trusted: {why}")),
         };
         let granted = mounted.map_or_else(|_| grant.with(None), Ok);
-        (granted.and_then(|granted| self.listed(granted)), trust)
-    }
-
-    /// The same with the revocation lists that are mounted. Broken ones leave those of before; where there are none yet,
-    /// nobody can say who is revoked, and there is no identity.
-    fn listed(&mut self, granted: Granted) -> Result<Granted, tls::Error> {
-        let read = bounded::read(&self.settings.crl, LARGEST_LISTS);
-        let found = match read {
-            Ok(bytes) if bytes.trim_ascii().is_empty() => Some(Vec::new()),
-            Ok(bytes) => Some(bytes),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Some(Vec::new()),
-            Err(error) => {
-                warn!(file = %self.settings.crl.display(), %error, "the revocation lists cannot be read; those of before are looked at");
-                None
-            }
-        };
-        let with = |identity: WorkloadIdentity, lists: &[u8]| match lists {
-            [] => Ok(identity),
-            lists => identity.with_revocation_lists(lists),
-        };
-        if let Some(found) = found.filter(|found| *found != self.lists) {
-            match with(granted.identity.clone(), &found) {
-                Ok(identity) => {
-                    self.lists = found;
-                    return Ok(Granted { identity, ..granted });
-                }
-                Err(error) if self.lists.is_empty() => return Err(error),
-                Err(error) => {
-                    warn!(file = %self.settings.crl.display(), %error, "the revocation lists are broken; those of before are looked at");
-                }
-            }
-        }
-        Ok(Granted { identity: with(granted.identity, &self.lists)?, ..granted })
+        let looked = self.lists.look(self.board.identity().is_some());
+        let granted = looked.and_then(|()| {
+            let with = |granted: Granted| Ok(Granted { identity: self.lists.on(granted.identity)?, ..granted });
+            granted.and_then(with).map_err(|error: tls::Error| error.to_string())
+        });
+        let said: Vec<String> = trust.into_iter().chain(self.lists.trouble().map(str::to_owned)).collect();
+        (granted, (!said.is_empty()).then(|| said.join("; ")))
     }
 
     /// Other roots are trusted at once; and what has failed may succeed now.

@@ -8,7 +8,10 @@ use std::{
 };
 
 use futures::{StreamExt as _, stream};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+use k8s_openapi::{
+    api::core::v1::{ConfigMap, Namespace},
+    apimachinery::pkg::apis::meta::v1::FieldsV1,
+};
 use kube::{
     Api, Client,
     api::{ObjectMeta, Patch, PatchParams, PostParams},
@@ -63,6 +66,8 @@ struct Known {
     namespaces: BTreeSet<String>,
     /// By namespace: what stands there.
     written: BTreeMap<String, Option<String>>,
+    /// Namespaces where somebody else has written what stands there.
+    others: BTreeSet<String>,
     /// Both were listed once.
     listed: [bool; 2],
     listing: (BTreeSet<String>, BTreeMap<String, Option<String>>),
@@ -110,6 +115,8 @@ async fn write_all(client: &Client, known: &mut Known, roots: &str, metrics: &Ca
     let now = Instant::now();
     let handed = known.handed;
     let wrong = |namespace: &&String| match known.written.get(*namespace) {
+        // Lists of somebody else are not emptied.
+        Some(_) if roots.is_empty() && known.others.contains(*namespace) => false,
         Some(text) => !is_same(text.as_deref(), roots),
         None => !roots.is_empty(),
     };
@@ -136,6 +143,7 @@ async fn write_all(client: &Client, known: &mut Known, roots: &str, metrics: &Ca
                 if handed.name == NAME {
                     metrics.written("ok");
                 }
+                known.others.remove(&namespace);
                 known.written.insert(namespace, Some(roots.to_owned()));
             }
             Err(error) => {
@@ -166,6 +174,17 @@ fn other_writer(map: &ConfigMap) -> Option<String> {
     let all = map.metadata.managed_fields.iter().flatten();
     let others = all.filter(|it| it.manager.as_deref().is_some_and(|manager| manager != WRITER));
     others.max_by_key(|it| it.time.clone()).and_then(|it| it.manager.clone())
+}
+
+/// Whether what stands under this key was written by a control plane of ours. A cluster that does not say is not ours to judge.
+fn is_ours(map: &ConfigMap, key: &str) -> bool {
+    let all = map.metadata.managed_fields.as_deref().unwrap_or_default();
+    let owns = |fields: &FieldsV1| fields.0.get("f:data").is_some_and(|data| data.get(format!("f:{key}")).is_some());
+    if all.iter().any(|it| it.fields_v1.is_some()) {
+        let mut owners = all.iter().filter(|it| it.fields_v1.as_ref().is_some_and(owns));
+        return owners.any(|it| it.manager.as_deref() == Some(WRITER));
+    }
+    all.iter().max_by_key(|it| it.time.clone()).is_some_and(|it| it.manager.as_deref() == Some(WRITER))
 }
 
 /// The roots that a namespace has.
@@ -226,6 +245,7 @@ impl Known {
             handed,
             namespaces: BTreeSet::new(),
             written: BTreeMap::new(),
+            others: BTreeSet::new(),
             listed: [false; 2],
             listing: Default::default(),
             rewrites: Rewrites::default(),
@@ -260,9 +280,16 @@ impl Known {
 
     fn map(&mut self, event: Event<ConfigMap>, roots: Option<&str>) {
         let key = self.handed.key;
-        let entry = |map: ConfigMap| {
+        let others = &mut self.others;
+        let mut entry = |map: ConfigMap| {
+            let is_ours = is_ours(&map, key);
             let text = map.data.and_then(|mut data| data.remove(key));
-            (map.metadata.namespace.unwrap_or_default(), text)
+            let namespace = map.metadata.namespace.unwrap_or_default();
+            match is_ours {
+                true => drop(others.remove(&namespace)),
+                false => drop(others.insert(namespace.clone())),
+            }
+            (namespace, text)
         };
         match event {
             Event::Init => self.listing.1.clear(),
@@ -303,7 +330,7 @@ impl Known {
     /// Whether the roots stood there, and others do now.
     fn is_written_over(&self, namespace: &str, text: Option<&str>, roots: Option<&str>) -> bool {
         let before = self.written.get(namespace).and_then(Option::as_deref);
-        roots.is_some_and(|roots| is_same(before, roots) && !is_same(text, roots))
+        roots.is_some_and(|roots| !roots.is_empty() && is_same(before, roots) && !is_same(text, roots))
     }
 }
 
@@ -353,6 +380,24 @@ mod tests {
         };
         let pauses = [fought(), fought()];
         assert!(pauses[0] > 900 && pauses[1] > 1900, "{pauses:?}");
+    }
+
+    #[test]
+    fn who_owns_the_key_has_written_it() {
+        let owned = |owners: &[(&str, &str)]| -> ConfigMap {
+            let fields: Vec<_> = owners
+                .iter()
+                .map(|(manager, key)| json!({"manager": manager, "fieldsV1": {"f:data": {(format!("f:{key}")): {}}}}))
+                .collect();
+            serde_json::from_value(json!({"metadata": {"name": NAME, "managedFields": fields}})).unwrap()
+        };
+        assert!(is_ours(&owned(&[("kubectl", "other"), (WRITER, KEY)]), KEY));
+        // We have written the labels alone.
+        assert!(!is_ours(&owned(&[("kubectl", KEY), (WRITER, "other")]), KEY));
+        assert!(is_ours(&map("x", &[("kubectl", 1), (WRITER, 2)]), KEY));
+        for writers in [&[][..], &[("kubectl", 2), (WRITER, 1)]] {
+            assert!(!is_ours(&map("x", writers), KEY), "{writers:?}");
+        }
     }
 
     #[test]

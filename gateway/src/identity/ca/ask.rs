@@ -47,7 +47,8 @@ pub(super) struct Refusal {
     unknown: bool,
 }
 
-fn refusal(counts: Attempt, text: impl Into<String>) -> Refusal {
+/// Nothing is known of the token.
+pub(super) fn refusal(counts: Attempt, text: impl Into<String>) -> Refusal {
     Refusal { counts, text: text.into(), unknown: false }
 }
 
@@ -67,7 +68,8 @@ pub(super) struct Answered {
 }
 
 /// Asks for a certificate for this identity, by the token. Where that is gone or not believed, the certificate that is held
-/// proves the same as long as it lasts. `held`: the one that is in use.
+/// proves the same as long as it lasts. `held`: the one that is in use. `lists`: who is revoked, which whoever answers for the CA
+/// must not be.
 ///
 /// # Errors
 /// There is none, and why, as far as possible in the CA's words.
@@ -75,27 +77,28 @@ pub(super) async fn ask(
     settings: &CaSettings,
     id: &SpiffeId,
     held: Option<&WorkloadIdentity>,
+    lists: Option<&[u8]>,
 ) -> Result<Answered, Refusal> {
     let held = held.filter(|held| held.not_after > now() / 1000);
     let (why, refused) = match token(settings) {
         Err(why) => (why.clone(), refusal(Attempt::Unprepared, why)),
-        Ok(token) => match by(settings, id, &Caller::Token(token)).await {
+        Ok(token) => match by(settings, id, &Caller::Token(token), lists).await {
             Ok(grant) => return Ok(Answered { grant, without_token: None }),
             Err(why) if why.unknown => (why.text.clone(), why),
             Err(why) => return Err(why),
         },
     };
     let Some(held) = held else { return Err(refused) };
-    match by(settings, id, &Caller::Identity(held)).await {
+    match by(settings, id, &Caller::Identity(held), lists).await {
         Ok(grant) => Ok(Answered { grant, without_token: Some(why) }),
         // The CA may know no certificates, and the token is what somebody has to see to.
         Err(other) => Err(Refusal { text: format!("{why}; and by the certificate: {}", other.text), ..other }),
     }
 }
 
-async fn by(settings: &CaSettings, id: &SpiffeId, caller: &Caller<'_>) -> Result<Grant, Refusal> {
+async fn by(settings: &CaSettings, id: &SpiffeId, caller: &Caller<'_>, lists: Option<&[u8]>) -> Result<Grant, Refusal> {
     let unprepared = |text: String| refusal(Attempt::Unprepared, text);
-    let tls = client(settings, caller).map_err(unprepared)?;
+    let tls = client(settings, caller, lists).map_err(unprepared)?;
     let (kind, id) = (settings.key, id.clone());
     // RSA keys take their time.
     let made = tokio::task::spawn_blocking(move || Application::new(kind, &id)).await;
@@ -134,7 +137,7 @@ fn token(settings: &CaSettings) -> Result<String, String> {
     }
 }
 
-fn client(settings: &CaSettings, caller: &Caller<'_>) -> Result<ClientTls, String> {
+fn client(settings: &CaSettings, caller: &Caller<'_>, lists: Option<&[u8]>) -> Result<ClientTls, String> {
     let (certificate, held) = match caller {
         Caller::Token(_) => (Certificate::None, None),
         Caller::Identity(held) => (Certificate::Mesh, Some(*held)),
@@ -144,7 +147,7 @@ fn client(settings: &CaSettings, caller: &Caller<'_>) -> Result<ClientTls, Strin
         names: Names::Host,
         certificate,
         alpn: vec![b"h2".to_vec()],
-        crl: None,
+        crl: lists.map(<[u8]>::to_vec),
         cipher_suites: Vec::new(),
         curves: Vec::new(),
     };
