@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use routing::{
@@ -234,6 +234,7 @@ pub(crate) fn install(settings: &Settings, live: &Live, trust: &mut Trust, gener
         inbound_bytes,
         own,
         peers: Arc::clone(&live.peers),
+        collectors: OnceLock::new(),
         direct: direct(None),
         application: direct(app_source(settings)),
         pools,

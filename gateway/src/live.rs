@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     hash::{DefaultHasher, Hash as _, Hasher as _},
     net::IpAddr,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 use routing::{
     api::ending::Ending,
     snapshot::{Listener, Snapshot, TlsServer},
+    telemetry::Sides,
     upstream::ClusterId,
 };
 
@@ -24,6 +25,7 @@ use crate::{
     },
     keys::{KeyBook, Slot},
     peers::{Own, Peers},
+    telemetry::exports::Destination,
     upstream::{
         dial::{DialBook, Dials},
         endpoints::{Endpoints, Upstream},
@@ -127,6 +129,8 @@ pub(crate) struct Installed {
     pub(crate) application: Dials,
     /// By port of the workload: what the application may be given at once, and the ways to it then.
     pub(crate) pools: HashMap<u16, Arc<Upstream>>,
+    /// Who gets spans of requests that have this configuration.
+    pub(crate) collectors: OnceLock<Sides<Arc<Destination>>>,
     /// Port a Gateway names -> port that clients see, where the two differ (`--port-map`).
     pub(crate) port_map: BTreeMap<u16, u16>,
 }

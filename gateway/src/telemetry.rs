@@ -62,8 +62,6 @@ pub(crate) struct Telemetry {
     logs: Logs,
     /// What waits for collectors.
     pub(crate) exports: Exports,
-    /// Who gets spans, of each side.
-    collectors: ArcSwap<Sides<Arc<Destination>>>,
     /// The workload this proxy speaks for.
     own: ArcSwap<Workload>,
     /// Which metrics have which labels.
@@ -91,7 +89,6 @@ impl Telemetry {
         Ok(Self {
             logs,
             exports: Exports::default(),
-            collectors: ArcSwap::default(),
             metrics,
             own: ArcSwap::default(),
             plan: ArcSwap::default(),
@@ -175,23 +172,23 @@ impl Telemetry {
         standard.next_epoch();
     }
 
-    /// A configuration was installed: others may get lines and spans.
+    /// A configuration was installed: others may get lines.
     pub(crate) fn redirect(&self, installed: &Installed) {
-        let counts = self.metrics.exporting();
-        self.logs.installed(installed, counts);
-        let traced = installed.snapshot.telemetry.as_ref().map(|telemetry| &telemetry.traced);
-        let side = |side: WorkloadMode| {
-            let tracing: &Arc<Tracing> = traced?.get(side)?;
-            let collector = tracing.collector.as_ref()?;
-            Some(Arc::new(Destination::new(collector, installed, "", counts)))
-        };
-        let (client, server) = (side(WorkloadMode::Client), side(WorkloadMode::Server));
-        self.collectors.store(Arc::new(Sides { client, server }));
+        self.logs.installed(installed, self.metrics.exporting());
     }
 
-    /// Who gets spans of one side.
-    pub(crate) fn collector(&self, side: WorkloadMode) -> Option<Arc<Destination>> {
-        self.collectors.load().get(side).cloned()
+    /// Who gets spans of one side of a configuration: found with the first of them.
+    pub(crate) fn collector(&self, installed: &Installed, side: WorkloadMode) -> Option<Arc<Destination>> {
+        let found = installed.collectors.get_or_init(|| {
+            let traced = installed.snapshot.telemetry.as_ref().map(|telemetry| &telemetry.traced);
+            let one = |side| {
+                let tracing: &Arc<Tracing> = traced?.get(side)?;
+                let collector = tracing.collector.as_ref()?;
+                Some(Arc::new(Destination::new(collector, installed, "", self.metrics.exporting())))
+            };
+            Sides { client: one(WorkloadMode::Client), server: one(WorkloadMode::Server) }
+        });
+        found.get(side).cloned()
     }
 
     /// The metrics, to count what is not a request.

@@ -160,9 +160,14 @@ fn range(written: &MeshTls) -> TlsRange {
 }
 
 impl Mesh {
+    /// Whether lines of the access log are objects, wherever they go.
+    pub fn logs_json(&self) -> bool {
+        self.config.access_log_encoding == Some(AccessLogEncoding::Json)
+    }
+
     /// What lines of the access log hold; `None`: what Istio's own do.
     pub fn log_format(&self) -> Option<LogFormat> {
-        let json = self.config.access_log_encoding == Some(AccessLogEncoding::Json);
+        let json = self.logs_json();
         // One that cannot be read is told of where the configuration is checked.
         LogFormat::parse(self.config.access_log_format.as_deref()?, json).ok().map(|(format, _)| format)
     }

@@ -1,6 +1,6 @@
 //! Who gets lines of the access log, as Telemetry says it: files, collectors, filters.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use harness::{
     collector::Collector,
@@ -73,19 +73,35 @@ async fn several_logs_have_their_own_lines_and_a_rotated_file_is_opened_anew() {
 }
 
 #[tokio::test]
+async fn the_last_lines_arrive_at_a_collector_before_the_process_ends() {
+    let mesh = Mesh::with_edge();
+    let [grpc, http] = [mesh.workload("otel").declare(), mesh.workload("zipkin").declare()];
+    let Some(collector) = Collector::start("log_providers", grpc, http).await else { return };
+    let _reviews = shop(&mesh).await;
+    mesh.write("otel.yaml", &yaml::service("shop", "otel", &[(8080, "grpc")]));
+    mesh.write("mesh.yaml", &config_map(OTEL));
+    mesh.write("telemetry.yaml", &telemetry("  - providers: [{name: otel}]"));
+    let mut gateway = mesh.gateway().await;
+
+    assert_eq!(mesh.browser().status(&format!("{SHOP}/gone")).await, 410);
+    gateway.sigterm();
+    assert!(gateway.wait_exit(Duration::from_secs(20)).await.success());
+
+    let told = collector.told();
+    assert_eq!(told.iter().filter(|one| one["body"] == "GET /gone").count(), 1, "{told:#?}");
+}
+
+const OTEL: &str = "extensionProviders:\n- name: otel\n  envoyOtelAls:\n    service: otel.shop.svc.cluster.local\n    port: 8080\n    \
+                    logFormat: {text: '%REQ(:METHOD)% %REQ(:PATH)%', labels: {code: '%RESPONSE_CODE%'}}";
+
+#[tokio::test]
 async fn lines_go_to_a_collector_with_their_attributes() {
     let mesh = Mesh::with_edge();
     let [grpc, http] = [mesh.workload("otel").declare(), mesh.workload("zipkin").declare()];
     let Some(collector) = Collector::start("log_providers", grpc, http).await else { return };
     let _reviews = shop(&mesh).await;
     mesh.write("otel.yaml", &yaml::service("shop", "otel", &[(8080, "grpc")]));
-    mesh.write(
-        "mesh.yaml",
-        &config_map(
-            "extensionProviders:\n- name: otel\n  envoyOtelAls:\n    service: otel.shop.svc.cluster.local\n    port: 8080\n    \
-             logFormat: {text: '%REQ(:METHOD)% %REQ(:PATH)%', labels: {code: '%RESPONSE_CODE%'}}",
-        ),
-    );
+    mesh.write("mesh.yaml", &config_map(OTEL));
     mesh.write("telemetry.yaml", &telemetry("  - providers: [{name: otel}]"));
     let _gateway = mesh.gateway().await;
 

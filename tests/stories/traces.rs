@@ -13,13 +13,18 @@ use harness::{
 use http::Request;
 use serde_json::Value;
 
+/// A Telemetry stands above `enableTracing`.
+fn config(provider: &str) -> String {
+    crate::log_lines::config_map(&format!("enableTracing: false\nextensionProviders:\n- name: told\n  {provider}"))
+}
+
 /// What the mesh says of its collector `otel`, and Telemetry of who is traced.
 fn traced(mesh: &Mesh, provider: &str, tracing: &str) -> [SocketAddr; 2] {
     let grpc = mesh.workload("otel").declare();
     let http = mesh.workload("zipkin").declare();
     mesh.write("otel.yaml", &yaml::service("shop", "otel", &[(8080, "grpc")]));
     mesh.write("zipkin.yaml", &yaml::service("shop", "zipkin", &[(8080, "http")]));
-    mesh.write("mesh.yaml", &crate::log_lines::config_map(&format!("extensionProviders:\n- name: told\n  {provider}")));
+    mesh.write("mesh.yaml", &config(provider));
     mesh.write(
         "telemetry.yaml",
         &format!(
@@ -53,7 +58,7 @@ async fn one_trace_joins_gateway_and_sidecars_with_istios_names_parents_and_tags
         &mesh,
         OTEL,
         "randomSamplingPercentage: 100\n    customTags: {zone: {literal: {value: north}}, user: {header: {name: x-user, \
-         defaultValue: nobody}}, code: {formatter: {value: '%RESPONSE_CODE%'}}}",
+         defaultValue: nobody}}, cert: {header: {name: x-forwarded-client-cert, defaultValue: none}}, code: {formatter: {value: '%RESPONSE_CODE%'}}}",
     );
     let Some(collector) = Collector::start("traces", grpc, http).await else { return };
     mesh.write("strict.yaml", &yaml::peer_authentication("shop", "STRICT"));
@@ -62,7 +67,8 @@ async fn one_trace_joins_gateway_and_sidecars_with_istios_names_parents_and_tags
     let reviews = mesh.workload("reviews").sidecar().start().await;
     let _gateway = mesh.gateway().await;
 
-    let reply = mesh.browser().call(with(get(&format!("{SHOP}/cart?id=1")), &[("x-user", "mary")])).await;
+    let said = [("x-user", "mary"), ("x-forwarded-client-cert", "By=forged")];
+    let reply = mesh.browser().call(with(get(&format!("{SHOP}/cart?id=1")), &said)).await;
     assert_eq!(reply.code(), 200, "{}", reply.text());
     let parent = reply.saw("traceparent");
     let app = Client::plain(reviews.outbound());
@@ -99,6 +105,7 @@ async fn one_trace_joins_gateway_and_sidecars_with_istios_names_parents_and_tags
         ("istio.cluster_id", "Kubernetes"),
         ("zone", "north"),
         ("user", "mary"),
+        ("cert", "none"),
         ("code", "200"),
     ] {
         assert_eq!(tags[tag], value, "{tag} in {tags:#}");
@@ -169,7 +176,7 @@ async fn spans_go_by_http_and_to_zipkin_with_its_headers() {
 
     let provider =
         "zipkin: {service: zipkin.shop.svc.cluster.local, port: 8080, headers: [{name: x-key, value: open}]}";
-    mesh.write("mesh.yaml", &crate::log_lines::config_map(&format!("extensionProviders:\n- name: told\n  {provider}")));
+    mesh.write("mesh.yaml", &config(provider));
     eventually("Zipkin's headers are passed on", async || !ask(&mesh, &[]).await.saw("x-b3-traceid").is_empty()).await;
     let reply = ask(&mesh, &[]).await;
     assert_eq!((reply.saw("x-b3-sampled"), reply.saw("traceparent")), ("1".to_owned(), String::new()));
@@ -185,6 +192,12 @@ async fn spans_go_by_http_and_to_zipkin_with_its_headers() {
         (&call["span"]["kind"], &call["span"]["parentId"]),
         (&"CLIENT".into(), &reply.saw("x-b3-parentspanid").into())
     );
+
+    mesh.write("mesh.yaml", &config(&provider.replace("headers:", "enable64bitTraceId: true, headers:")));
+    eventually("ids are short", async || ask(&mesh, &[]).await.saw("x-b3-traceid").len() == 16).await;
+    let trace = ask(&mesh, &[]).await.saw("x-b3-traceid");
+    let told = async || collector.told().iter().filter(|one| one["span"]["traceId"] == *trace).count() == 2;
+    eventually("Zipkin is told under the id that was passed on", told).await;
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ use crate::{
     worker::{self, Bounds, Shared},
 };
 
-/// Longest wait for a slow reader of the access log at the end.
+/// Longest wait for a slow reader of the access log at the end, and for collectors.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Runs a proxy until it is told to end.
@@ -43,6 +43,7 @@ pub(crate) fn run(settings: Settings, log: LogLevel) -> Result<ExitCode> {
 
 async fn serve(settings: Settings, log: LogLevel) -> Result<ExitCode> {
     let mut ends = Ends::new()?;
+    follow_rotation()?;
     let telemetry = Arc::new(Telemetry::start(settings.access_log).context("starting the access log")?);
     let (live, drain) = (Arc::new(Live::default()), Arc::new(Drain::default()));
     let status = Arc::new(Status::new(Arc::clone(&live), Arc::clone(&drain)));
@@ -86,10 +87,26 @@ async fn serve(settings: Settings, log: LogLevel) -> Result<ExitCode> {
     if let Some(handed_over) = handed_over {
         handed_over.await.context("handing the leadership over")?;
     }
+    let lost = telemetry.exports.finish(LAST_LINES).await;
+    if lost > 0 {
+        warn!(lost, "collectors have not taken the last spans and lines in time, these are lost");
+    }
     stop_admin.send_replace(true);
     telemetry.flush(LAST_LINES);
     info!("ended");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Opens files of the access log anew whenever somebody says that he has moved them away: also while the last connections end.
+fn follow_rotation() -> Result<()> {
+    let mut rotated = signal(SignalKind::user_defined1()).context("listening for signals")?;
+    tokio::spawn(async move {
+        while rotated.recv().await.is_some() {
+            info!("files of the access log are opened anew");
+            files::reopen();
+        }
+    });
+    Ok(())
 }
 
 /// What all workers share; memory is watched from here on.
@@ -176,18 +193,12 @@ impl End {
 struct Ends {
     terminate: Signal,
     interrupt: Signal,
-    /// Files of the access log were moved away.
-    rotated: Signal,
 }
 
 impl Ends {
     fn new() -> Result<Self> {
         let of = |kind| signal(kind).context("listening for signals");
-        Ok(Self {
-            terminate: of(SignalKind::terminate())?,
-            interrupt: of(SignalKind::interrupt())?,
-            rotated: of(SignalKind::user_defined1())?,
-        })
+        Ok(Self { terminate: of(SignalKind::terminate())?, interrupt: of(SignalKind::interrupt())? })
     }
 
     /// Resolves when the process has to end, with the drain begun. `POST /drain` alone only begins it. `true`: it was a
@@ -199,10 +210,6 @@ impl Ends {
                 _ = self.interrupt.recv() => break true,
                 () = status.quit_asked.notified() => break false,
                 () = status.drain_asked.notified() => drain.begin(),
-                _ = self.rotated.recv() => {
-                    info!("files of the access log are opened anew");
-                    files::reopen();
-                }
             }
         };
         drain.begin();

@@ -262,6 +262,11 @@ pub(crate) struct Heads {
 }
 
 impl Heads {
+    /// The request as others are told of it: what the proxy answers by itself has not gone anywhere.
+    pub(crate) fn told(&self) -> &Head {
+        if self.sent.method().is_empty() { &self.request } else { &self.sent }
+    }
+
     /// A request for a tunnel that came over HTTP/2 has no `Sec-WebSocket-Key`, which HTTP/1.1 asks for.
     pub(crate) fn complete_key(&mut self) {
         if self.sent.upgrade.is_some() && !self.sent.has(Name::SecWebSocketKey) {

@@ -1,18 +1,17 @@
 //! Tells collectors what waits for them. A collector is reached as any destination of the mesh: by its DestinationRule, in mutual
 //! TLS where that is spoken, and with the worker's own connections.
 
-use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{net::SocketAddr, rc::Rc, time::Duration};
 
 use routing::telemetry::tracing::Form;
 use tokio::{
-    sync::Semaphore,
     task::spawn_local,
     time::{sleep, timeout},
 };
 
 use super::{
     admit::speaks_h2,
-    call::{Call, Heard, Way, call},
+    call::{Call, Heard, NoAnswer, Way, call},
     desk::Desk,
     grpc::{Method, NoMessage, authority_of, unary},
     head::{Head, Length},
@@ -22,7 +21,7 @@ use super::{
 use crate::{
     net::facts::{Arrival, Facts},
     telemetry::{
-        exports::{Destination, Item},
+        exports::{Batch, Destination, Item},
         metrics::exports::Result as Outcome,
         otlp::{self, ExportResponse, LOGS, TRACES},
         zipkin,
@@ -31,37 +30,29 @@ use crate::{
 
 /// So long the first of a batch waits for company.
 const GATHER: Duration = Duration::from_secs(1);
-/// Batches on their way at once, of one worker: a collector that is away does not keep another one waiting.
-const AT_ONCE: usize = 4;
 /// Tries of a batch, and the pause behind the first, which doubles.
 const TRIES: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Sends what waits, as long as the worker lives.
 pub(crate) async fn export(desk: Rc<Desk>) {
-    let room = Arc::new(Semaphore::new(AT_ONCE));
     let nobody = Rc::new(Facts::new(
         SocketAddr::from(([0, 0, 0, 0], 0)),
         SocketAddr::from(([0, 0, 0, 0], 0)),
         Arrival::Upstream,
     ));
+    let exports = &desk.telemetry.exports;
     loop {
-        let exports = &desk.telemetry.exports;
-        if exports.is_empty() {
+        if !exports.is_ready() {
             exports.some.notified().await;
         }
         // Nothing is lost by it: what is there now goes with the next.
         let _ = timeout(GATHER, exports.much.notified()).await;
-        loop {
-            let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
-            let batch = exports.batch();
-            if batch.is_empty() {
-                break;
-            }
+        while let Some(batch) = exports.batch() {
             let (desk, nobody) = (Rc::clone(&desk), Rc::clone(&nobody));
             spawn_local(async move {
                 send(&desk, &nobody, &batch).await;
-                drop(permit);
+                desk.telemetry.exports.done(&batch.to, batch.items.len());
             });
         }
     }
@@ -76,8 +67,7 @@ enum NotTaken {
 }
 
 /// Sends one batch, again and again if need be.
-async fn send(desk: &Desk, nobody: &Rc<Facts>, batch: &[Item]) {
-    let Some(to) = batch.first().map(|item| &item.to) else { return };
+async fn send(desk: &Desk, nobody: &Rc<Facts>, Batch { to, items: batch }: &Batch) {
     let mut pause = PAUSE;
     for attempt in 1..=TRIES {
         match once(desk, nobody, to, batch).await {
@@ -119,8 +109,8 @@ async fn once(desk: &Desk, nobody: &Rc<Facts>, to: &Destination, batch: &[Item])
             let answer: ExportResponse = prost::Message::decode(&*answer).unwrap_or_default();
             Ok(rejected(&answer, batch.len()))
         }
-        Form::Zipkin { path, short } => {
-            let body = zipkin::body(to, batch, *short);
+        Form::Zipkin(path) => {
+            let body = zipkin::body(to, batch);
             by_http(desk, nobody, to, (path, "application/json", &body)).await.map(|_| 0)
         }
     }
@@ -148,8 +138,24 @@ async fn by_grpc(desk: &Desk, nobody: &Rc<Facts>, to: &Destination, batch: &[Ite
         Err(NoMessage::Status(status, words)) if !matches!(status, 1 | 4 | 8 | 10 | 11 | 14 | 15) => {
             Err(NotTaken::Never(format!("gRPC status {status}: {words}")))
         }
+        Err(why) if is_answer(&why) => Err(NotTaken::Never(why.to_string())),
         Err(why) => Err(NotTaken::Later(why.to_string())),
     }
+}
+
+/// Whether somebody has answered who would say the same again: he may have taken it, or has no such service.
+fn is_answer(why: &NoMessage) -> bool {
+    match why {
+        NoMessage::Malformed(_) => true,
+        NoMessage::NotGrpc(status) => !may_come_later(*status),
+        NoMessage::Unanswered(why) => matches!(why, NoAnswer::TooLarge),
+        NoMessage::Status(..) => false,
+    }
+}
+
+/// What OTLP says of answers in HTTP.
+fn may_come_later(status: u16) -> bool {
+    matches!(status, 429 | 502 | 503 | 504)
 }
 
 async fn by_http(
@@ -172,10 +178,33 @@ async fn by_http(
     let question = Call { head: &head, body, trailers: None, grpc: false, again: true };
     let mut heard = Heard::all(ANSWER);
     let answered = call(desk, way, question, to.collector.timeout, &mut heard).await;
-    answered.map_err(|why| NotTaken::Later(why.why().to_owned()))?;
+    answered.map_err(|why| match why {
+        NoAnswer::TooLarge => NotTaken::Never(why.why().to_owned()),
+        why => NotTaken::Later(why.why().to_owned()),
+    })?;
     match heard.head.status {
         200..=299 => Ok(heard.body),
-        status @ (429 | 502 | 503 | 504) => Err(NotTaken::Later(format!("it answers with {status}"))),
+        status if may_come_later(status) => Err(NotTaken::Later(format!("it answers with {status}"))),
         status => Err(NotTaken::Never(format!("it answers with {status}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_answered_is_not_sent_again_unless_the_answer_asks_for_it() {
+        for status in [200, 400, 401, 404, 500] {
+            assert!(is_answer(&NoMessage::NotGrpc(status)), "{status}");
+        }
+        for status in [429, 502, 503, 504] {
+            assert!(!is_answer(&NoMessage::NotGrpc(status)), "{status}");
+        }
+        assert!(is_answer(&NoMessage::Malformed("an answer of gRPC without a message")));
+        assert!(is_answer(&NoMessage::Unanswered(NoAnswer::TooLarge)));
+        for why in [NoAnswer::TimedOut, NoAnswer::Unsent, NoAnswer::Lost("it is gone".to_owned())] {
+            assert!(!is_answer(&NoMessage::Unanswered(why)));
+        }
     }
 }

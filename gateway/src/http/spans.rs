@@ -35,7 +35,9 @@ const LONGEST: usize = 1024;
 pub(super) fn finish(telemetry: &Telemetry, exchange: &Exchange, heads: &Heads) {
     let Some(trace) = exchange.trace.filter(|trace| trace.sampled) else { return };
     let side = trace::side(exchange);
-    let (Some(tracing), Some(to)) = (trace::tracing(exchange), telemetry.collector(side)) else { return };
+    let (Some(tracing), Some(to)) = (trace::tracing(exchange), telemetry.collector(&exchange.installed, side)) else {
+        return;
+    };
     let told = Teller { exchange, heads, tracing, to: &to };
     if trace.next != trace.span && exchange.upstream.is_some() {
         telemetry.exports.push(Item::span(Arc::clone(&to), Box::new(told.call(&trace))));
@@ -70,7 +72,8 @@ impl Teller<'_> {
         let mut tags = Tags::default();
         tags.add("node_id", &*self.to.node);
         tags.add("guid:x-request-id", self.sent(Name::XRequestId));
-        tags.add("http.url", self.url());
+        // It has a limit of its own, which the settings say.
+        tags.0.push(("http.url".into(), self.url()));
         tags.add("http.method", request.method());
         tags.add("downstream_cluster", "-");
         tags.add("user_agent", or_dash(request.str(Name::UserAgent).unwrap_or_default()));
@@ -196,7 +199,7 @@ impl Teller<'_> {
         let own: &Workload = &self.exchange.installed.snapshot.workload;
         tags.add("istio.canonical_revision", or(&own.canonical_revision, "latest"));
         tags.add("istio.canonical_service", or(&own.canonical_service, "unknown"));
-        tags.add("istio.mesh_id", "unknown");
+        tags.add("istio.mesh_id", or(&self.to.mesh, "unknown"));
         tags.add("istio.namespace", or(&own.namespace, "default"));
         tags.add("istio.cluster_id", cluster_of(own));
         if let Some(judgement) = self.exchange.tried.as_deref() {
@@ -218,9 +221,9 @@ impl Teller<'_> {
                     std::env::var(&**variable).unwrap_or_else(|_| fallback.to_string())
                 }
                 Tag::Header(header, fallback) => {
-                    let value =
-                        self.heads.request.nth(header, 0).map(|value| String::from_utf8_lossy(value).into_owned());
-                    value.unwrap_or_else(|| fallback.to_string())
+                    // What a client must not say has been taken away there.
+                    let value = self.heads.told().nth(header, 0);
+                    value.map_or_else(|| fallback.to_string(), |value| String::from_utf8_lossy(value).into_owned())
                 }
                 Tag::Format(template) => {
                     let mut text = Vec::new();

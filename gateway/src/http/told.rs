@@ -126,6 +126,10 @@ impl Values for Told<'_> {
             return (!proven.is_empty()).then_some(Cow::Borrowed(proven));
         }
         let heard = match side {
+            Side::Own if field == PeerField::Node => {
+                let own = exchange.installed.own.as_ref()?;
+                return Some(String::from_utf8_lossy(own.node()));
+            }
             Side::Own => return of_workload(&exchange.installed.snapshot.workload, field).map(Cow::Borrowed),
             // The application behind a sidecar is the sidecar's own workload.
             Side::Upstream if inbound => return None,
@@ -170,6 +174,8 @@ pub(crate) fn of_workload(workload: &Workload, field: PeerField) -> Option<&str>
         PeerField::App => &workload.app,
         PeerField::Version => &workload.version,
         PeerField::Identity => &workload.principal,
+        // It is the proxy's and not the workload's.
+        PeerField::Node => return None,
     };
     (!told.is_empty()).then_some(told)
 }
@@ -177,9 +183,7 @@ pub(crate) fn of_workload(workload: &Workload, field: PeerField) -> Option<&str>
 impl<'a> Told<'a> {
     /// Of an exchange that is over.
     pub(super) fn of_ended(exchange: &'a Exchange, heads: &'a Heads) -> Self {
-        // What the proxy answers by itself has not gone anywhere.
-        let request = if heads.sent.method().is_empty() { &heads.request } else { &heads.sent };
-        Self { exchange, request, response: Some(&heads.response), ended: true }
+        Self { exchange, request: heads.told(), response: Some(&heads.response), ended: true }
     }
 
     fn connections(&self) -> Connections<'a> {

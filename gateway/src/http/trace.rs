@@ -73,13 +73,18 @@ pub(super) fn begin(exchange: &mut Exchange, request: &Head) {
         };
     let span = some(fastrand::u64);
     exchange.trace = Some(Trace {
-        id: parent.map_or_else(|| some(fastrand::u128), |parent| parent.trace),
+        id: parent.map_or_else(|| fresh(tracing.short_ids), |parent| parent.trace),
         span,
         next: if edge { some(fastrand::u64) } else { span },
         parent: parent.map_or(0, |parent| parent.span),
         sampled: decided,
         reason,
     });
+}
+
+/// The id of a trace that begins here.
+fn fresh(short: bool) -> u128 {
+    if short { some(fastrand::u64).into() } else { some(fastrand::u128) }
 }
 
 /// A number that is not 0, which stands for none.
@@ -151,7 +156,7 @@ pub(super) fn pass_on(exchange: &Exchange, head: &mut Head) {
         for name in [&B3, &PARENT, &FLAGS] {
             head.remove_all(name);
         }
-        set(head, &TRACE, &context::trace_text(trace.id));
+        set(head, &TRACE, context::b3_digits(&context::trace_text(trace.id)));
         set(head, &SPAN, &context::span_text(trace.next));
         if parent != 0 {
             set(head, &PARENT, &context::span_text(parent));
@@ -191,6 +196,7 @@ mod tests {
             tags: Box::default(),
             longest_path: 256,
             context: Context::W3c,
+            short_ids: false,
             collector: None,
         }
     }
@@ -225,6 +231,16 @@ mod tests {
         assert_eq!(reason(&tracing(0), &with(&[("x-client-trace-id", "1")]), true), Some(b'a'));
         assert_eq!(reason(&tracing(SHARES), &Head::default(), true), Some(b'b'));
         assert_eq!(reason(&tracing(0), &Head::default(), true), None);
+    }
+
+    #[test]
+    fn short_ids_have_64_bits_on_the_wire_and_others_128() {
+        for _ in 0..1000 {
+            let text = context::trace_text(fresh(true));
+            assert_eq!(context::b3_digits(&text).len(), 16);
+        }
+        let long = (0..1000).filter(|_| context::b3_digits(&context::trace_text(fresh(false))).len() == 32);
+        assert_eq!(long.count(), 1000);
     }
 
     #[test]

@@ -137,6 +137,7 @@ impl Values for Passage {
         let owned = |told: Option<&str>| told.filter(|told| !told.is_empty()).map(|told| Cow::Owned(told.to_owned()));
         let inbound = matches!(self.facts.arrival, Arrival::Inbound { .. });
         match (side, field) {
+            (Side::Own, PeerField::Node) => Some(String::from_utf8_lossy(self.installed.own.as_ref()?.node())),
             (Side::Own, _) => owned(of_workload(&self.installed.snapshot.workload, field)),
             (Side::Downstream, PeerField::Identity) => owned(Some(self.facts.peer())),
             (Side::Upstream, PeerField::Identity) => owned(self.upstream.as_ref().map(|facts| facts.peer())),

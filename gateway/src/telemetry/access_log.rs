@@ -200,13 +200,13 @@ impl Sink {
 
     /// The writer's life.
     fn run(&self, mut out: Box<dyn Write + Send>) {
-        let mut spare = Vec::new();
+        let (mut spare, mut torn) = (Vec::new(), false);
         loop {
             let closed = self.closed.load(Ordering::SeqCst);
             let asked = self.asked.load(Ordering::SeqCst);
             self.hurry.store(false, Ordering::SeqCst);
             self.idle.store(true, Ordering::SeqCst); // before looking: whoever appends after the look wakes us
-            let wrote = self.write_all(&mut *out, &mut spare);
+            let wrote = self.write_all(&mut *out, &mut spare, &mut torn);
             *lock(&self.done) = asked;
             self.flushed.notify_all();
             if closed {
@@ -235,8 +235,8 @@ impl Sink {
         }
     }
 
-    /// Writes what is in the lanes; false when there was nothing.
-    fn write_all(&self, out: &mut dyn Write, spare: &mut Vec<u8>) -> bool {
+    /// Writes what is in the lanes; false when there was nothing. `torn`: the last line there has no end.
+    fn write_all(&self, out: &mut dyn Write, spare: &mut Vec<u8>, torn: &mut bool) -> bool {
         let lanes = lock(&self.lanes).clone();
         let mut wrote = false;
         for lane in &lanes {
@@ -245,10 +245,13 @@ impl Sink {
                 continue;
             }
             wrote = true;
-            if out.write_all(spare).and_then(|()| out.flush()).is_err() {
-                // Nobody reads stdout any more, or the disk is full. Serving goes on.
-                self.dropped.inc_by(spare.iter().filter(|&&byte| byte == b'\n').count() as u64);
-            }
+            // Nobody reads stdout any more, or the disk is full: what is lost is counted, and serving goes on.
+            *torn = *torn && write_some(out, b"\n") == 0;
+            let written = if *torn { 0 } else { write_some(out, spare) };
+            let flushed = out.flush().is_ok();
+            let lost = if flushed { &spare[written..] } else { &spare[..] };
+            self.dropped.inc_by(lost.iter().filter(|&&byte| byte == b'\n').count() as u64);
+            *torn |= written > 0 && spare[written - 1] != b'\n';
             spare.clear();
             spare.shrink_to(HURRY);
         }
@@ -257,6 +260,19 @@ impl Sink {
         lock(&self.lanes).retain(|lane| Arc::strong_count(lane) > 1 || !lock(&lane.0).bytes.is_empty());
         wrote
     }
+}
+
+/// Writes as much of it as can be written: how many bytes.
+fn write_some(out: &mut dyn Write, bytes: &[u8]) -> usize {
+    let mut written = 0;
+    while written < bytes.len() {
+        match out.write(&bytes[written..]) {
+            Ok(count) if count > 0 => written += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Ok(_) | Err(_) => break,
+        }
+    }
+    written
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

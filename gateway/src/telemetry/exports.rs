@@ -1,47 +1,15 @@
-//! What waits for collectors: spans and records of logs. Requests put it there and go on; tasks of the workers take it in
-//! batches. There is room for so much, and what finds none is counted and gone.
+//! What collectors are told: spans and records of logs, and whom each is for.
 
-use std::{
-    collections::VecDeque,
-    fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+mod queue;
+
+use std::{fmt, sync::Arc, time::Duration};
 
 use http::{HeaderName, HeaderValue};
 use routing::{api::extension_provider::HttpHeader, telemetry::tracing::Collector};
-use tokio::sync::Notify;
 
-use super::metrics::exports::{Exported, Exporting, Result};
+pub(crate) use self::queue::{Batch, Exports};
+use super::metrics::exports::{Exported, Exporting};
 use crate::{live::Installed, upstream::endpoints::Upstream};
-
-/// Room for all of it, in bytes.
-const ROOM: usize = 8 << 20;
-/// Items of a batch, and bytes.
-const BATCH: usize = 512;
-const BATCH_BYTES: usize = 512 << 10;
-
-/// See the module.
-#[derive(Default)]
-pub(crate) struct Exports {
-    queue: Mutex<Queue>,
-    /// There is something, or much.
-    pub(crate) some: Notify,
-    /// There is a batch, or more.
-    pub(crate) much: Notify,
-}
-
-impl fmt::Debug for Exports {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Exports")
-    }
-}
-
-#[derive(Default)]
-struct Queue {
-    items: VecDeque<Item>,
-    bytes: usize,
-}
 
 /// Whom it is for.
 pub(crate) struct Destination {
@@ -53,10 +21,14 @@ pub(crate) struct Destination {
     pub(crate) log: Box<str>,
     /// Who tells: the pod.
     pub(crate) node: Box<str>,
+    /// The mesh that the pod's environment names, as Istio's injection does; empty: none.
+    pub(crate) mesh: Box<str>,
     /// Headers that it is sent besides.
     pub(crate) headers: Box<[(Box<str>, Box<str>)]>,
     /// What came of it.
     pub(crate) counted: Exported,
+    /// Of the configuration that it is from.
+    generation: u64,
 }
 
 impl Destination {
@@ -68,9 +40,16 @@ impl Destination {
             upstream: Arc::clone(installed.upstream(collector.cluster)),
             log: log.into(),
             node: node.unwrap_or_default().into(),
+            mesh: std::env::var("ISTIO_META_MESH_ID").unwrap_or_default().into(),
             headers: collector.headers.iter().filter_map(header).collect(),
             counted: counts.of(&collector.provider, if log.is_empty() { "traces" } else { "logs" }),
+            generation: installed.generation,
         }
+    }
+
+    /// Whether both go to the same in one message. Where that is may have changed.
+    fn is_as(&self, other: &Self) -> bool {
+        self.log == other.log && self.collector.provider == other.collector.provider
     }
 }
 
@@ -146,64 +125,5 @@ impl Item {
         let attributes: usize = log.attributes.iter().map(|(_, value)| value.len() + 32).sum();
         let bytes = 256 + log.body.len() + attributes;
         Self { to, what: Payload::Log(log), bytes }
-    }
-}
-
-impl Exports {
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Puts something there, if there is room. Never waits for whoever takes it.
-    pub(crate) fn push(&self, item: Item) {
-        let mut queue = self.lock();
-        if queue.bytes + item.bytes > ROOM {
-            drop(queue);
-            item.to.counted.add(Result::NoRoom, 1);
-            return;
-        }
-        queue.bytes += item.bytes;
-        queue.items.push_back(item);
-        let much = queue.items.len() >= BATCH || queue.bytes >= BATCH_BYTES;
-        let first = queue.items.len() == 1;
-        drop(queue);
-        if first {
-            self.some.notify_one();
-        }
-        if much {
-            self.much.notify_one();
-        }
-    }
-
-    /// The oldest ones that are for the same; empty: there is nothing.
-    pub(crate) fn batch(&self) -> Vec<Item> {
-        let mut queue = self.lock();
-        let mut batch: Vec<Item> = Vec::new();
-        let mut bytes = 0;
-        while let Some(next) = queue.items.front() {
-            let same = batch.first().is_none_or(|first| first.to.is_as(&next.to));
-            if !same || batch.len() == BATCH || (bytes + next.bytes > BATCH_BYTES && !batch.is_empty()) {
-                break;
-            }
-            bytes += next.bytes;
-            batch.extend(queue.items.pop_front());
-        }
-        queue.bytes -= bytes;
-        if queue.items.is_empty() {
-            queue.items.shrink_to(BATCH);
-        }
-        batch
-    }
-
-    /// Whether nothing waits.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.lock().items.is_empty()
-    }
-}
-
-impl Destination {
-    /// Whether both go to the same place in one message.
-    fn is_as(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.upstream, &other.upstream) && self.log == other.log && self.collector == other.collector
     }
 }

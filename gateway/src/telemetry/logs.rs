@@ -161,8 +161,10 @@ impl Logs {
     fn one(&self, log: &Log, installed: &Installed, counts: &Exporting) -> Option<One> {
         // A provider without a format has the mesh's, also where that has no log of its own.
         let mesh = || {
-            let json = matches!(self.given, Some(AccessLogFormat::Json))
-                || installed.snapshot.mesh.access_log() == Some(mesh::AccessLog::Json);
+            let json = match self.given {
+                Some(given) => given == AccessLogFormat::Json,
+                None => installed.snapshot.mesh.logs_json(),
+            };
             let fits = |format: &LogFormat| matches!(format, LogFormat::Json(_)) == json;
             let own = installed.snapshot.mesh.log_format().filter(fits).map(Form::Own);
             own.unwrap_or(if json { Form::Json } else { Form::Text })
@@ -219,3 +221,6 @@ fn log_record(form: &Form, attributes: &[(Arc<str>, Template)], record: &Record<
         trace: record.trace,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,7 +21,7 @@ fn described(name: &str) -> Snapshot {
     Snapshot { workload: (*workload(name)).clone(), ..Snapshot::default() }
 }
 
-fn record(peer: Option<&Arc<Workload>>, status: u16) -> Record<'_> {
+pub(super) fn record(peer: Option<&Arc<Workload>>, status: u16) -> Record<'_> {
     Record {
         start: SystemTime::UNIX_EPOCH,
         duration: Duration::from_millis(3),

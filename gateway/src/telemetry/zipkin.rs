@@ -2,25 +2,24 @@
 
 use std::time::Duration;
 
-use routing::telemetry::context::{span_text, trace_text};
+use routing::telemetry::context::{b3_digits, span_text, trace_text};
 use serde_json::{Map, Value, json};
 
 use super::exports::{Destination, Item, Payload, Span};
 
-/// A batch; `short`: trace ids have 64 bits.
-pub(crate) fn body(to: &Destination, batch: &[Item], short: bool) -> Vec<u8> {
+/// A batch.
+pub(crate) fn body(to: &Destination, batch: &[Item]) -> Vec<u8> {
     let spans = batch.iter().filter_map(|item| match &item.what {
-        Payload::Span(span) => Some(one(to, span, short)),
+        Payload::Span(span) => Some(one(to, span)),
         Payload::Log(_) => None,
     });
     Value::Array(spans.collect()).to_string().into_bytes()
 }
 
-fn one(to: &Destination, span: &Span, short: bool) -> Value {
-    let trace = ascii(&trace_text(span.trace));
+fn one(to: &Destination, span: &Span) -> Value {
     let tags: Map<String, Value> = span.tags.iter().map(|(key, value)| (key.to_string(), json!(value))).collect();
     let mut object = json!({
-        "traceId": if short { &trace[16..] } else { &trace[..] },
+        "traceId": ascii(b3_digits(&trace_text(span.trace))),
         "id": ascii(&span_text(span.id)),
         "name": span.name,
         "kind": if span.server { "SERVER" } else { "CLIENT" },

@@ -27,8 +27,8 @@ pub struct MeshProxyConfig {
     pub proxy_metadata: BTreeMap<String, String>,
     /// What is traced where no Telemetry says it.
     pub tracing: Option<ProxyTracing>,
-    /// What traces call the proxy.
-    pub tracing_service_name: TracingServiceName,
+    /// What traces call the proxy; after its label `app` when unset.
+    pub tracing_service_name: Option<TracingServiceName>,
 }
 
 /// Istio `ProxyConfig` `Tracing`, as far as it is honoured.
@@ -97,10 +97,7 @@ impl MeshProxyConfig {
             proxy_headers: over.proxy_headers.clone().or(self.proxy_headers),
             proxy_metadata,
             tracing: over.tracing.clone().or(self.tracing),
-            tracing_service_name: match over.tracing_service_name {
-                TracingServiceName::AppLabelAndNamespace => self.tracing_service_name,
-                said => said,
-            },
+            tracing_service_name: over.tracing_service_name.or(self.tracing_service_name),
         }
     }
 }
@@ -249,4 +246,20 @@ pub struct ProxyConfig {
 pub struct ProxyImage {
     /// `default`, `debug` or `distroless`.
     pub image_type: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_narrower_level_may_go_back_to_the_default_name() {
+        let of =
+            |name: Option<TracingServiceName>| MeshProxyConfig { tracing_service_name: name, ..Default::default() };
+        let (app, canonical) = (TracingServiceName::AppLabelAndNamespace, TracingServiceName::CanonicalNameOnly);
+        let under = |wide, narrow| of(wide).under(&of(narrow)).tracing_service_name;
+        assert_eq!(under(Some(canonical), Some(app)), Some(app));
+        assert_eq!(under(Some(canonical), None), Some(canonical));
+        assert_eq!(under(None, None), None);
+    }
 }

@@ -164,6 +164,11 @@ fn asked<'v>(attribute: &'v Attribute, values: &'v dyn Values) -> Option<Value<'
         }
         Attribute::Response(field) => Value::Text(lossy(values.response(field)?)),
         Attribute::Text(fact) => Value::Text(String::from_utf8_lossy(&told(*fact, values)?).into_owned().into()),
+        Attribute::First(fact) => {
+            let mut all = told(*fact, values)?;
+            all.truncate(all.iter().position(|byte| *byte == b',').unwrap_or(all.len()));
+            Value::Text(String::from_utf8_lossy(&all).into_owned().into())
+        }
         Attribute::Number(fact) => {
             let number = number(*fact, values)?;
             // No answer is one that has no code.

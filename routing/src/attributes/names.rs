@@ -22,6 +22,8 @@ pub(super) enum Attribute {
     Response(ResponseField),
     /// A text that a command operator tells, too.
     Text(Fact),
+    /// The first of the names of a certificate that it tells, as Envoy's expressions have it.
+    First(Fact),
     /// A number that it tells.
     Number(Fact),
     /// Milliseconds that it tells.
@@ -68,6 +70,8 @@ pub enum PeerField {
     Version,
     /// Its SPIFFE id.
     Identity,
+    /// What Istio calls its proxy; known of the own one alone.
+    Node,
 }
 
 const PEER_FIELDS: [(&str, PeerField); 10] = [
@@ -128,8 +132,8 @@ const ATTRIBUTES: [(&str, Kind, Attribute); 45] = [
     ("connection.requested_server_name", Kind::Text, Attribute::Text(Fact::RequestedServerName)),
     ("connection.tls_version", Kind::Text, Attribute::Text(Fact::DownstreamTlsVersion)),
     ("connection.subject_peer_certificate", Kind::Text, Attribute::Text(Fact::DownstreamPeerSubject)),
-    ("connection.dns_san_peer_certificate", Kind::Text, Attribute::Text(Fact::DownstreamPeerDnsSan)),
-    ("connection.uri_san_peer_certificate", Kind::Text, Attribute::Text(Fact::DownstreamPeerUriSan)),
+    ("connection.dns_san_peer_certificate", Kind::Text, Attribute::First(Fact::DownstreamPeerDnsSan)),
+    ("connection.uri_san_peer_certificate", Kind::Text, Attribute::First(Fact::DownstreamPeerUriSan)),
     ("connection.uri_san_local_certificate", Kind::Text, Attribute::Text(Fact::DownstreamLocalUriSan)),
     ("connection.sha256_peer_certificate_digest", Kind::Text, Attribute::Text(Fact::DownstreamPeerFingerprint256)),
     ("connection.termination_details", Kind::Text, Attribute::Text(Fact::ConnectionTerminationDetails)),
@@ -142,8 +146,8 @@ const ATTRIBUTES: [(&str, Kind, Attribute); 45] = [
     ("upstream.request_attempt_count", Kind::Int, Attribute::Number(Fact::UpstreamRequestAttemptCount)),
     ("xds.cluster_name", Kind::Text, Attribute::Text(Fact::UpstreamClusterRaw)),
     ("xds.route_name", Kind::Text, Attribute::Text(Fact::RouteName)),
-    ("xds.node.id", Kind::Text, Attribute::Text(Fact::Hostname)),
-    ("node.id", Kind::Text, Attribute::Text(Fact::Hostname)),
+    ("xds.node.id", Kind::Text, Attribute::Peer(Side::Own, PeerField::Node)),
+    ("node.id", Kind::Text, Attribute::Peer(Side::Own, PeerField::Node)),
 ];
 
 /// Those that are asked for by a name of their own.

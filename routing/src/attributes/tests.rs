@@ -38,6 +38,7 @@ impl Values for Known {
             Fact::DownstreamLocalPort => b"8443",
             Fact::DownstreamPeerFingerprint256 => b"aa",
             Fact::RequestedServerName => b"shop.example.com",
+            Fact::DownstreamPeerUriSan => b"spiffe://one,spiffe://two",
             _ => b"",
         };
         out.extend_from_slice(value);
@@ -60,6 +61,7 @@ impl Values for Known {
             (Side::Upstream, PeerField::Workload) => Some("cart-v1".into()),
             (Side::Upstream, PeerField::App) => Some("cart".into()),
             (Side::Own, PeerField::Namespace) => Some("shop".into()),
+            (Side::Own, PeerField::Node) => Some("sidecar~10.0.0.1~web-1.shop~shop.svc.cluster.local".into()),
             _ => None,
         }
     }
@@ -75,6 +77,9 @@ fn written(text: &str) -> String {
 fn expressions_are_evaluated() {
     let table = [
         ("response.code >= 400", "true"),
+        ("connection.uri_san_peer_certificate", "spiffe://one"),
+        ("connection.dns_san_peer_certificate", "unknown"),
+        ("node.id", "sidecar~10.0.0.1~web-1.shop~shop.svc.cluster.local"),
         ("response.code == 503 && request.method == 'GET'", "true"),
         ("response.code / 100", "5"),
         ("string(response.code) + '/' + request.host", "503/shop.example.com"),

@@ -27,7 +27,7 @@ pub(super) fn compile(context: &Context<'_>, own: &snapshot::Workload) -> Option
     let providers = providers(context);
     let side = |side| metrics::resolve(&levels, &providers, &defaults.metrics, side).map(Arc::new);
     let (client, server) = (side(WorkloadMode::Client), side(WorkloadMode::Server));
-    let name = tracing::service_name(context.proxy.mesh.proxy.tracing_service_name, own).into();
+    let name = tracing::service_name(context.proxy.mesh.proxy.tracing_service_name.unwrap_or_default(), own).into();
     let own = tellers::Own { context, name };
     let (traced, logged) = (tellers::traced(&own, &levels, &defaults), tellers::logged(&own, &levels, &defaults));
     Some(Box::new(Telemetry { client, server, levels, defaults, traced, logged }))

@@ -34,10 +34,9 @@ pub(super) struct Own<'a, 'r> {
 
 /// How requests are traced.
 pub(super) fn traced(own: &Own<'_, '_>, levels: &[Level], defaults: &Defaults) -> Sides<Arc<Tracing>> {
+    // `enableTracing` does not matter: in Istio it is asked where neither a Telemetry nor `defaultProviders` names anybody, and
+    // then nobody is told here either way.
     let mesh = &own.context.proxy.mesh;
-    if mesh.config.enable_tracing == Some(false) {
-        return Sides::default();
-    }
     let side = |side| {
         let terms = tracing::resolve(levels, mesh.proxy.tracing.as_ref(), &defaults.tracing, side)?;
         one(own, &terms).map(Arc::new)
@@ -76,6 +75,7 @@ fn one(own: &Own<'_, '_>, terms: &tracing::Terms) -> Option<Tracing> {
         tags: tags.collect(),
         longest_path: longest.or(terms.longest_path).unwrap_or(LONGEST_PATH),
         context: form,
+        short_ids: provider.zipkin.as_ref().is_some_and(|zipkin| zipkin.enable_64bit_trace_id),
         collector,
     })
 }
@@ -109,7 +109,7 @@ fn of_zipkin(own: &Own<'_, '_>, (name, index): (&str, usize), zipkin: &Zipkin) -
     Some(Collector {
         provider: name.into(),
         cluster,
-        form: Form::Zipkin { path, short: zipkin.enable_64bit_trace_id },
+        form: Form::Zipkin(path),
         timeout: timeout(zipkin.timeout, ZIPKIN_TIMEOUT),
         headers: zipkin.headers.clone(),
         service_name: Arc::clone(&own.name),

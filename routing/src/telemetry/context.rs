@@ -104,6 +104,11 @@ pub fn trace_text(trace: u128) -> [u8; 32] {
     digits(trace)
 }
 
+/// A trace id as B3 writes it: what has 64 bits has 16 digits.
+pub fn b3_digits(text: &[u8; 32]) -> &[u8] {
+    text.strip_prefix(&[b'0'; 16]).unwrap_or(text)
+}
+
 /// A span's id as text.
 pub fn span_text(span: u64) -> [u8; 16] {
     digits(u128::from(span))

@@ -60,6 +60,8 @@ pub struct Tracing {
     pub longest_path: usize,
     /// By which headers traces are passed on.
     pub context: Context,
+    /// Ids of traces that begin here have 64 bits, and else 128.
+    pub short_ids: bool,
     /// Who gets the spans; `None` = nobody.
     pub collector: Option<Arc<Collector>>,
 }
@@ -114,13 +116,8 @@ pub enum Form {
     Grpc,
     /// OTLP over HTTP, at this path.
     Http(Box<str>),
-    /// Zipkin's JSON, at this path; `short`: trace ids have 64 bits.
-    Zipkin {
-        /// Path.
-        path: Box<str>,
-        /// Trace ids have 64 bits.
-        short: bool,
-    },
+    /// Zipkin's JSON, at this path.
+    Zipkin(Box<str>),
 }
 
 /// What levels mean together on one side; `None`: nobody gets spans, and requests are not traced.

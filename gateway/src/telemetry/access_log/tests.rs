@@ -267,3 +267,46 @@ proptest::proptest! {
         }
     }
 }
+
+/// A disk that takes so many bytes, until there is room again.
+struct Disk(Arc<Mutex<(usize, Vec<u8>)>>);
+
+impl Write for Disk {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut disk = lock(&self.0);
+        let count = bytes.len().min(disk.0);
+        if count == 0 {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        disk.0 -= count;
+        disk.1.extend_from_slice(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_line_that_a_full_disk_has_torn_does_not_spoil_the_next_one() {
+    let dropped = Metrics::new().access_log_dropped();
+    let disk = Arc::new(Mutex::new((0, Vec::new())));
+    let log = AccessLog::start(Box::new(Disk(Arc::clone(&disk))), dropped.clone()).unwrap();
+    let form = Form::of(AccessLogFormat::Text).unwrap();
+    let length = line(&form, &record("/a")).len();
+    lock(&disk).0 = length + 9;
+    for path in ["/a", "/b", "/c"] {
+        log.write(&form, &record(path));
+    }
+    log.flush(Duration::from_secs(20));
+    assert_eq!(dropped.get(), 2, "one has arrived");
+    lock(&disk).0 = 1 << 20;
+    log.write(&form, &record("/d"));
+    log.flush(Duration::from_secs(20));
+    let text = String::from_utf8(lock(&disk).1.clone()).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 3, "{text}");
+    assert!(lines[0].contains("GET /a") && lines[1].len() == 9 && lines[2].contains("GET /d"), "{text}");
+    assert_eq!(dropped.get(), 2);
+}

@@ -176,8 +176,12 @@ pub(super) const ASKING: Definition = row(
     &["provider"],
     "How long a provider took to say something.",
 );
-pub(super) const DROPPED: Definition =
-    row("sluice_access_log_dropped_total", "counter", &[], "Access log lines lost because nobody read stdout in time.");
+pub(super) const DROPPED: Definition = row(
+    "sluice_access_log_dropped_total",
+    "counter",
+    &[],
+    "Access log lines lost because stdout was not read in time, or because a file could not be written.",
+);
 pub(super) const SERIES: Definition =
     row("sluice_metrics_series", "gauge", &[], "Label sets of Istio's metrics that are kept.");
 pub(super) const SERIES_DROPPED: Definition = row(

@@ -389,6 +389,17 @@ mod tests {
     }
 
     #[test]
+    fn an_attribute_of_a_log_that_is_no_text_is_told() {
+        let log = |labels: Value| {
+            let als = json!({"service": "otel.shop.svc.cluster.local", "port": 4317, "logFormat": {"labels": labels}});
+            findings(&json!({"extensionProviders": [{"name": "otel", "envoyOtelAls": als}]})).1
+        };
+        assert_eq!(log(json!({"code": "%RESPONSE_CODE%"})), []);
+        let field = "data.mesh.extensionProviders[0].envoyOtelAls.logFormat.labels".to_owned();
+        assert_eq!(log(json!({"code": "%RESPONSE_CODE%", "one": 1})), [(field, Warning)]);
+    }
+
+    #[test]
     fn wrong_values_are_errors_at_their_fields() {
         for (value, field) in [
             (json!({"trustDomain": "Not A Domain"}), "data.mesh.trustDomain"),

@@ -75,8 +75,16 @@ impl CustomTag {
                 findings.within(field, |findings| findings.error_at("name", MISSING_FIELD, "a name is wanted"));
             }
         }
-        if let Some(Err(fault)) = self.formatter.as_ref().map(|tag| Template::parse_for_log(&tag.value)) {
-            findings.within("formatter", |findings| findings.error_at("value", BAD_VALUE, fault.to_string()));
+        match self.formatter.as_ref().map(|tag| Template::parse_for_log(&tag.value)) {
+            None => {}
+            Some(Err(fault)) => {
+                findings.within("formatter", |findings| findings.error_at("value", BAD_VALUE, fault.to_string()));
+            }
+            Some(Ok((_, passed))) => findings.within("formatter", |findings| {
+                for fault in passed {
+                    findings.warn_at("value", NO_EFFECT, format!("{fault}; the tag has `-` there"));
+                }
+            }),
         }
         if let Some(fault) = self.header.as_ref().and_then(|tag| super::names::header_name_fault(&tag.name))
             && self.header.as_ref().is_some_and(|tag| !tag.name.is_empty())
@@ -156,5 +164,29 @@ impl AccessLogging {
             Err(fault) => findings.error_at("expression", BAD_VALUE, fault.to_string()),
             Ok(_) => {}
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_tag_of_a_command_that_is_not_served_is_told() {
+        let found = |text: &str| {
+            let spec = json!({"tracing": [{"customTags": {"a": {"formatter": {"value": text}}}}]});
+            let spec: Telemetry = serde_json::from_value(spec).unwrap();
+            let mut findings = Findings::default();
+            spec.check(&mut findings);
+            findings.into_vec().into_iter().map(|it| (it.field, it.code)).collect::<Vec<_>>()
+        };
+        assert_eq!(found("%RESPONSE_CODE%"), []);
+        let told = found("%CONNECTION_ID%");
+        assert!(
+            matches!(&told[..], [(field, code)] if field.ends_with("formatter.value") && *code == NO_EFFECT),
+            "{told:?}"
+        );
     }
 }

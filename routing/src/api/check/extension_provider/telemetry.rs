@@ -78,6 +78,12 @@ impl OtelAccessLog {
         findings.within("logFormat", |findings| {
             commands(findings, "text", form.text.as_deref(), false);
             commands(findings, "labels", object(form).as_deref(), true);
+            // The object itself, when it is none, has been told of.
+            for (key, _) in form.labels.iter().filter_map(Value::as_object).flatten().filter(|(_, it)| !it.is_string())
+            {
+                let message = format!("`{key}` is no text, and records do not have it: attributes are texts; quote it");
+                findings.warn_at("labels", NO_EFFECT, message);
+            }
         });
     }
 }
