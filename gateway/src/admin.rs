@@ -7,6 +7,7 @@ mod dump;
 pub(crate) mod page;
 mod pages;
 pub(crate) mod schema;
+mod scrapes;
 mod server;
 pub(crate) mod tell;
 

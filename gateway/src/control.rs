@@ -251,7 +251,7 @@ impl Control {
         self.compiled = (proxy, problems);
         self.identities.expect(&compiled.snapshot.workload.principal);
         if self.digest == Some(digest) && !trust_changed {
-            self.shared.telemetry.metrics().reload(Reload::Unchanged);
+            self.shared.telemetry.metrics().reload(Reload::Unchanged, started.elapsed());
             self.tell_all();
             return Ok(());
         }
@@ -266,6 +266,7 @@ impl Control {
         self.files.set_paths(findings.files);
         self.complain(findings.complaints);
         self.tell_metrics(&findings.certificates, digest.0);
+        self.shared.telemetry.metrics().reload(Reload::Installed, started.elapsed());
         self.certificates = findings.certificates;
         self.status.set_certificates(self.certificates.clone());
         self.tell_all();
@@ -332,7 +333,6 @@ impl Control {
         telemetry.installed(&self.shared.live.pin().snapshot);
         telemetry.redirect(&self.shared.live.pin());
         let metrics = telemetry.metrics();
-        metrics.reload(Reload::Installed);
         metrics.set_snapshot(self.generation, digest);
         let installed = self.shared.live.pin();
         let policies = installed.snapshot.guard.as_ref().and_then(|guard| guard.authorization.as_ref());

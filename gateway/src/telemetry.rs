@@ -19,6 +19,7 @@ mod plan;
 pub(crate) mod process;
 pub(crate) mod record;
 pub(crate) mod refusals;
+mod said;
 mod series;
 mod standard;
 pub(crate) mod told;
@@ -39,6 +40,7 @@ use std::{
 use arc_swap::ArcSwap;
 use routing::{
     api::telemetry::WorkloadMode,
+    attributes::Expression,
     snapshot::{Snapshot, Workload},
     telemetry::{Sides, tracing::Tracing},
 };
@@ -49,9 +51,10 @@ use self::{
     labels::Values,
     logs::Logs,
     metrics::Metrics,
-    plan::{Group, Plan},
-    record::{Record, Volume},
-    standard::{Sample, Series},
+    plan::{Group, Plan, Side},
+    record::{Record, Reporter, Volume},
+    said::Said,
+    standard::{Sample, Series, Wish},
 };
 use crate::{live::Installed, settings::AccessLogFormat};
 
@@ -66,8 +69,24 @@ pub(crate) struct Telemetry {
     own: ArcSwap<Workload>,
     /// Which metrics have which labels.
     plan: ArcSwap<Plan>,
-    /// Whether any of them are what an expression says.
-    by_expression: AtomicBool,
+    /// What the data path asks of it, by who reports.
+    sides: [Asked; 2],
+}
+
+/// What one side of the plan has, to be seen without it.
+#[derive(Debug, Default)]
+struct Asked {
+    /// Nothing is counted of requests.
+    is_silent: AtomicBool,
+    /// Labels of requests are what expressions say.
+    has_expressions: AtomicBool,
+}
+
+impl Asked {
+    fn set(&self, side: &Side) {
+        self.is_silent.store(side.requests.is_empty(), Ordering::Relaxed);
+        self.has_expressions.store(!side.of_requests().is_empty(), Ordering::Relaxed);
+    }
 }
 
 impl Telemetry {
@@ -92,7 +111,7 @@ impl Telemetry {
             metrics,
             own: ArcSwap::default(),
             plan: ArcSwap::default(),
-            by_expression: AtomicBool::new(false),
+            sides: Default::default(),
         })
     }
 
@@ -119,32 +138,62 @@ impl Telemetry {
 
     fn count(&self, record: &Record<'_>, count: impl Fn(&Series)) {
         let standard = &self.metrics.standard;
-        if self.by_expression.load(Ordering::Relaxed) {
-            // Each request has labels of its own.
-            return self.find(record).iter().for_each(|series| count(series));
+        let epoch = standard.epoch();
+        let side = &self.sides[record.labels.reporter as usize];
+        if side.is_silent.load(Ordering::Relaxed) {
+            return;
         }
-        series::observe(standard.epoch(), record, || self.find(record), count);
+        let say = |said: &mut Said| {
+            if side.has_expressions.load(Ordering::Relaxed) {
+                let plan = self.plan.load();
+                said.evaluate(plan.side(record.labels.reporter).of_requests(), record.told.0);
+            } else {
+                said.evaluate(&[], record.told.0);
+            }
+        };
+        series::observe(epoch, record, say, || self.find(record), count);
     }
 
     /// The series of a request.
     fn find(&self, record: &Record<'_>) -> Box<[Arc<Series>]> {
-        let (own, plan) = (self.own.load(), self.plan.load());
-        let values = labels::values(record, &own);
-        plan.side(record.labels.reporter).requests.iter().map(|group| self.series(group, &values, record)).collect()
+        self.all(record, |side| (&side.requests, side.of_requests()), labels::values)
     }
 
     /// Where a connection with the labels of this record is counted.
     pub(crate) fn traffic(&self, record: &Record<'_>) -> Traffic {
-        let (own, plan) = (self.own.load(), self.plan.load());
-        let values = labels::of_connection(record, &own);
-        let groups = plan.side(record.labels.reporter).connections.iter();
-        Traffic(groups.map(|group| self.series(group, &values, record)).collect())
+        Traffic(self.all(record, |side| (&side.connections, &side.expressions), labels::of_connection).into())
     }
 
-    fn series(&self, group: &Group, values: &Values<'_>, record: &Record<'_>) -> Arc<Series> {
-        let text = group.write(values, record);
-        let host = record.labels.service_host;
-        self.metrics.standard.series(group.which, &text, host, || group.overflow(&labels::overflow()))
+    fn all(
+        &self,
+        record: &Record<'_>,
+        of: impl for<'s> Fn(&'s Side) -> (&'s [Group], &'s [Arc<Expression>]),
+        values: impl for<'v> Fn(&'v Record<'_>, &'v Workload) -> Values<'v>,
+    ) -> Box<[Arc<Series>]> {
+        let own = self.own.load();
+        let values = values(record, &own);
+        loop {
+            let plan = self.plan.load();
+            let (groups, expressions) = of(plan.side(record.labels.reporter));
+            let mut said = Said::default();
+            said.evaluate(expressions, record.told.0);
+            let found = groups.iter().map(|group| {
+                let wish = Wish {
+                    plan: plan.number,
+                    side: record.labels.reporter,
+                    which: group.which,
+                    wanted: group.wanted,
+                    labels: &group.write(&values, &said),
+                    host: group.host(record),
+                };
+                self.metrics.standard.series(&wish, || group.overflow(&labels::overflow()))
+            });
+            let found: Option<_> = found.collect();
+            // Otherwise another plan holds since; it is there already.
+            if let Some(found) = found {
+                return found;
+            }
+        }
     }
 
     /// Logs one finished connection that carried no HTTP.
@@ -159,11 +208,16 @@ impl Telemetry {
             self.own.store(Arc::new(own.clone()));
         }
         let standard = &self.metrics.standard;
-        if !self.plan.load().is_of(wishes) {
-            let plan = Plan::new(wishes);
-            self.by_expression.store(plan.has_expressions(), Ordering::Relaxed);
-            self.plan.store(Arc::new(plan));
-            standard.begin_anew();
+        let before = self.plan.load_full();
+        if !before.is_of(wishes) {
+            let plan = Arc::new(Plan::new(before.number + 1, wishes));
+            let changed = plan.changed(&before);
+            standard.begin_anew(plan.number, changed, || {
+                for (side, reporter) in self.sides.iter().zip([Reporter::Source, Reporter::Destination]) {
+                    side.set(plan.side(reporter));
+                }
+                self.plan.store(Arc::clone(&plan));
+            });
         }
         let inbound = snapshot.inbound.iter().flat_map(|inbound| inbound.ports.values());
         let inbound = inbound.map(|port| &*port.service_host);

@@ -324,3 +324,18 @@ async fn for_the_drain_delay_balancers_are_served_and_told_to_go() {
     assert_eq!((reply.code(), reply.header("connection").to_ascii_lowercase().as_str()), (200, "close"));
     assert!(gateway.wait_exit(Duration::from_secs(10)).await.success());
 }
+
+#[tokio::test]
+async fn messages_of_a_call_that_falls_silent_are_counted_while_it_is_open() {
+    let shop = Shop::open().await;
+    let channel = Grpc::connect(&shop.mesh.browser().h2(), SHOP).await.expect("HTTP/2 works");
+    let mut call = channel.open("/echo.Echo/BidiStream").await.expect("a call");
+    for message in ["one", "two", "three"] {
+        call.ask(message).await.expect("an answer");
+    }
+    let told = async |name: &str| shop.gateway.metrics().await.sum(name, &[("reporter", "source")]);
+    for name in ["istio_request_messages_total", "istio_response_messages_total"] {
+        eventually("its messages are told", async || told(name).await == 3.0).await;
+    }
+    assert_eq!(told("istio_requests_total").await, 0.0, "it is not over");
+}

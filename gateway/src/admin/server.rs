@@ -1,6 +1,6 @@
 //! Listening, and answering one connection after the other.
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::pending, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use http::Request;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -9,7 +9,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
     task::JoinSet,
-    time::sleep,
+    time::{Instant, sleep, sleep_until},
 };
 use tracing::{debug, info};
 
@@ -17,6 +17,7 @@ use super::{
     Admin,
     answers::Reply,
     pages::{Kind, answer},
+    scrapes::Scrapes,
 };
 use crate::net::{everywhere, holder};
 
@@ -24,6 +25,8 @@ use crate::net::{everywhere, holder};
 const MOST_CONNECTIONS: usize = 256;
 /// For a request's head, and for the next request on a connection.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
+/// From an answer to the next request: whoever reads no faster keeps what others could have.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(20);
 /// When the system is short of files.
 const BACK_OFF: Duration = Duration::from_millis(100);
 
@@ -66,11 +69,15 @@ impl Servers {
     /// Serves until `stop` becomes true (or its sender is dropped).
     pub(crate) async fn serve(self, admin: Arc<Admin>, mut stop: watch::Receiver<bool>) {
         let mut servers = JoinSet::new();
+        let scrapes = Scrapes::default();
         for (kind, listener) in self.listeners {
             if let Ok(address) = listener.local_addr() {
                 info!(listener = %address, "{kind:?} pages are served");
             }
-            servers.spawn(accept(listener, Arc::new(Served { kind, admin: Arc::clone(&admin) })));
+            servers.spawn(accept(
+                listener,
+                Arc::new(Served { kind, admin: Arc::clone(&admin), scrapes: scrapes.clone() }),
+            ));
         }
         // Dropping the servers ends them and their connections.
         drop(stop.wait_for(|stop| *stop).await);
@@ -87,11 +94,17 @@ pub(crate) trait Pages: Send + Sync + 'static {
 struct Served {
     kind: Kind,
     admin: Arc<Admin>,
+    scrapes: Scrapes,
 }
 
 impl Pages for Served {
     async fn answer(&self, request: Request<Incoming>) -> Reply {
-        answer(self.kind, &request, &self.admin)
+        if !Scrapes::is_one(request.uri().path()) {
+            return answer(self.kind, &request, &self.admin);
+        }
+        let (head, _) = request.into_parts();
+        let (kind, admin) = (self.kind, Arc::clone(&self.admin));
+        self.scrapes.answer(move || answer(kind, &Request::from_parts(head, ()), &admin)).await
     }
 }
 
@@ -126,14 +139,43 @@ async fn accept(listener: TcpListener, pages: Arc<impl Pages>) {
 }
 
 async fn converse(stream: TcpStream, pages: &Arc<impl Pages>) {
-    let service = service_fn(|request| async move { Ok::<_, Infallible>(pages.answer(request).await) });
+    let (answered, due) = watch::channel(None);
+    let answered = &answered;
+    let service = service_fn(|request| async move {
+        answered.send_replace(None);
+        let reply = pages.answer(request).await;
+        answered.send_replace(Some(Instant::now() + ANSWER_DEADLINE));
+        Ok::<_, Infallible>(reply)
+    });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_DEADLINE)
         .max_buf_size(16 << 10)
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
-    if let Err(error) = served {
-        debug!(%error, "a connection to the pages ended");
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::select! {
+        served = served => if let Err(error) = served {
+            debug!(%error, "a connection to the pages ended");
+        },
+        () = overdue(due) => debug!("a connection to the pages took too long to read its answer"),
+    }
+}
+
+/// Ends when an answer is overdue to be read.
+async fn overdue(mut due: watch::Receiver<Option<Instant>>) {
+    loop {
+        let at = *due.borrow_and_update();
+        let late = async {
+            match at {
+                Some(at) => sleep_until(at).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            () = late => return,
+            // Its sender lives as long as the connection.
+            changed = due.changed() => if changed.is_err() {
+                pending().await
+            },
+        }
     }
 }

@@ -364,14 +364,14 @@ async fn stream(
     if ended.is_ok() {
         let now = exchange.answered.unwrap_or(exchange.started);
         let mut relay = Relay { progress: Progress { moved: u64::MAX, last: now }, tunnel, deaf: false };
-        let mut told = now;
+        let mut timer = pin!(record::timer(exchange, now));
         let mut overdue = Overdue::watch(desk, down, tunnel);
         ended = poll_fn(|cx| match overdue.poll(cx) {
             Poll::Ready(()) => Poll::Ready(Err(Failure::Outdated)),
             Poll::Pending => {
                 let polled = relay.poll(exchange, down, &mut connected.up, cx);
                 if polled.is_pending() {
-                    record::progress(&desk.telemetry, exchange, heads, &mut told);
+                    record::progress(&desk.telemetry, exchange, heads, timer.as_mut(), cx);
                 }
                 polled
             }

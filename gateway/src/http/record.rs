@@ -1,9 +1,9 @@
 //! From a finished exchange to its record.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{borrow::Cow, future::Future as _, pin::Pin, sync::Arc, task::Context, time::Duration};
 
 use routing::snapshot::Workload;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{
     exchange::{DirectCluster, Exchange, Heads, Target},
@@ -38,19 +38,27 @@ pub(crate) fn finish(telemetry: &Telemetry, exchange: &mut Exchange, heads: &Hea
 /// Messages of a call that lasts are counted while it does, and no more often than this.
 const TELLS: Duration = Duration::from_secs(1);
 
-/// Counts the messages of a call that goes on, if there are any and the last time was long enough ago.
-pub(crate) fn progress(telemetry: &Telemetry, exchange: &mut Exchange, heads: &Heads, told: &mut Instant) {
+/// Counts the messages of a call that goes on, when `timer` says so; it is watched while there are any to tell of.
+pub(crate) fn progress(
+    telemetry: &Telemetry,
+    exchange: &mut Exchange,
+    heads: &Heads,
+    mut timer: Pin<&mut Option<Sleep>>,
+    cx: &mut Context<'_>,
+) {
     let any = |flow: &Flow| flow.messages.as_ref().is_some_and(Messages::any);
-    if !any(&exchange.request) && !any(&exchange.response) {
+    let Some(mut due) = timer.as_mut().as_pin_mut() else { return };
+    if !any(&exchange.request) && !any(&exchange.response) || due.as_mut().poll(cx).is_pending() {
         return;
     }
-    let now = Instant::now();
-    if now.duration_since(*told) < TELLS {
-        return;
-    }
-    *told = now;
+    due.reset(Instant::now() + TELLS);
     let volume = messages(exchange);
     with(telemetry, exchange, heads, volume, |record| telemetry.messages(record));
+}
+
+/// What [`progress`] needs of a call that has messages.
+pub(crate) fn timer(exchange: &Exchange, now: Instant) -> Option<Sleep> {
+    exchange.response.messages.map(|_| sleep_until(now + TELLS))
 }
 
 /// Messages that were not told of yet.

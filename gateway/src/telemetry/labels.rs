@@ -49,6 +49,8 @@ pub(crate) const CONNECTION_NAMES: [&str; 23] = {
 
 /// Where `response_code` and `grpc_response_status` stand in [`NAMES`].
 pub(super) const STATUSES: [usize; 2] = [21, 22];
+/// Where `destination_service` stands.
+pub(super) const SERVICE: usize = 14;
 /// Where `request_protocol` stands.
 const PROTOCOL: usize = 20;
 

@@ -19,6 +19,7 @@ pub(crate) mod exports;
 mod external;
 pub(super) mod families;
 mod identity;
+mod reloads;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -30,12 +31,14 @@ use exports::Exporting;
 use external::External;
 pub(crate) use identity::Attempt;
 use identity::Identity;
+pub(crate) use reloads::Reload;
+use reloads::Reloads;
 pub(super) use table::row;
 use table::{
     ASKED, ASKING, ATTEMPTS, BUILD, CERTIFICATES, CLAIMS, CONNECTIONS, CPU, DROPPED, EJECTED, EJECTIONS, EXPIRY,
-    EXPORTS, FAILING, FILES, GENERATION, HANDSHAKES, KEPT, KEY_FETCHES, LIMITED, MEMORY, MIRRORS, ORDERS, OVERFLOWS,
-    PROBLEMS, RATE_LIMITS, REFUSALS, RELOADS, RENEWAL, RETRIES, SERIES, SERIES_DROPPED, SHED, SNAPSHOT, SPARED,
-    STARTED, THREADS, UPSTREAMS, VERDICTS,
+    EXPORTS, FAILING, FILES, GENERATION, HANDSHAKES, INSTALLED, KEPT, KEY_FETCHES, LIMITED, MEMORY, MIRRORS, ORDERS,
+    OVERFLOWS, PROBLEMS, RATE_LIMITS, REFUSALS, RELOADING, RELOADS, RENEWAL, RETRIES, SERIES, SERIES_DROPPED, SHED,
+    SNAPSHOT, SPARED, STARTED, THREADS, UPSTREAMS, VERDICTS,
 };
 pub(crate) use table::{Definition, TABLE};
 use verdicts::Verdicts;
@@ -78,15 +81,6 @@ pub(crate) enum Order {
     Failed,
 }
 
-/// What came of reading the configuration again.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Reload {
-    /// Something new was installed.
-    Installed,
-    /// The content was the same.
-    Unchanged,
-}
-
 /// A certificate that is served.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CertificateValue<'a> {
@@ -121,7 +115,7 @@ pub(crate) struct Metrics {
     problems: IntGaugeVec,
     generation: IntGauge,
     snapshot: IntGaugeVec,
-    reloads: IntCounterVec,
+    reloads: Reloads,
     connections: IntGauge,
     /// Indexed by [`Handshake`].
     handshakes: [IntCounter; 4],
@@ -188,7 +182,7 @@ impl Metrics {
             problems: register(&registry, IntGaugeVec::new(options(&PROBLEMS), PROBLEMS.labels)),
             generation: register(&registry, IntGauge::with_opts(options(&GENERATION))),
             snapshot: register(&registry, IntGaugeVec::new(options(&SNAPSHOT), SNAPSHOT.labels)),
-            reloads: register(&registry, IntCounterVec::new(options(&RELOADS), RELOADS.labels)),
+            reloads: Reloads::new(&registry),
             connections: register(&registry, IntGauge::with_opts(options(&CONNECTIONS))),
             handshakes: ["ok", "failed", "refused", "timeout"].map(|it| handshakes.with_label_values(&[it])),
             refusals: register(&registry, IntCounterVec::new(options(&REFUSALS), REFUSALS.labels)),
@@ -262,15 +256,6 @@ impl Metrics {
     /// A peer told of its workload.
     pub(crate) fn claim(&self, claim: Claim) {
         self.claims[claim as usize].inc();
-    }
-
-    /// The configuration was read.
-    pub(crate) fn reload(&self, result: Reload) {
-        let result = match result {
-            Reload::Installed => "installed",
-            Reload::Unchanged => "unchanged",
-        };
-        self.reloads.with_label_values(&[result]).inc();
     }
 
     /// What is installed: its number and its content hash.
@@ -347,10 +332,14 @@ impl Metrics {
         self.look_at_process();
         let mut out = Exposition::new(format);
         self.standard.render(&TABLE, &mut out);
-        self.series.set(i64::try_from(self.standard.len()).unwrap_or(i64::MAX));
-        self.series_dropped.inc_by(self.standard.dropped().saturating_sub(self.series_dropped.get()));
+        self.look_at_series();
         families::write(&self.registry.gather(), &TABLE, &mut out);
         out.finish()
+    }
+
+    fn look_at_series(&self) {
+        self.series.set(i64::try_from(self.standard.len()).unwrap_or(i64::MAX));
+        self.series_dropped.inc_by(self.standard.take_dropped());
     }
 
     fn look_at_process(&self) {

@@ -12,19 +12,20 @@ use routing::{
 
 use super::{
     exposition::label,
-    labels::{NAMES, STATUSES, Values},
+    labels::{NAMES, SERVICE, STATUSES, Values},
     record::{Record, Reporter},
-    standard::{OF_CONNECTIONS, OF_REQUESTS, Which},
+    said::Said,
+    standard::{Changed, OF_CONNECTIONS, OF_REQUESTS, Which},
 };
 
-/// The longest value that an expression gives a label, in bytes.
-const MOST_VALUE: usize = 256;
 /// A value that is not known.
-const UNKNOWN: &str = "unknown";
+pub(super) const UNKNOWN: &str = "unknown";
 
 /// What both sides of a proxy count.
 #[derive(Debug)]
 pub(super) struct Plan {
+    /// Which one it is: series are of one plan.
+    pub(super) number: u64,
     client: Side,
     server: Side,
     /// What it was made of.
@@ -32,8 +33,11 @@ pub(super) struct Plan {
 }
 
 /// What one side counts.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(super) struct Side {
+    /// What labels are set to, each expression once, those of requests first.
+    pub(super) expressions: Box<[Arc<Expression>]>,
+    of_requests: usize,
     /// Of requests.
     pub(super) requests: Box<[Group]>,
     /// Of connections that carry none.
@@ -41,10 +45,12 @@ pub(super) struct Side {
 }
 
 /// Metrics with the same labels.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(super) struct Group {
     /// The metrics.
     pub(super) which: Which,
+    /// Those that are wanted. Connections that are open may want the others later.
+    pub(super) wanted: Which,
     /// Their labels in order.
     labels: Box<[Label]>,
 }
@@ -54,22 +60,22 @@ pub(super) struct Group {
 enum Label {
     /// Istio's, by its place in [`NAMES`].
     Own(usize),
-    /// With the value of an expression.
-    Set(Box<str>, Arc<Expression>),
+    /// With the value of an expression, by its place among those of the side.
+    Set(Box<str>, usize),
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { client: Side::new(None), server: Side::new(None), rules: [None, None] }
+        Self { number: 0, client: Side::new(None), server: Side::new(None), rules: [None, None] }
     }
 }
 
 impl Plan {
-    /// What Telemetry objects want.
-    pub(super) fn new(telemetry: Option<&Telemetry>) -> Self {
+    /// What Telemetry objects want; `number` tells it from others.
+    pub(super) fn new(number: u64, telemetry: Option<&Telemetry>) -> Self {
         let rules = rules(telemetry);
         let [client, server] = rules.each_ref().map(|rules| Side::new(rules.as_deref()));
-        Self { client, server, rules }
+        Self { number, client, server, rules }
     }
 
     /// Whether it is what they want now.
@@ -80,10 +86,18 @@ impl Plan {
         counted(&self.rules) == counted(&rules(telemetry))
     }
 
-    /// Whether a label has what an expression says.
-    pub(super) fn has_expressions(&self) -> bool {
-        let sides = [&self.client, &self.server].into_iter();
-        sides.flat_map(|side| side.requests.iter()).any(|group| !group.is_fixed())
+    /// What of it is otherwise than it was.
+    pub(super) fn changed(&self, before: &Self) -> Changed {
+        let changed = |now: &Side, before: &Side| {
+            let values = now.expressions != before.expressions;
+            [values || now.requests != before.requests, values || now.connections != before.connections]
+        };
+        let wanted = |side: &Side| side.connections.iter().fold(0, |all, group| all | group.wanted);
+        Changed {
+            source: changed(&self.client, &before.client),
+            destination: changed(&self.server, &before.server),
+            wanted: [wanted(&self.client), wanted(&self.server)],
+        }
     }
 
     /// What the side counts that reports.
@@ -102,84 +116,88 @@ fn rules(telemetry: Option<&Telemetry>) -> [Option<Arc<Rules>>; 2] {
 
 impl Side {
     fn new(rules: Option<&Rules>) -> Self {
-        Self { requests: groups(rules, OF_REQUESTS), connections: groups(rules, OF_CONNECTIONS) }
+        let mut expressions = Vec::new();
+        let requests = groups(rules, OF_REQUESTS, &mut expressions);
+        let of_requests = expressions.len();
+        let connections = groups(rules, OF_CONNECTIONS, &mut expressions);
+        // What only connections have stands behind, and is evaluated for them alone.
+        Self { expressions: expressions.into(), of_requests, requests, connections }
+    }
+
+    /// What labels of a request are set to.
+    pub(super) fn of_requests(&self) -> &[Arc<Expression>] {
+        &self.expressions[..self.of_requests]
     }
 }
 
-/// Metrics with the same rule are one group; what is disabled is in none.
-fn groups(rules: Option<&Rules>, of: Which) -> Box<[Group]> {
+/// Metrics with the same rule are one group. A metric of requests that is disabled is in none.
+fn groups(rules: Option<&Rules>, of: Which, expressions: &mut Vec<Arc<Expression>>) -> Box<[Group]> {
     let usual = Rule::default();
-    let mut groups: Vec<(&Rule, Which)> = Vec::new();
+    let mut groups: Vec<(&Rule, Which, Which)> = Vec::new();
     for number in (0..METRICS.len()).filter(|number| of & 1 << number != 0) {
         let rule = rules.map_or(&usual, |rules| &rules.metrics[number]);
-        if rule.disabled {
+        if rule.disabled && of == OF_REQUESTS {
             continue;
         }
-        match groups.iter_mut().find(|(known, _)| known.tags == rule.tags) {
-            Some((_, which)) => *which |= 1 << number,
-            None => groups.push((rule, 1 << number)),
+        let (bit, wanted) = (1 << number, if rule.disabled { 0 } else { 1 << number });
+        match groups.iter_mut().find(|(known, ..)| known.tags == rule.tags) {
+            Some((_, which, all)) => (*which, *all) = (*which | bit, *all | wanted),
+            None => groups.push((rule, bit, wanted)),
         }
     }
-    let group = |(rule, which)| Group { which, labels: labels(rule, of) };
-    groups.into_iter().map(group).collect()
+    let mut group = |(rule, which, wanted)| Group { which, wanted, labels: labels(rule, of, expressions) };
+    groups.into_iter().map(&mut group).collect()
 }
 
-fn labels(rule: &Rule, of: Which) -> Box<[Label]> {
-    let own = (0..NAMES.len()).filter(|at| of == OF_REQUESTS || !STATUSES.contains(at));
-    let own = own.filter_map(|at| match rule.tags.get(NAMES[at]) {
-        None => Some(Label::Own(at)),
-        Some(Tag::Removed) => None,
-        Some(Tag::Set(expression)) => Some(Label::Set(NAMES[at].into(), Arc::clone(expression))),
-    });
-    let more = rule.tags.iter().filter(|(name, _)| !NAMES.contains(&name.as_str()));
-    let more = more.filter_map(|(name, tag)| match tag {
-        Tag::Removed => None,
-        Tag::Set(expression) => Some(Label::Set(name.as_str().into(), Arc::clone(expression))),
-    });
-    own.chain(more).collect()
+fn labels(rule: &Rule, of: Which, expressions: &mut Vec<Arc<Expression>>) -> Box<[Label]> {
+    let mut set = |name: &str, expression: &Arc<Expression>| {
+        let known = expressions.iter().position(|it| it == expression);
+        let at = known.unwrap_or_else(|| {
+            expressions.push(Arc::clone(expression));
+            expressions.len() - 1
+        });
+        Label::Set(name.into(), at)
+    };
+    let mut all = Vec::new();
+    for at in (0..NAMES.len()).filter(|at| of == OF_REQUESTS || !STATUSES.contains(at)) {
+        match rule.tags.get(NAMES[at]) {
+            None => all.push(Label::Own(at)),
+            Some(Tag::Removed) => {}
+            Some(Tag::Set(expression)) => all.push(set(NAMES[at], expression)),
+        }
+    }
+    for (name, tag) in rule.tags.iter().filter(|(name, _)| !NAMES.contains(&name.as_str())) {
+        if let Tag::Set(expression) = tag {
+            all.push(set(name, expression));
+        }
+    }
+    all.into()
 }
 
 impl Group {
-    /// Whether its labels are Istio's own, which follow from the labels of a record.
-    fn is_fixed(&self) -> bool {
-        self.labels.iter().all(|it| matches!(it, Label::Own(_)))
+    /// The service that its labels name: one that does not is of many, and does not leave with one of them.
+    pub(super) fn host<'h>(&self, record: &Record<'h>) -> &'h str {
+        if self.labels.contains(&Label::Own(SERVICE)) { record.labels.service_host } else { "" }
     }
 
-    /// Its labels as they are written.
-    pub(super) fn write(&self, values: &Values<'_>, record: &Record<'_>) -> String {
-        let mut text = String::with_capacity(1024);
-        for one in &self.labels {
-            match one {
-                Label::Own(at) => label(&mut text, NAMES[*at], &values[*at]),
-                Label::Set(name, expression) => label(&mut text, name, &value(expression, record)),
-            }
-        }
-        text
+    /// Its labels as they are written. `said`: what the expressions of its side say.
+    pub(super) fn write(&self, values: &Values<'_>, said: &Said) -> String {
+        self.text(values, |at| said.value(at))
     }
 
     /// The labels of what finds no room.
     pub(super) fn overflow(&self, values: &Values<'_>) -> String {
+        self.text(values, |_| UNKNOWN)
+    }
+
+    fn text<'s>(&self, values: &Values<'_>, said: impl Fn(usize) -> &'s str) -> String {
         let mut text = String::with_capacity(1024);
         for one in &self.labels {
             match one {
                 Label::Own(at) => label(&mut text, NAMES[*at], &values[*at]),
-                Label::Set(name, _) => label(&mut text, name, UNKNOWN),
+                Label::Set(name, at) => label(&mut text, name, said(*at)),
             }
         }
         text
     }
-}
-
-/// What an expression says of a request, as far as it fits.
-fn value(expression: &Expression, record: &Record<'_>) -> String {
-    let mut bytes = Vec::new();
-    if !expression.write(record.told.0, &mut bytes) {
-        return UNKNOWN.to_owned();
-    }
-    let mut text = String::from_utf8_lossy(&bytes).into_owned();
-    if text.len() > MOST_VALUE {
-        let end = (0..=MOST_VALUE).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-        text.truncate(end);
-    }
-    text
 }

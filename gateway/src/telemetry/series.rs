@@ -14,6 +14,7 @@ use routing::snapshot::Workload;
 use super::{
     labels,
     record::{Record, Reporter},
+    said::Said,
     standard::Series,
 };
 
@@ -31,6 +32,8 @@ thread_local! {
 struct Known {
     epoch: u64,
     seed: RandomState,
+    /// What the expressions say of the present request.
+    said: Said,
     entries: HashMap<u64, Entry, BuildHasherDefault<Given>>,
 }
 
@@ -48,14 +51,25 @@ struct Entry {
     grpc: bool,
     grpc_status: Option<u16>,
     mutual_tls: bool,
+    said: Said,
     series: Found,
 }
 
 /// Counts a record in its series, which `find` looks up when this thread does not know them yet. `epoch` says which earlier
-/// answers are still good.
-pub(super) fn observe(epoch: u64, record: &Record<'_>, find: impl Fn() -> Found, count: impl Fn(&Series)) {
+/// answers are still good; `say` what labels of its own the request has.
+pub(super) fn observe(
+    epoch: u64,
+    record: &Record<'_>,
+    say: impl FnOnce(&mut Said),
+    find: impl Fn() -> Found,
+    count: impl Fn(&Series),
+) {
     let count = |found: &Found| found.iter().for_each(|series| count(series));
-    let observed = KNOWN.try_with(|known| count(known.borrow_mut().entry(epoch, record, &find)));
+    let observed = KNOWN.try_with(|known| {
+        let mut known = known.borrow_mut();
+        say(&mut known.said);
+        count(known.entry(epoch, record, &find));
+    });
     if observed.is_err() {
         count(&find()); // the thread is ending and has no memory any more
     }
@@ -67,16 +81,17 @@ impl Known {
             self.entries.clear();
             self.epoch = epoch;
         }
-        let entry = self.entries.entry(key(record, &self.seed)).or_insert_with(|| Entry::new(record, find()));
-        if !entry.is_of(record) {
-            *entry = Entry::new(record, find());
+        let entry = self.entries.entry(key(record, &self.said, &self.seed));
+        let entry = entry.or_insert_with(|| Entry::new(record, &self.said, find()));
+        if !entry.is_of(record, &self.said) {
+            *entry = Entry::new(record, &self.said, find());
         }
         &entry.series
     }
 }
 
 impl Entry {
-    fn new(record: &Record<'_>, series: Found) -> Self {
+    fn new(record: &Record<'_>, said: &Said, series: Found) -> Self {
         let labels = &record.labels;
         Self {
             reporter: labels.reporter,
@@ -90,11 +105,12 @@ impl Entry {
             grpc: labels.grpc,
             grpc_status: labels::grpc_status(labels),
             mutual_tls: labels.mutual_tls,
+            said: said.clone(),
             series,
         }
     }
 
-    fn is_of(&self, record: &Record<'_>) -> bool {
+    fn is_of(&self, record: &Record<'_>, said: &Said) -> bool {
         let labels = &record.labels;
         self.status == labels::status(record.status)
             && self.reporter == labels.reporter
@@ -107,11 +123,12 @@ impl Entry {
             && self.flags == record.flags
             && *self.service_name == *labels.service_name
             && *self.service_namespace == *labels.service_namespace
+            && self.said == *said
     }
 }
 
 /// A hash of what usually tells series apart; [`Entry::is_of`] compares the rest.
-fn key(record: &Record<'_>, seed: &RandomState) -> u64 {
+fn key(record: &Record<'_>, said: &Said, seed: &RandomState) -> u64 {
     let labels = &record.labels;
     let mut hasher = seed.build_hasher();
     address(labels.peer).hash(&mut hasher);
@@ -120,6 +137,7 @@ fn key(record: &Record<'_>, seed: &RandomState) -> u64 {
     record.flags.hash(&mut hasher);
     (labels.reporter, labels::status(record.status), labels.grpc, labels::grpc_status(labels), labels.mutual_tls)
         .hash(&mut hasher);
+    said.hash(&mut hasher);
     hasher.finish()
 }
 

@@ -5,27 +5,36 @@
 //! unless a Telemetry asks for that, and then the number of series has its end like any other.
 
 use std::{
-    collections::{HashMap, HashSet},
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        Mutex, PoisonError,
+        atomic::{AtomicU16, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use routing::telemetry::metrics::METRICS;
-use tokio::time::Instant;
+
+use super::record::Reporter;
 
 mod histogram;
+mod kept;
 mod render;
 #[cfg(test)]
 mod tests;
 mod told;
 
-pub(super) use self::histogram::{BUCKETS, Histogram};
+use self::kept::Kept;
+pub(super) use self::{
+    histogram::{BUCKETS, Histogram},
+    kept::Changed,
+};
 
 /// Label sets that are kept apart; what comes beyond shares one more.
 const MOST_SERIES: usize = 10_000;
+/// The text that the series of one kind may come to: a scrape holds all of it.
+const MOST_TEXT: usize = 128 << 20;
+/// What a line of that text is beside its labels: the longest name of a metric, a bucket, a number.
+const LINE: usize = 72;
 /// A series that counted nothing for so long goes.
 const IDLE: Duration = Duration::from_secs(3600);
 /// One whose service is not configured any more goes after so long, and so many scrapes.
@@ -68,8 +77,10 @@ pub(super) struct Sample {
 /// The metrics of one set of labels.
 #[derive(Debug)]
 pub(crate) struct Series {
-    /// Metrics that are counted here.
+    /// Metrics that it is for.
     which: Which,
+    /// Those that are wanted now: a connection outlives the rules it began under.
+    wanted: AtomicU16,
     /// As in [`METRICS`]; those of histograms stay at zero.
     counts: [AtomicU64; METRICS.len()],
     /// Duration in nanoseconds, sizes in bytes. Connections have none.
@@ -77,13 +88,13 @@ pub(crate) struct Series {
 }
 
 impl Series {
-    fn new(which: Which) -> Self {
+    fn new(which: Which, wanted: Which) -> Self {
         let histograms = (which & OF_REQUESTS != 0).then(Box::default);
-        Self { which, counts: Default::default(), histograms }
+        Self { which, wanted: AtomicU16::new(which & wanted), counts: Default::default(), histograms }
     }
 
     fn counts(&self, metric: usize) -> bool {
-        self.which & 1 << metric != 0
+        self.wanted.load(Ordering::Relaxed) & 1 << metric != 0
     }
 
     /// Counts a finished request.
@@ -125,14 +136,12 @@ impl Series {
     }
 }
 
-/// Letters in front of labels that say which metrics are meant.
-const WIDTH: usize = 4;
-
 /// All series.
 #[derive(Debug)]
 pub(crate) struct Standard {
     kept: Mutex<Kept>,
     most: usize,
+    most_text: usize,
     dropped: AtomicU64,
     /// Until this changes, a series that was looked up is the right one.
     epoch: AtomicU64,
@@ -141,139 +150,51 @@ pub(crate) struct Standard {
 /// Epochs are unique in the process, so one thread can count for several (tests do).
 static NEXT_EPOCH: AtomicU64 = AtomicU64::new(1);
 
-#[derive(Debug, Default)]
-struct Kept {
-    /// By which metrics they are and their labels as they are written, for requests and for connections.
-    series: [HashMap<Box<str>, Slot>; 2],
-    scrapes: u64,
-}
-
-/// A series, and what tells whether somebody needs it.
-#[derive(Debug)]
-struct Slot {
-    series: Arc<Series>,
-    /// The service that it is about; empty = none.
-    host: Box<str>,
-    counted: u64,
-    since: Instant,
-    /// Since when its service is gone, and after how many scrapes.
-    gone: Option<(Instant, u64)>,
+/// What is looked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wish<'a> {
+    /// The plan that it is of; of no other one are there series.
+    pub(super) plan: u64,
+    pub(super) side: Reporter,
+    /// Metrics that have these labels, and those among them that are wanted.
+    pub(super) which: Which,
+    pub(super) wanted: Which,
+    /// As they are written.
+    pub(super) labels: &'a str,
+    /// The service that the labels name; empty = none.
+    pub(super) host: &'a str,
 }
 
 impl Default for Standard {
     fn default() -> Self {
-        Self::keeping(MOST_SERIES)
+        Self::keeping(MOST_SERIES, MOST_TEXT)
     }
 }
 
 impl Standard {
-    /// With room for so many label sets of requests, and as many of connections.
-    pub(super) fn keeping(most: usize) -> Self {
+    /// With room for so many label sets of requests, and as many of connections, and for so much text of each.
+    pub(super) fn keeping(most: usize, most_text: usize) -> Self {
         let epoch = AtomicU64::new(NEXT_EPOCH.fetch_add(1, Ordering::Relaxed));
-        Self { kept: Mutex::default(), most, dropped: AtomicU64::new(0), epoch }
+        Self { kept: Mutex::default(), most, most_text, dropped: AtomicU64::new(0), epoch }
     }
 
     /// Which earlier answers of [`Self::series`] are still good: those of the same number.
     pub(super) fn epoch(&self) -> u64 {
-        self.epoch.load(Ordering::Relaxed)
+        self.epoch.load(Ordering::Acquire)
     }
 
     /// Labels may have changed, or series have gone.
     pub(super) fn next_epoch(&self) {
-        self.epoch.store(NEXT_EPOCH.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+        self.epoch.store(NEXT_EPOCH.fetch_add(1, Ordering::Relaxed), Ordering::Release);
     }
 
-    /// The series of a set of labels, as they are written. `host` is the service that it is about, `overflow` writes the labels
-    /// of what finds no room.
-    pub(super) fn series(
-        &self,
-        which: Which,
-        labels: &str,
-        host: &str,
-        overflow: impl FnOnce() -> String,
-    ) -> Arc<Series> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let all = &mut kept.series[usize::from(which & OF_REQUESTS == 0)];
-        // Metrics of one request may have the same labels and be counted apart, as rules say: they are told apart here.
-        let keyed = |labels: &str| format!("{which:0WIDTH$x}{labels}").into_boxed_str();
-        let key = keyed(labels);
-        if let Some(slot) = all.get(&key) {
-            return Arc::clone(&slot.series);
-        }
-        let fits = all.len() < self.most;
-        let (key, host) = if fits { (key, host) } else { (keyed(&overflow()), "") };
-        if !fits {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-        }
-        let slot = all.entry(key).or_insert_with(|| Slot {
-            series: Arc::new(Series::new(which)),
-            host: host.into(),
-            counted: 0,
-            since: Instant::now(),
-            gone: None,
-        });
-        Arc::clone(&slot.series)
-    }
-
-    /// How often a label set found no room.
-    pub(super) fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+    /// How often a label set found no room since this was asked last.
+    pub(super) fn take_dropped(&self) -> u64 {
+        self.dropped.swap(0, Ordering::Relaxed)
     }
 
     /// How many series there are.
     pub(super) fn len(&self) -> usize {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).len()
-    }
-
-    /// What is counted has changed: everything begins anew, except where connections that are open count.
-    pub(super) fn begin_anew(&self) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let [requests, connections] = &mut kept.series;
-        requests.clear();
-        connections.retain(|_, slot| Arc::strong_count(&slot.series) > 1);
-    }
-
-    /// The services that are configured now. Series of others go after some scrapes.
-    pub(super) fn keep_hosts<'h>(&self, hosts: impl Iterator<Item = &'h str>) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.series.iter().all(HashMap::is_empty) {
-            return;
-        }
-        let hosts: HashSet<&str> = hosts.collect();
-        let now = (Instant::now(), kept.scrapes);
-        for slot in kept.series.iter_mut().flat_map(HashMap::values_mut) {
-            let stays = slot.host.is_empty() || hosts.contains(&*slot.host);
-            slot.gone = if stays { None } else { slot.gone.or(Some(now)) };
-        }
-    }
-
-    /// Forgets series that nobody needs. Whoever keeps one of requests has to look it up again.
-    pub(super) fn retire_idle(&self) {
-        let now = Instant::now();
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let (scrapes, before) = (kept.scrapes, kept.len());
-        for (number, all) in kept.series.iter_mut().enumerate() {
-            all.retain(|_, slot| {
-                let total = slot.series.total();
-                // A connection may be silent for long.
-                let open = number == 1 && Arc::strong_count(&slot.series) > 1;
-                if total != slot.counted || open {
-                    (slot.counted, slot.since) = (total, now);
-                    // What was counted meanwhile is told, too.
-                    slot.gone = slot.gone.map(|_| (now, scrapes));
-                }
-                let told = |(since, seen)| now.duration_since(since) >= LEAVING.0 && scrapes >= seen + LEAVING.1;
-                open || now.duration_since(slot.since) < IDLE && !slot.gone.is_some_and(told)
-            });
-        }
-        if kept.len() != before {
-            self.next_epoch();
-        }
-    }
-}
-
-impl Kept {
-    fn len(&self) -> usize {
-        self.series.iter().map(HashMap::len).sum()
     }
 }

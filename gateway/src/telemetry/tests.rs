@@ -201,8 +201,9 @@ fn what_is_disabled_makes_no_series() {
     let telemetry = telemetry();
     telemetry.installed(&wishes("{metrics: [{overrides: [{disabled: true}]}]}"));
     telemetry.finish(&record(None, 200));
-    telemetry.traffic(&record(None, 0)).opened();
     assert_eq!(telemetry.metrics().standard.len(), 0);
+    telemetry.traffic(&record(None, 0)).opened();
+    assert!(lines(&telemetry, "istio_").iter().all(|line| line.starts_with("istio_build")));
 }
 
 #[test]
@@ -232,4 +233,99 @@ fn metrics_whose_labels_come_out_the_same_are_counted_apart() {
     let [line] = &lines(&telemetry, "istio_requests_total")[..] else { panic!() };
     assert!(line.ends_with(" 1"), "{line}");
     assert_eq!(lines(&telemetry, "istio_request_duration_milliseconds_count").len(), 1);
+}
+
+#[test]
+fn expressions_of_one_side_are_none_of_the_other() {
+    let telemetry = telemetry();
+    telemetry.installed(&wishes(
+        "{metrics: [{overrides: [{match: {mode: CLIENT}, tagOverrides: {where: {value: request.path}, again: {value: \
+         request.path}}}]}]}",
+    ));
+    let plan = telemetry.plan.load();
+    assert_eq!(plan.side(Reporter::Source).of_requests().len(), 1, "each is evaluated once");
+    assert!(plan.side(Reporter::Destination).of_requests().is_empty());
+    let on = |reporter| telemetry.sides[reporter as usize].has_expressions.load(Ordering::Relaxed);
+    assert_eq!((on(Reporter::Source), on(Reporter::Destination)), (true, false));
+}
+
+/// Knows the path alone.
+struct At(&'static str);
+
+impl routing::template::Values for At {
+    fn request(&self, _: &routing::pattern::HeaderField) -> Option<std::borrow::Cow<'_, [u8]>> {
+        Some(self.0.as_bytes().into())
+    }
+
+    fn response(&self, _: &routing::template::ResponseField) -> Option<std::borrow::Cow<'_, [u8]>> {
+        None
+    }
+
+    fn fact(&self, _: routing::template::Fact, _: &mut Vec<u8>) {}
+
+    fn environment(&self, _: &str) -> Option<String> {
+        None
+    }
+
+    fn start(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn certificate(&self, _: routing::template::Validity) -> Option<i64> {
+        None
+    }
+}
+
+#[test]
+fn requests_are_told_apart_by_what_expressions_say() {
+    let telemetry = telemetry();
+    telemetry.installed(&wishes(
+        "{metrics: [{overrides: [{match: {metric: REQUEST_COUNT}, tagOverrides: {where: {value: \"request.headers['x']\"}, \
+         it: {value: \"'always'\"}}}]}]}",
+    ));
+    for at in ["a", "b", "a", "a"] {
+        telemetry.finish(&Record { told: Told(&At(at)), ..record(None, 200) });
+    }
+    let lines = lines(&telemetry, "istio_requests_total");
+    let has = |end: &str| lines.iter().any(|line| line.ends_with(end) && line.contains("it=\"always\""));
+    assert!(lines.len() == 2 && has("where=\"a\"} 3") && has("where=\"b\"} 1"), "{lines:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_series_without_a_service_does_not_leave_with_one() {
+    let telemetry = telemetry();
+    let wished = wishes(
+        "{metrics: [{overrides: [{match: {metric: REQUEST_COUNT}, tagOverrides: {destination_service: {operation: REMOVE}}}]}]}",
+    );
+    telemetry.installed(&wished);
+    telemetry.finish(&record(None, 200));
+    telemetry.installed(&wished);
+    for _ in 0..4 {
+        tokio::time::advance(Duration::from_secs(180)).await;
+        assert_eq!(lines(&telemetry, "istio_requests_total").len(), 1);
+    }
+    assert_eq!(lines(&telemetry, "istio_request_bytes_count").len(), 0, "its service is not there any more");
+}
+
+#[test]
+fn an_interval_leaves_counts_alone() {
+    let telemetry = telemetry();
+    telemetry.finish(&record(None, 200));
+    telemetry.traffic(&record(None, 0)).opened();
+    telemetry.installed(&wishes("{metrics: [{reportingInterval: 20s}]}"));
+    telemetry.finish(&record(None, 200));
+    assert!(lines(&telemetry, "istio_requests_total")[0].ends_with(" 2"));
+    // What is said of requests leaves connections alone.
+    telemetry.installed(&wishes("{metrics: [{overrides: [{match: {metric: REQUEST_SIZE}, disabled: true}]}]}"));
+    assert_eq!(lines(&telemetry, "istio_requests_total").len(), 0);
+    assert!(lines(&telemetry, "istio_tcp_connections_opened_total")[0].ends_with(" 1"));
+}
+
+#[test]
+fn both_formats_tell_how_many_series_there_are() {
+    let telemetry = telemetry();
+    telemetry.finish(&record(None, 200));
+    let all = telemetry.metrics().told();
+    let series = all.iter().find(|family| family.name == "sluice_metrics_series").unwrap();
+    assert_eq!(series.samples[0].value, 1.0);
 }

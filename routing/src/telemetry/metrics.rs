@@ -1,6 +1,6 @@
 //! Which metrics a proxy counts, and with which labels.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Level, Providers};
 use crate::{
@@ -35,8 +35,6 @@ pub fn index(metric: IstioMetric) -> Option<usize> {
 pub struct Rules {
     /// What of each metric, in the order of [`METRICS`].
     pub metrics: [Rule; METRICS.len()],
-    /// How often what lasts is told of; `None`: as often as usual.
-    pub interval: Option<Duration>,
 }
 
 impl Rules {
@@ -76,9 +74,6 @@ pub fn resolve(levels: &[Level], providers: &Providers, default: &[String], side
     for entry in levels.iter().flat_map(|level| &level.spec.metrics) {
         if !entry.providers.is_empty() {
             told = entry.providers.iter().any(|provider| serves(&provider.name));
-        }
-        if let Some(interval) = entry.reporting_interval {
-            rules.interval = Some(interval.get());
         }
         // What is said for another provider is none of ours.
         if told {

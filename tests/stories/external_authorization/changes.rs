@@ -169,3 +169,21 @@ async fn where_a_provider_fails_open_no_client_says_what_it_would_have_said() {
     let reply = mesh.browser().call(with_body(ask(), "")).await;
     assert_eq!([reply.saw("x-user"), reply.saw("x-role")], ["root", "root"], "a yes to all of it: {}", reply.text());
 }
+
+#[tokio::test]
+async fn messages_that_were_shown_to_a_provider_are_counted_as_others_are() {
+    // All of it is shown, and a part that ends within a message.
+    for most in [1000, 9] {
+        let shown = format!(", includeRequestBodyInCheck: {{maxRequestBytes: {most}, allowPartialMessage: true}}");
+        let (mesh, address) = asking("envoyExtAuthzGrpc", &shown);
+        let _reviews = mesh.workload("reviews").start().await;
+        let _provider = Authorizer::start(address, |_| yes()).await;
+        let gateway = mesh.gateway().await;
+        let call = request("POST", ASKED).header("content-type", "application/grpc");
+        let body = &b"\0\0\0\0\x02hi\0\0\0\0\x03abc\0\0\0\0\0"[..];
+        assert_eq!(mesh.browser().call(with_body(call, body)).await.code(), 200);
+        let told = async || gateway.metrics().await.sum("istio_request_messages_total", &[("reporter", "source")]);
+        eventually("the call is counted", async || told().await > 0.0).await;
+        assert_eq!(told().await, 3.0, "{most}");
+    }
+}

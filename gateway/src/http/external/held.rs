@@ -113,6 +113,7 @@ pub(super) async fn hold(
         Some(held) => *held,
         None => Held { desk: Rc::clone(desk), bytes: Vec::new(), taken: 0, copies: 0 },
     };
+    let before = held.bytes.len();
     let mut last = Instant::now();
     poll_fn(|cx| {
         let before = held.bytes.len();
@@ -130,6 +131,10 @@ pub(super) async fn hold(
     .await?;
     held.reserve(terms.most)?;
     exchange.request.bytes = held.bytes.len() as u64;
+    // What is held does not pass where the rest is looked at.
+    if let Some(messages) = &mut exchange.request.messages {
+        messages.see(&held.bytes[before..]);
+    }
     Ok(Some(held))
 }
 

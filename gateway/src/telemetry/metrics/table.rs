@@ -49,6 +49,18 @@ pub(super) const SNAPSHOT: Definition =
     row("sluice_snapshot_info", "gauge", &["digest"], "What the installed configuration is.");
 pub(super) const RELOADS: Definition =
     row("sluice_reloads_total", "counter", &["result"], "Times the configuration was read.");
+pub(super) const INSTALLED: Definition = row(
+    "sluice_snapshot_installed_timestamp_seconds",
+    "gauge",
+    &[],
+    "When the installed configuration was put in force, seconds since 1970.",
+);
+pub(super) const RELOADING: Definition = row(
+    "sluice_reload_duration_milliseconds",
+    "histogram",
+    &[],
+    "How long it took to compile a configuration that was read and to put it in force.",
+);
 pub(super) const CONNECTIONS: Definition =
     row("sluice_downstream_connections_active", "gauge", &[], "Open connections from clients.");
 pub(super) const HANDSHAKES: Definition =
@@ -188,7 +200,7 @@ pub(super) const SERIES_DROPPED: Definition = row(
     "sluice_metrics_series_dropped_total",
     "counter",
     &[],
-    "Label sets of Istio's metrics that found no room and are counted together.",
+    "Times that a label set of Istio's metrics found no room; what it counts is counted together with others.",
 );
 pub(super) const CPU: Definition = row("process_cpu_seconds_total", "counter", &[], "User and system time.");
 pub(super) const MEMORY: Definition = row("process_resident_memory_bytes", "gauge", &[], "Resident memory.");
@@ -203,7 +215,7 @@ pub(super) const FILES: Definition = row("process_open_fds", "gauge", &[], "Open
 pub(super) const THREADS: Definition = row("process_threads", "gauge", &[], "Threads.");
 
 /// Every metric, in the order of the documentation.
-pub(crate) const TABLE: [Definition; 49] = [
+pub(crate) const TABLE: [Definition; 51] = [
     REQUESTS,
     DURATION,
     REQUEST_BYTES,
@@ -218,7 +230,9 @@ pub(crate) const TABLE: [Definition; 49] = [
     PROBLEMS,
     GENERATION,
     SNAPSHOT,
+    INSTALLED,
     RELOADS,
+    RELOADING,
     CONNECTIONS,
     HANDSHAKES,
     REFUSALS,

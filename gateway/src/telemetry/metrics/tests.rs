@@ -1,14 +1,20 @@
 use std::time::Duration;
 
 use super::*;
-use crate::telemetry::standard::{OF_CONNECTIONS, OF_REQUESTS, Sample};
+use crate::telemetry::{
+    record::Reporter,
+    standard::{OF_CONNECTIONS, OF_REQUESTS, Sample, Wish},
+};
 
 /// A request and a gRPC message of it, and a connection.
 fn count_some(metrics: &Metrics) {
-    let overflow = || unreachable!("there is room");
     let sample = Sample { request_messages: 1, response_messages: 1, ..Sample::default() };
-    metrics.standard.series(OF_REQUESTS, "a=\"b\"", "", overflow).request(&sample);
-    let _ = metrics.standard.series(OF_CONNECTIONS, "a=\"b\"", "", overflow);
+    let of = |which| {
+        let wish = Wish { plan: 0, side: Reporter::Source, which, wanted: which, labels: "a=\"b\"", host: "" };
+        metrics.standard.series(&wish, String::new).unwrap()
+    };
+    of(OF_REQUESTS).request(&sample);
+    of(OF_CONNECTIONS);
 }
 
 fn certificate(secret: &str) -> CertificateValue<'_> {
@@ -25,7 +31,7 @@ fn every_metric_of_the_table_is_rendered_once_it_has_a_value() {
     count_some(&metrics);
     metrics.set_problems(&[("error", 2)]);
     metrics.set_snapshot(3, 0xabc);
-    metrics.reload(Reload::Installed);
+    metrics.reload(Reload::Installed, Duration::from_millis(20));
     let hosts: Vec<String> = (1..=7).map(|number| format!("{number}.example.com")).collect();
     metrics.set_certificates([CertificateValue { hosts: &hosts, kept: true, ..certificate("istio-system/cert") }]);
     metrics.handshake(Handshake::Refused);
@@ -55,6 +61,7 @@ fn every_metric_of_the_table_is_rendered_once_it_has_a_value() {
         "sluice_exports_total{provider=\"otel\",signal=\"traces\",result=\"sent\"} 2",
         "sluice_snapshot_info{digest=\"0000000000000abc\"} 1",
         "sluice_reloads_total{result=\"installed\"} 1",
+        "sluice_reload_duration_milliseconds_bucket{le=\"25\"} 1",
         concat!(
             "sluice_certificate_not_after_seconds{server=\"istio-system/edge/https\",hosts=\"1.example.com,2.example.com,",
             "3.example.com,4.example.com,5.example.com,+2\",secret=\"istio-system/cert\"} 1900000000"

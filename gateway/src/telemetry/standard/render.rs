@@ -1,11 +1,8 @@
 //! Istio's standard metrics as they are scraped.
 
-use std::{
-    collections::HashMap,
-    sync::{PoisonError, atomic::Ordering},
-};
+use std::sync::atomic::Ordering;
 
-use super::{DURATION, METRICS, REQUEST_SIZE, Series, Standard, WIDTH, histogram::BUCKETS};
+use super::{DURATION, METRICS, REQUEST_SIZE, Series, Standard, histogram::BUCKETS, kept::Labelled};
 use crate::telemetry::{
     exposition::{Exposition, Kind},
     metrics::Definition,
@@ -15,30 +12,23 @@ impl Standard {
     /// Writes all of them, and counts it as a scrape.
     pub(in crate::telemetry) fn render(&self, table: &[Definition], out: &mut Exposition) {
         self.retire_idle();
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.scrapes += 1;
-        let mut all: Vec<(&str, &Series)> =
-            kept.series.iter().flat_map(HashMap::iter).map(|(key, slot)| (&key[WIDTH..], &*slot.series)).collect();
-        all.sort_unstable_by_key(|(labels, _)| *labels);
+        let all = self.all(true);
         for (number, (_, name)) in METRICS.iter().enumerate() {
-            let told = all.iter().filter(|(_, series)| series.is_told(number));
-            let mut told = told.peekable();
+            let told: Vec<&Labelled> = all.iter().filter(|one| one.series.is_told(number)).collect();
             let help = table.iter().find(|row| row.name == *name).map_or("", |row| row.help);
             let histogram = (DURATION..=REQUEST_SIZE + 1).contains(&number);
-            if told.peek().is_some() {
+            if !told.is_empty() {
                 out.family(name, if histogram { Kind::Histogram } else { Kind::Counter }, help);
             }
-            while let Some((labels, series)) = told.next() {
+            // Connections that were open when the rules changed count where they began, and where labels do not say who
+            // reports both sides of a sidecar have the same.
+            for same in told.chunk_by(|one, other| one.labels() == other.labels()) {
                 if histogram {
-                    series.histogram(number, name, labels, out);
+                    write_histogram(number, name, same, out);
                     continue;
                 }
-                let mut count = series.counts[number].load(Ordering::Relaxed);
-                // Connections that were open when the rules changed count where they began.
-                while let Some((_, more)) = told.next_if(|(next, _)| next == labels) {
-                    count += more.counts[number].load(Ordering::Relaxed);
-                }
-                out.integer(name, labels, count);
+                let count = same.iter().map(|one| one.series.counts[number].load(Ordering::Relaxed)).sum();
+                out.integer(name, same[0].labels(), count);
             }
         }
     }
@@ -54,16 +44,21 @@ impl Series {
         };
         self.counts(number) && (super::OF_CONNECTIONS & 1 << number != 0 || any())
     }
+}
 
-    fn histogram(&self, number: usize, name: &str, labels: &str, out: &mut Exposition) {
-        let Some(histogram) = self.histograms.as_ref().map(|all| &all[number - DURATION]) else { return };
-        let counts = histogram.cumulative();
-        for (most, count) in BUCKETS.iter().map(|most| Some(*most)).chain([None]).zip(counts) {
-            out.bucket(name, labels, most, count);
-        }
-        let sum = histogram.sum() as f64;
-        let sum = if number == DURATION { sum / 1e6 } else { sum };
-        out.float(&format!("{name}_sum"), labels, sum);
-        out.integer(&format!("{name}_count"), labels, counts[BUCKETS.len()]);
+/// One set of labels; `same` are those that have it.
+fn write_histogram(number: usize, name: &str, same: &[&Labelled], out: &mut Exposition) {
+    let (mut counts, mut sum) = ([0; BUCKETS.len() + 1], 0);
+    for histogram in same.iter().filter_map(|one| one.series.histograms.as_ref()).map(|all| &all[number - DURATION]) {
+        counts.iter_mut().zip(histogram.cumulative()).for_each(|(all, more)| *all += more);
+        sum += histogram.sum();
     }
+    let labels = same[0].labels();
+    for (most, count) in BUCKETS.iter().map(|most| Some(*most)).chain([None]).zip(counts) {
+        out.bucket(name, labels, most, count);
+    }
+    let sum = sum as f64;
+    let sum = if number == DURATION { sum / 1e6 } else { sum };
+    out.float(&format!("{name}_sum"), labels, sum);
+    out.integer(&format!("{name}_count"), labels, counts[BUCKETS.len()]);
 }

@@ -1,5 +1,7 @@
 //! Series: made, found again, bounded, forgotten.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::telemetry::{
     exposition::{Exposition, Format},
@@ -7,7 +9,18 @@ use crate::telemetry::{
 };
 
 fn requests(standard: &Standard, labels: &str) -> Arc<Series> {
-    standard.series(OF_REQUESTS, labels, "", || "a=\"overflow\"".to_owned())
+    series(standard, OF_REQUESTS, labels, "")
+}
+
+fn series(standard: &Standard, which: Which, labels: &str, host: &str) -> Arc<Series> {
+    let wish = Wish { plan: 0, side: Reporter::Source, which, wanted: which, labels, host };
+    standard.series(&wish, || "a=\"overflow\"".to_owned()).unwrap()
+}
+
+/// Everything begins anew, with the same plan.
+fn begin_anew(standard: &Standard, wanted: Which) {
+    let changed = Changed { source: [true; 2], wanted: [wanted; 2], ..Changed::default() };
+    standard.begin_anew(0, changed, || ());
 }
 
 fn rendered(standard: &Standard) -> String {
@@ -60,7 +73,7 @@ fn sizes_and_durations_fall_into_istios_buckets() {
 fn what_is_not_wanted_is_not_told() {
     let standard = Standard::default();
     let only = 1 << REQUESTS | 1 << REQUEST_MESSAGES;
-    let series = standard.series(only, "a=\"1\"", "", String::new);
+    let series = series(&standard, only, "a=\"1\"", "");
     series.request(&Sample { request_messages: 3, response_messages: 4, ..Sample::default() });
     let text = rendered(&standard);
     assert_eq!(text.matches("# TYPE ").count(), 2, "{text}");
@@ -69,11 +82,11 @@ fn what_is_not_wanted_is_not_told() {
 
 #[test]
 fn the_number_of_series_has_an_end() {
-    let standard = Standard::keeping(10);
+    let standard = Standard::keeping(10, MOST_TEXT);
     for number in 0..15 {
         requests(&standard, &format!("a=\"{number}\"")).request(&Sample::default());
     }
-    assert_eq!((standard.len(), standard.dropped()), (11, 5));
+    assert_eq!((standard.len(), standard.take_dropped(), standard.take_dropped()), (11, 5, 0));
     assert!(counts(&standard, "istio_requests_total").contains(&"a=\"overflow\"} 5".to_owned()));
 }
 
@@ -96,18 +109,18 @@ async fn a_series_without_requests_for_an_hour_goes() {
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_is_open_keeps_its_series() {
     let standard = Standard::default();
-    let open = standard.series(OF_CONNECTIONS, "a=\"1\"", "gone.example", String::new);
+    let open = series(&standard, OF_CONNECTIONS, "a=\"1\"", "gone.example");
     open.add(OPENED, 1);
     standard.keep_hosts(std::iter::empty());
     for _ in 0..3 {
         tokio::time::advance(2 * IDLE).await;
         assert_eq!(counts(&standard, "istio_tcp_connections_opened_total"), ["a=\"1\"} 1"]);
     }
-    standard.begin_anew();
+    begin_anew(&standard, OF_CONNECTIONS);
     open.add(CLOSED, 1);
     drop(open);
     assert_eq!(counts(&standard, "istio_tcp_connections_closed_total"), ["a=\"1\"} 1"]);
-    standard.begin_anew();
+    begin_anew(&standard, OF_CONNECTIONS);
     assert_eq!(standard.len(), 0, "nobody counts there any more");
 }
 
@@ -115,7 +128,7 @@ async fn a_connection_that_is_open_keeps_its_series() {
 async fn series_of_a_service_that_is_gone_are_told_twice_more() {
     let standard = Standard::default();
     for host in ["a.example", "b.example", ""] {
-        standard.series(OF_REQUESTS, &format!("a=\"{host}\""), host, String::new).request(&Sample::default());
+        series(&standard, OF_REQUESTS, &format!("a=\"{host}\""), host).request(&Sample::default());
     }
     assert_eq!(counts(&standard, "istio_requests_total").len(), 3);
     standard.keep_hosts(["b.example"].into_iter());
@@ -131,4 +144,60 @@ async fn series_of_a_service_that_is_gone_are_told_twice_more() {
     for _ in 0..4 {
         assert_eq!(counts(&standard, "istio_requests_total").len(), 2);
     }
+}
+
+#[test]
+fn the_text_of_a_scrape_has_an_end() {
+    let standard = Standard::keeping(1000, 1 << 20);
+    let long = "x".repeat(900);
+    for number in 0..1000 {
+        let sample = Sample { request_messages: 1, response_messages: 1, ..Sample::default() };
+        requests(&standard, &format!("a=\"{number}{long}\"")).request(&sample);
+    }
+    let text = rendered(&standard);
+    assert!(text.len() <= 1 << 20 && text.len() > 1 << 19, "{}", text.len());
+    assert!(standard.take_dropped() > 900);
+    begin_anew(&standard, 0);
+    assert_eq!((standard.len(), standard.kept.lock().unwrap().text()), (0, [0, 0]), "the room is given back");
+}
+
+#[test]
+fn a_connection_that_is_open_counts_what_is_wanted_now() {
+    let standard = Standard::default();
+    let open = series(&standard, OF_CONNECTIONS, "a=\"1\"", "");
+    open.add(SENT, 1);
+    begin_anew(&standard, OF_CONNECTIONS & !(1 << SENT));
+    open.add(SENT, 10);
+    open.add(RECEIVED, 5);
+    assert_eq!(counts(&standard, "istio_tcp_sent_bytes_total").len(), 0);
+    assert_eq!(counts(&standard, "istio_tcp_received_bytes_total"), ["a=\"1\"} 5"]);
+    begin_anew(&standard, OF_CONNECTIONS);
+    open.add(SENT, 2);
+    assert_eq!(counts(&standard, "istio_tcp_sent_bytes_total"), ["a=\"1\"} 3"]);
+}
+
+#[test]
+fn a_series_of_another_plan_is_not_made() {
+    let standard = Standard::default();
+    let wish =
+        Wish { plan: 0, side: Reporter::Source, which: OF_REQUESTS, wanted: OF_REQUESTS, labels: "a=\"1\"", host: "" };
+    assert!(standard.series(&wish, String::new).is_some());
+    let epoch = standard.epoch();
+    standard.begin_anew(1, Changed { source: [true; 2], ..Changed::default() }, || assert_eq!(standard.epoch(), epoch));
+    assert_ne!(standard.epoch(), epoch);
+    assert!(standard.series(&wish, String::new).is_none());
+    assert!(standard.series(&Wish { plan: 1, ..wish }, String::new).is_some());
+}
+
+#[test]
+fn what_has_not_changed_goes_on() {
+    let standard = Standard::default();
+    let of = |side| Wish { plan: 0, side, which: OF_REQUESTS, wanted: OF_REQUESTS, labels: "a=\"1\"", host: "" };
+    for side in [Reporter::Source, Reporter::Destination] {
+        standard.series(&of(side), String::new).unwrap().request(&Sample::default());
+    }
+    assert_eq!(counts(&standard, "istio_requests_total"), ["a=\"1\"} 2"], "one set of labels is told once");
+    assert_eq!(counts(&standard, "istio_request_bytes_count"), ["a=\"1\"} 2"]);
+    standard.begin_anew(0, Changed { source: [false, true], destination: [true, false], wanted: [0; 2] }, || ());
+    assert_eq!(counts(&standard, "istio_requests_total"), ["a=\"1\"} 1"]);
 }

@@ -1,11 +1,8 @@
 //! Istio's standard metrics for those who read JSON.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::{PoisonError, atomic::Ordering},
-};
+use std::{collections::BTreeMap, sync::atomic::Ordering};
 
-use super::{BUCKETS, DURATION, METRICS, RESPONSE_SIZE, Series, Standard, WIDTH};
+use super::{BUCKETS, DURATION, METRICS, RESPONSE_SIZE, Series, Standard};
 use crate::telemetry::{
     exposition::read_labels,
     metrics::Definition,
@@ -15,10 +12,9 @@ use crate::telemetry::{
 impl Standard {
     /// All of them; this is no scrape.
     pub(in crate::telemetry) fn told(&self, table: &[Definition]) -> Vec<Family> {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let all = kept.series.iter().flat_map(HashMap::iter);
+        let all = self.all(false);
         let all: Vec<(BTreeMap<String, String>, &Series)> =
-            all.map(|(key, slot)| (read_labels(&key[WIDTH..]), &*slot.series)).collect();
+            all.iter().map(|one| (read_labels(one.labels()), &*one.series)).collect();
         let family = |(number, (_, name)): (usize, &(_, &'static str))| {
             let told = all.iter().filter(|(_, series)| series.is_told(number));
             let samples: Vec<Sample> = told.map(|(labels, series)| series.sample(number, labels)).collect();

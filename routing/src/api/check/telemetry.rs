@@ -97,7 +97,11 @@ impl CustomTag {
 impl Metrics {
     fn check(&self, findings: &mut Findings) {
         providers(findings, &self.providers);
-        findings.positive("reportingInterval", self.reporting_interval, "leave it out for 5s");
+        findings.positive("reportingInterval", self.reporting_interval, "leave it out");
+        if self.reporting_interval.is_some() {
+            let message = "everything is counted as it passes, which is earlier than any interval; leave it out";
+            findings.warn_at("reportingInterval", NO_EFFECT, message);
+        }
         findings.each("overrides", &self.overrides, |findings, _, one| one.check(findings));
     }
 }

@@ -64,7 +64,11 @@ fn providers_are_replaced_by_the_nearer_level() {
 }
 
 #[test]
-fn the_interval_is_what_the_nearest_says() {
-    let rules = client(&["metrics: [{reportingInterval: 1s}]", "metrics: [{reportingInterval: 20s}]"]).unwrap();
-    assert_eq!(rules.interval, Some(Duration::from_secs(20)));
+fn an_interval_changes_nothing_and_is_told_so() {
+    assert_eq!(client(&["metrics: [{reportingInterval: 20s}]"]), None);
+    let yaml = "apiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: {name: it, namespace: shop}\n\
+                spec: {metrics: [{reportingInterval: 20s}]}\n";
+    let (_, problems) = crate::resources::Resources::read([("a.yaml", yaml)]);
+    let problem = problems.iter().map(|it| format!("{it:?}")).collect::<String>();
+    assert!(problem.contains("no-effect") && problem.contains("reportingInterval"), "{problem}");
 }
