@@ -308,27 +308,29 @@ fn doors(mesh: &Mesh, partners: &Authority) {
          tcp: [{route: [{destination: {host: db.test, port: {number: 3306}}}]}]\n  \
          tls: [{match: [{sniHosts: [passed.example.com]}], route: [{destination: {host: db.test, port: {number: 3306}}}]}]\n",
     );
-    mesh.write(
-        "policies.yaml",
-        &policies(
-            "istio-system",
-            &[
-                ("no-admin", "action: DENY, rules: [{to: [{operation: {paths: [/admin*], ports: ['8080']}}]}]"),
-                (
-                    "own",
-                    "action: DENY, rules: [{from: [{source: {notPrincipals: [cluster.local/ns/shop/sa/caller]}}], \
+    mesh.write("policies.yaml", &denials());
+}
+
+/// What the gateway's policies deny.
+fn denials() -> String {
+    policies(
+        "istio-system",
+        &[
+            ("no-admin", "action: DENY, rules: [{to: [{operation: {paths: [/admin*], ports: ['8080']}}]}]"),
+            (
+                "own",
+                "action: DENY, rules: [{from: [{source: {notPrincipals: [cluster.local/ns/shop/sa/caller]}}], \
                      to: [{operation: {paths: [/own], ports: ['8080', '8443', '9444']}}]}]",
-                ),
-                ("outside", "action: DENY, rules: [{from: [{source: {remoteIpBlocks: [203.0.113.0/24]}}]}]"),
-                ("bytes", "action: DENY, rules: [{to: [{operation: {ports: ['3307'], methods: [GET]}}]}]"),
-                (
-                    "passed",
-                    "action: DENY, rules: [{to: [{operation: {ports: ['9445']}}], \
+            ),
+            ("outside", "action: DENY, rules: [{from: [{source: {remoteIpBlocks: [203.0.113.0/24]}}]}]"),
+            ("bytes", "action: DENY, rules: [{to: [{operation: {ports: ['3307'], methods: [GET]}}]}]"),
+            (
+                "passed",
+                "action: DENY, rules: [{to: [{operation: {ports: ['9445']}}], \
                      when: [{key: connection.sni, values: [passed.example.com]}]}]",
-                ),
-            ],
-        ),
-    );
+            ),
+        ],
+    )
 }
 
 #[tokio::test]

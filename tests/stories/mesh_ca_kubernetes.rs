@@ -233,7 +233,8 @@ async fn where_it_is_wished_for_the_roots_are_a_cluster_trust_bundle_too() {
     assert_eq!(rendered.len(), 1);
     scene.api.insert(rendered);
     let _control = ControlPlane::start(&scene.loopback, 2, &scene.flags(&["--cluster-trust-bundle"])).await;
-    eventually("the bundle has the roots", async || {
+    // As long as the Lease of the first one may last.
+    within(Duration::from_secs(30), "the bundle has the roots", async || {
         bundle().is_some_and(|it| it["spec"]["trustBundle"].as_str() == scene.roots("shop").as_deref())
     })
     .await;

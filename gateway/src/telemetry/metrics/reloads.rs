@@ -24,7 +24,9 @@ pub(super) struct Reloads {
 
 impl Reloads {
     pub(super) fn new(registry: &Registry) -> Self {
-        let buckets = HistogramOpts { common_opts: options(&RELOADING), buckets: BUCKETS.to_vec() };
+        // Seconds, and no reload takes hours.
+        let buckets = BUCKETS.iter().map(|bucket| bucket / 1e3).filter(|bucket| *bucket <= 60.0).collect();
+        let buckets = HistogramOpts { common_opts: options(&RELOADING), buckets };
         Self {
             count: register(registry, IntCounterVec::new(options(&RELOADS), RELOADS.labels)),
             installed: register(registry, IntGauge::with_opts(options(&INSTALLED))),
@@ -41,7 +43,7 @@ impl Metrics {
             Reload::Unchanged => "unchanged",
         };
         self.reloads.count.with_label_values(&[name]).inc();
-        self.reloads.time.observe(took.as_secs_f64() * 1e3);
+        self.reloads.time.observe(took.as_secs_f64());
         if let Reload::Installed = result {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
             self.reloads.installed.set(i64::try_from(now).unwrap_or(i64::MAX));

@@ -56,7 +56,7 @@ pub(super) const INSTALLED: Definition = row(
     "When the installed configuration was put in force, seconds since 1970.",
 );
 pub(super) const RELOADING: Definition = row(
-    "sluice_reload_duration_milliseconds",
+    "sluice_reload_duration_seconds",
     "histogram",
     &[],
     "How long it took to compile a configuration that was read and to put it in force.",
