@@ -14,23 +14,53 @@ use tokio::{
 #[derive(Debug, Default)]
 pub(crate) struct Drain {
     draining: AtomicBool,
-    connections: AtomicUsize,
-    /// Of these, those that others than a sidecar's application have opened.
-    others: AtomicUsize,
+    connections: Tally,
+    /// Sockets that may still hand over a connection.
+    listeners: Tally,
     ended: Notify,
 }
 
-/// One connection; the drain waits until it is dropped.
+#[derive(Debug, Default)]
+struct Tally {
+    all: AtomicUsize,
+    /// Of these, those for others than a sidecar's application.
+    others: AtomicUsize,
+}
+
+impl Tally {
+    fn add(&self, others: bool) {
+        self.all.fetch_add(1, Ordering::AcqRel);
+        if others {
+            self.others.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// `true`: some count is at zero now.
+    fn take(&self, others: bool) -> bool {
+        let last = others && self.others.fetch_sub(1, Ordering::AcqRel) == 1;
+        self.all.fetch_sub(1, Ordering::AcqRel) == 1 || last
+    }
+
+    fn count(&self, whose: Whose) -> usize {
+        match whose {
+            Whose::All => self.all.load(Ordering::Acquire),
+            Whose::Others => self.others.load(Ordering::Acquire),
+        }
+    }
+}
+
+/// One connection, or one listening socket; the drain waits until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Hold {
     drain: Arc<Drain>,
+    listener: bool,
     others: bool,
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        let last = self.others && self.drain.others.fetch_sub(1, Ordering::AcqRel) == 1;
-        if self.drain.connections.fetch_sub(1, Ordering::AcqRel) == 1 || last {
+        let tally = if self.listener { &self.drain.listeners } else { &self.drain.connections };
+        if tally.take(self.others) {
             self.drain.ended.notify_waiters();
         }
     }
@@ -48,23 +78,19 @@ pub(crate) enum Whose {
 impl Drain {
     /// Counts a connection; `others`: a sidecar's application has not opened it.
     pub(crate) fn hold(self: &Arc<Self>, others: bool) -> Hold {
-        self.connections.fetch_add(1, Ordering::AcqRel);
-        if others {
-            self.others.fetch_add(1, Ordering::AcqRel);
-        }
-        Hold { drain: Arc::clone(self), others }
+        self.connections.add(others);
+        Hold { drain: Arc::clone(self), listener: false, others }
     }
 
-    fn count(&self, whose: Whose) -> usize {
-        match whose {
-            Whose::All => self.connections(),
-            Whose::Others => self.others.load(Ordering::Acquire),
-        }
+    /// Counts a listening socket, until it has handed over its last connection.
+    pub(crate) fn hold_listener(self: &Arc<Self>, others: bool) -> Hold {
+        self.listeners.add(others);
+        Hold { drain: Arc::clone(self), listener: true, others }
     }
 
     /// Connections right now.
     pub(crate) fn connections(&self) -> usize {
-        self.connections.load(Ordering::Acquire)
+        self.connections.count(Whose::All)
     }
 
     /// From here on responses end their connections.
@@ -78,17 +104,23 @@ impl Drain {
     }
 
     /// Waits until none of these connections is left, at most until `limit`. Returns how many are left.
+    ///
+    /// Their listeners are waited for, too: one that was told to close may have a last connection to hand over. A sidecar's
+    /// outbound ones stand as long as its application may take, so without `limit` they are not.
     pub(crate) async fn finished(&self, whose: Whose, limit: Option<Instant>) -> usize {
+        let closing = whose == Whose::Others || limit.is_some();
         loop {
             let ended = self.ended.notified();
-            if self.count(whose) == 0 {
+            // In this order: a connection is counted before its listener goes.
+            let listening = closing && self.listeners.count(whose) > 0;
+            if !listening && self.connections.count(whose) == 0 {
                 return 0;
             }
             match limit {
                 None => ended.await,
                 Some(limit) => {
                     if timeout_at(limit, ended).await.is_err() {
-                        return self.count(whose);
+                        return self.connections.count(whose);
                     }
                 }
             }
@@ -119,5 +151,26 @@ mod tests {
         assert_eq!(drain.connections(), 1, "the application's own is there still");
         drop(own);
         assert_eq!(drain.finished(Whose::All, None).await, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_listener_may_hand_over_a_last_connection() {
+        let drain = Arc::new(Drain::default());
+        let (inward, outward) = (drain.hold_listener(true), drain.hold_listener(false));
+        assert_eq!(drain.connections(), 0, "nothing but connections counts as such");
+        let waiting = tokio::spawn({
+            let drain = Arc::clone(&drain);
+            async move { drain.finished(Whose::Others, None).await }
+        });
+        tokio::task::yield_now().await;
+        let last = drain.hold(true);
+        drop(inward);
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        drop(last);
+        assert_eq!(waiting.await.unwrap(), 0);
+        // The application may take its time, and open more.
+        assert_eq!(drain.finished(Whose::All, None).await, 0);
+        drop(outward);
     }
 }

@@ -21,7 +21,7 @@ use tokio::{
 use tracing::info;
 
 use crate::{
-    drain::Drain,
+    drain::{Drain, Hold},
     http::{desk::Desk as Http, export::export, serve::serve},
     live::Live,
     net::{
@@ -164,9 +164,12 @@ struct Desk {
 async fn accept(desk: Rc<Desk>, listen: Listen) {
     let Listen { listener, address, door, standing, open } = listen;
     let stands = standing.clone();
+    let _hold = desk.shared.drain.hold_listener(door.is_for_others());
     accept_until((listener, address), standing, |tcp, remote| {
         if desk.takes(&open, remote, address) {
-            let entrance = Entrance { door, standing: stands.clone(), _open: Arc::clone(&open) };
+            // Here and not when its task first runs: the process may end in between.
+            let hold = desk.shared.drain.hold(door.is_for_others());
+            let entrance = Entrance { door, standing: stands.clone(), _open: Arc::clone(&open), _hold: hold };
             spawn_local(connection(Rc::clone(&desk), tcp, remote, entrance));
         }
     })
@@ -205,11 +208,12 @@ struct Entrance {
     standing: watch::Receiver<Standing>,
     /// Counts it.
     _open: Arc<()>,
+    /// The end of the process waits for it.
+    _hold: Hold,
 }
 
 async fn connection(desk: Rc<Desk>, tcp: TcpStream, remote: SocketAddr, entrance: Entrance) {
-    let Entrance { door, standing, _open } = entrance;
-    let _hold = desk.shared.drain.hold(door.is_for_others());
+    let Entrance { door, standing, _open, _hold } = entrance;
     let _counted = desk.shared.telemetry.metrics().connection();
     // Boxed apart, so that the handshake's memory is free while the connection lives.
     let Some(received) = Box::pin(desk.reception.receive(tcp, remote, door)).await else { return };

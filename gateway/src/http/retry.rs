@@ -21,6 +21,8 @@ use crate::{
 };
 
 const MISDIRECTED: u16 = 421;
+/// Roots may change again between the answer and the next connection's handshake.
+const MISDIRECTIONS: u8 = 2;
 const RATELIMITED: HeaderName = HeaderName::from_static("x-envoy-ratelimited");
 
 /// The tries of one request.
@@ -28,8 +30,12 @@ const RATELIMITED: HeaderName = HeaderName::from_static("x-envoy-ratelimited");
 pub(crate) struct Tries {
     /// So far.
     pub(crate) count: u32,
-    /// It was sent again because a kept connection had ended meanwhile.
+    /// It was sent again because a kept connection had ended meanwhile, or could not carry it any more.
     pub(crate) refreshed: bool,
+    /// So often an endpoint has said that its connection cannot carry it.
+    misdirected: u8,
+    /// It was sent again because the connection after such an answer ended without a word.
+    parted: bool,
     /// Endpoints tried so far.
     pub(crate) addresses: Vec<SocketAddr>,
     /// Their priorities.
@@ -40,6 +46,36 @@ pub(crate) struct Tries {
     pub(crate) mirrored: bool,
     /// Why no other one followed the last one, although the route wants one.
     pub(crate) stopped: Option<Stopped>,
+}
+
+impl Tries {
+    /// A connection ended without a byte of an answer to an idempotent request: whether that is sent again, which is no retry.
+    ///
+    /// Once, when the connection was kept and the endpoint closed it at the same moment; and once, when the endpoint had just
+    /// refused to serve it, and so is about to end connections: nobody has run the request before.
+    fn refresh(&mut self, reused: bool) -> bool {
+        let again = if reused && !self.refreshed {
+            true
+        } else {
+            self.misdirected > 0 && !std::mem::replace(&mut self.parted, true)
+        };
+        self.again(again)
+    }
+
+    /// An endpoint has refused to serve it on that connection: whether it is sent again on another one.
+    fn redirect(&mut self) -> bool {
+        let again = self.misdirected < MISDIRECTIONS;
+        self.misdirected += u8::from(again);
+        self.again(again)
+    }
+
+    fn again(&mut self, again: bool) -> bool {
+        if again {
+            self.refreshed = true;
+            self.count -= 1;
+        }
+        again
+    }
 }
 
 /// See [`Tries::stopped`].
@@ -119,11 +155,8 @@ pub(crate) fn after_break(
     failure: &Failure,
     metrics: &Metrics,
 ) -> bool {
-    let stale = tried.reused && tried.idempotent && matches!(broken, Broken::Closed { untouched: true });
-    if stale && tried.replayable && !exchange.tries.refreshed {
-        // A kept connection that the endpoint closed at the same moment: once, and it is no retry.
-        exchange.tries.refreshed = true;
-        exchange.tries.count -= 1;
+    let silent = tried.idempotent && tried.replayable && matches!(broken, Broken::Closed { untouched: true });
+    if silent && exchange.tries.refresh(tried.reused) {
         return true;
     }
     let fault = match (failure, broken) {
@@ -138,15 +171,9 @@ pub(crate) fn after_break(
 }
 
 /// An answer that says that the request was misdirected, as a connection that has outlived the mesh's roots gets:
-/// nothing was processed, and another connection may do better, whatever the method (RFC 9110 section 15.5.20). Once, and it
-/// is no retry.
+/// nothing was processed, and another connection may do better, whatever the method (RFC 9110 section 15.5.20). It is no retry.
 fn is_misdirected(exchange: &mut Exchange, head: &Head) -> bool {
-    let again = head.status == MISDIRECTED && !exchange.tries.refreshed;
-    if again {
-        exchange.tries.refreshed = true;
-        exchange.tries.count -= 1;
-    }
-    again
+    head.status == MISDIRECTED && exchange.tries.redirect()
 }
 
 /// An answer has begun. Whether another try follows instead. `aged`: what is asked of connections may have changed since;
@@ -227,4 +254,39 @@ fn stop(exchange: &mut Exchange, metrics: &Metrics, why: Stopped) -> bool {
 /// Methods that RFC 9110 section 9.2.2 calls idempotent.
 pub(crate) fn is_idempotent(method: &str) -> bool {
     matches!(method, "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tried() -> Tries {
+        Tries { count: 1, ..Tries::default() }
+    }
+
+    #[test]
+    fn a_kept_connection_that_ended_is_forgiven_once() {
+        let mut tries = tried();
+        assert!(tries.refresh(true));
+        assert_eq!((tries.count, tries.refreshed), (0, true));
+        tries.count += 1;
+        assert!(!tries.refresh(true));
+        assert_eq!(tries.count, 1);
+        assert!(!tried().refresh(false), "a new one may have run the request");
+    }
+
+    #[test]
+    fn what_follows_a_misdirected_request_may_end_without_a_word_once() {
+        let mut tries = tried();
+        let mut next = |step: fn(&mut Tries) -> bool| {
+            let again = step(&mut tries);
+            tries.count = 1;
+            again
+        };
+        assert!(next(Tries::redirect), "the kept connection has outlived the roots");
+        assert!(next(|tries| tries.refresh(false)), "the new one was made in the same moment");
+        assert!(!next(|tries| tries.refresh(false)));
+        assert!(next(Tries::redirect), "the roots have changed again");
+        assert!(!next(Tries::redirect), "this endpoint does not want it");
+    }
 }

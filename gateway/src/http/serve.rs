@@ -62,8 +62,9 @@ async fn http1(desk: &Rc<Desk>, connection: Connection, standing: watch::Receive
             }
             if !leaving && stopped.as_mut().poll(cx).is_ready() {
                 leaving = true;
-                // Whoever came in by a rule that is no more has no first request either.
-                if served || !holds() {
+                // The first request may be on its way. Under a rule that is no more it is answered, and not served: an end
+                // without a word would look like one that came too late for it.
+                if served {
                     return Poll::Ready(false);
                 }
                 server.deadline.arm(FIRST_REQUEST);
