@@ -45,6 +45,7 @@ mod secrets;
 mod selection;
 mod server_tls;
 mod services;
+mod tallies;
 mod telemetry;
 mod tellers;
 mod tokens;

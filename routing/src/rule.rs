@@ -50,8 +50,8 @@ pub struct Rule {
     pub request_headers: Option<Box<HeaderOps>>,
     /// `headers.response` of the route.
     pub response_headers: Option<Box<HeaderOps>>,
-    /// How often it was followed.
-    pub tally: Tally,
+    /// How often it was followed. What takes its place in the next snapshot counts on in the same one.
+    pub tally: Arc<Tally>,
 }
 
 impl Rule {
@@ -71,7 +71,7 @@ impl Rule {
             cors: None,
             request_headers: None,
             response_headers: None,
-            tally: Tally::default(),
+            tally: Arc::default(),
         }
     }
 

@@ -22,6 +22,7 @@ use super::{
     destinations::{self, Lookup},
     expressions::Used,
     proxy::Proxy,
+    tallies::Tallies,
 };
 use crate::{
     api::VirtualService,
@@ -64,6 +65,14 @@ impl Recipe {
     pub(super) fn add(&mut self, object: &Arc<Object<VirtualService>>, gateways: &[String]) {
         self.parts.push((Same(Arc::clone(object)), gateways.to_vec()));
     }
+
+    /// What it is called, whatever its VirtualServices say.
+    fn names(&self) -> impl Hash {
+        let part = |(object, gateways): &(Same, Vec<String>)| {
+            (object.0.namespace().to_owned(), object.0.name().to_owned(), gateways.clone())
+        };
+        (self.port, self.parts.iter().map(part).collect::<Vec<_>>())
+    }
 }
 
 /// A list of routes, and what has to be as it was.
@@ -98,6 +107,8 @@ pub(super) struct Memory {
     lookups: RefCell<Lookups>,
     notes: RefCell<Option<Notes>>,
     places: Places,
+    /// What routes have counted; it depends on nothing else that is here.
+    pub(super) tallies: Tallies,
     /// VirtualServices that have nothing wrong by themselves: of the last compilation, and of this one.
     clean_before: HashSet<Same>,
     clean: RefCell<HashSet<Same>>,
@@ -119,12 +130,13 @@ impl Memory {
         // Routes do not depend on the addresses of names.
         let proxy = Proxy { resolved: Arc::default(), ..proxy.clone() };
         if self.proxy.as_ref() != Some(&proxy) {
-            return Self { proxy: Some(proxy), ..Self::default() };
+            return Self { proxy: Some(proxy), tallies: self.tallies.begin(), ..Self::default() };
         }
         self.lookups.get_mut().all.iter_mut().for_each(|(_, now)| *now = Now::Unknown);
         self.reused.set(0);
         let (before, policies_before) = (RefCell::new(self.lists.take()), self.policies.take());
-        Self { before, clean_before: self.clean.take(), policies_before, ..self }
+        let tallies = std::mem::take(&mut self.tallies).begin();
+        Self { before, clean_before: self.clean.take(), policies_before, tallies, ..self }
     }
 
     /// Where the clusters were.
@@ -135,18 +147,19 @@ impl Memory {
     /// Ends it: what was not taken again is forgotten.
     pub(super) fn end(mut self, places: Places) -> Self {
         self.before.take();
+        self.tallies = std::mem::take(&mut self.tallies).end();
         self.clean_before = HashSet::default();
         self.policies_before = None;
         // Many vacant ones would be carried along for ever.
         if places.are_mostly_vacant() {
-            return Self { proxy: self.proxy, ..Self::default() };
+            return Self { proxy: self.proxy, tallies: self.tallies, ..Self::default() };
         }
         self.places = places;
         let lookups = self.lookups.get_mut();
         // Most are looked up again; those that nobody asks for any more would add up.
         let idle = lookups.all.iter().filter(|(_, now)| matches!(now, Now::Unknown)).count();
         if idle > lookups.all.len() / 2 {
-            return Self { proxy: self.proxy, places: self.places, ..Self::default() };
+            return Self { proxy: self.proxy, places: self.places, tallies: self.tallies, ..Self::default() };
         }
         self
     }
@@ -202,12 +215,13 @@ pub(super) fn list(context: &Context<'_>, recipe: Recipe, make: impl FnOnce() ->
     }
     if let Some(list) = again(context, &recipe) {
         memory.reused.set(memory.reused.get() + 1);
+        memory.tallies.again(&recipe.names(), &list);
         return list;
     }
     let told = context.report.told();
     context.expressions.watch();
     *memory.notes.borrow_mut() = Some(Notes::default());
-    let list = Arc::new(RouteList::new(make()));
+    let list = memory.tallies.list(&recipe.names(), make());
     let notes = memory.notes.borrow_mut().take().unwrap_or_default();
     let expressions = context.expressions.watched();
     if context.report.told() == told {

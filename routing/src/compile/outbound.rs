@@ -222,7 +222,8 @@ impl<'a> Build<'_, 'a> {
         if let Some(mesh) = self.context.proxy.mesh.retries() {
             rule.retries = retries(mesh).boxed();
         }
-        Arc::new(RouteList::new(vec![Route { when: RouteMatch::default(), rule: Arc::new(rule) }]))
+        let routes = vec![Route { when: RouteMatch::default(), rule: Arc::new(rule) }];
+        self.context.memory.tallies.list(&("straight", &service.host, port.number), routes)
     }
 }
 

@@ -23,7 +23,7 @@ use crate::{
     retries::Retries,
     rule::{
         Action, Destination, Destinations, DirectResponse, PathRewrite, Redirect, RedirectPath, RedirectPort, Rewrite,
-        Rule, Tally,
+        Rule,
     },
     table::Route,
 };
@@ -136,7 +136,7 @@ fn rule(context: &Context<'_>, entry: &Entry<'_, '_>, when: Option<&HttpMatch>, 
         cors: cors.map(|policy| cors::compile(context, entry, policy)),
         request_headers: ops(headers.and_then(|headers| headers.request.as_ref()), Way::Request),
         response_headers: ops(headers.and_then(|headers| headers.response.as_ref()), Way::Response),
-        tally: Tally::default(),
+        tally: Arc::default(),
     })
 }
 

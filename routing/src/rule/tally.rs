@@ -1,5 +1,5 @@
-//! How often a rule was followed. It stands with the rule, so that whoever counts looks nothing up; a rule that a reload leaves
-//! as it was keeps its count.
+//! How often a rule was followed. It hangs on the rule, so that whoever counts looks nothing up; a rule that a reload leaves as it
+//! was, or makes anew with the same name and match (`compile/tallies.rs`), keeps its count.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
