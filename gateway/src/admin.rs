@@ -2,8 +2,8 @@
 //! (`--admin`). They read the proxy through [`View`] and never touch the data path.
 
 pub(crate) mod answers;
+mod clusters_text;
 mod door;
-mod dump;
 pub(crate) mod page;
 mod pages;
 pub(crate) mod schema;
@@ -16,20 +16,23 @@ mod tests;
 
 use std::sync::Arc;
 
-pub(crate) use dump::{clusters_text, snapshot_json};
+pub(crate) use clusters_text::clusters_text;
 pub(crate) use pages::figures as metrics_text;
 use routing::explain::{Explanation, Question};
-use schema::{listeners::Listeners, overview::Proxy, routes::Routes};
+use schema::{listeners::Listeners, overview::Proxy, problems::Problems, routes::Routes};
 pub(crate) use server::{Pages, Servers, serve_pages};
 
-use crate::telemetry::{ca::CaMetrics, log::LogLevel, metrics::Metrics};
+use crate::{
+    settings::AdminPeers,
+    telemetry::{ca::CaMetrics, log::LogLevel, metrics::Metrics},
+};
 
 /// What the admin servers may know of the proxy, and the two things they may ask of it.
 pub(crate) trait View: Send + Sync + 'static {
     /// Whether traffic should be sent here: not before the first configuration is applied, and not while draining.
     fn readiness(&self) -> Readiness;
 
-    /// What is installed and what was wrong with it; usually [`snapshot_json`]. Never holds keys.
+    /// What is installed and what was wrong with it; usually [`tell::dump`]. Never holds keys.
     fn config_dump(&self) -> serde_json::Value;
 
     /// Every cluster with its endpoints, for people; usually [`clusters_text`].
@@ -48,9 +51,14 @@ pub(crate) trait View: Send + Sync + 'static {
     /// What the page shows, but for what is counted.
     fn summary(&self) -> Proxy;
 
-    /// Routes that have this text somewhere.
-    fn routes(&self, _wanted: &str) -> Routes {
-        Routes { generation: 0, tables: Vec::new(), left_out: 0 }
+    /// Routes that have this text somewhere, from this one on.
+    fn routes(&self, _wanted: &str, _from: usize) -> Routes {
+        Routes { generation: 0, tables: Vec::new(), found: 0, left_out: 0 }
+    }
+
+    /// Problems of the configuration that have this text somewhere, from this one on.
+    fn problems(&self, wanted: &str, from: usize) -> Problems {
+        tell::problems(&[], 0, (wanted, from))
     }
 
     /// What would happen to a request; `None`: this process serves none.
@@ -110,4 +118,6 @@ pub(crate) struct Admin {
     pub(crate) figures: Figures,
     /// Its log; `None` where logging cannot be changed.
     pub(crate) log: Option<LogLevel>,
+    /// Who may ask.
+    pub(crate) peers: AdminPeers,
 }

@@ -276,6 +276,9 @@ pub(crate) struct CommonFlags {
     /// Admin pages [127.0.0.1:15000]; :PORT keeps the address
     #[arg(long, value_name = "ADDR:PORT", value_parser = settings::parse_address)]
     pub(crate) admin: Option<settings::Address>,
+    /// Who may ask the admin pages, where --admin can be reached from other machines
+    #[arg(long, value_name = "WHO", value_enum, default_value_t)]
+    pub(crate) admin_peers: settings::AdminPeers,
     /// Readiness, /healthz/ready [all addresses, port 15021]
     #[arg(long, value_name = "ADDR:PORT", value_parser = settings::parse_address)]
     pub(crate) status: Option<settings::Address>,

@@ -60,7 +60,12 @@ async fn serve(settings: &ControlSettings, log: LogLevel) -> Result<ExitCode> {
     let current = Arc::new(Current::new(settings.lifetimes.propagation));
     let status = Arc::new(ControlStatus::new(Arc::clone(&current)));
     let servers = Servers::bind(settings.pages)?;
-    let admin = Admin { view: Arc::clone(&status) as _, figures: Figures::Ca(Arc::clone(&metrics)), log: Some(log) };
+    let admin = Admin {
+        view: Arc::clone(&status) as _,
+        figures: Figures::Ca(Arc::clone(&metrics)),
+        log: Some(log),
+        peers: settings.admin_peers,
+    };
     let (stop_admin, admin_stops) = watch::channel(false);
     tokio::spawn(servers.serve(Arc::new(admin), admin_stops));
 

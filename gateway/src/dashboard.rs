@@ -3,16 +3,18 @@
 
 mod ask;
 mod find;
+mod gather;
+mod inside;
+mod roster;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::{Context as _, Result};
-use futures::future::join_all;
 use http::{Method, Request, StatusCode, header::ALLOW};
 use hyper::body::Incoming;
-use serde_json::{Value, json};
-use tokio::{net::TcpListener, sync::watch, time::timeout};
+use tokio::{net::TcpListener, sync::watch};
 
+use self::gather::Gathering;
 use crate::admin::{
     Pages,
     answers::{self, Reply},
@@ -21,9 +23,8 @@ use crate::admin::{
 
 pub(crate) use ask::Target;
 pub(crate) use find::{Mesh, demos};
+pub(crate) use roster::Roster;
 
-/// Longest wait for one proxy.
-const ANSWER: Duration = Duration::from_secs(4);
 /// Ports that are tried when none was chosen.
 const PORTS: std::ops::RangeInclusive<u16> = 15100..=15109;
 
@@ -65,12 +66,9 @@ impl Dashboard {
 
     /// Serves until it is dropped, or `stop` becomes true.
     pub(crate) async fn serve(self, stop: watch::Receiver<bool>) {
-        serve_pages(self.listener, Arc::new(Gathering(self.mesh)), stop).await;
+        serve_pages(self.listener, Arc::new(Gathering::new(self.mesh)), stop).await;
     }
 }
-
-/// Answers by asking.
-struct Gathering(Mesh);
 
 impl Pages for Gathering {
     async fn answer(&self, request: Request<Incoming>) -> Reply {
@@ -85,11 +83,8 @@ impl Pages for Gathering {
         }
         let query = request.uri().query().unwrap_or_default();
         match request.uri().path() {
-            "/overview" => answers::tagged(
-                &request,
-                answers::json(&json!({"schema": answers::SCHEMA, "proxies": self.overview().await})),
-            ),
-            path @ ("/routes" | "/explain") => {
+            "/overview" => answers::tagged(&request, answers::raw_json(self.overview().await)),
+            path @ ("/routes" | "/problems" | "/explain") => {
                 let reply = self.of_one(path, query).await;
                 answers::tagged(&request, reply)
             }
@@ -103,89 +98,9 @@ const HELP: &str = "\
 The page of a mesh; a browser gets a page to look at
 
 GET  /overview  what every proxy tells of itself (JSON)
-GET  /routes    the routes of one (JSON): ?proxy=TARGET&q=TEXT
+GET  /routes    the routes of one (JSON): ?proxy=TARGET&q=TEXT&from=N
+GET  /problems  what is wrong with the configuration of one (JSON): ?proxy=TARGET&q=TEXT&from=N
 GET  /explain   what would happen to a request at one (JSON): ?proxy=TARGET&port=443&host=a.example&path=/x
 
 Every proxy has more: GET /help at its own admin address.
 ";
-
-impl Gathering {
-    /// What every proxy tells; of those that tell nothing, why.
-    async fn overview(&self) -> Vec<Value> {
-        let targets = match self.0.targets().await {
-            Ok(targets) => targets,
-            Err(error) => return vec![json!({"name": "the API server", "unreachable": format!("{error:#}")})],
-        };
-        let asked = targets.iter().map(|target| async {
-            let told = timeout(ANSWER, self.0.ask(target, "/overview")).await;
-            let told =
-                told.map_err(|_| anyhow::anyhow!("no answer within {} s", ANSWER.as_secs())).and_then(|told| told);
-            let mut proxy = match told.and_then(|(status, body)| of_body(status, &body)) {
-                Ok(proxy) => proxy,
-                Err(error) => json!({"name": target.name, "unreachable": format!("{error:#}")}),
-            };
-            proxy["target"] = target.id().into();
-            proxy
-        });
-        join_all(asked).await
-    }
-
-    /// What one proxy answers.
-    async fn of_one(&self, path: &str, query: &str) -> Reply {
-        let wanted = answers::parameter(query, "proxy").unwrap_or_default();
-        let targets = self.0.targets().await.unwrap_or_default();
-        let Some(target) = targets.into_iter().find(|target| target.id() == wanted) else {
-            return answers::text(StatusCode::NOT_FOUND, "there is no such proxy; /overview names them\n");
-        };
-        match timeout(ANSWER, self.0.ask(&target, &format!("{path}?{query}"))).await {
-            Ok(Ok((status, body))) if status == StatusCode::OK => answers::raw_json(body),
-            Ok(Ok((status, body))) => answers::text(status, body),
-            Ok(Err(error)) => answers::text(StatusCode::BAD_GATEWAY, format!("{error:#}\n")),
-            Err(_) => answers::text(StatusCode::GATEWAY_TIMEOUT, "the proxy does not answer\n"),
-        }
-    }
-}
-
-/// The proxy that an overview is about.
-fn of_body(status: StatusCode, body: &[u8]) -> Result<Value> {
-    anyhow::ensure!(status == StatusCode::OK, "it answers {status}; is it as new as this program?");
-    let mut told: Value = serde_json::from_slice(body).context("what it answers is no JSON")?;
-    let schema = told["schema"].as_u64();
-    anyhow::ensure!(
-        schema == Some(u64::from(answers::SCHEMA)),
-        "it tells by schema {schema:?}, and this program knows {}",
-        answers::SCHEMA
-    );
-    let first = told["proxies"].get_mut(0).map(Value::take).context("it tells of no proxy")?;
-    // Whoever runs a pod says what it answers.
-    let whole =
-        first["name"].is_string() && first["traffic"]["edges"].is_array() && first["traffic"]["bounds"].is_array();
-    anyhow::ensure!(whole, "what it tells is no proxy");
-    Ok(first)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_is_understood_is_shown() {
-        let told = |text: &str| of_body(StatusCode::OK, text.as_bytes()).map_err(|error| error.to_string());
-        let whole = r#"{"schema": 1, "proxies": [{"name": "a", "traffic": {"edges": [], "bounds": []}}]}"#;
-        assert_eq!(told(whole).unwrap()["name"], "a");
-        for strange in [
-            r#"["x"]"#,
-            r#"[{"name": "a"}]"#,
-            r#"[{"name": 7, "traffic": {"edges": [], "bounds": []}}]"#,
-            "[[]]",
-            "[null]",
-        ] {
-            let error = told(&format!(r#"{{"schema": 1, "proxies": {strange}}}"#)).unwrap_err();
-            assert!(error.contains("no proxy"), "{strange}: {error}");
-        }
-        assert!(told(r#"{"schema": 9, "proxies": []}"#).unwrap_err().contains("schema Some(9)"));
-        assert!(told(r#"{"schema": 1, "proxies": []}"#).unwrap_err().contains("no proxy"));
-        assert!(told("oops").unwrap_err().contains("no JSON"));
-        assert!(of_body(StatusCode::NOT_FOUND, b"").unwrap_err().to_string().contains("404"));
-    }
-}

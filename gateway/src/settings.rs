@@ -61,6 +61,8 @@ pub(crate) struct Settings {
     pub(crate) port_map: BTreeMap<u16, u16>,
     /// Admin pages. Default 127.0.0.1:15000.
     pub(crate) admin: SocketAddr,
+    /// Who may ask them. Default: this machine.
+    pub(crate) admin_peers: AdminPeers,
     /// Readiness. Default: all addresses, port 15021.
     pub(crate) status: SocketAddr,
     /// Metrics. Default: all addresses, port 15090.
@@ -95,6 +97,18 @@ pub(crate) struct Settings {
     pub(crate) balancers: Vec<IpNet>,
     /// `POD_UID`, so that what belongs to this process alone is deleted with its pod.
     pub(crate) pod_uid: Option<String>,
+}
+
+/// Who may ask the admin pages, where their address can be reached from other machines.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum)]
+pub(crate) enum AdminPeers {
+    /// This machine (in a pod: this pod).
+    #[default]
+    Local,
+    /// Others may read, too.
+    Read,
+    /// Others may change and end it, too.
+    All,
 }
 
 /// Where configuration is read from.

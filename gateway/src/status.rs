@@ -26,9 +26,10 @@ use crate::{
             json,
             listeners::Listeners,
             overview::Proxy,
+            problems::Problems,
             routes::Routes,
         },
-        snapshot_json, tell,
+        tell,
     },
     drain::Drain,
     identity::Standing,
@@ -181,7 +182,7 @@ impl View for Status {
 
     fn config_dump(&self) -> serde_json::Value {
         let installed = self.live.pin();
-        snapshot_json(&installed.snapshot, installed.generation, &self.told().problems)
+        json(&Answer::new(tell::dump(&installed.snapshot, installed.generation, &self.told().problems)))
     }
 
     fn clusters(&self) -> String {
@@ -225,12 +226,16 @@ impl View for Status {
         let told = self.told();
         let summary =
             tell::summary((&installed.snapshot, &installed.port_map), installed.generation, &told.problems, &readiness);
-        Proxy { certificates: told.certificates(), ..summary }
+        tell::with_certificates(summary, told.certificates())
     }
 
-    fn routes(&self, wanted: &str) -> Routes {
+    fn routes(&self, wanted: &str, from: usize) -> Routes {
         let installed = self.live.pin();
-        tell::routes(&installed.snapshot, installed.generation, wanted)
+        tell::routes(&installed.snapshot, installed.generation, (wanted, from))
+    }
+
+    fn problems(&self, wanted: &str, from: usize) -> Problems {
+        tell::problems(&self.told().problems, self.live.pin().generation, (wanted, from))
     }
 
     fn explain(&self, question: &Question) -> Option<Explanation> {

@@ -8,6 +8,7 @@ pub(crate) mod doors;
 pub(crate) mod edges;
 pub(crate) mod exports;
 pub(crate) mod exposition;
+pub(crate) mod holders;
 pub(crate) mod injection;
 pub(crate) mod labels;
 pub(crate) mod log;

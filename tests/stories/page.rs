@@ -1,6 +1,10 @@
 //! The page of the admin pages and of `sluice dashboard`, in a real browser, with real traffic; judged by axe-core where it is.
 
-use std::{net::SocketAddr, time::Duration};
+mod control;
+mod crowd;
+mod long;
+
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 use harness::{
     apiserver::{ADMIN, ApiServer},
@@ -9,6 +13,7 @@ use harness::{
     demo::Demo,
     eventually::eventually,
     mesh::{HOST, Mesh},
+    netns::{Network, Pod},
     process::Process,
     program::{executable, run_within, script},
     raw::probe,
@@ -59,14 +64,7 @@ async fn a_browser_shows_the_traffic_of_a_mesh_and_answers_what_would_happen() {
     let arguments = [script("page.mjs"), chromium.display().to_string(), page(&demo), pictures, axe.clone()];
     let output = run_within(Duration::from_secs(130), &node, &arguments, b"").await;
     let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("no report: {output:?}"));
-    if let Ok(folder) = std::env::var("SLUICE_TEST_PICTURES") {
-        for entry in std::fs::read_dir(demo.state.path()).expect("the folder is there").flatten() {
-            if entry.path().extension().is_some_and(|ending| ending == "png") {
-                std::fs::copy(entry.path(), std::path::Path::new(&folder).join(entry.file_name()))
-                    .expect("it can be kept");
-            }
-        }
-    }
+    long::keep_pictures(demo.state.path());
     assert_eq!(report["failed"], Value::Null, "{report:#}");
     assert_eq!(report["errors"], json!([]), "the console is silent");
     assert_eq!(report["elsewhere"], json!([]), "nothing is loaded from elsewhere");
@@ -81,7 +79,7 @@ async fn a_browser_shows_the_traffic_of_a_mesh_and_answers_what_would_happen() {
         "#traffic",
         "drawing",
         "Traffic between workloads",
-        "route-words",
+        "route-proxy",
         "q-proxy",
         "q-host",
         "q-path",
@@ -189,6 +187,64 @@ async fn proxies_in_pods_are_asked_through_the_api_server() {
     assert!(named("shop/gone-1")["unreachable"].is_string(), "{told:#}");
     let ask = format!("http://{address}/explain?proxy=shop/edge-1&port=443&host={HOST}&path=/");
     assert_eq!(page.get(&ask).await.json()["outcome"], "forwarded");
+}
+
+/// The proxies in `demo.json`, and those of the page at this address that are ready, by their admin addresses in order.
+async fn named_and_ready(demo: &Demo, page: &str) -> (Vec<String>, Vec<String>) {
+    let text = |proxy: &Value, field: &str| proxy[field].as_str().unwrap_or_default().to_owned();
+    let named = demo.facts["proxies"].as_array().into_iter().flatten();
+    let mut named: Vec<String> = named.map(|proxy| text(proxy, "admin")).collect();
+    let address = page.trim_start_matches("http://").trim_end_matches('/').parse().expect("an address");
+    let told = Client::plain(address).get(&format!("{page}overview")).await.json();
+    let told = told["proxies"].as_array().cloned().unwrap_or_default();
+    let mut ready: Vec<String> =
+        told.iter().filter(|proxy| proxy["ready"] == true).map(|proxy| text(proxy, "target")).collect();
+    named.sort();
+    ready.sort();
+    (named, ready)
+}
+
+#[tokio::test]
+async fn the_page_of_a_captured_demo_asks_within_its_namespaces() {
+    let story = "the page of a captured demo";
+    let Some(demo) = Demo::start_captured(story, &repository().join("examples/cloud-cargo")).await else { return };
+    let (named, ready) = named_and_ready(&demo, &page(&demo)).await;
+    assert!(named.len() > 3, "a gateway and sidecars: {named:?}");
+    assert_eq!(named, ready);
+
+    // Another process finds its way by what the demo wrote.
+    let state = demo.state.path().display().to_string();
+    let dashboard = Process::start("dashboard", sluice(), ["dashboard", "--demo", &state, "--port", "0"]);
+    let own = || dashboard.stdout().split("http://").nth(1)?.split('/').next().map(|at| format!("http://{at}/"));
+    eventually("it says where the page is", async || own().is_some()).await;
+    let (named, ready) = named_and_ready(&demo, &own().expect("it was there")).await;
+    assert_eq!(named, ready);
+}
+
+#[tokio::test]
+async fn admin_pages_are_for_this_machine_unless_others_are_let_in() {
+    let story = "admin pages and other machines";
+    let Some(network) = Network::create(story, false) else { return };
+    let config = tempfile::TempDir::new().expect("a folder");
+    let config = config.path().display().to_string();
+    let admin = format!("http://{}:15000", network.server.ip);
+    let ask = |pod: &Pod, method: &str, path: &str| {
+        let url = format!("{admin}{path}");
+        let flags = ["-s", "-m", "5", "-o", "/dev/null", "-w", "%{http_code}", "-X", method, &url];
+        String::from_utf8_lossy(&pod.run(Path::new("curl"), &flags).stdout).into_owned()
+    };
+    let level = "/logging?level=info";
+    for (peers, from_elsewhere) in [("local", ["403", "403"]), ("read", ["200", "403"]), ("all", ["200", "200"])] {
+        let flags =
+            ["gateway", "--config", &config, "--admin", "0.0.0.0:15000", "--admin-peers", peers, "--workers", "1"];
+        let gateway = network.server.start("gateway", None, sluice(), &flags);
+        eventually("its own machine may ask", async || ask(&network.server, "GET", "/version") == "200").await;
+        assert_eq!(ask(&network.server, "POST", level), "200", "{peers}");
+        let told = [("GET", "/version"), ("POST", level)].map(|(method, path)| ask(&network.client, method, path));
+        assert_eq!(told, from_elsewhere, "{peers}");
+        drop(gateway);
+        eventually("it is gone", async || ask(&network.server, "GET", "/version") == "000").await;
+    }
 }
 
 fn texts_of(list: &Value) -> usize {

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::{door, page};
 pub(crate) use super::{schema::SCHEMA, tell::asked::parameter};
+use crate::settings::AdminPeers;
 
 /// An answer.
 pub(crate) type Reply = Response<Full<Bytes>>;
@@ -22,14 +23,28 @@ pub(crate) fn refused<B>(request: &Request<B>) -> Option<Reply> {
     door::refusal(request).map(|why| text(StatusCode::FORBIDDEN, format!("{why}\n")))
 }
 
+/// The answer to somebody on another machine who may not ask.
+pub(super) fn refused_stranger<B>(request: &Request<B>, peers: AdminPeers) -> Option<Reply> {
+    door::strangers_refusal(request, peers).map(|why| text(StatusCode::FORBIDDEN, format!("{why}\n")))
+}
+
 /// Text for people.
 pub(crate) fn text(status: StatusCode, body: impl Into<Bytes>) -> Reply {
     reply(status, TEXT, body)
 }
 
-/// JSON for programs.
+/// JSON for programs, and for people who read it.
 pub(crate) fn json(value: &impl Serialize) -> Reply {
-    match serde_json::to_string_pretty(value) {
+    written(serde_json::to_string_pretty(value))
+}
+
+/// JSON for programs alone: what is asked for again and again.
+pub(super) fn short_json(value: &impl Serialize) -> Reply {
+    written(serde_json::to_string(value))
+}
+
+fn written(json: serde_json::Result<String>) -> Reply {
+    match json {
         Ok(text) => raw_json(text + "\n"),
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("this cannot be told in JSON: {error}\n")),
     }

@@ -1,11 +1,47 @@
 //! Who may ask the admin pages: programs of this machine, and pages that came from here. A page of somebody else in the same
-//! browser may not, neither by a form nor by a name of its own that leads to 127.0.0.1 (DNS rebinding).
+//! browser may not, neither by a form nor by a name of its own that leads to 127.0.0.1 (DNS rebinding). Other machines may not,
+//! whatever address is bound, unless `--admin-peers` lets them.
+
+use std::net::SocketAddr;
 
 use http::{HeaderMap, HeaderName, Method, Request, Uri, header};
 use routing::host::strip_port;
 
+use crate::settings::AdminPeers;
+
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+
+/// Somebody on another machine; the extension of a request that is from this one does not exist.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stranger(SocketAddr);
+
+impl Stranger {
+    /// Who is at the other end of a connection (`far`, `near`), unless that is this machine.
+    pub(super) fn of(far: SocketAddr, near: SocketAddr) -> Option<Self> {
+        let ip = far.ip().to_canonical();
+        (!ip.is_loopback() && ip != near.ip().to_canonical()).then_some(Self(far))
+    }
+}
+
+/// Why somebody on another machine is refused; `None`: he is not.
+pub(super) fn strangers_refusal<B>(request: &Request<B>, peers: AdminPeers) -> Option<String> {
+    let Stranger(address) = request.extensions().get()?;
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    match peers {
+        AdminPeers::All => None,
+        AdminPeers::Read if reads => None,
+        AdminPeers::Read => Some(format!(
+            "{} is another machine, and those may only read here; --admin-peers all lets them change what runs",
+            address.ip()
+        )),
+        AdminPeers::Local => Some(format!(
+            "{} is another machine; start this process with --admin-peers read to let others read, or with all to let them \
+             change what runs",
+            address.ip()
+        )),
+    }
+}
 
 /// Why a request is refused; `None`: it is not.
 pub(super) fn refusal<B>(request: &Request<B>) -> Option<String> {
@@ -55,6 +91,26 @@ mod tests {
             request = request.header(*name, *value);
         }
         refusal(&request.body(()).unwrap()).is_some()
+    }
+
+    #[test]
+    fn other_machines_are_refused_unless_they_are_let() {
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let near = at("10.0.0.9:15000");
+        for here in ["127.0.0.1:4000", "[::1]:4000", "[::ffff:127.0.0.1]:4000", "10.0.0.9:4000", "[::ffff:10.0.0.9]:1"]
+        {
+            assert!(Stranger::of(at(here), near).is_none(), "{here}");
+        }
+        let stranger = Stranger::of(at("10.0.0.8:4000"), near).unwrap();
+        let refused = |method: &str, peers| {
+            let mut request = Request::builder().method(method).body(()).unwrap();
+            assert!(strangers_refusal(&request, peers).is_none(), "this machine");
+            request.extensions_mut().insert(stranger);
+            strangers_refusal(&request, peers).is_some()
+        };
+        let all = [AdminPeers::Local, AdminPeers::Read, AdminPeers::All];
+        assert_eq!(all.map(|peers| refused("GET", peers)), [true, false, false]);
+        assert_eq!(all.map(|peers| refused("POST", peers)), [true, true, false]);
     }
 
     #[test]

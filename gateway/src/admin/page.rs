@@ -16,12 +16,16 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 
 /// Path, media type, content.
-const FILES: [(&str, &str, &[u8]); 7] = [
+const FILES: [(&str, &str, &[u8]); 11] = [
     ("/", HTML, include_bytes!("page/index.html")),
     ("/page.css", STYLE, include_bytes!("page/page.css")),
     ("/page.js", SCRIPT, include_bytes!("page/page.js")),
     ("/traffic.js", SCRIPT, include_bytes!("page/traffic.js")),
     ("/graph.js", SCRIPT, include_bytes!("page/graph.js")),
+    ("/control.js", SCRIPT, include_bytes!("page/control.js")),
+    ("/fold.js", SCRIPT, include_bytes!("page/fold.js")),
+    ("/listing.js", SCRIPT, include_bytes!("page/listing.js")),
+    ("/parts.js", SCRIPT, include_bytes!("page/parts.js")),
     ("/sections.js", SCRIPT, include_bytes!("page/sections.js")),
     ("/icon.svg", SVG, include_bytes!("page/icon.svg")),
 ];

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{
     Admin, Figures, Readiness,
-    answers::{Reply, file, json, parameter, refused, reply, tagged, text},
+    answers::{Reply, file, json, parameter, refused, refused_stranger, reply, short_json, tagged, text},
     page,
     schema::{Answer, overview::Overview, process::Version},
     tell::{self, asked::question},
@@ -34,7 +34,8 @@ GET  /version           version of the binary (JSON)
 GET  /memory            memory and CPU time (JSON)
 GET  /config_dump       what is installed, and what was wrong with it (JSON)
 GET  /listeners         where connections are taken; ?format=json
-GET  /routes            which request goes where, with counts (JSON); ?q=TEXT: those with this text
+GET  /routes            which request goes where, with counts (JSON); ?q=TEXT: those with this text, ?from=N: from this on
+GET  /problems          what is wrong with the configuration (JSON); ?q=TEXT, ?from=N
 GET  /clusters          every cluster with its endpoints; ?format=json
 GET  /certs             certificates and when they end (JSON)
 GET  /overview          what the page shows (JSON)
@@ -53,7 +54,7 @@ POST /quitquitquit      drain and end
 /// Answers a request. Request bodies are not read.
 pub(crate) fn answer<B>(kind: Kind, request: &Request<B>, admin: &Admin) -> Reply {
     if kind == Kind::Admin
-        && let Some(refused) = refused(request)
+        && let Some(refused) = refused(request).or_else(|| refused_stranger(request, admin.peers))
     {
         return refused;
     }
@@ -113,10 +114,14 @@ fn page<B>(kind: Kind, request: &Request<B>, admin: &Admin) -> Reply {
         "/server_info" => json(&Answer::new(tell::server_info(&view.readiness()))),
         "/version" => json(&Answer::new(Version { version: env!("CARGO_PKG_VERSION") })),
         "/memory" => json(&Answer::new(tell::memory())),
-        "/overview" => tagged(request, json(&Answer::new(overview(admin)))),
+        "/overview" => tagged(request, short_json(&Answer::new(overview(admin)))),
         "/routes" => {
-            let wanted = parameter(query, "q").unwrap_or_default();
-            tagged(request, json(&Answer::new(view.routes(&wanted))))
+            let (wanted, from) = part(query);
+            tagged(request, json(&Answer::new(view.routes(&wanted, from))))
+        }
+        "/problems" => {
+            let (wanted, from) = part(query);
+            tagged(request, json(&Answer::new(view.problems(&wanted, from))))
         }
         "/explain" => explain(query, admin),
         "/logging" => logging::answer(request.uri().query(), admin.log.as_ref()),
@@ -133,11 +138,21 @@ fn page<B>(kind: Kind, request: &Request<B>, admin: &Admin) -> Reply {
     }
 }
 
+/// What is searched for, and how much of it is known already.
+fn part(query: &str) -> (String, usize) {
+    let from = parameter(query, "from").and_then(|from| from.parse().ok());
+    (parameter(query, "q").unwrap_or_default(), from.unwrap_or_default())
+}
+
 /// What the page shows of this process.
 fn overview(admin: &Admin) -> Overview {
     let mut proxy = admin.view.summary();
-    tell::count(&mut proxy, &families(admin));
-    Overview { proxies: vec![proxy] }
+    let families = families(admin);
+    tell::count(&mut proxy, &families);
+    if let Figures::Ca(metrics) = &admin.figures {
+        proxy.control = Some(tell::control(&families, &metrics.holders));
+    }
+    Overview { proxies: vec![proxy], left_out: 0, notes: Vec::new() }
 }
 
 fn families(admin: &Admin) -> Vec<Family> {

@@ -2,8 +2,11 @@
 
 pub(crate) mod certs;
 pub(crate) mod clusters;
+pub(crate) mod control;
+pub(crate) mod dump;
 pub(crate) mod listeners;
 pub(crate) mod overview;
+pub(crate) mod problems;
 pub(crate) mod process;
 pub(crate) mod routes;
 

@@ -16,6 +16,7 @@ use tracing::{debug, info};
 use super::{
     Admin,
     answers::Reply,
+    door::Stranger,
     pages::{Kind, answer},
     scrapes::Scrapes,
 };
@@ -141,7 +142,13 @@ async fn accept(listener: TcpListener, pages: Arc<impl Pages>) {
 async fn converse(stream: TcpStream, pages: &Arc<impl Pages>) {
     let (answered, due) = watch::channel(None);
     let answered = &answered;
-    let service = service_fn(|request| async move {
+    let stranger = stream.peer_addr().and_then(|far| Ok((far, stream.local_addr()?)));
+    // Of whom nothing is known has gone already.
+    let stranger = stranger.ok().and_then(|(far, near)| Stranger::of(far, near));
+    let service = service_fn(|mut request: Request<Incoming>| async move {
+        if let Some(stranger) = stranger {
+            request.extensions_mut().insert(stranger);
+        }
         answered.send_replace(None);
         let reply = pages.answer(request).await;
         answered.send_replace(Some(Instant::now() + ANSWER_DEADLINE));

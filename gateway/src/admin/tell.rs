@@ -2,16 +2,22 @@
 
 pub(crate) mod asked;
 mod clusters;
+mod control;
+mod dump;
 mod listeners;
 mod overview;
+mod problems;
 mod process;
 mod routes;
 
 use std::collections::BTreeMap;
 
 pub(crate) use clusters::clusters;
+pub(super) use control::control;
+pub(crate) use dump::dump;
 pub(crate) use listeners::listeners;
-pub(crate) use overview::{summary, told};
+pub(crate) use overview::{summary, told, with_certificates};
+pub(crate) use problems::problems;
 pub(super) use process::{memory, server_info};
 pub(crate) use routes::routes;
 

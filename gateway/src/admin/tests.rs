@@ -67,7 +67,12 @@ impl View for Stage {
 }
 
 fn admin(proxy: &Arc<Stage>) -> Admin {
-    Admin { view: Arc::clone(proxy) as Arc<dyn View>, figures: Figures::Proxy(Arc::new(Metrics::new())), log: None }
+    Admin {
+        view: Arc::clone(proxy) as Arc<dyn View>,
+        figures: Figures::Proxy(Arc::new(Metrics::new())),
+        log: None,
+        peers: AdminPeers::Local,
+    }
 }
 
 async fn ask(kind: Kind, method: Method, path: &str, proxy: &Arc<Stage>) -> (StatusCode, String) {

@@ -82,6 +82,9 @@ pub(crate) struct ControlFlags {
     /// Admin pages [127.0.0.1:15000]; :PORT keeps the address
     #[arg(long, value_name = "ADDR:PORT", value_parser = settings::parse_address)]
     admin: Option<settings::Address>,
+    /// Who may ask the admin pages, where --admin can be reached from other machines
+    #[arg(long, value_name = "WHO", value_enum, default_value_t)]
+    admin_peers: settings::AdminPeers,
     /// Readiness, /healthz/ready [all addresses, port 15021]
     #[arg(long, value_name = "ADDR:PORT", value_parser = settings::parse_address)]
     status: Option<settings::Address>,
@@ -142,6 +145,7 @@ impl ControlFlags {
                 self.stats.map_or(SocketAddr::new(any(), 15014), |it| it.or(any())),
                 self.admin.map_or(SocketAddr::new(LOOPBACK, 15000), |it| it.or(LOOPBACK)),
             ],
+            admin_peers: self.admin_peers,
             ca_dir: self.ca_dir,
             trust_bundle: in_cluster && (self.cluster_trust_bundle || of_istio),
             state_dir,

@@ -131,6 +131,7 @@ impl Settings {
             bind: flags.bind,
             port_map: flags.port_map.map(|it| it.0).unwrap_or_default(),
             admin: flags.admin.map_or(SocketAddr::new(LOOPBACK, 15000), |it| it.or(LOOPBACK)),
+            admin_peers: flags.admin_peers,
             status: flags.status.map_or(SocketAddr::new(any(), 15021), |it| it.or(any())),
             stats: flags.stats.map_or(SocketAddr::new(any(), 15090), |it| it.or(any())),
             probes: None,

@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::{
     cli::dashboard::DashboardFlags,
-    dashboard::{Dashboard, Mesh, Target, demos},
+    dashboard::{Dashboard, Mesh, Roster, Target, demos},
     kubernetes::client,
 };
 
@@ -46,7 +46,8 @@ async fn mesh(flags: &DashboardFlags) -> Result<(Mesh, String)> {
     if flags.kubernetes {
         let client = client::connect(&flags.cluster()).await?;
         let of = flags.namespace.as_deref().map_or(String::new(), |namespace| format!(" in {namespace}"));
-        return Ok((Mesh::Kubernetes(client, flags.namespace.clone()), format!("The mesh of the cluster{of}")));
+        let roster = Roster::new(client, flags.namespace.clone());
+        return Ok((Mesh::Kubernetes(Box::new(roster)), format!("The mesh of the cluster{of}")));
     }
     if !flags.admin.is_empty() {
         let given = flags.admin.iter().map(|address| address.or(Ipv4Addr::LOCALHOST.into()));

@@ -36,7 +36,7 @@ use self::{
     addresses::{Addresses, ports},
     authorities::{Authorities, LIFETIME},
     network::Network,
-    plan::{Plan, PodPlan},
+    plan::Plan,
     print::{AdminPages, Progress},
     processes::Processes,
     state::{Access, State},
@@ -132,7 +132,11 @@ impl Demo {
         processes.ready().await?;
         progress.done("every process is ready");
         let proxies = self.proxies();
-        let targets = proxies.iter().map(|proxy| Target::at(proxy.admin, &*proxy.name)).collect();
+        let target = |proxy: &AdminPages| match proxy.process {
+            Some(process) => Target::inside(process, proxy.admin, &*proxy.name),
+            None => Target::at(proxy.admin, &*proxy.name),
+        };
+        let targets = proxies.iter().map(target).collect();
         let dashboard = Dashboard::bind(Mesh::Known(targets), None).await?;
         self.show(&format!("http://{}/", dashboard.address()?), &proxies)?;
         let (_stop, stops) = watch::channel(false);
@@ -151,14 +155,17 @@ impl Demo {
 
     /// Gateways first.
     fn proxies(&self) -> Vec<AdminPages> {
-        let at = |name: String, ip: IpAddr| AdminPages { name, admin: SocketAddr::new(ip, ports::ADMIN) };
+        let at = |namespace: &str, name: &str, ip: IpAddr, process: Option<u32>| AdminPages {
+            name: format!("{namespace}/{name}"),
+            admin: SocketAddr::new(ip, ports::ADMIN),
+            process,
+        };
         let gateways = self.plan.gateways.iter().enumerate();
-        let gateways =
-            gateways.map(|(index, it)| at(format!("{}/{}", it.namespace, it.name), self.addresses.gateway(index)));
+        let gateways = gateways.map(|(index, it)| at(&it.namespace, &it.name, self.addresses.gateway(index), None));
         // The rules of the kernel keep the admin pages of captured pods to the pods.
-        let reachable = |index: usize, pod: &PodPlan| pod.sidecar && self.addresses.namespace(index).is_none();
-        let pods = self.plan.pods.iter().enumerate().filter(|(index, pod)| reachable(*index, pod));
-        let pods = pods.map(|(index, it)| at(format!("{}/{}", it.namespace, it.name), self.addresses.pod(index)));
+        let pods = self.plan.pods.iter().enumerate().filter(|(_, pod)| pod.sidecar);
+        let pods = pods
+            .map(|(index, it)| at(&it.namespace, &it.name, self.addresses.pod(index), self.addresses.namespace(index)));
         gateways.chain(pods).collect()
     }
 

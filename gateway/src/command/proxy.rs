@@ -49,7 +49,8 @@ async fn serve(settings: Settings, log: LogLevel) -> Result<ExitCode> {
     let status = Arc::new(Status::new(Arc::clone(&live), Arc::clone(&drain)));
     let servers = Servers::bind([settings.status, settings.stats, settings.admin])?;
     let figures = Figures::Proxy(Arc::clone(telemetry.metrics()));
-    let admin = Arc::new(Admin { view: Arc::clone(&status) as _, figures, log: Some(log) });
+    let admin =
+        Arc::new(Admin { view: Arc::clone(&status) as _, figures, log: Some(log), peers: settings.admin_peers });
     let (stop_admin, admin_stops) = watch::channel(false);
     probes::start(&settings, &admin, &admin_stops)?;
     tokio::spawn(servers.serve(admin, admin_stops));

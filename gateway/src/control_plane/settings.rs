@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use crate::settings::SourceSettings;
+use crate::settings::{AdminPeers, SourceSettings};
 
 /// Everything one control plane process is told.
 #[derive(Clone, Debug)]
@@ -25,6 +25,8 @@ pub(crate) struct ControlSettings {
     pub(crate) injection_values: Option<PathBuf>,
     /// Readiness, metrics and admin pages.
     pub(crate) pages: [SocketAddr; 3],
+    /// Who may ask the admin pages.
+    pub(crate) admin_peers: AdminPeers,
     /// A plug-in CA.
     pub(crate) ca_dir: Option<PathBuf>,
     /// With an API server: the roots are a ClusterTrustBundle, too.

@@ -7,15 +7,19 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde_json::Value;
 
-use super::ask::{self, Target, Way};
-use crate::kubernetes::{client::Client, pods};
+use super::{
+    ask::{self, Lines, Target, Way},
+    inside,
+    roster::{Roll, Roster},
+};
+use crate::kubernetes::pods;
 
 /// Where proxies are.
 pub(crate) enum Mesh {
     /// These.
     Known(Vec<Target>),
-    /// The pods of a cluster, of one namespace or of all.
-    Kubernetes(Client, Option<String>),
+    /// The pods of a cluster.
+    Kubernetes(Box<Roster>),
 }
 
 impl Mesh {
@@ -23,29 +27,29 @@ impl Mesh {
     ///
     /// # Errors
     /// The API server does not tell.
-    pub(super) async fn targets(&self) -> Result<Vec<Target>> {
+    pub(super) async fn roll(&self) -> Result<Roll> {
         match self {
-            Self::Known(targets) => Ok(targets.clone()),
-            Self::Kubernetes(client, namespace) => {
-                let pods = pods::proxies(client, namespace.as_deref()).await?;
-                let target = |(namespace, name): (String, String)| Target {
-                    name: format!("{namespace}/{name}"),
-                    way: Way::Pod(namespace, name),
-                };
-                Ok(pods.into_iter().map(target).collect())
-            }
+            Self::Known(targets) => Ok(Roll { targets: targets.as_slice().into(), ..Roll::default() }),
+            Self::Kubernetes(roster) => roster.roll().await,
         }
     }
 
-    /// What one answers.
+    /// What one answers, as long as it has no more bytes than `most`.
     ///
     /// # Errors
     /// It cannot be reached.
-    pub(super) async fn ask(&self, target: &Target, path: &str) -> Result<(StatusCode, Bytes)> {
+    pub(super) async fn ask(
+        &self,
+        lines: &Lines,
+        target: &Target,
+        (path, most): (&str, usize),
+    ) -> Result<(StatusCode, Bytes)> {
+        let (id, what) = (target.id(), (path, most));
         match (&target.way, self) {
-            (Way::Address(address), _) => ask::at(*address, path).await,
-            (Way::Pod(namespace, name), Self::Kubernetes(client, _)) => {
-                ask::over(pods::admin(client, namespace, name).await?, path).await
+            (Way::Address(address), _) => lines.ask(id, what, ask::at(*address)).await,
+            (Way::Inside(process, address), _) => lines.ask(id, what, inside::connect(*process, *address)).await,
+            (Way::Pod(namespace, name), Self::Kubernetes(roster)) => {
+                lines.ask(id, what, pods::admin(roster.client(), namespace, name)).await
             }
             (Way::Pod(..), Self::Known(_)) => bail!("a pod is asked through an API server"),
         }
@@ -82,8 +86,12 @@ fn of_demo(file: &Path) -> Result<Vec<Target>> {
     let proxies = told["proxies"].as_array().map(Vec::as_slice).unwrap_or_default();
     let target = |proxy: &Value| {
         let address: SocketAddr = proxy["admin"].as_str()?.parse().ok()?;
-        // It is a file, and only what is here is asked.
-        address.ip().is_loopback().then(|| Target::at(address, proxy["name"].as_str().unwrap_or_default()))
+        let name = proxy["name"].as_str().unwrap_or_default();
+        match proxy.get("process").and_then(Value::as_u64) {
+            Some(process) => Some(Target::inside(u32::try_from(process).ok()?, address, name)),
+            // It is a file, and only what is here is asked.
+            None => address.ip().is_loopback().then(|| Target::at(address, name)),
+        }
     };
     Ok(proxies.iter().filter_map(target).collect())
 }
@@ -95,11 +103,12 @@ mod tests {
     #[test]
     fn a_demo_names_its_proxies() {
         let folder = tempfile::tempdir().unwrap();
-        let proxies =
-            r#"{"proxies": [{"name": "a", "admin": "127.10.0.1:15000"}, {"name": "b", "admin": "192.0.2.1:15000"}]}"#;
+        let proxies = r#"{"proxies": [{"name": "a", "admin": "127.10.0.1:15000"}, {"name": "b", "admin": "192.0.2.1:15000"},
+                {"name": "c", "admin": "10.180.1.1:15000", "process": 7}]}"#;
         fs::write(folder.path().join("demo.json"), proxies).unwrap();
         let found = demos(Some(folder.path())).unwrap();
-        assert_eq!(found.iter().map(Target::id).collect::<Vec<_>>(), ["127.10.0.1:15000"]);
+        assert_eq!(found.iter().map(Target::id).collect::<Vec<_>>(), ["127.10.0.1:15000", "10.180.1.1:15000"]);
+        assert!(matches!(found[1].way, Way::Inside(7, _)));
         assert!(
             demos(Some(Path::new("/nonexistent"))).unwrap_err().to_string().contains("--state-dir of a running demo")
         );

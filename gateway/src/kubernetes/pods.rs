@@ -14,17 +14,26 @@ const MOST: usize = 200;
 /// What proxies and control planes are started as.
 const VERBS: [&str; 3] = ["gateway", "sidecar", "control"];
 
-/// Namespace and name of running pods with one of our proxies, of one namespace or of all.
+/// Running pods with one of our proxies.
+#[derive(Debug, Default)]
+pub(crate) struct Proxies {
+    /// Namespace and name of the first of them.
+    pub(crate) named: Vec<(String, String)>,
+    /// How many more there are.
+    pub(crate) left_out: usize,
+}
+
+/// Those of one namespace, or of all. One page of the API server's answer is held at a time.
 ///
 /// # Errors
 /// The API server refuses, or cannot be reached.
-pub(crate) async fn proxies(client: &Client, namespace: Option<&str>) -> Result<Vec<(String, String)>> {
+pub(crate) async fn proxies(client: &Client, namespace: Option<&str>) -> Result<Proxies> {
     let pods: Api<Pod> = match namespace {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
     };
     let mut params = ListParams::default().limit(PAGE).fields("status.phase=Running");
-    let mut found = Vec::new();
+    let mut found = Proxies::default();
     loop {
         let page = pods.list(&params).await.context("listing pods")?;
         let ours = page
@@ -32,14 +41,18 @@ pub(crate) async fn proxies(client: &Client, namespace: Option<&str>) -> Result<
             .into_iter()
             .filter(is_ours)
             .filter_map(|pod| Some((pod.metadata.namespace?, pod.metadata.name?)));
-        found.extend(ours);
-        match page.metadata.continue_.filter(|next| !next.is_empty() && found.len() < MOST) {
+        for pod in ours {
+            if found.named.len() < MOST {
+                found.named.push(pod);
+            } else {
+                found.left_out += 1;
+            }
+        }
+        match page.metadata.continue_.filter(|next| !next.is_empty()) {
             Some(next) => params = params.continue_token(&next),
-            None => break,
+            None => return Ok(found),
         }
     }
-    found.truncate(MOST);
-    Ok(found)
 }
 
 fn is_ours(pod: &Pod) -> bool {

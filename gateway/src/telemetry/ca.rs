@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::{
     doors::DoorMetrics,
     exposition::{Exposition, Format},
+    holders::Holders,
     injection::InjectionMetrics,
     metrics::families,
     told,
@@ -50,6 +51,8 @@ pub(crate) struct CaMetrics {
     pub(crate) injection: InjectionMetrics,
     /// Connections.
     pub(crate) doors: DoorMetrics,
+    /// Who holds certificates, and who got none.
+    pub(crate) holders: Holders,
 }
 
 impl CaMetrics {
@@ -106,6 +109,7 @@ impl CaMetrics {
             ),
             injection: InjectionMetrics::new(&registry),
             doors: DoorMetrics::new(&registry),
+            holders: Holders::default(),
             registry,
         }
     }

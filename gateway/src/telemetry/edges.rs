@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::told::{Family, Sample};
 
 /// Edges that are told; of more, those with the fewest requests are left out.
-const MOST: usize = 300;
+const MOST: usize = 1000;
 const REQUESTS: &str = "istio_requests_total";
 const OPENED: &str = "istio_tcp_connections_opened_total";
 /// What tells of edges.

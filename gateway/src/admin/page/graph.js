@@ -1,6 +1,6 @@
 // The drawing of the traffic: workloads in columns, from those who ask to those who answer.
 
-import { duration, number, percent, svg } from "./sections.js";
+import { duration, number, percent, svg } from "./parts.js";
 
 const NODE = { width: 182, height: 46 };
 const GAP = { across: 132, along: 26 };
@@ -28,12 +28,16 @@ export function draw(target, nodes, edges) {
   const tags = svg("g");
   const most = Math.max(0.001, ...pairs.map((pair) => pair.rate));
   // What fails is drawn last, above the rest.
-  const failing = (pair) => pair.failed / (pair.rate || 1);
+  const failing = (pair) => (pair.light ? -1 : pair.failed / (pair.rate || 1));
   for (const pair of [...pairs].sort((a, b) => failing(a) - failing(b))) line(lines, tags, pair, places, wide, most);
   const boxes = svg("g");
   for (const node of nodes) box(boxes, node, places.get(node.id), wide);
   root.append(lines, boxes, tags);
+  const fresh = !target.firstElementChild || target.firstElementChild.getAttribute("width") !== root.getAttribute("width");
   target.replaceChildren(root);
+  // What is in the middle is looked at first, until somebody scrolls.
+  if (fresh) target.scrollLeft = (target.scrollWidth - target.clientWidth) / 2;
+  return fresh;
 }
 
 // What several services or protocols between the same two come to.
@@ -43,7 +47,7 @@ function joined(edges) {
     const key = `${edge.from} ${edge.to}`;
     const pair = pairs.get(key) || {
       from: edge.from, to: edge.to, rate: 0, failed: 0, refused: 0, requests: 0, connections: 0, opened: 0, mutual: 0, plain: 0, p99: null,
-      client: edge.client,
+      client: edge.client, light: edge.light,
     };
     pair.rate += edge.rate;
     pair.failed += edge.rate * edge.errors;
@@ -60,7 +64,9 @@ function joined(edges) {
 }
 
 // The longest way from somebody whom nobody asks; ways back are not followed.
-function layers(nodes, pairs) {
+// Boxes that stand for many are at the edges, and what goes there moves nobody.
+function layers(all, pairs) {
+  const nodes = all.filter((node) => !node.side);
   const depth = new Map(nodes.map((node) => [node.id, 0]));
   const forward = pairs.filter((pair) => pair.from !== pair.to && depth.has(pair.from) && depth.has(pair.to));
   const after = new Map(nodes.map((node) => [node.id, []]));
@@ -92,7 +98,8 @@ function layers(nodes, pairs) {
   }
   const columns = [];
   for (const node of nodes) (columns[depth.get(node.id)] ||= []).push(node);
-  return columns.filter(Boolean);
+  const edge = (side) => all.filter((node) => node.side === side);
+  return [edge("from"), ...columns.filter(Boolean), edge("to")].filter((column) => column.length);
 }
 
 // A line that goes past columns gets a place of its own in each of them, or it would cross whoever stands there.
@@ -102,6 +109,7 @@ function bridged(columns, pairs) {
   for (const pair of pairs) {
     let before = pair.from;
     pair.via = [];
+    if (pair.light) continue;
     for (let at = depth.get(pair.from) + 1; at < depth.get(pair.to); at++) {
       const id = `${pair.from}>${pair.to}@${at}`;
       columns[at].push({ id, bridge: true });
@@ -172,6 +180,7 @@ function line(lines, tags, pair, places, wide, most) {
   const refusals = pair.rate ? pair.refused / pair.rate : 0;
   const tone = !active ? "idle" : errors >= 0.005 ? "bad" : refusals >= 0.005 ? "warn" : "";
   const course = way(a, b, wide, pair.via.map((id) => places.get(id)));
+  if (pair.light) return lines.append(svg("path", { d: course.path, class: `edge light ${tone}` }));
   const width = 1.6 + 3.4 * Math.sqrt(pair.rate / most);
   lines.append(svg("path", { d: course.path, class: `edge ${tone}`, "stroke-width": width.toFixed(1) }));
   if (active) lines.append(svg("path", { d: course.path, class: "flow" }));
@@ -252,7 +261,7 @@ function lock(x, y, open) {
 function box(boxes, node, place, wide) {
   const group = svg("g", { class: `node ${node.kind} ${node.trouble ? "bad" : ""}` });
   const title = svg("title");
-  title.textContent = node.id;
+  title.textContent = node.title || node.id;
   group.append(title, svg("rect", { x: place.x, y: place.y, width: place.width, height: place.height, rx: 10 }));
   const letters = wide ? 21 : 18;
   const name = svg("text", { x: place.x + 12, y: place.y + (node.sub ? 20 : 27) });

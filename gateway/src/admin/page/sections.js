@@ -1,91 +1,7 @@
-// Everything below the drawing: tables, lists, the answer of the form. Names come from YAML and from peers, and only ever become
-// the text of nodes.
+// Everything below the drawing: tables, lists, the answer of the form.
 
-export function h(name, attributes = {}, ...children) {
-  const element = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) {
-    if (value === false || value === null || value === undefined) continue;
-    element.setAttribute(key, value === true ? "" : value);
-  }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
-  return element;
-}
-
-export function svg(name, attributes = {}) {
-  const element = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  return element;
-}
-
-const grouped = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
-
-export function number(value) {
-  if (value === 0) return "0";
-  if (value < 10) return value.toFixed(1);
-  if (value < 100_000) return grouped.format(value);
-  return value < 10_000_000 ? `${(value / 1000).toFixed(0)}k` : `${(value / 1_000_000).toFixed(1)}M`;
-}
-
-export const whole = (value) => grouped.format(value);
-
-export function percent(share) {
-  if (share === 0) return "0 %";
-  if (share < 0.001) return "< 0.1 %";
-  return share < 0.0995 ? `${(share * 100).toFixed(1)} %` : `${Math.round(share * 100)} %`;
-}
-
-export function duration(ms) {
-  if (ms === null || ms === undefined) return "–";
-  if (ms < 1) return `${ms.toFixed(1)} ms`;
-  if (ms < 1000) return `${Math.round(ms)} ms`;
-  return ms < 60_000 ? `${(ms / 1000).toFixed(1)} s` : `${Math.round(ms / 60_000)} min`;
-}
-
-const DAY = 86_400_000;
-
-function until(time) {
-  const left = time - Date.now();
-  const ago = left < 0;
-  const size = Math.abs(left);
-  const words = size >= 2 * DAY ? `${Math.floor(size / DAY)} days`
-    : size >= 7_200_000 ? `${Math.floor(size / 3_600_000)} hours` : `${Math.max(1, Math.floor(size / 60_000))} min`;
-  return ago ? `${words} ago` : `in ${words}`;
-}
-
-const stamp = (text) => (text ? text.slice(0, 16).replace("T", " ") : "–");
-
-// A table in a frame that scrolls by itself where there is no room. Columns: [title, class].
-function table(label, columns, rows) {
-  const head = h("tr", {}, columns.map(([title, kind]) => h("th", { scope: "col", class: kind }, title)));
-  const body = rows.map((cells) => h("tr", {}, cells.map((cell, at) => {
-    const attributes = at ? { class: columns[at][1] } : { class: columns[at][1], scope: "row" };
-    return h(at ? "td" : "th", attributes, cell);
-  })));
-  const caption = h("caption", { class: "sr" }, label);
-  const frame = { class: "table", role: "region", "aria-label": label, tabindex: "0" };
-  return h("div", frame, h("table", {}, caption, h("thead", {}, head), h("tbody", {}, body)));
-}
-
-// What is looked at or scrolled stays where it is.
-function put(target, ...children) {
-  const frames = [...target.querySelectorAll(".table")];
-  const focused = frames.indexOf(document.activeElement);
-  const scrolled = frames.map((frame) => frame.scrollLeft);
-  target.replaceChildren(...children.flat());
-  const now = target.querySelectorAll(".table");
-  scrolled.forEach((left, at) => { if (left && now[at]) now[at].scrollLeft = left; });
-  if (focused >= 0 && now[focused]) now[focused].focus({ preventScroll: true });
-}
-
-function empty(title, text, code) {
-  return h("div", { class: "card empty" }, h("strong", {}, title), text, code ? h("code", {}, code) : null);
-}
-
-const quiet = (value, text) => (value ? text : h("span", { class: "zero" }, text));
-
-function share(value, kind) {
-  return value ? h("span", { class: `${kind}-text` }, percent(value)) : h("span", { class: "zero" }, "0 %");
-}
+import { listing, instead } from "./listing.js";
+import { DAY, duration, empty, h, number, percent, quiet, share, stamp, svg, table, until, whole } from "./parts.js";
 
 export function tiles(target, total, history, count) {
   const tile = (label, value, unit, spark) => h("div", { class: "card tile" }, h("p", { class: "label" }, label),
@@ -113,20 +29,30 @@ function spark(values, kind = "", least = 0) {
 
 const shown = (name) => ({ clients: "clients", outside: "outside of the mesh" })[name] || name;
 
-export function edges(target, all, doors, leftOut) {
-  if (!all.length) return put(target, empty("No request has been counted yet", ...first(doors)));
+// What an edge can be found by.
+export const edgeText = (edge) => [shown(edge.from), shown(edge.to), edge.service, edge.protocol].join(" ");
+
+export function edges(target, all, doors, leftOut, again) {
+  if (!all.length) return instead(target, empty("No request has been counted yet", ...first(doors)));
   const columns = [["From", "name"], ["To", "name"], ["Requests/s", "n"], ["5xx", "n"], ["4xx", "n wide"], ["p50", "n wide"], ["p99", "n"],
     ["Total", "n wide"], ["Mutual TLS", "wide"]];
-  const rows = [...all].sort((a, b) => b.rate - a.rate || b.requests - a.requests).map((edge) => [
+  const sorted = [...all].sort((a, b) => b.rate - a.rate || b.requests - a.requests);
+  const more = leftOut ? [h("p", { class: "muted" }, `${whole(leftOut)} more connections with fewer requests are not told; the metrics have them.`)] : [];
+  listing(target, {
+    noun: "Connections", again, after: more, items: sorted.map((edge) => ({ text: edgeText(edge), edge })),
+    draw: (items) => [h("div", { class: "card" }, table("Traffic between workloads", columns, items.map(({ edge }) => edgeRow(edge))))],
+  });
+}
+
+function edgeRow(edge) {
+  return [
     shown(edge.from),
     [shown(edge.to.replace(/^service /, "")), edge.service || edge.protocol !== "http"
       ? h("small", {}, [edge.service, edge.protocol !== "http" ? edge.protocol : ""].filter(Boolean).join(" · ")) : null],
     edge.protocol === "tcp" ? [`${number(edge.opened)}`, h("small", {}, "connections")] : quiet(edge.rate, number(edge.rate)),
     share(edge.errors, "bad"), share(edge.refusals, "warn"), duration(edge.p50), duration(edge.p99), whole(edge.requests + edge.connections),
     secured(edge),
-  ]);
-  const more = leftOut ? h("p", { class: "muted" }, `${whole(leftOut)} more edges with fewer requests are not shown.`) : null;
-  put(target, [h("div", { class: "card" }, table("Traffic between workloads", columns, rows)), more].filter(Boolean));
+  ];
 }
 
 function secured(edge) {
@@ -146,33 +72,58 @@ function first(doors) {
     `curl -k --connect-to ::127.0.0.1:${door.bound} ${scheme}://${host}/`];
 }
 
-export function routes(target, told, speed) {
-  if (!told) return put(target, empty("No routes", "This process serves no requests."));
-  const parts = [];
-  for (const one of told.tables) {
-    const what = one.side === "gateway" ? `Port ${one.port}${one.tls ? ", TLS" : ""}` : `To services, port ${one.port}`;
-    parts.push(h("p", { class: "port" }, what));
-    for (const group of one.groups) parts.push(routeGroup(one, group, speed));
-  }
-  if (!parts.length) parts.push(empty("No route", "Nothing here has these words. With no words at all, every route is shown."));
-  if (told.left_out) parts.push(h("p", { class: "muted" }, `${whole(told.left_out)} more groups of hosts are not shown: narrow it down with words.`));
-  put(target, parts);
+// Routes of one group that are shown before somebody wants all of them.
+const SOME = 20;
+const opened = new Set();
+
+export function routes(target, told, speed, again) {
+  if (!told) return instead(target, empty("No routes", "This process serves no requests."));
+  const items = told.tables.flatMap((one) => one.groups.map((group) => ({ one, group })));
+  listing(target, {
+    noun: "Hosts", again, step: 20, searched: true, items, beyond: told.left_out,
+    draw: (all) => {
+      const parts = [];
+      let before = null;
+      for (const { one, group } of all) {
+        const what = one.side === "gateway" ? `Port ${one.port}${one.tls ? ", TLS" : ""}` : `To services, port ${one.port}`;
+        if (what !== before) parts.push(h("p", { class: "port" }, what));
+        before = what;
+        parts.push(routeGroup(one, group, speed, again));
+      }
+      return parts;
+    },
+    after: items.length ? [] : [empty("No route", "Nothing here has these words. With no words at all, every route is shown.")],
+  });
 }
 
-function routeGroup(one, group, speed) {
+function routeGroup(one, group, speed, again) {
   const more = group.more_hosts ? ` and ${whole(group.more_hosts)} more` : "";
   const name = group.hosts.join(", ") + more;
+  const key = `${one.side}${one.port}${group.hosts[0]}`;
   const head = h("header", {}, h("h3", {}, name), group.https_redirect ? h("span", { class: "pill" }, "redirects to https") : null);
   const columns = [["When", "name"], ["To", "name"], ["Requests/s", "n"], ["Total", "n"], ["5xx", "n"], ["4xx", "n wide"], ["VirtualService", "name wide"]];
-  const rows = group.routes.map((route, at) => {
-    const rate = speed(`${one.side}${one.port}${group.hosts[0]}#${at}`, route.requests);
+  const routes = opened.has(key) ? group.routes : group.routes.slice(0, SOME);
+  const seen = new Set();
+  const rows = routes.map((route) => {
+    // Of two alike the first one is followed.
+    const own = `${key} ${route.source} ${route.name} ${route.when}`;
+    const rate = seen.has(own) ? 0 : speed(own, route.requests);
+    seen.add(own);
     const to = route.action === "route" ? route.to.map((text) => h("div", {}, cluster(text)))
       : `${route.action === "redirect" ? "redirect" : "answers"} ${route.to.join(", ")}`;
     return [[route.when, route.name ? h("small", {}, route.name) : null], to, quiet(rate, number(rate)), quiet(route.requests, whole(route.requests)),
       share(route.requests ? route.server_errors / route.requests : 0, "bad"), share(route.requests ? route.client_errors / route.requests : 0, "warn"),
       route.source || h("span", { class: "zero" }, "straight to the service")];
   });
-  return h("article", { class: "card group" }, head, table(`Routes of ${name}, ${one.side} port ${one.port}`, columns, rows));
+  const label = `Routes of ${name}, ${one.side} port ${one.port}`;
+  const parts = [head, table(label, columns, rows)];
+  if (routes.length < group.routes.length) {
+    const button = h("button", { type: "button", class: "more", "aria-label": `Show all ${group.routes.length} routes of ${name}` }, `Show all ${whole(group.routes.length)} routes`);
+    button.addEventListener("click", () => { opened.add(key); again(); });
+    parts.push(button);
+  }
+  if (group.more_routes) parts.push(h("p", { class: "muted note" }, `${whole(group.more_routes)} more routes are not told: /config_dump has them.`));
+  return h("article", { class: "card group" }, parts);
 }
 
 // outbound|8080|v1|reviews.default.svc.cluster.local 90 %: reviews.default:8080 v1, 90 %
@@ -190,7 +141,8 @@ const SEVERITY = { error: ["bad", "✕ Error"], warning: ["warn", "! Warning"], 
 const told = (proxies) => proxies.length > 0 && proxies.every((proxy) => !proxy.unreachable && (proxy.generation > 0 || proxy.kind === "control"));
 const untold = () => empty("Not told", "Not every proxy has said what it has in force. The list of proxies below says who is silent, and why.");
 
-export function problems(target, proxies) {
+// `beyond`: how many more there are with the words of the list, by what the proxies have counted.
+export function problems(target, proxies, { beyond, searched }, again) {
   const all = new Map();
   for (const proxy of proxies) {
     for (const problem of proxy.problems || []) {
@@ -200,37 +152,42 @@ export function problems(target, proxies) {
       all.set(key, known);
     }
   }
-  if (!all.size && !told(proxies)) return put(target, untold());
-  if (!all.size) return put(target, empty("Nothing is wrong", "Every object was read, and all that it asks for is in force."));
+  if (!all.size && !searched && !told(proxies)) return instead(target, untold());
+  if (!all.size && !searched) return instead(target, empty("Nothing is wrong", "Every object was read, and all that it asks for is in force."));
   const order = ["error", "warning", "info"];
   const sorted = [...all.values()].sort((a, b) => order.indexOf(a.problem.severity) - order.indexOf(b.problem.severity));
-  const counted = Math.max(0, ...proxies.map((proxy) => Object.values(proxy.problem_counts || {}).reduce((sum, count) => sum + count, 0) - (proxy.problems || []).length));
-  const more = counted ? h("p", { class: "muted" }, `${whole(counted)} more are not shown: sluice check lists them.`) : null;
-  put(target, [h("ul", { class: "card problems" }, sorted.map(({ problem, of }) => {
-    const [kind, words] = SEVERITY[problem.severity] || ["", problem.severity];
-    const object = [problem.kind, [problem.namespace, problem.name].filter(Boolean).join("/")].filter(Boolean).join(" ");
-    const where = problem.file ? `${problem.file}:${problem.line}:${problem.column}` : "";
-    const place = [object, problem.field, where, proxies.length > 1 ? `told by ${of.length === 1 ? of[0] : `${of.length} proxies`}` : ""];
-    return h("li", {}, h("div", {}, h("span", { class: `pill ${kind}` }, words)),
-      h("div", {}, h("p", {}, problem.message), h("p", { class: "place" }, place.filter(Boolean).join(" · "))));
-  })), more].filter(Boolean));
+  listing(target, {
+    noun: "Problems", again, beyond, searched,
+    items: sorted.map(({ problem, of }) => ({ problem, of, text: Object.values(problem).join(" ") })),
+    draw: (items) => [h("ul", { class: "card problems" }, items.map(({ problem, of }) => problemItem(problem, of, proxies.length)))],
+  });
 }
 
+function problemItem(problem, of, count) {
+  const [kind, words] = SEVERITY[problem.severity] || ["", problem.severity];
+  const object = [problem.kind, [problem.namespace, problem.name].filter(Boolean).join("/")].filter(Boolean).join(" ");
+  const where = problem.file ? `${problem.file}:${problem.line}:${problem.column}` : "";
+  const place = [object, problem.field, where, count > 1 ? `told by ${of.length === 1 ? of[0] : `${of.length} proxies`}` : ""];
+  return h("li", {}, h("div", {}, h("span", { class: `pill ${kind}` }, words)),
+    h("div", {}, h("p", {}, problem.message), h("p", { class: "place" }, place.filter(Boolean).join(" · "))));
+}
+
+const total = (proxies, name) => proxies.reduce((sum, proxy) => sum + (proxy.left_out?.[name] || 0), 0);
+
 export function certificates(target, proxies) {
-  const rows = [];
-  const authorities = [];
-  for (const proxy of proxies) {
-    if (proxy.ca) authorities.push(authority(proxy));
-    for (const one of proxy.certificates || []) rows.push(certificate(proxy, one));
-  }
+  const rows = proxies.flatMap((proxy) => (proxy.certificates || []).map((one) => certificate(proxy, one)));
   rows.sort((a, b) => a.end - b.end);
   const columns = [["For", "name"], ["Ends", ""], ["Next one", "wide"], ["State", ""], ["Issued by", "name wide"]];
-  if (!rows.length && !authorities.length && !told(proxies)) return put(target, untold());
-  if (!rows.length && !authorities.length) {
-    return put(target, empty("No certificate", "Neither a Gateway with TLS nor an identity in the mesh is configured here."));
+  if (!rows.length && !told(proxies)) return instead(target, untold());
+  if (!rows.length) {
+    return instead(target, empty("No certificate", "Neither a Gateway with TLS nor an identity in the mesh is configured here."));
   }
-  const list = rows.length ? h("div", { class: "card" }, table("Table of certificates", columns, rows.map((row) => row.cells))) : null;
-  put(target, [...authorities, list].filter(Boolean));
+  const later = total(proxies, "certificates");
+  listing(target, {
+    noun: "Certificates", items: rows,
+    draw: (items) => [h("div", { class: "card" }, table("Table of certificates", columns, items.map((row) => row.cells)))],
+    after: later ? [h("p", { class: "muted" }, `${whole(later)} more that end later are told at /certs of their proxies.`)] : [],
+  });
 }
 
 function certificate(proxy, one) {
@@ -249,20 +206,11 @@ function certificate(proxy, one) {
   const trouble = plan.lastError || one.kept;
   return {
     end: Number.isNaN(end) ? 0 : end,
+    text: [title, about, one.name, one.hosts.join(" "), one.issuer, state, trouble, proxy.name].join(" "),
     cells: [[title || one.name, h("small", {}, about)],
       Number.isNaN(end) ? h("span", { class: "zero" }, "not there yet") : [stamp(one.notAfter), h("small", {}, until(end))],
       next, [h("span", { class: `pill ${tone}` }, state), trouble ? h("small", {}, trouble) : null], one.issuer || "–"],
   };
-}
-
-function authority(proxy) {
-  const { ca, trouble } = proxy.ca;
-  if (!ca) return empty("The CA of the mesh is not there yet", trouble || "It is being read.");
-  const rows = ca.roots.map((root) => [[root.issuer, h("small", {}, root.serial)], [stamp(root.notAfter), h("small", {}, until(Date.parse(root.notAfter)))]]);
-  const rotation = ca.rotation ? `${ca.rotation.phase}; it goes on ${stamp(ca.rotation.next)}` : "no rotation is under way";
-  return h("div", { class: "card group" }, h("header", {}, h("h3", {}, `CA of the mesh (${ca.origin})`),
-    h("span", { class: "muted" }, `ends ${stamp(ca.notAfter)} · ${rotation}`), trouble ? h("span", { class: "pill bad" }, trouble) : null),
-  table("Roots of the mesh", [["Root", "name"], ["Ends", ""]], rows));
 }
 
 const TONES = { denied: "bad", refused: "bad", allowed: "good", passed: "good" };
@@ -271,37 +219,54 @@ export function policies(target, proxies) {
   const rows = [];
   for (const proxy of proxies) {
     for (const policy of proxy.policies || []) {
-      rows.push([[policy.name || policy.kind, h("small", {}, policy.name ? policy.kind : "in effect")], policy.action, chips(policy.counts), proxy.name]);
+      rows.push({ text: [policy.name, policy.kind, policy.action, proxy.name].join(" "),
+        cells: [[policy.name || policy.kind, h("small", {}, policy.name ? policy.kind : "in effect")], policy.action, chips(policy.counts), proxy.name] });
     }
     const said = Object.entries(proxy.verdicts || {}).filter(([, count]) => count);
-    if (said.length) rows.push([["All of them together", h("small", {}, "AuthorizationPolicy")], "verdicts that no single policy gave", chips(Object.fromEntries(said)), proxy.name]);
+    if (said.length) {
+      rows.push({ text: `AuthorizationPolicy ${proxy.name}`,
+        cells: [["All of them together", h("small", {}, "AuthorizationPolicy")], "verdicts that no single policy gave", chips(Object.fromEntries(said)), proxy.name] });
+    }
   }
-  if (!rows.length && !told(proxies)) return put(target, untold());
+  if (!rows.length && !told(proxies)) return instead(target, untold());
   if (!rows.length) {
-    return put(target, empty("No policy", "Everybody may ask everything here. AuthorizationPolicy, RequestAuthentication, PeerAuthentication and RateLimit change that."));
+    return instead(target, empty("No policy", "Everybody may ask everything here. AuthorizationPolicy, RequestAuthentication, PeerAuthentication and RateLimit change that."));
   }
   const columns = [["Policy", "name"], ["What it does", "name"], ["Verdicts", ""], ["At", "name wide"]];
-  put(target, h("div", { class: "card" }, table("Table of policies", columns, rows)));
+  const more = total(proxies, "policies");
+  listing(target, {
+    noun: "Policies", items: rows, draw: (items) => [h("div", { class: "card" }, table("Table of policies", columns, items.map((row) => row.cells)))],
+    after: more ? [h("p", { class: "muted" }, `${whole(more)} more are not told: the objects themselves say what they do.`)] : [],
+  });
 }
 
-function chips(counts) {
+export function chips(counts) {
   const all = Object.entries(counts);
   if (!all.length) return h("span", { class: "zero" }, "none counted");
   return h("div", { class: "chips" }, all.map(([name, count]) => h("span", { class: `chip ${count ? TONES[name] || "" : ""}` }, `${name.replaceAll("_", " ")} `, h("b", {}, whole(count)))));
 }
 
-export function proxyList(target, proxies) {
+export function proxyList(target, proxies, notes) {
   const columns = [["Proxy", "name"], ["State", "name"], ["Hosts", "n wide"], ["Clusters", "n wide"], ["Endpoints", "n wide"], ["Problems", "n"], ["Configuration", "wide"], ["Version", "wide"]];
-  const rows = proxies.map((proxy) => {
-    if (proxy.unreachable) return [[proxy.name, h("small", {}, proxy.target || "")], [h("span", { class: "pill bad" }, "silent"), h("small", {}, proxy.unreachable)], "", "", "", "", "", ""];
-    const trouble = (proxy.problem_counts?.error || 0) + (proxy.problem_counts?.warning || 0);
-    const { hosts = 0, clusters = 0, endpoints = 0 } = proxy.counts || {};
-    return [[proxy.name, h("small", {}, [proxy.kind, proxy.target].filter(Boolean).join(" · "))],
-      [h("span", { class: `pill ${proxy.ready ? "good" : "bad"}` }, proxy.ready ? "ready" : "not ready"), proxy.readiness !== "ready" ? h("small", {}, proxy.readiness) : null],
-      whole(hosts), whole(clusters), whole(endpoints), quiet(trouble, whole(trouble)),
-      proxy.generation ? [`number ${proxy.generation}`, h("small", { class: "mono" }, proxy.digest)] : "–", proxy.version];
+  // Who is in trouble comes first.
+  const rank = (proxy) => (proxy.unreachable ? 0 : proxy.ready ? 2 : 1);
+  const items = [...proxies].sort((a, b) => rank(a) - rank(b)).map((proxy) => ({
+    proxy, text: [proxy.name, proxy.kind, proxy.target, proxy.readiness, proxy.unreachable && `silent ${proxy.unreachable}`, proxy.digest, proxy.version].filter(Boolean).join(" "),
+  }));
+  listing(target, {
+    noun: "Proxies", items, draw: (some) => [h("div", { class: "card" }, table("Table of proxies", columns, some.map(({ proxy }) => proxyRow(proxy))))],
+    after: (notes || []).map((note) => h("p", { class: "muted note" }, note)),
   });
-  put(target, h("div", { class: "card" }, table("Table of proxies", columns, rows)));
+}
+
+function proxyRow(proxy) {
+  if (proxy.unreachable) return [[proxy.name, h("small", {}, proxy.target || "")], [h("span", { class: "pill bad" }, "silent"), h("small", {}, proxy.unreachable)], "", "", "", "", "", ""];
+  const trouble = (proxy.problem_counts?.error || 0) + (proxy.problem_counts?.warning || 0);
+  const { hosts = 0, clusters = 0, endpoints = 0 } = proxy.counts || {};
+  return [[proxy.name, h("small", {}, [proxy.kind, proxy.target].filter(Boolean).join(" · "))],
+    [h("span", { class: `pill ${proxy.ready ? "good" : "bad"}` }, proxy.ready ? "ready" : "not ready"), proxy.readiness !== "ready" ? h("small", {}, proxy.readiness) : null],
+    whole(hosts), whole(clusters), whole(endpoints), quiet(trouble, whole(trouble)),
+    proxy.generation ? [`number ${proxy.generation}`, h("small", { class: "mono" }, proxy.digest)] : "–", proxy.version];
 }
 
 const MARKS = { passed: ["✓", "good-text", "goes on"], stopped: ["✕", "bad-text", "ends here"], note: ["•", "muted", "to know"] };

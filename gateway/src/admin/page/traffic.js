@@ -143,6 +143,11 @@ export class Traffic {
     const seconds = (at - samples[0].at) / 1000;
     return seconds > 0 ? (count - samples[0].count) / seconds : 0;
   }
+
+  // Routes that are gone, or that nobody looks at any more, are forgotten.
+  forget(at) {
+    for (const [key, samples] of this.routeSamples) if (samples[samples.length - 1].at < at - MINUTE) this.routeSamples.delete(key);
+  }
 }
 
 // Requests are counted where they come in, or they would count at each hop.

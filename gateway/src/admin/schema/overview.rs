@@ -6,14 +6,18 @@ use routing::problem::Problem;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::certs::Certificate;
+use super::{certs::Certificate, control::Control};
 use crate::telemetry::edges::Edges;
 
 /// What the page shows. A proxy tells of itself; `sluice dashboard` tells of many.
 #[derive(Debug, Serialize)]
-pub(crate) struct Overview {
+pub(crate) struct Overview<P = Proxy> {
     /// One for each process.
-    pub(crate) proxies: Vec<Proxy>,
+    pub(crate) proxies: Vec<P>,
+    /// Of a mesh: how many more there are, who were not asked.
+    pub(crate) left_out: usize,
+    /// Of a mesh: what is to know about the list, as sentences.
+    pub(crate) notes: Vec<String>,
 }
 
 /// One process.
@@ -51,8 +55,12 @@ pub(crate) struct Proxy {
     pub(crate) problems: Vec<Problem>,
     /// How much is wrong, by severity.
     pub(crate) problem_counts: BTreeMap<&'static str, usize>,
+    /// How many more there are of `certificates`, `doors` and `policies`, where there are too many.
+    pub(crate) left_out: BTreeMap<&'static str, usize>,
     /// Of a control plane: its CA.
     pub(crate) ca: Option<Value>,
+    /// Of a control plane: what it does.
+    pub(crate) control: Option<Control>,
 }
 
 /// How large the configuration is.

@@ -9,7 +9,9 @@ pub(crate) struct Routes {
     pub(crate) generation: u64,
     /// By side and port.
     pub(crate) tables: Vec<Table>,
-    /// Groups that are left out because there are too many: ask with `?q=`.
+    /// Groups that have what was asked for with `?q=`; all without it.
+    pub(crate) found: usize,
+    /// How many of them follow: ask with `?from=`.
     pub(crate) left_out: usize,
 }
 
@@ -37,6 +39,8 @@ pub(crate) struct Group {
     pub(crate) https_redirect: bool,
     /// In order: the first that holds is followed.
     pub(crate) routes: Vec<Route>,
+    /// How many more there are.
+    pub(crate) more_routes: usize,
 }
 
 /// One route.

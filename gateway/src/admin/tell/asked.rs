@@ -23,6 +23,11 @@ fn parameters<'a>(query: &'a str, name: &'a str) -> impl Iterator<Item = String>
     values.map(|value| percent_decode_str(&value).decode_utf8_lossy().into_owned())
 }
 
+/// What is searched for: words that all have to be there, in lower case.
+pub(in crate::admin) fn words(text: &str) -> Vec<String> {
+    text.split_whitespace().map(str::to_ascii_lowercase).collect()
+}
+
 /// What a query asks.
 ///
 /// # Errors

@@ -9,16 +9,22 @@ use routing::{
     snapshot::Snapshot,
 };
 
-use super::listeners::{Ports, bound};
+use super::{
+    listeners::{Ports, bound},
+    problems,
+};
 use crate::admin::{
     Readiness,
-    schema::overview::{Counts, Door, Policy, Proxy},
+    schema::{
+        certs::Certificate,
+        overview::{Counts, Door, Policy, Proxy},
+    },
 };
 
-/// Problems that are told.
-const MOST_PROBLEMS: usize = 200;
 /// Hosts that a door names.
 const MOST_HOSTS: usize = 20;
+/// Doors, policies and certificates that are told; of certificates those that end first.
+const MOST: usize = 300;
 
 pub(super) const AUTHORIZATION: &str = "AuthorizationPolicy";
 pub(super) const LIMIT: &str = "RateLimit";
@@ -28,16 +34,19 @@ pub(super) const LIMIT: &str = "RateLimit";
 pub(crate) fn summary(
     (snapshot, ports): (&Snapshot, &Ports),
     generation: u64,
-    problems: &[Problem],
+    found: &[Problem],
     readiness: &Readiness,
 ) -> Proxy {
     let workload = &snapshot.workload;
     let tables = snapshot.listeners.iter().map(|it| &it.routes);
     let outbound = snapshot.outbound.iter().flat_map(|it| it.by_port.values());
     let (ready, readiness) = told(readiness);
-    let mut sorted: Vec<&Problem> = problems.iter().collect();
+    let mut sorted: Vec<&Problem> = found.iter().collect();
     sorted.sort_by_key(|problem| problem.severity);
-    let count = |severity: Severity| problems.iter().filter(|it| it.severity == severity).count();
+    let count = |severity: Severity| found.iter().filter(|it| it.severity == severity).count();
+    let (mut doors, mut policies) = (doors(snapshot, ports), guards(snapshot));
+    let left_out = [("doors", cut(&mut doors)), ("policies", cut(&mut policies))];
+    let left_out = left_out.into_iter().filter(|(_, count)| *count > 0).collect();
     Proxy {
         kind: if snapshot.inbound.is_some() || snapshot.outbound.is_some() { "sidecar" } else { "gateway" },
         name: format!("{}/{}", workload.namespace, workload.name),
@@ -53,12 +62,29 @@ pub(crate) fn summary(
             clusters: snapshot.named_clusters().count(),
             endpoints: snapshot.named_clusters().map(|cluster| cluster.endpoints.len()).sum(),
         },
-        doors: doors(snapshot, ports),
-        policies: guards(snapshot),
-        problems: sorted.into_iter().take(MOST_PROBLEMS).cloned().collect(),
+        doors,
+        policies,
+        problems: sorted.into_iter().take(problems::MOST).cloned().collect(),
+        left_out,
         problem_counts: [Severity::Error, Severity::Warning, Severity::Info].map(|it| (it.name(), count(it))).into(),
         ..Proxy::default()
     }
+}
+
+/// Those of them that end first.
+pub(crate) fn with_certificates(mut proxy: Proxy, mut certificates: Vec<Certificate>) -> Proxy {
+    if certificates.len() > MOST {
+        certificates.sort_by(|a, b| a.not_after.cmp(&b.not_after));
+        proxy.left_out.insert("certificates", cut(&mut certificates));
+    }
+    Proxy { certificates, ..proxy }
+}
+
+/// Takes off what is too much, and says how much that was.
+fn cut<T>(all: &mut Vec<T>) -> usize {
+    let more = all.len().saturating_sub(MOST);
+    all.truncate(MOST);
+    more
 }
 
 /// Whether it is ready, and what `/ready` says.

@@ -9,6 +9,7 @@ use routing::{
     table::{Route, RouteTable, VirtualHost},
 };
 
+use super::asked::words;
 use crate::admin::schema::routes::{self as schema, Group, Routes, Table};
 
 /// Groups of one answer.
@@ -18,9 +19,10 @@ const MOST_HOSTS: usize = 8;
 /// Routes that a group names.
 const MOST_ROUTES: usize = 100;
 
-/// Those groups that have `wanted` in a host, a VirtualService or a destination; all when it is empty.
-pub(crate) fn routes(snapshot: &Snapshot, generation: u64, wanted: &str) -> Routes {
-    let mut told = Told { wanted: wanted.to_ascii_lowercase(), room: MOST_GROUPS, left_out: 0, snapshot };
+/// Those groups that have each word of `wanted` in a host, a VirtualService or a destination; all when it is empty. `from`: so many of them are
+/// known already.
+pub(crate) fn routes(snapshot: &Snapshot, generation: u64, (wanted, from): (&str, usize)) -> Routes {
+    let mut told = Told { wanted: words(wanted), skip: from, room: MOST_GROUPS, found: 0, left_out: 0, snapshot };
     let gateway = snapshot.listeners.iter().map(|it| ("gateway", it.port, it.tls.is_some(), &it.routes));
     let mut outbound: Vec<_> = snapshot.outbound.iter().flat_map(|it| &it.by_port).collect();
     outbound.sort_unstable_by_key(|(port, _)| **port);
@@ -30,12 +32,14 @@ pub(crate) fn routes(snapshot: &Snapshot, generation: u64, wanted: &str) -> Rout
         Table { side, port, tls, groups }
     });
     let tables: Vec<Table> = tables.filter(|table| !table.groups.is_empty()).collect();
-    Routes { generation, tables, left_out: told.left_out }
+    Routes { generation, tables, found: told.found, left_out: told.left_out }
 }
 
 struct Told<'a> {
-    wanted: String,
+    wanted: Vec<String>,
+    skip: usize,
     room: usize,
+    found: usize,
     left_out: usize,
     snapshot: &'a Snapshot,
 }
@@ -52,23 +56,27 @@ impl Told<'_> {
             hosts.sort_unstable_by(|a, b| a.domain.cmp(&b.domain));
         }
         groups.sort_unstable_by(|a, b| a[0].domain.cmp(&b[0].domain));
-        let named = groups.len().min(self.room);
+        self.found += groups.len();
+        let known = groups.len().min(self.skip);
+        self.skip -= known;
+        let named = (groups.len() - known).min(self.room);
         self.room -= named;
-        self.left_out += groups.len() - named;
-        groups[..named].iter().map(|hosts| self.group(hosts)).collect()
+        self.left_out += groups.len() - known - named;
+        groups[known..known + named].iter().map(|hosts| self.group(hosts)).collect()
     }
 
     fn is_wanted(&self, hosts: &[&VirtualHost]) -> bool {
-        let has = |text: &str| text.to_ascii_lowercase().contains(&self.wanted);
-        let to = |rule: &Rule| match &rule.action {
-            Action::Route(to) => to.all.iter().any(|one| has(&one.cluster_name)),
-            _ => false,
-        };
-        self.wanted.is_empty()
-            || hosts.iter().any(|host| has(&host.domain))
-            || hosts.first().is_some_and(|host| {
-                host.routes.routes().iter().any(|it| has(&it.rule.source) || has(&it.rule.name) || to(&it.rule))
-            })
+        self.wanted.iter().all(|word| {
+            let has = |text: &str| text.to_ascii_lowercase().contains(word);
+            let to = |rule: &Rule| match &rule.action {
+                Action::Route(to) => to.all.iter().any(|one| has(&one.cluster_name)),
+                _ => false,
+            };
+            hosts.iter().any(|host| has(&host.domain))
+                || hosts.first().is_some_and(|host| {
+                    host.routes.routes().iter().any(|it| has(&it.rule.source) || has(&it.rule.name) || to(&it.rule))
+                })
+        })
     }
 
     fn group(&self, hosts: &[&VirtualHost]) -> Group {
@@ -78,6 +86,7 @@ impl Told<'_> {
             more_hosts: hosts.len().saturating_sub(MOST_HOSTS),
             https_redirect: hosts.first().is_some_and(|host| host.https_redirect),
             routes: routes.iter().take(MOST_ROUTES).map(|it| self.route(it)).collect(),
+            more_routes: routes.len().saturating_sub(MOST_ROUTES),
         }
     }
 

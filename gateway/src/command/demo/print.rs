@@ -89,6 +89,9 @@ pub(crate) struct AdminPages {
     pub(crate) name: String,
     /// Address and port.
     pub(crate) admin: SocketAddr,
+    /// In the network namespace of this process alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) process: Option<u32>,
 }
 
 /// What scripts read; `admin` is the address of the first gateway's admin pages.

@@ -35,7 +35,10 @@ use crate::{
         server::{Limits, Reply, failure, plain, unary},
         status::{Code, Status},
     },
-    telemetry::ca::{Asked, CaMetrics},
+    telemetry::{
+        ca::{Asked, CaMetrics},
+        holders::{self, Holder},
+    },
 };
 
 /// A request with a key of 8192 bits has 4 KiB.
@@ -117,6 +120,7 @@ impl Service {
         let told = |status: Status| {
             let words = &status.message;
             info!(identity = %caller.identity, peer = %peer.address, code = ?status.code, why = words, "no certificate");
+            self.metrics.holders.refused(caller.identity.as_str(), peer.address.ip(), words);
             status
         };
         let csr = self.check(question).map_err(told)?;
@@ -142,6 +146,7 @@ impl Service {
         };
         self.metrics.asked(asked);
         info!(peer = %peer.address, why = words, ?code, "no certificate: it is not known who asks");
+        self.metrics.holders.refused("", peer.address.ip(), words);
         Status::new(code, format!("request authenticate failure: {words}"))
     }
 
@@ -212,6 +217,15 @@ impl Service {
             proof = caller.proof, pod = caller.pod, peer = %peer.address, signer = in_force.signer.serial(),
             "certificate issued"
         );
+        self.metrics.holders.issued(Holder {
+            identity: caller.identity.as_str().to_owned(),
+            from: caller.pod.clone().unwrap_or_else(|| peer.address.ip().to_string()),
+            proof: caller.proof,
+            serial: signed.serial.clone(),
+            issued: holders::now(),
+            not_after: end.map(|end| end.to_string()).unwrap_or_default(),
+            count: 0,
+        });
         if let Some(count) = self.count(caller.identity.as_str(), Instant::now()) {
             warn!(identity = %caller.identity, count, "so many certificates in a minute for one identity");
         }
