@@ -26,6 +26,7 @@ use crate::{
     live::Live,
     net::{
         accept::{Received, Reception},
+        coalescing::coalesce,
         listen::{Door, Standing, accept_until},
         own_ports::OwnPorts,
         standing::overdue,
@@ -98,12 +99,11 @@ pub(crate) async fn start(index: usize, shared: Shared) -> Result<mpsc::Sender<L
     thread::Builder::new()
         .name(format!("worker-{index}"))
         .spawn(move || {
-            let runtime =
-                match runtime::Builder::new_current_thread().enable_all().build_local(runtime::LocalOptions::default())
-                {
-                    Ok(runtime) => runtime,
-                    Err(error) => return drop(started.send(Err(error.into()))),
-                };
+            let mut builder = runtime::Builder::new_current_thread();
+            let runtime = match coalesce(builder.enable_all()).build_local(runtime::LocalOptions::default()) {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(started.send(Err(error.into()))),
+            };
             runtime.block_on(work(shared, take, started));
         })
         .context("starting a worker thread")?;

@@ -1,6 +1,7 @@
 //! Bytes before HTTP: listening, the first look at a connection, and the stream type that everything else reads from.
 
 pub(crate) mod accept;
+pub(crate) mod coalescing;
 pub(crate) mod connection;
 pub(crate) mod course;
 pub(crate) mod deadline;

@@ -15,7 +15,10 @@ use super::{
     frame::{self, Code, Frame, HEAD, LONGEST, PREFACE, Wrong, kind},
     state::State,
 };
-use crate::http::limits::{self, BODY, HIGH, WRITE};
+use crate::{
+    http::limits::{self, BODY, HIGH, WRITE},
+    net::coalescing,
+};
 
 /// See the module.
 pub(super) struct Core {
@@ -164,6 +167,7 @@ impl Core {
             self.taken = Instant::now();
         }
         self.state.flushes += 1;
+        coalescing::moved(self.state.live);
         let flushed = self.stream.poll_flush_all(cx);
         self.waits = flushed.is_pending();
         if self.waits && self.stream.unsent() < before {
