@@ -1,7 +1,7 @@
 # `make demo` shows the product, `make test` proves it. Both install or name whatever else they need.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-acme build test check bench soak fuzz deny deps clean crds image image-size
+.PHONY: help demo demo-acme build test check bench soak different fuzz deny deps clean crds image image-size
 SHELL := /bin/bash
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -41,6 +41,10 @@ check: ## Format and lints, as CI wants them
 soak: build ## Everything at once while everything changes, for TIME seconds (60), beside 10,000 slow clients at the end
 	SLUICE_BIN="$(abspath $(TARGET))/release/sluice" SLUICE_SOAK=$(or $(TIME),60) \
 	  cargo test --locked -p sluice-tests --test stories -- --ignored --nocapture soak::
+
+different: build ## A million requests of which no two are alike: how many series, how much memory
+	SLUICE_BIN="$(abspath $(TARGET))/release/sluice" \
+	  cargo test --locked -p sluice-tests --test stories -- --ignored --nocapture different::
 
 deny: ## Licences, advisories and banned crates (needs cargo-deny)
 	cargo deny --locked check

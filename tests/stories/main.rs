@@ -31,6 +31,7 @@ mod conformance;
 mod cut;
 mod demo;
 mod describe;
+mod different;
 mod edge;
 mod egress_names;
 mod endpoints_h2;
