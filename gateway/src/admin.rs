@@ -12,6 +12,8 @@ mod server;
 pub(crate) mod tell;
 
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
 mod tests;
 
 use std::sync::Arc;

@@ -27,9 +27,9 @@ pub(crate) struct Holder {
     pub(crate) proof: &'static str,
     /// Of its last certificate.
     pub(crate) serial: String,
-    /// When that was issued, and when it ends.
+    /// When that was issued.
     pub(crate) issued: String,
-    /// See `issued`.
+    /// When that ends.
     pub(crate) not_after: String,
     /// How many it got from this process.
     pub(crate) count: u64,
