@@ -18,6 +18,7 @@ pub mod authorization;
 pub mod authorizer;
 pub mod balancer;
 pub mod binary;
+pub mod ca_mesh;
 pub mod ca_proxy;
 pub mod challtest;
 pub mod client;

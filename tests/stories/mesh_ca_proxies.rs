@@ -3,48 +3,23 @@
 use std::time::Duration;
 
 use harness::{
-    control_plane::{Answer, Folder, ProxiesCa, ask, key_and_csr, plug_in, revoke},
+    ca_mesh::CaMesh,
+    control_plane::{Answer, Folder, ask, key_and_csr, plug_in, revoke},
     eventually::within,
-    gateway::Proxy,
     load::Load,
-    mesh::{Mesh, SHOP},
+    mesh::SHOP,
     program,
 };
 use tls::request::KeyKind;
 
-const STRICT: &str = "apiVersion: security.istio.io/v1
-kind: PeerAuthentication
-metadata: {name: default, namespace: istio-system}
-spec: {mtls: {mode: STRICT}}
-";
-
-/// Waits until a proxy has been given so many identities since it started.
-async fn given(proxy: &Proxy, count: f64) {
-    within(Duration::from_secs(60), &format!("{count} identities are given"), async || {
-        proxy.metrics().await.sum("sluice_identity_attempts_total", &[("result", "given")]) >= count
-    })
-    .await;
-}
-
 #[tokio::test]
 async fn proxies_live_by_the_ca_through_a_change_of_roots() {
-    let mut mesh = Mesh::with_edge();
-    let folder = Folder::new();
     // Long enough for a machine that is busy: a CA that has not read its Secret for so long does not sign.
-    let control = folder.start(&mesh.block, 9, &["--propagation", "3s", "--default-lifetime", "6s"]).await;
-    mesh.control = Some(ProxiesCa { folder, address: control.ca, lifetime: "6s" });
-    mesh.write("strict.yaml", STRICT);
-    let reviews = mesh.workload("reviews").sidecar().start().await;
-    mesh.route_all_to("reviews.shop.svc.cluster.local");
-    let gateway = mesh.gateway().await;
-    assert_eq!(mesh.browser().status(SHOP).await, 200);
-
-    let folder = &mesh.control.as_ref().unwrap().folder;
+    let scene = CaMesh::start(Folder::new(), "6s", &["--propagation", "3s"]).await;
+    let folder = scene.folder();
     let before = folder.roots();
-    let load = Load::start(&mesh.browser(), 4, SHOP);
-    for proxy in [&gateway, reviews.proxy()] {
-        given(proxy, 3.0).await;
-    }
+    let load = Load::start(&scene.mesh.browser(), 4, SHOP);
+    scene.renewed(2.0).await;
     let (code, text) = folder.ca(&["rotate"]);
     assert_eq!(code, 0, "{text}");
     within(Duration::from_secs(120), "the old root has left", async || {
@@ -52,30 +27,20 @@ async fn proxies_live_by_the_ca_through_a_change_of_roots() {
         now.matches("BEGIN").count() == 1 && now != before
     })
     .await;
-    control.logs("the old root has left").await;
-    let met = async |proxy: &Proxy| proxy.metrics().await.sum("sluice_identity_attempts_total", &[("result", "given")]);
-    for proxy in [&gateway, reviews.proxy()] {
-        // By the new root alone.
-        given(proxy, met(proxy).await + 2.0).await;
-    }
+    scene.control.logs("the old root has left").await;
+    // By the new root alone.
+    scene.renewed(2.0).await;
     let result = load.stop().await;
     assert_eq!((result.failed, result.sent > 500), (0, true), "{result:?}");
-    let counted = control.metrics().await;
+    let counted = scene.control.metrics().await;
     assert!(counted.sum("sluice_ca_issued_total", &[]) >= 10.0, "each proxy has had five at least");
-    control.stop().await;
+    scene.control.stop().await;
 }
 
 #[tokio::test]
 async fn a_token_that_is_gone_or_refused_costs_nothing_while_the_certificate_lasts() {
-    let mut mesh = Mesh::with_edge();
-    let folder = Folder::new();
-    let control = folder.start(&mesh.block, 9, &["--default-lifetime", "6s"]).await;
-    mesh.control = Some(ProxiesCa { folder, address: control.ca, lifetime: "6s" });
-    mesh.write("strict.yaml", STRICT);
-    let reviews = mesh.workload("reviews").sidecar().start().await;
-    mesh.route_all_to("reviews.shop.svc.cluster.local");
-    let gateway = mesh.gateway().await;
-    assert_eq!(mesh.browser().status(SHOP).await, 200);
+    let scene = CaMesh::start(Folder::new(), "6s", &[]).await;
+    let CaMesh { control, mesh, .. } = &scene;
     let load = Load::start(&mesh.browser(), 2, SHOP);
     let by_certificate = async || control.metrics().await.sum("sluice_ca_issued_total", &[("proof", "certificate")]);
     let tokens = mesh.tokens();
@@ -88,28 +53,27 @@ async fn a_token_that_is_gone_or_refused_costs_nothing_while_the_certificate_las
     }
     within(Duration::from_secs(30), "each proxy renews by its certificate", async || by_certificate().await >= 4.0)
         .await;
-    for (proxy, why) in [(&gateway, "renewed by the certificate"), (reviews.proxy(), "renewed by the certificate")] {
-        assert_eq!(proxy.log().matches(why).count(), 1, "it is said once: {}", proxy.log());
+    for proxy in scene.proxies() {
+        assert_eq!(proxy.log().matches("renewed by the certificate").count(), 1, "it is said once: {}", proxy.log());
     }
-    let said = gateway.log() + &reviews.proxy().log();
+    let said: String = scene.proxies().iter().map(|proxy| proxy.log()).collect();
     assert!(said.contains("cannot be read") && said.contains("UNAUTHENTICATED"), "{said}");
     let result = load.stop().await;
     assert_eq!((result.failed, result.sent > 100), (0, true), "{result:?}");
-    control.stop().await;
+    scene.control.stop().await;
 }
 
 #[tokio::test]
 async fn what_a_revoked_ca_has_issued_is_refused_and_proxies_go_on_with_its_successor() {
     let Some(python) = program::executable("that a revoked CA's certificates are refused", "python") else { return };
-    let mut mesh = Mesh::with_edge();
     let folder = Folder::new();
     let (cacerts, root) = (folder.path("cacerts"), folder.path("root"));
     plug_in(&cacerts, &root, "first").await;
     std::fs::copy(cacerts.join("ca-cert.pem"), root.join("first.pem")).unwrap();
-    let flags = ["--default-lifetime", "6s", "--ca-dir", &cacerts.display().to_string()];
-    let control = folder.start(&mesh.block, 9, &flags).await;
+    let scene = CaMesh::start(folder, "6s", &["--ca-dir", &cacerts.display().to_string()]).await;
+    let (folder, control) = (scene.folder(), &scene.control);
     let (key, csr) = key_and_csr(KeyKind::EcdsaP256);
-    let request = folder.request(&control, "shop/cart", &csr);
+    let request = folder.request(control, "shop/cart", &csr);
     let mut lasting = request.clone();
     lasting["ttl"] = 3600.into();
     let issued = ask(&python, &[lasting]).await.remove(0);
@@ -121,16 +85,9 @@ async fn what_a_revoked_ca_has_issued_is_refused_and_proxies_go_on_with_its_succ
         renewal
     };
     assert_eq!(ask(&python, &[renewal(&issued)]).await[0].code, "OK");
-    mesh.control = Some(ProxiesCa { folder, address: control.ca, lifetime: "6s" });
-    mesh.write("strict.yaml", STRICT);
-    let reviews = mesh.workload("reviews").sidecar().start().await;
-    mesh.route_all_to("reviews.shop.svc.cluster.local");
-    let _gateway = mesh.gateway().await;
-    assert_eq!(mesh.browser().status(SHOP).await, 200);
 
     // Its successor is plugged in first: with the first one in force a list that revokes it is refused.
     plug_in(&cacerts, &root, "second").await;
-    let folder = &mesh.control.as_ref().unwrap().folder;
     let by_second = async || ask(&python, std::slice::from_ref(&request)).await.remove(0);
     within(Duration::from_secs(30), "the second CA signs", async || by_second().await.chain[1] != issued.chain[1])
         .await;
@@ -142,11 +99,11 @@ async fn what_a_revoked_ca_has_issued_is_refused_and_proxies_go_on_with_its_succ
     })
     .await;
     assert_eq!(ask(&python, &[renewal(&by_second().await)]).await[0].code, "OK");
-    given(reviews.proxy(), 3.0).await;
-    within(Duration::from_secs(30), "the mesh goes on", async || mesh.browser().status(SHOP).await == 200).await;
-    let told = reviews.proxy().admin_json("/certs").await;
+    scene.renewed(2.0).await;
+    within(Duration::from_secs(30), "the mesh goes on", async || scene.mesh.browser().status(SHOP).await == 200).await;
+    let told = scene.reviews.proxy().admin_json("/certs").await;
     let own =
         told["certificates"].as_array().and_then(|rows| rows.iter().find(|row| row["name"] == "workload")).cloned();
     assert_eq!(own.unwrap()["identity"]["revocationLists"], true);
-    control.stop().await;
+    scene.control.stop().await;
 }

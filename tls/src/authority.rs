@@ -1,5 +1,6 @@
 //! Certificate authorities: that of a mesh ([`signer`]), and a small one for the demo and for tests.
 
+pub mod lists;
 pub mod renewal;
 pub mod request;
 pub mod roots;
@@ -14,9 +15,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType, string::Ia5String,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType,
+    SerialNumber, string::Ia5String,
 };
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer as _;
 
 use crate::{Error, pem};
 
@@ -41,17 +45,35 @@ pub struct Issued {
 impl Authority {
     /// A new root with a new key, valid for ten years.
     pub fn new(common_name: &str) -> Result<Self, Error> {
-        let mut params = CertificateParams::default();
-        params.distinguished_name = named(common_name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages =
-            vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
-        let now = SystemTime::now();
-        params.not_before = (now - BACKDATED_ROOT).into();
-        params.not_after = (now + 3650 * DAY).into();
+        let params = signing(common_name);
         let key = KeyPair::generate().map_err(Error::Issue)?;
         let certificate_pem = params.self_signed(&key).map_err(Error::Issue)?.pem();
         Ok(Self { issuer: Arc::new(Issuer::new(params, key)), certificate_pem: certificate_pem.into(), time: None })
+    }
+
+    /// A CA below this one with a new key, valid as long; what it issues leads here by its own certificate
+    /// ([`root_pem`](Self::root_pem)).
+    pub fn below(&self, common_name: &str) -> Result<Self, Error> {
+        let mut params = signing(common_name);
+        params.use_authority_key_identifier_extension = true;
+        let key = KeyPair::generate().map_err(Error::Issue)?;
+        let certificate_pem = params.signed_by(&key, &self.issuer).map_err(Error::Issue)?.pem();
+        Ok(Self { issuer: Arc::new(Issuer::new(params, key)), certificate_pem: certificate_pem.into(), time: None })
+    }
+
+    /// PEM: its revocation list, with these certificates (PEM) on it.
+    pub fn revocation_list(&self, revoked: &[&str]) -> Result<String, Error> {
+        let now = self.time.unwrap_or_else(SystemTime::now);
+        let revoked_certs = revoked.iter().map(|certificate| listed(certificate, now)).collect::<Result<_, _>>()?;
+        let list = CertificateRevocationListParams {
+            this_update: (now - BACKDATED).into(),
+            next_update: (now + 30 * DAY).into(),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs,
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.issuer).and_then(|list| list.pem()).map_err(Error::Issue)
     }
 
     /// A root kept earlier: what [`root_pem`](Self::root_pem) and [`key_pem`](Self::key_pem) gave.
@@ -69,7 +91,7 @@ impl Authority {
         Self { time: Some(time), ..self.clone() }
     }
 
-    /// PEM: the root certificate.
+    /// PEM: the root certificate; of a CA below another its own.
     pub fn root_pem(&self) -> &str {
         &self.certificate_pem
     }
@@ -131,6 +153,29 @@ const DAY: Duration = Duration::from_secs(86_400);
 const BACKDATED: Duration = Duration::from_secs(120);
 /// The root starts earlier, so that what it issues at another time lies inside its own lifetime.
 const BACKDATED_ROOT: Duration = Duration::from_secs(30 * 86_400);
+
+fn signing(common_name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = named(common_name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+    let now = SystemTime::now();
+    params.not_before = (now - BACKDATED_ROOT).into();
+    params.not_after = (now + 3650 * DAY).into();
+    params
+}
+
+fn listed(certificate: &str, now: SystemTime) -> Result<RevokedCertParams, Error> {
+    let certificates = pem::certificates(certificate.as_bytes())?;
+    let own = certificates.first().ok_or(Error::NoCertificate)?;
+    let (_, own) = X509Certificate::from_der(own).map_err(|_| Error::BadCertificate(None))?;
+    Ok(RevokedCertParams {
+        serial_number: SerialNumber::from_slice(own.raw_serial()),
+        revocation_time: (now - BACKDATED).into(),
+        reason_code: None,
+        invalidity_date: None,
+    })
+}
 
 fn leaf(names: &[&str]) -> Result<CertificateParams, Error> {
     let mut params = CertificateParams::default();

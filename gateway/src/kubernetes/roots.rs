@@ -38,7 +38,8 @@ const WRITER: &str = "sluice-control";
 /// One that is handed out.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Handed {
-    name: &'static str,
+    /// Its name.
+    pub(crate) name: &'static str,
     key: &'static str,
     /// For the log.
     what: &'static str,
@@ -187,15 +188,19 @@ fn is_ours(map: &ConfigMap, key: &str) -> bool {
     all.iter().max_by_key(|it| it.time.clone()).is_some_and(|it| it.manager.as_deref() == Some(WRITER))
 }
 
-/// The roots that a namespace has.
+/// What a namespace has of it, and whether a control plane of ours has written that.
 ///
 /// # Errors
 /// A sentence: nobody can say.
-pub(crate) async fn told(client: &Client, namespace: &str) -> Result<Option<String>, String> {
+pub(crate) async fn told(client: &Client, namespace: &str, handed: Handed) -> Result<Option<(String, bool)>, String> {
+    let Handed { name, key, .. } = handed;
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
-    let failed = |why: String| format!("ConfigMap {namespace}/{NAME} cannot be read: {why}");
-    match timeout(ANSWER, maps.get_opt(NAME)).await {
-        Ok(Ok(map)) => Ok(map.and_then(|map| map.data?.remove(KEY))),
+    let failed = |why: String| format!("ConfigMap {namespace}/{name} cannot be read: {why}");
+    match timeout(ANSWER, maps.get_opt(name)).await {
+        Ok(Ok(map)) => Ok(map.and_then(|map| {
+            let is_ours = is_ours(&map, key);
+            Some((map.data?.remove(key)?, is_ours))
+        })),
         Ok(Err(error)) => Err(failed(error.to_string())),
         Err(_) => Err(failed("the API server is silent".to_owned())),
     }

@@ -94,6 +94,7 @@ fn value(attribute: &AttributeTypeAndValue<'_>) -> Result<DnValue, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::authority::lists::Lists;
     use crate::authority::signer::{Material, Signer};
     use crate::tests::openssl::Workshop;
 
@@ -130,7 +131,10 @@ mod tests {
         let load = |file| Signer::load(&material(&shop, file), now).expect("is a CA");
         let (old, new) = (load("root.pem"), load("new.pem"));
         assert!(new.ends() > old.ends() + 3000 * DAY);
-        assert!(old.is_trusted(new.roots(), now).is_ok() && new.is_trusted(old.roots(), now).is_ok());
+        assert!(
+            old.is_trusted(new.roots(), &Lists::default(), now).is_ok()
+                && new.is_trusted(old.roots(), &Lists::default(), now).is_ok()
+        );
         // The names of keys are compared too.
         for (signer, roots) in [(old, "new.pem"), (new, "root.pem")] {
             let (leaf, _, _) = signer.server(&["a.example".to_owned()], DAY, now).expect("signs");

@@ -10,14 +10,14 @@ use rcgen::{
     KeyUsagePurpose, PKCS_RSA_SHA256, PublicKeyData, RsaKeySize, SanType, SerialNumber,
 };
 use rustls_pki_types::{CertificateDer, UnixTime};
-use webpki::{CertRevocationList, EndEntityCert, KeyUsage, RevocationOptionsBuilder, anchor_from_trusted_cert};
+use webpki::{EndEntityCert, KeyUsage, UnknownStatusPolicy, anchor_from_trusted_cert};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer as _;
 
+use super::lists::{self, Lists, Untrusted};
 use super::request::Request;
 use super::roots::Roots;
 use crate::identity::{hex, x509_pem};
-use crate::server::revocation_lists;
 use crate::{Error, facts, facts::Facts, pem, provider};
 
 /// What a CA is made of, as PEM, by Istio's names.
@@ -48,6 +48,8 @@ pub struct Signer {
     chain: Vec<String>,
     intermediates: Vec<CertificateDer<'static>>,
     roots: Roots,
+    /// Which CAs of its roots are revoked.
+    lists: Lists,
     /// When the first of its own certificate and those above it ends, without the root.
     chain_ends: SystemTime,
     /// The root that it leads to; of several with one key the one that lasts longest.
@@ -103,12 +105,15 @@ impl Signer {
         let issuer = Issuer::from_ca_cert_der(&own, key).map_err(|error| format!("ca-cert.pem: {error}"))?;
         let chain = intermediates.iter().map(|it| x509_pem(it)).collect();
         let facts = facts::of_der(&own).map_err(|error| format!("ca-cert.pem: {error}"))?;
-        let mut signer =
-            Self { issuer, chain, intermediates, roots, chain_ends, serial: facts.serial.clone(), root: facts };
-        signer.root = signer.leads_to(&signer.roots, &[], now).map_err(|why| {
+        let (lists, serial) =
+            (Lists::read(&material.crl).map_err(|why| format!("ca-crl.pem: {why}"))?, facts.serial.clone());
+        let mut signer = Self { issuer, chain, intermediates, roots, lists, chain_ends, serial, root: facts };
+        signer.root = signer.leads_to(&signer.roots, &Lists::default(), now).map_err(|why| {
             format!("what ca-cert.pem signs is not accepted by whoever trusts root-cert.pem: {why}; is cert-chain.pem whole?")
         })?;
-        signer.stands_in(&material.crl, now).map_err(|why| format!("ca-crl.pem: {why}"))?;
+        if !signer.lists.is_empty() {
+            signer.stands_in_its_lists(now)?;
+        }
         if signer.ends() <= now {
             let serial = &signer.root.serial;
             return Err(format!(
@@ -118,54 +123,59 @@ impl Signer {
         Ok(signer)
     }
 
-    /// Whether somebody who trusts these roots accepts what is signed here, whenever the roots end: not everybody looks at that.
-    ///
-    /// # Errors
-    /// Why not, in words that are the same at any time.
-    pub fn is_trusted(&self, roots: &Roots, now: SystemTime) -> Result<(), String> {
-        self.leads_to(roots, &[], now).map(drop)
-    }
-
-    /// Whether somebody who looks at these revocation lists accepts what is signed here.
-    fn stands_in(&self, text: &[u8], now: SystemTime) -> Result<(), String> {
-        if text.iter().all(u8::is_ascii_whitespace) {
-            return Ok(());
-        }
-        let lists = pem::revocation_lists(text).and_then(revocation_lists).map_err(|error| error.to_string())?;
-        let lists: Vec<_> = lists.iter().map(|(_, list)| list).collect();
-        let judged = self.leads_to(&self.roots, &lists, now).map(drop);
-        judged.map_err(|why| {
-            format!(
-                "what ca-cert.pem signs would be refused by whoever looks at it: {why}; each CA of the chain, the root too, needs \
-                 its own list in it"
-            )
+    fn stands_in_its_lists(&self, now: SystemTime) -> Result<(), String> {
+        self.is_trusted(&self.roots, &self.lists, now).map_err(|why| {
+            let advice = match why {
+                Untrusted::Unlisted => "; each CA of the chain, the root too, needs its own list in it",
+                _ => "",
+            };
+            format!("ca-crl.pem: what ca-cert.pem signs would be refused by whoever looks at it: {why}{advice}")
         })
     }
 
+    /// Whether somebody who trusts these roots and looks at these lists accepts what is signed here, whenever the roots end: not
+    /// everybody looks at that.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn is_trusted(&self, roots: &Roots, lists: &Lists, now: SystemTime) -> Result<(), Untrusted> {
+        self.leads_to(roots, lists, now).map(drop)
+    }
+
     /// Which of these roots a certificate that is signed here leads to, for somebody who looks at these lists.
-    fn leads_to(&self, roots: &Roots, lists: &[&CertRevocationList<'_>], now: SystemTime) -> Result<Facts, String> {
+    fn leads_to(&self, roots: &Roots, lists: &Lists, now: SystemTime) -> Result<Facts, Untrusted> {
+        let otherwise = |words: String| Untrusted::Otherwise(words);
         // A key that nobody keeps.
-        let key = KeyPair::generate().map_err(|error| error.to_string())?;
+        let key = KeyPair::generate().map_err(|error| otherwise(error.to_string()))?;
         let mut params = leaf();
-        params.subject_alt_names = vec![SanType::URI(ia5("spiffe://probe/ns/probe/sa/probe")?)];
-        let (signed, _) = self.sign(params, &key, Duration::from_secs(60), now).map_err(|why| why.to_string())?;
+        params.subject_alt_names = vec![SanType::URI(ia5("spiffe://probe/ns/probe/sa/probe").map_err(otherwise)?)];
+        let signed = self.sign(params, &key, Duration::from_secs(60), now);
+        let (signed, _) = signed.map_err(|why| otherwise(why.to_string()))?;
         let anchors: Vec<_> = roots.0.iter().filter_map(|root| anchor_from_trusted_cert(root).ok()).collect();
         let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let certificate = EndEntityCert::try_from(signed.der()).map_err(|error| error.to_string())?;
-        let judged = certificate.verify_for_usage(
-            provider::provider().signature_verification_algorithms.all,
-            &anchors,
-            &self.intermediates,
-            UnixTime::since_unix_epoch(since),
-            KeyUsage::client_auth(),
-            // As rustls asks: each of the chain, and whoever is in no list of its issuer is refused.
-            RevocationOptionsBuilder::new(lists).ok().map(|options| options.build()),
-            None,
-        );
-        let path = judged.map_err(|error| match error {
-            webpki::Error::CertExpired { .. } => "one of its certificates has ended".to_owned(),
-            webpki::Error::CertNotValidYet { .. } => "one of its certificates has not begun yet".to_owned(),
-            other => other.to_string(),
+        let certificate = EndEntityCert::try_from(signed.der()).map_err(|error| otherwise(error.to_string()))?;
+        let lists = lists.each();
+        let judged = |unknown| {
+            certificate.verify_for_usage(
+                provider::provider().signature_verification_algorithms.all,
+                &anchors,
+                &self.intermediates,
+                UnixTime::since_unix_epoch(since),
+                KeyUsage::client_auth(),
+                lists::options(&lists, unknown),
+                None,
+            )
+        };
+        let path = judged(UnknownStatusPolicy::Deny).map_err(|error| match error {
+            webpki::Error::CertExpired { .. } => otherwise("one of its certificates has ended".to_owned()),
+            webpki::Error::CertNotValidYet { .. } => otherwise("one of its certificates has not begun yet".to_owned()),
+            webpki::Error::CertRevoked => Untrusted::Revoked,
+            // Another one of the chain may be revoked all the same.
+            webpki::Error::UnknownRevocationStatus => match judged(UnknownStatusPolicy::Allow).err() {
+                Some(webpki::Error::CertRevoked) => Untrusted::Revoked,
+                _ => Untrusted::Unlisted,
+            },
+            other => otherwise(other.to_string()),
         })?;
         let found = path.anchor();
         let same = |root: &&CertificateDer<'static>| {
@@ -174,7 +184,7 @@ impl Signer {
             })
         };
         let facts = roots.0.iter().filter(same).filter_map(|root| facts::of_der(root).ok());
-        facts.max_by_key(|root| root.not_after).ok_or_else(|| "its root cannot be read".to_owned())
+        facts.max_by_key(|root| root.not_after).ok_or_else(|| otherwise("its root cannot be read".to_owned()))
     }
 
     /// Signs the certificate of a workload as Istio does: one URI SAN, critical because the subject is empty, for both sides
@@ -249,6 +259,11 @@ impl Signer {
     /// What its peers have to trust.
     pub fn roots(&self) -> &Roots {
         &self.roots
+    }
+
+    /// Which CAs of its roots are revoked, as its peers are to know; none of them: nobody looks.
+    pub fn lists(&self) -> &Lists {
+        &self.lists
     }
 
     /// When the first of its own certificate, those above it and its root ends: nothing that it signs lasts longer.

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use super::Authority;
+use super::lists::{Lists, Untrusted};
 use super::request::Request;
 use super::signer::{Material, Refused, Signer, self_signed};
 use crate::facts::facts;
@@ -89,10 +91,10 @@ fn a_root_that_is_renewed_with_its_key_is_the_same_ca() {
     let new =
         Material { roots: certificate.clone().into(), certificate: certificate.into(), key: key.into(), ..old.clone() };
     let (old, new) = (Signer::load(&old, now).expect("is a CA"), Signer::load(&new, now).expect("is a CA"));
-    assert!(old.is_trusted(new.roots(), now).is_ok());
-    assert!(new.is_trusted(old.roots(), now).is_ok());
+    assert!(old.is_trusted(new.roots(), &Lists::default(), now).is_ok());
+    assert!(new.is_trusted(old.roots(), &Lists::default(), now).is_ok());
     let other = Signer::load(&root(now), now).expect("is a CA");
-    assert!(other.is_trusted(new.roots(), now).is_err());
+    assert!(other.is_trusted(new.roots(), &Lists::default(), now).is_err());
 }
 
 #[test]
@@ -189,6 +191,43 @@ fn revocation_lists_are_whole_and_leave_the_ca_alone() {
         let why = Signer::load(&Material { crl, ..material.clone() }, now).expect_err("peers would refuse it");
         assert!(why.starts_with("ca-crl.pem: "), "{why}");
     }
+}
+
+#[test]
+fn lists_tell_a_revoked_ca_from_one_that_they_do_not_know() {
+    let now = SystemTime::now();
+    let root = Authority::new("root").expect("a CA");
+    let [one, two] = ["one", "two"].map(|name| root.below(name).expect("a CA"));
+    let ca = |own: &Authority| Material {
+        certificate: own.root_pem().into(),
+        key: own.key_pem().into(),
+        chain: own.root_pem().into(),
+        roots: root.root_pem().into(),
+        crl: Vec::new(),
+    };
+    let signer = Signer::load(&ca(&two), now).expect("is a CA");
+    let judge = |lists: &[String]| {
+        let lists = Lists::read(lists.concat().as_bytes()).expect("are lists");
+        signer.is_trusted(signer.roots(), &lists, now)
+    };
+    let list = |of: &Authority, revoked: &[&str]| of.revocation_list(revoked).expect("a list");
+    let (clean, gone) = (list(&root, &[one.root_pem()]), list(&root, &[two.root_pem()]));
+    let (first, second) = (list(&one, &[]), list(&two, &[]));
+    assert_eq!(judge(&[]), Ok(()));
+    assert_eq!(judge(&[clean.clone(), first.clone(), second.clone()]), Ok(()));
+    assert_eq!(judge(&[clean, first.clone()]), Err(Untrusted::Unlisted));
+    assert_eq!(judge(&[second.clone(), first.clone()]), Err(Untrusted::Unlisted), "the root has no list");
+    assert_eq!(judge(&[gone.clone(), second]), Err(Untrusted::Revoked));
+    assert_eq!(judge(&[gone, first]), Err(Untrusted::Revoked), "whoever else has no list");
+    let lists = |lists: &[&Authority]| {
+        let text: String = lists.iter().map(|of| list(of, &[])).collect();
+        Lists::read(text.as_bytes()).expect("are lists")
+    };
+    let (all, few) = (lists(&[&root, &one, &two]), lists(&[&two, &root]));
+    assert_eq!((few.miss(&all), all.miss(&few)), (vec!["CN=one".to_owned()], Vec::new()));
+    assert!(Lists::default().miss(&all).is_empty() && all.are(&all) && !few.are(&all));
+    assert!(Lists::read(b" \n").expect("no lists").is_empty());
+    assert!(Lists::read(root.root_pem().as_bytes()).is_err());
 }
 
 #[test]

@@ -2,12 +2,9 @@
 
 use std::future::poll_fn;
 
-use x509_parser::prelude::{FromDer as _, X509Certificate};
-
 use super::openssl::Workshop;
 use super::*;
 use crate::accept::Refusal;
-use crate::pem;
 use crate::server::Version;
 
 pub(super) fn required(ca: &Authority, sans: &[&str]) -> ClientAuth {
@@ -21,24 +18,7 @@ fn optional(ca: &Authority) -> ClientAuth {
 
 /// The list of a CA that has revoked one certificate.
 pub(super) fn revocation_list(ca: &Authority, revoked: &Issued) -> Vec<u8> {
-    let chain = pem::certificates(revoked.chain_pem.as_bytes()).expect("is PEM");
-    let (_, parsed) = X509Certificate::from_der(&chain[0]).expect("is a certificate");
-    let key = rcgen::KeyPair::from_pem(&ca.key_pem()).expect("is a key");
-    let issuer = rcgen::Issuer::from_ca_cert_pem(ca.root_pem(), key).expect("is a CA");
-    let list = rcgen::CertificateRevocationListParams {
-        this_update: long_ago().into(),
-        next_update: (SystemTime::now() + HOUR).into(),
-        crl_number: rcgen::SerialNumber::from(1),
-        issuing_distribution_point: None,
-        revoked_certs: vec![rcgen::RevokedCertParams {
-            serial_number: rcgen::SerialNumber::from_slice(parsed.raw_serial()),
-            revocation_time: long_ago().into(),
-            reason_code: None,
-            invalidity_date: None,
-        }],
-        key_identifier_method: rcgen::KeyIdMethod::Sha256,
-    };
-    list.signed_by(&issuer).expect("is signed").pem().expect("is PEM").into_bytes()
+    ca.revocation_list(&[&revoked.chain_pem]).expect("a list can be made").into_bytes()
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ use super::{
     material::{Found, find},
     record::{Phase, Record, SELF_SIGNED},
     rotation::{self, Step},
-    succession::{Follows, Memory, ending, follows},
+    succession::{self, Follows, Memory, ending, follows},
     trusted::Trusted,
 };
 use crate::{
@@ -209,25 +209,51 @@ impl Keeper {
             self.trusted.allows(&whose, Some(&signer)).await?;
             return Ok(signer);
         };
-        match follows(&before.signer, &signer, now) {
-            Follows::Unnoticed => {}
-            Follows::Announce => warn!(
-                "{whose}: workloads that have not heard of the new root yet refuse what it signs, until they renew"
-            ),
-            // Who was away while the others went on step by step finds only the last one.
-            Follows::CutsOff if self.trusted.are(signer.roots()).await? => {
-                warn!("{whose}: the mesh has gone over to this CA already, and this replica follows");
-            }
-            Follows::CutsOff => {
-                return Err(format!(
-                    "{whose}: the change is not taken, as whoever has a certificate would be refused by whoever trusts the new \
-                     root-cert.pem; put the root of now into it too, and take it out when what was issued has ended (or \
-                     stop every replica, delete {} and start them, which cuts them off)",
-                    self.trusted
-                ));
-            }
+        match self.compare(&before.signer, &signer, now).await {
+            Ok(()) => Ok(signer),
+            Err(words) => Err(format!("{whose}: {words}")),
         }
-        Ok(signer)
+    }
+
+    /// # Errors
+    /// Somebody would be cut off.
+    async fn compare(&self, before: &Signer, next: &Signer, now: SystemTime) -> Result<(), String> {
+        let handed_out = self.trusted.lists().await?;
+        let lists = if handed_out.is_empty() { before.lists() } else { &handed_out };
+        let place = self.trusted.place_of_lists();
+        match follows(before, next, lists, now) {
+            Follows::Unnoticed => {}
+            Follows::Announce => {
+                warn!(
+                    "workloads that have not heard of the new root yet refuse what the new CA signs, until they renew"
+                );
+            }
+            Follows::Revokes => warn!(
+                serial = before.serial(),
+                "the CA of before is revoked: whoever has a certificate of it is refused, until it is renewed"
+            ),
+            Follows::Revoked => return Err(succession::revoked(&place)),
+            Follows::Unlisted => return Err(succession::unlisted(&place, next.serial())),
+            // Who was away while the others went on step by step finds only the last one.
+            Follows::Forgets if next.lists().are(&handed_out) => {
+                warn!("the mesh has gone over to this CA and its revocation lists already, and this replica follows");
+            }
+            Follows::Forgets => return Err(succession::forgets(before.serial())),
+            Follows::CutsOff if self.trusted.are(next.roots()).await? => {
+                warn!("the mesh has gone over to this CA already, and this replica follows");
+            }
+            Follows::CutsOff => return Err(succession::cuts_off(&self.trusted.to_string())),
+        }
+        if next.lists().is_empty() && !lists.is_empty() {
+            warn!("the revocation lists have left the CA: nobody is found to be revoked any more");
+        }
+        for issuer in next.lists().miss(lists) {
+            warn!(
+                issuer,
+                "its revocation list has left ca-crl.pem: whoever has a certificate of it is refused from now on"
+            );
+        }
+        Ok(())
     }
 
     fn set(&self, in_force: InForce) {

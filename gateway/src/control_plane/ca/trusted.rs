@@ -1,14 +1,19 @@
-//! What the mesh trusts already, as it was handed out last: a replica that starts and finds another CA, or none, must not sign
+//! What the mesh trusts already, and whom not, as it was handed out last: a replica that starts and finds another CA, or none, must not sign
 //! beside those that still have the one of the mesh.
 
 use std::{
     fmt, io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use tls::authority::{roots::Roots, signer::Signer};
+use tls::authority::{
+    lists::{Lists, Untrusted},
+    roots::Roots,
+    signer::Signer,
+};
 
+use super::{material::CRL, succession};
 use crate::kubernetes::{
     client::Client,
     roots::{self, NAME},
@@ -37,9 +42,17 @@ impl Trusted {
     /// # Errors
     /// A sentence: it would cut the mesh in two, or nobody can say.
     pub(crate) async fn allows(&self, whose: &str, signer: Option<&Signer>) -> Result<(), String> {
-        let Some(text) = self.read().await? else { return Ok(()) };
-        if !cuts_off(text.as_bytes(), signer, SystemTime::now()) {
-            return Ok(());
+        let now = SystemTime::now();
+        let text = self.read().await?;
+        if !text.is_some_and(|text| cuts_off(text.as_bytes(), signer, now)) {
+            let Some(signer) = signer else { return Ok(()) };
+            let place = self.place_of_lists();
+            return match signer.is_trusted(signer.roots(), &self.lists().await?, now) {
+                Err(Untrusted::Revoked) => Err(format!("{whose}: {}", succession::revoked(&place))),
+                Err(Untrusted::Unlisted) => Err(format!("{whose}: {}", succession::unlisted(&place, signer.serial()))),
+                // That was seen to when it was read.
+                Ok(()) | Err(Untrusted::Otherwise(_)) => Ok(()),
+            };
         }
         Err(format!(
             "{whose} is not taken, as the mesh trusts another CA by {self}, and other replicas may still sign with that; put \
@@ -57,15 +70,44 @@ impl Trusted {
         Ok(Roots::read(text.as_bytes()).is_ok_and(|trusted| trusted.hold(roots) && roots.hold(&trusted)))
     }
 
+    /// The revocation lists that were handed out last, by a control plane of ours; none: nobody looks at any.
+    ///
+    /// # Errors
+    /// A sentence: nobody can say.
+    pub(crate) async fn lists(&self) -> Result<Lists, String> {
+        let text = match self {
+            Self::Cluster { client, namespace } => roots::told(client, namespace, roots::CRL).await?,
+            Self::Machine(path) => read(&path.with_file_name(CRL))?.map(|text| (text, true)),
+        };
+        let Some((text, true)) = text else { return Ok(Lists::default()) };
+        let place = self.place_of_lists();
+        Lists::read(text.as_bytes())
+            .map_err(|why| format!("{place}: {why}; nobody can say who is revoked until it is put right or deleted"))
+    }
+
+    /// Where they are.
+    pub(crate) fn place_of_lists(&self) -> String {
+        match self {
+            Self::Cluster { namespace, .. } => format!("ConfigMap {namespace}/{}", roots::CRL.name),
+            Self::Machine(path) => path.with_file_name(CRL).display().to_string(),
+        }
+    }
+
     async fn read(&self) -> Result<Option<String>, String> {
         match self {
-            Self::Cluster { client, namespace } => roots::told(client, namespace).await,
-            Self::Machine(path) => match std::fs::read_to_string(path) {
-                Ok(text) => Ok(Some(text)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-                Err(error) => Err(format!("{self} cannot be read: {error}")),
-            },
+            Self::Cluster { client, namespace } => {
+                Ok(roots::told(client, namespace, roots::ROOTS).await?.map(|(text, _)| text))
+            }
+            Self::Machine(path) => read(path),
         }
+    }
+}
+
+fn read(path: &Path) -> Result<Option<String>, String> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(format!("{} cannot be read: {error}", path.display())),
     }
 }
 
@@ -80,7 +122,8 @@ fn cuts_off(trusted: &[u8], signer: Option<&Signer>, now: SystemTime) -> bool {
         return false;
     }
     // With the old roots beside its own it is the next step of a rotation.
-    signer.is_none_or(|signer| !signer.roots().hold(&roots) && signer.is_trusted(&roots, now).is_err())
+    signer
+        .is_none_or(|signer| !signer.roots().hold(&roots) && signer.is_trusted(&roots, &Lists::default(), now).is_err())
 }
 
 #[cfg(test)]
