@@ -1,12 +1,14 @@
 """A client of Istio's CA by grpcio: ask_ca.py < requests. Each line is a request as JSON, each line of the output its answer.
 
 A request: {"address", "root" (PEM; none = plain text), "csr", "token", "ttl", "metadata": {key: text}, "chain", "key",
-"authority", "method", "header": [name, value]}; an answer: {"code", "details", "chain": [PEM, ...]}. Messages are written with
-the field numbers of istio.io/api security/v1alpha1/ca.proto. All requests are sent at once, each channel is used again.
+"authority", "method", "header": [name, value], "until": code}; an answer: {"code", "details", "chain": [PEM, ...]}. Messages are written with
+the field numbers of istio.io/api security/v1alpha1/ca.proto. All requests are sent at once, each channel is used again; one with
+"until" is sent again and again on its channel, once it was answered well, until the answer has that code.
 """
 
 import json
 import sys
+import time
 
 import grpc
 
@@ -73,16 +75,29 @@ def channel(asked):
     return channels[parts]
 
 
-calls = []
-for line in sys.stdin:
-    asked = json.loads(line)
+def send(asked):
     metadata = [("authorization", f"Bearer {asked['token']}")] if "token" in asked else []
     metadata += [tuple(asked["header"])] if "header" in asked else []
     metadata.append(("clusterid", "Kubernetes"))
     call = channel(asked).unary_unary(asked.get("method", METHOD))
-    calls.append(call.future(request(asked), metadata=metadata, timeout=20))
-for call in calls:
+    return call.future(request(asked), metadata=metadata, timeout=20)
+
+
+def receive(call):
     try:
-        print(json.dumps({"code": "OK", "details": "", "chain": answer(call.result())}))
+        return {"code": "OK", "details": "", "chain": answer(call.result())}
     except grpc.RpcError as error:
-        print(json.dumps({"code": error.code().name, "details": error.details(), "chain": []}))
+        return {"code": error.code().name, "details": error.details(), "chain": []}
+
+
+calls = []
+for line in sys.stdin:
+    asked = json.loads(line)
+    calls.append((asked, send(asked)))
+for asked, call in calls:
+    received = receive(call)
+    deadline = time.monotonic() + 60
+    while "until" in asked and received["code"] == "OK" and time.monotonic() < deadline:
+        time.sleep(0.1)
+        received = receive(send(asked))
+    print(json.dumps(received))

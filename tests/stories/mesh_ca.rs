@@ -103,6 +103,23 @@ async fn a_certificate_renews_itself_and_no_other_mesh_does() {
     assert!((control.metrics().await.sum("sluice_ca_issued_total", &[("proof", "certificate")]) - 1.0).abs() < 0.1);
 }
 
+#[tokio::test]
+async fn a_certificate_that_ends_during_a_connection_renews_nothing_any_more() {
+    let Some(scene) = Scene::new("that an ended certificate renews nothing") else { return };
+    let control = scene.start(&[]).await;
+    let (key, csr) = key_and_csr(KeyKind::EcdsaP256);
+    let first = with(&scene.folder.request(&control, CART, &csr), "ttl", 5.into());
+    let issued = scene.ask(std::slice::from_ref(&first)).await.remove(0);
+    let mut renewal = with(&with(&first, "chain", issued.leaf().into()), "key", key.into());
+    renewal.as_object_mut().unwrap().remove("token");
+    let answer = scene.ask(&[with(&renewal, "until", "UNAUTHENTICATED".into())]).await.remove(0);
+    // A new connection would not come about; this one did, and was good.
+    assert_eq!(answer.code, "UNAUTHENTICATED", "{answer:?}");
+    assert!(answer.details.contains("does not any more: the peer's certificate is expired"), "{answer:?}");
+    assert!(control.metrics().await.sum("sluice_ca_issued_total", &[("proof", "certificate")]) >= 1.0);
+    control.stop().await;
+}
+
 /// Requests that are refused, each with the code and some of the words.
 fn refused(folder: &Folder, good: &Value, weak: String) -> Vec<(Value, &'static str, &'static str)> {
     let token = |more: Value| with(good, "token", folder.token(CART, &more).into());

@@ -29,6 +29,7 @@ pub mod buffer;
 pub mod challenge;
 mod cipher;
 pub mod client;
+pub mod client_chain;
 pub mod client_hello;
 pub mod csr;
 mod curve;

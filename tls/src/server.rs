@@ -151,6 +151,7 @@ struct Configs {
     /// The same without ALPN: rustls ends the handshake when both sides offer and none is common, Envoy goes on.
     plain: Arc<ServerConfig>,
     local: Option<Arc<str>>,
+    clients: Arc<dyn ClientCertVerifier>,
     /// Whether what a client shows says who it is.
     verifies: bool,
     not_after: i64,
@@ -199,7 +200,7 @@ impl ServerTls {
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(versions(spec)?)
             .map_err(Error::Config)?
-            .with_client_cert_verifier(verifier)
+            .with_client_cert_verifier(Arc::clone(&verifier))
             .with_cert_resolver(Arc::new(ByKey(keys)));
         // TLS 1.3 and most TLS 1.2 clients resume by ticket, which costs no memory; the store is for the rest.
         config.ticketer = Ticketer::new().map_err(Error::Config)?;
@@ -207,7 +208,7 @@ impl ServerTls {
         let plain = Arc::new(config.clone());
         config.alpn_protocols.clone_from(&spec.alpn);
         let alpn = Arc::new(config);
-        Ok(Self(Arc::new(Configs { alpn, plain, local, verifies, not_after, shown, remarks })))
+        Ok(Self(Arc::new(Configs { alpn, plain, local, clients: verifier, verifies, not_after, shown, remarks })))
     }
 
     /// One that has no certificate, for ClientHellos that nobody could answer: rustls finds the words.
@@ -252,6 +253,11 @@ impl ServerTls {
     /// Whether what a client shows says who it is.
     pub(crate) fn verifies(&self) -> bool {
         self.0.verifies
+    }
+
+    /// What judges the certificates of clients.
+    pub(crate) fn clients(&self) -> &dyn ClientCertVerifier {
+        &*self.0.clients
     }
 
     /// The variant for a client that offers these protocols.

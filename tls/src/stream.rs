@@ -16,6 +16,7 @@ use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::buffer::{Buffer, SIZE};
+use crate::client_chain::ClientChain;
 use crate::identity::{self, PeerIdentity};
 use crate::pace::Pace;
 use crate::session::{Session, Wires};
@@ -136,6 +137,12 @@ impl<IO> Stream<IO> {
 
     fn is_handshaking(&self) -> bool {
         self.session.as_ref().is_some_and(|session| session.is_handshaking())
+    }
+
+    /// What the client has shown, when there was anything.
+    pub fn client_chain(&self) -> Option<ClientChain> {
+        let shown = self.session.as_ref()?.certificates()?;
+        (!shown.is_empty()).then(|| ClientChain(shown.into()))
     }
 
     pub(crate) fn certificate(&self) -> Option<&[u8]> {

@@ -1,7 +1,12 @@
 //! Listeners of the control plane: HTTP/1.1 and HTTP/2 by hyper, over TLS with a certificate that changes while they serve, or
 //! in plain text on loopback.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::{Context as _, Result};
 use http::Request;
@@ -10,7 +15,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
-use tls::{accept, identity::PeerIdentity, server::ServerTls, stream::Stream};
+use tls::{accept, client_chain::ClientChain, identity::PeerIdentity, server::ServerTls, stream::Stream};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -54,8 +59,36 @@ pub(crate) type Certificate = watch::Receiver<Option<ServerTls>>;
 pub(crate) struct Peer {
     /// Its address.
     pub(crate) address: SocketAddr,
-    /// What its certificate says, which was verified; `None`: it showed none.
-    pub(crate) identity: Option<Arc<PeerIdentity>>,
+    /// Its certificate; `None`: it showed none.
+    pub(crate) proof: Option<Arc<Proof>>,
+}
+
+/// A certificate that was verified when the connection began, which may be half an hour ago.
+#[derive(Debug)]
+pub(crate) struct Proof {
+    /// What it says.
+    identity: Arc<PeerIdentity>,
+    chain: ClientChain,
+    certificate: Certificate,
+}
+
+impl Proof {
+    fn of<IO>(stream: &Stream<IO>, certificate: &Certificate) -> Option<Arc<Self>> {
+        let (identity, chain) = (stream.peer.clone()?, stream.client_chain()?);
+        Some(Arc::new(Self { identity, chain, certificate: certificate.clone() }))
+    }
+
+    /// What it says, if it holds by the clock, the roots and the revocation lists of now.
+    ///
+    /// # Errors
+    /// Why it does not, in words.
+    pub(crate) fn now(&self) -> Result<&PeerIdentity, String> {
+        let tls = self.certificate.borrow().clone().ok_or("the process ends")?;
+        match self.chain.stands(&tls, SystemTime::now()) {
+            Ok(()) => Ok(&self.identity),
+            Err(why) => Err(format!("the client's certificate has held at first and does not any more: {why}")),
+        }
+    }
 }
 
 /// What answers the requests of a listener.
@@ -195,7 +228,7 @@ async fn converse<A: Answer>(
 ) -> Result<()> {
     stream.set_nodelay(true).ok();
     let Some(mut certificate) = certificate else {
-        let peer = Peer { address, identity: None };
+        let peer = Peer { address, proof: None };
         return speak(stream, peer, answer, stop, terms).await;
     };
     let shaken = timeout(PATIENCE, async {
@@ -209,7 +242,7 @@ async fn converse<A: Answer>(
         anyhow::bail!("the handshake took too long");
     };
     let stream = shaken.context("the handshake failed")?;
-    let peer = Peer { address, identity: stream.peer.clone() };
+    let peer = Peer { address, proof: Proof::of(&stream, &certificate) };
     speak(stream, peer, answer, stop, terms).await
 }
 

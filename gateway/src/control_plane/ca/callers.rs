@@ -96,7 +96,10 @@ impl Callers {
 
     /// Who asks. A certificate comes first, as with Istio: whoever has one needs no token.
     pub(crate) async fn who(&self, headers: &HeaderMap, peer: &Peer) -> Result<Caller, NotKnown> {
-        let by_certificate = peer.identity.as_ref().map(|identity| self.certified(identity.spiffe.as_deref()));
+        let by_certificate = peer.proof.as_ref().map(|proof| {
+            let identity = proof.now().map_err(NotKnown::Refused)?;
+            self.certified(identity.spiffe.as_deref())
+        });
         if let Some(Ok(caller)) = by_certificate {
             return Ok(caller);
         }
