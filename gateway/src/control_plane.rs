@@ -42,6 +42,8 @@ use self::{
 use crate::{
     admin::{Admin, Figures, Servers},
     kubernetes::client::Client,
+    settings::SourceSettings,
+    source::files::FileSource,
     telemetry::{ca::CaMetrics, log::LogLevel},
 };
 
@@ -204,6 +206,8 @@ impl Doors {
 struct Hooks {
     door: Door,
     webhooks: Arc<Webhooks>,
+    /// Without an API server: the configuration.
+    files: Option<FileSource>,
 }
 
 impl Hooks {
@@ -211,7 +215,11 @@ impl Hooks {
         let Some(address) = settings.webhooks else { return Ok(None) };
         let webhooks = Arc::new(Webhooks::open(settings, Arc::clone(metrics))?);
         let door = Door::bind("--webhooks", address)?.counted(metrics, "webhooks").sized(webhooks::SIZE);
-        Ok(Some(Self { door, webhooks }))
+        let files = match &settings.source {
+            SourceSettings::Files(paths) => Some(FileSource::new(paths.clone(), None)?),
+            SourceSettings::Kubernetes(_) => None,
+        };
+        Ok(Some(Self { door, webhooks, files }))
     }
 
     /// Serves, with the certificate of the CA's own listener, until `stop` becomes true. What goes on beside it ends with the
@@ -224,7 +232,13 @@ impl Hooks {
         mut stop: watch::Receiver<bool>,
     ) {
         let (followed, cluster) = (Arc::clone(&self.webhooks), client.clone());
-        tokio::spawn(async move { followed.follow(&settings, cluster).await });
+        tokio::spawn(async move {
+            match (cluster, self.files) {
+                (Some(client), _) => followed.follow_cluster(&settings, &client).await,
+                (None, Some(files)) => followed.follow_files(&settings, files).await,
+                (None, None) => {}
+            }
+        });
         if let Some(client) = client {
             let presented = Arc::clone(&self.webhooks);
             tokio::spawn(async move { presented.present(&client, leads, &current).await });

@@ -69,23 +69,38 @@ async fn a_running_webhook_gives_the_same_pods_and_counts_them() {
 async fn new_values_hold_at_once_and_broken_ones_never() {
     let webhooks = Webhooks::start("global: {hub: one.example.com}").await;
     let case = &cases()[0];
-    let image = async |webhooks: &Webhooks| {
+    let patch = async |webhooks: &Webhooks| {
         let review = webhooks.ask("/inject", &case.review()).await.json();
         let patch = review["response"]["patch"].as_str().unwrap_or_default().to_owned();
         let bytes = base64::Engine::decode(&base64::prelude::BASE64_STANDARD, patch).expect("base64");
         String::from_utf8(bytes).expect("the patch is text")
     };
-    assert!(image(&webhooks).await.contains("one.example.com/sluice:"));
+    assert!(patch(&webhooks).await.contains("one.example.com/sluice:"));
 
     webhooks.set_values("global: {hub: two.example.com}");
-    eventually("the new values hold", async || image(&webhooks).await.contains("two.example.com/sluice:")).await;
+    eventually("the new values hold", async || patch(&webhooks).await.contains("two.example.com/sluice:")).await;
+
+    // And what the configuration says of proxies.
+    let config = |value: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1beta1\nkind: ProxyConfig\nmetadata: {{name: all, namespace: istio-system}}\n\
+             spec: {{environmentVariables: {{TEAM: {value}}}}}\n"
+        )
+    };
+    for value in ["blue", "green"] {
+        webhooks.configure("proxies.yaml", &config(value));
+        eventually("a ProxyConfig holds", async || patch(&webhooks).await.contains(value)).await;
+    }
+    // Nor does a broken one.
+    webhooks.configure("proxies.yaml", "a: [");
 
     webhooks.set_values("global: {hub: [three]}");
     eventually("the broken values are told of", async || {
         webhooks.process.stderr().contains("the settings of the injection stay as they were")
     })
     .await;
-    assert!(image(&webhooks).await.contains("two.example.com/sluice:"));
+    let patch = patch(&webhooks).await;
+    assert!(patch.contains("two.example.com/sluice:") && patch.contains("green"), "{patch}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -23,7 +23,7 @@ use tracing::{info, warn};
 use super::{ca::in_force::Current, serve::Size, settings::ControlSettings};
 use crate::{
     kubernetes::{client::Client, webhooks},
-    source::identity::FileWatch,
+    source::{files::FileSource, identity::FileWatch},
     telemetry::ca::CaMetrics,
 };
 use settings::Sources;
@@ -72,43 +72,58 @@ impl Webhooks {
         self.looked.subscribe().wait_for(|looked| *looked).await.ok();
     }
 
-    /// Keeps the settings current, until dropped. The last good ones stay.
-    pub(crate) async fn follow(&self, control: &ControlSettings, client: Option<Client>) {
+    /// Keeps the settings current by what a cluster says, until dropped. The last good ones stay.
+    pub(crate) async fn follow_cluster(&self, control: &ControlSettings, client: &Client) {
         let mut sources = Sources::new(control);
         let mut watch = FileWatch::new(control.injection_values.iter().cloned().collect());
         let mut told = String::new();
         let mut nodes = Instant::now();
         loop {
-            let seen = match &client {
-                Some(client) => {
-                    let revision = self.revision();
-                    if nodes <= Instant::now() {
-                        // Nodes that are not told leave what was known before.
-                        sources.kubelet = webhooks::oldest_kubelet(client).await.or(sources.kubelet);
-                        nodes = Instant::now() + LOOK_AT_NODES;
-                    }
-                    // Those that were read last hold where they cannot be had.
-                    sources.proxy_configs = webhooks::proxy_configs(client).await.unwrap_or(sources.proxy_configs);
-                    webhooks::mesh(client, &control.namespace, &revision).await.map(|mesh| sources.mesh = mesh)
-                }
-                None => sources.read_files(&control.source),
-            };
-            match seen.and_then(|()| sources.read()) {
-                Ok(read) => {
-                    self.settings.send_replace(Arc::new(read));
-                    self.looked.send_replace(true);
-                    told.clear();
-                }
-                Err(error) => {
-                    let words = format!("{error:#}");
-                    if words != told {
-                        warn!(error = words, "the settings of the injection stay as they were");
-                        told = words;
-                    }
-                }
+            let revision = self.revision();
+            if nodes <= Instant::now() {
+                // Nodes that are not told leave what was known before.
+                sources.kubelet = webhooks::oldest_kubelet(client).await.or(sources.kubelet);
+                nodes = Instant::now() + LOOK_AT_NODES;
             }
+            // Those that were read last hold where they cannot be had.
+            sources.proxy_configs = webhooks::proxy_configs(client).await.unwrap_or(sources.proxy_configs);
+            let seen = webhooks::mesh(client, &control.namespace, &revision).await.map(|mesh| sources.mesh = mesh);
+            self.take(seen.and_then(|()| sources.read()), &mut told);
             // Its end is no different from a change.
             timeout_at(Instant::now() + LOOK, watch.changed()).await.ok();
+        }
+    }
+
+    /// The same by files, as proxies follow theirs.
+    pub(crate) async fn follow_files(&self, control: &ControlSettings, mut files: FileSource) {
+        let mut sources = Sources::new(control);
+        let mut watch = FileWatch::new(control.injection_values.iter().cloned().collect());
+        let mut told = String::new();
+        loop {
+            // What is wrong with one is told by `sluice check`; the others hold, and of a broken one what it was.
+            sources.proxy_configs = files.load().0.proxy_configs;
+            self.take(sources.read(), &mut told);
+            tokio::select! {
+                () = files.changed() => {}
+                () = watch.changed() => {}
+            }
+        }
+    }
+
+    fn take(&self, read: Result<Settings>, told: &mut String) {
+        match read {
+            Ok(read) => {
+                self.settings.send_replace(Arc::new(read));
+                self.looked.send_replace(true);
+                told.clear();
+            }
+            Err(error) => {
+                let words = format!("{error:#}");
+                if words != *told {
+                    warn!(error = words, "the settings of the injection stay as they were");
+                    *told = words;
+                }
+            }
         }
     }
 

@@ -80,6 +80,11 @@ impl Webhooks {
         fs::write(self.folder.path().join("values.yaml"), values).expect("the file can be written");
     }
 
+    /// Writes a file of the configuration; without an API server.
+    pub fn configure(&self, name: &str, text: &str) {
+        fs::write(self.folder.path().join("config").join(name), text).expect("the file can be written");
+    }
+
     /// Asks as an API server does: over TLS, by the roots that lie in its folder.
     pub async fn ask(&self, path: &str, review: &Value) -> Reply {
         let root: PathBuf = self.folder.path().join("state/root-cert.pem");

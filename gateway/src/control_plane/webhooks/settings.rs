@@ -6,11 +6,7 @@ use anyhow::{Context as _, Result};
 use routing::{api::ProxyConfig, injection::Settings, resources::Table};
 use tracing::debug;
 
-use crate::{
-    control_plane::settings::ControlSettings,
-    settings::SourceSettings,
-    source::{self, bounded},
-};
+use crate::{control_plane::settings::ControlSettings, source::bounded};
 
 /// Largest file of values.
 const LARGEST: u64 = 1 << 20;
@@ -38,18 +34,6 @@ impl Sources {
             proxy_configs: Table::default(),
             kubelet: None,
         }
-    }
-
-    /// What the files of the configuration say of proxies; without an API server.
-    ///
-    /// # Errors
-    /// They cannot be reached.
-    pub(super) fn read_files(&mut self, source: &SourceSettings) -> Result<()> {
-        if let SourceSettings::Files(_) = source {
-            // What is wrong with one is told by `sluice check`; the others hold.
-            self.proxy_configs = source::once(source)?.0.proxy_configs;
-        }
-        Ok(())
     }
 
     /// Reads them.
