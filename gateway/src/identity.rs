@@ -15,6 +15,7 @@ mod board;
 mod ca;
 mod discovery;
 mod files;
+mod lists;
 mod schedule;
 mod workload_api;
 

@@ -1,6 +1,7 @@
 """A socket that gives workload identities, by grpcio: workload_api.py SOCKET FOLDER spiffe|sds.
 
-FOLDER holds a folder for each identity, with spiffe-id, cert-chain.pem, key.pem and root-cert.pem. Whenever the file `version`
+FOLDER holds a folder for each identity, with spiffe-id, cert-chain.pem, key.pem and root-cert.pem, and perhaps ca-crl.pem with
+one revocation list. Whenever the file `version`
 changes, whoever listens is given all of it anew: by SPIFFE's Workload API, or by Envoy's secret discovery, of the first one.
 """
 
@@ -35,6 +36,11 @@ def field(number, value):
     return bytes([number << 3 | 2]) + written + bytes([length]) + value
 
 
+def lists():
+    """One, as PEM, or none."""
+    return read("ca-crl.pem") if os.path.exists(os.path.join(folder, "ca-crl.pem")) else b""
+
+
 def identities():
     return sorted(name for name in os.listdir(folder) if os.path.isdir(os.path.join(folder, name)))
 
@@ -59,6 +65,7 @@ def fetch(request, context):
             parts = [(1, read(name, "spiffe-id")), (2, der(read(name, "cert-chain.pem")))]
             parts += [(3, der(read(name, "key.pem"))), (4, der(read(name, "root-cert.pem")))]
             message += field(1, b"".join(field(*part) for part in parts))
+        message += field(2, der(lists())) if lists() else b""
         print("told", flush=True)
         yield message
         # Some agents end the call, and whoever wants more asks again.
@@ -78,7 +85,9 @@ def stream(requests, context):
         inline = lambda text: field(2, text)
         chain, key = inline(read(name, "cert-chain.pem")), inline(read(name, "key.pem"))
         certificate = field(1, b"default") + field(2, field(1, chain) + field(2, key))
-        roots = field(1, b"ROOTCA") + field(4, field(1, inline(read(name, "root-cert.pem"))))
+        context = field(1, inline(read(name, "root-cert.pem")))
+        context += field(7, inline(lists())) if lists() else b""
+        roots = field(1, b"ROOTCA") + field(4, context)
         # As Istio's agent does: one after the other, each to be acknowledged.
         for number, secret in enumerate([certificate, roots]):
             nonce = b"%s-%d" % (version, number)

@@ -1,8 +1,13 @@
 //! Identities from a CA or from a socket: had, renewed under traffic, refused, and what is told of all that.
 
-use std::{path::Path, process::Command, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use harness::{
+    ca_mesh::STRICT,
     eventually::{eventually, within},
     gateway::Proxy,
     istio_ca::{WorkloadApi, another_root},
@@ -67,12 +72,6 @@ macro_rules! shop {
         assert_eq!($mesh.browser().status(SHOP).await, 200);
     };
 }
-
-const STRICT: &str = "apiVersion: security.istio.io/v1
-kind: PeerAuthentication
-metadata: {name: default, namespace: istio-system}
-spec: {mtls: {mode: STRICT}}
-";
 
 #[tokio::test]
 async fn a_ca_gives_identities_that_are_renewed_under_traffic() {
@@ -280,7 +279,7 @@ async fn by_socket(protocol: &str) {
         keep(&mesh.pki, folder, "m", "spiffe://cluster.local/somebody/else");
     };
     let Some(api) = WorkloadApi::start(&story, protocol, fill).await else { return };
-    let _reviews = mesh.workload("reviews").sidecar().start().await;
+    let reviews = mesh.workload("reviews").sidecar().start().await;
     mesh.socket = Some(api.socket());
     mesh.route_all_to("reviews.shop.svc.cluster.local");
     let gateway = mesh.gateway().await;
@@ -305,6 +304,65 @@ async fn by_socket(protocol: &str) {
     if protocol == "sds" {
         assert!(api.output().contains("acknowledged 2-1"), "{}", api.output());
     }
+
+    // With lists whom they revoke is refused.
+    keep(&mesh.pki, &api.identities(), if protocol == "spiffe" { "z" } else { "a" }, &id);
+    for (version, revoked, status) in [("4", &[&reviews.identity][..], 503), ("5", &[], 200)] {
+        std::fs::write(api.identities().join("ca-crl.pem"), list(&mesh.pki, revoked)).expect("a list can be written");
+        api.tell(version);
+        let answer = async || mesh.browser().status(SHOP).await == status;
+        eventually(&format!("with version {version} the answer is {status}"), answer).await;
+        assert_eq!(own(&gateway).await["identity"]["revocationLists"], true);
+    }
+}
+
+/// The mesh's list, with the certificates of these folders on it.
+fn list(pki: &Pki, revoked: &[&PathBuf]) -> String {
+    let read =
+        |folder: &&PathBuf| std::fs::read_to_string(folder.join("cert-chain.pem")).expect("there is a certificate");
+    let revoked: Vec<String> = revoked.iter().map(read).collect();
+    let revoked: Vec<&str> = revoked.iter().map(String::as_str).collect();
+    pki.mesh.revocation_list(&revoked).expect("a list can be made")
+}
+
+#[tokio::test]
+async fn lists_beside_an_identity_in_files_are_looked_at_on_both_sides() {
+    let mesh = Mesh::with_edge();
+    mesh.write("strict.yaml", STRICT);
+    let reviews = mesh.workload("reviews").sidecar().start().await;
+    mesh.route_all_to("reviews.shop.svc.cluster.local");
+    let folder = mesh.identity("istio-system", "istio-ingressgateway", "gateway");
+    let gateway = mesh.gateway_of(&folder.display().to_string(), &[]).await;
+    assert_eq!(mesh.browser().status(SHOP).await, 200);
+    let put =
+        |folder: &Path, list: &str| std::fs::write(folder.join("ca-crl.pem"), list).expect("a list can be written");
+    let answers = async |status: u16, what: &str| {
+        let answer = async || mesh.browser().status(SHOP).await == status;
+        eventually(&format!("{status}: {what}"), answer).await;
+    };
+    // Whom it asks, and who asks.
+    put(&folder, &list(&mesh.pki, &[&reviews.identity]));
+    answers(503, "the gateway refuses a revoked server").await;
+    put(&folder, &list(&mesh.pki, &[]));
+    answers(200, "nobody is revoked").await;
+    put(&reviews.identity, &list(&mesh.pki, &[&folder]));
+    answers(503, "the sidecar refuses a revoked client").await;
+    eventually("the sidecar says why", async || reviews.proxy().log().contains("CertificateRevoked")).await;
+    put(&reviews.identity, &list(&mesh.pki, &[]));
+    answers(200, "nobody is revoked again").await;
+
+    // Broken lists leave those of before, and that is told.
+    put(&folder, "nonsense");
+    let trust = async || own(&gateway).await["identity"]["trust"].as_str().unwrap_or_default().to_owned();
+    eventually("it is told", async || trust().await.contains("those of before are looked at")).await;
+    answers(200, "nobody is revoked by those").await;
+    // One that does not know the mesh's CA refuses everybody, and says that it would be refused itself.
+    put(&folder, &another_root().revocation_list(&[]).expect("a list can be made"));
+    answers(503, "nobody can say who is revoked").await;
+    assert!(trust().await.contains("refuses this proxy, too"), "{}", trust().await);
+    std::fs::remove_file(folder.join("ca-crl.pem")).expect("it can be removed");
+    answers(200, "there are no lists").await;
+    assert_eq!(own(&gateway).await["identity"]["revocationLists"], false);
 }
 
 #[tokio::test]

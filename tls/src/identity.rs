@@ -224,12 +224,16 @@ fn urlencoded_pem(der: &[u8]) -> String {
 }
 
 pub(crate) fn x509_pem(der: &[u8]) -> String {
-    let mut text = String::from("-----BEGIN CERTIFICATE-----\n");
+    written_pem("CERTIFICATE", der)
+}
+
+pub(crate) fn written_pem(label: &str, der: &[u8]) -> String {
+    let mut text = format!("-----BEGIN {label}-----\n");
     for line in der.chunks(48) {
         STANDARD.encode_string(line, &mut text);
         text.push('\n');
     }
-    text.push_str("-----END CERTIFICATE-----\n");
+    let _ = writeln!(text, "-----END {label}-----");
     text
 }
 

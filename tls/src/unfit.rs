@@ -13,6 +13,7 @@ use x509_parser::prelude::FromDer;
 use crate::direct::{Direct, Side};
 use crate::identity::SpiffeId;
 use crate::san::{Sans, printable};
+use crate::server::revocation_lists;
 use crate::workload::WorkloadIdentity;
 use crate::{Error, provider};
 
@@ -42,6 +43,24 @@ impl WorkloadIdentity {
             self.leads(own, intermediates, side, at).map_err(Error::unfit)?;
         }
         Ok(())
+    }
+
+    /// What its own revocation lists say of it at this time (seconds since 1970): its peers have the same, mostly.
+    ///
+    /// # Errors
+    /// They revoke it or one of its CAs, or do not know those.
+    pub fn is_listed(&self, now: i64) -> Result<(), Error> {
+        if self.lists.is_empty() {
+            return Ok(());
+        }
+        let (own, above) = self.certified.cert.split_first().ok_or(Error::NoCertificate)?;
+        let algorithms = &provider::provider().signature_verification_algorithms;
+        // Whether it is of this time is another question.
+        let at = u64::try_from(now.min(self.not_after).max(self.not_before)).unwrap_or_default();
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(at));
+        let lists = revocation_lists(self.lists.to_vec())?;
+        let judge = Direct { anchors: &self.anchors, lists: &lists, algorithms, now };
+        judge.is_covered(own, above).map_err(Error::unfit)
     }
 
     fn leads(

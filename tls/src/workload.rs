@@ -126,6 +126,11 @@ impl fmt::Debug for WorkloadIdentity {
     }
 }
 
+/// Revocation lists (DER) as PEM.
+pub fn revocation_lists_pem(lists: &[Vec<u8>]) -> Vec<u8> {
+    lists.iter().flat_map(|list| identity::written_pem("X509 CRL", list).into_bytes()).collect()
+}
+
 /// Whether these are revocation lists (PEM).
 ///
 /// # Errors

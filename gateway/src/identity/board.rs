@@ -111,6 +111,13 @@ impl Board {
         self.told.borrow().identity.clone()
     }
 
+    /// Whether this is another identity than the one that is held, or there is something else to know of what it trusts.
+    pub(super) fn is_news(&self, identity: &WorkloadIdentity, trust: Option<&str>) -> bool {
+        let standing = self.told.borrow();
+        let known = standing.identity.as_ref().map(|held| held.generation);
+        known != Some(identity.generation) || standing.report.trust.as_deref() != trust
+    }
+
     /// Failures in a row.
     pub(super) fn failures(&self) -> u32 {
         self.told.borrow().report.failures

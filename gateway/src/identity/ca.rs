@@ -2,7 +2,6 @@
 //! passed, and again and again while there is no answer.
 
 mod ask;
-mod lists;
 
 use tls::{
     csr::{Grant, Granted},
@@ -10,9 +9,9 @@ use tls::{
 };
 use tracing::{info, warn};
 
-use self::lists::Lists;
 use super::{
     board::{Board, now, until},
+    lists::{self, Lists},
     schedule,
 };
 use crate::{settings::CaSettings, source::identity::FileWatch, telemetry::metrics::Attempt};
@@ -55,7 +54,7 @@ impl Ca {
     /// Has asked nobody yet.
     pub(super) fn new(settings: CaSettings, board: Board) -> Self {
         let files = FileWatch::new(vec![settings.root.clone(), settings.token.clone(), settings.crl.clone()]);
-        let lists = Lists::new(settings.crl.clone());
+        let lists = Lists::of(&settings.crl.display());
         Self {
             settings,
             board,
@@ -91,7 +90,7 @@ impl Ca {
             Due::Ask(_) => {
                 let held = self.board.identity();
                 // What is revoked cannot be the CA either.
-                let asked = match self.lists.look(held.is_some()) {
+                let asked = match self.look(held.is_some()) {
                     Ok(()) => ask::ask(&self.settings, id, held.as_deref(), self.lists.good()).await,
                     Err(why) => Err(ask::refusal(Attempt::Unprepared, why)),
                 };
@@ -173,13 +172,18 @@ impl Ca {
             Err(why) => Some(format!("only the roots that the CA gave are trusted: {why}")),
         };
         let granted = mounted.map_or_else(|_| grant.with(None), Ok);
-        let looked = self.lists.look(self.board.identity().is_some());
+        let looked = self.look(self.board.identity().is_some());
         let granted = looked.and_then(|()| {
             let with = |granted: Granted| Ok(Granted { identity: self.lists.on(granted.identity)?, ..granted });
             granted.and_then(with).map_err(|error: tls::Error| error.to_string())
         });
-        let said: Vec<String> = trust.into_iter().chain(self.lists.trouble().map(str::to_owned)).collect();
+        let remarks = self.lists.remarks(granted.as_ref().ok().map(|granted| &granted.identity));
+        let said: Vec<String> = trust.into_iter().chain(remarks).collect();
         (granted, (!said.is_empty()).then(|| said.join("; ")))
+    }
+
+    fn look(&mut self, in_use: bool) -> Result<(), String> {
+        self.lists.take(lists::in_file(&self.settings.crl), in_use)
     }
 
     /// Other roots are trusted at once; and what has failed may succeed now.
@@ -190,8 +194,9 @@ impl Ca {
             if let Err(error) = &granted {
                 warn!("what is trusted stays as it was: {error}");
             }
-            let known = self.board.identity().map(|held| held.generation);
-            if let Some(granted) = granted.ok().filter(|granted| Some(granted.identity.generation) != known) {
+            if let Ok(granted) = granted
+                && self.board.is_news(&granted.identity, trust.as_deref())
+            {
                 self.board.trusts(granted.identity, trust);
             }
         }

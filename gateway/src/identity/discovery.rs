@@ -33,6 +33,8 @@ struct Held {
     chain: Vec<u8>,
     key: Vec<u8>,
     roots: Vec<u8>,
+    /// May be nothing.
+    lists: Vec<u8>,
 }
 
 impl Discovery {
@@ -44,8 +46,9 @@ impl Discovery {
         Ok(Self { call, held: Held::default(), version: String::new(), nonce: String::new(), taken: String::new() })
     }
 
-    /// The next identity, or why what came is none; `None`: there is nothing more. Half of one is waited with.
-    pub(super) async fn next(&mut self) -> Result<Option<Result<WorkloadIdentity, String>>, Failure> {
+    /// The next identity with its revocation lists (PEM), or why what came is none; `None`: there is nothing more. Half of one is
+    /// waited with.
+    pub(super) async fn next(&mut self) -> Result<Option<Result<(WorkloadIdentity, Vec<u8>), String>>, Failure> {
         loop {
             let Some(answer) = self.call.hear::<DiscoveryResponse>().await? else { return Ok(None) };
             (self.version, self.nonce) = (answer.version_info.clone(), answer.nonce.clone());
@@ -53,7 +56,7 @@ impl Discovery {
                 return Ok(Some(Err(why)));
             }
             if self.held.is_whole() {
-                return Ok(Some(self.held.identity()));
+                return Ok(Some(self.held.identity().map(|identity| (identity, self.held.lists.clone()))));
             }
             self.answer(Ok(()));
         }
@@ -85,6 +88,10 @@ impl Held {
             }
             if let Some(context) = &secret.validation_context {
                 self.roots = inline(&secret.name, context.trusted_ca.as_ref())?;
+                self.lists = match &context.crl {
+                    None => Vec::new(),
+                    crl => inline(&secret.name, crl.as_ref())?,
+                };
             }
         }
         Ok(())
@@ -125,7 +132,7 @@ mod tests {
     }
 
     fn roots() -> Secret {
-        let context = ValidationContext { trusted_ca: inlined(b"roots") };
+        let context = ValidationContext { trusted_ca: inlined(b"roots"), crl: None };
         Secret { name: ROOTCA.into(), tls_certificate: None, validation_context: Some(context) }
     }
 
@@ -140,6 +147,21 @@ mod tests {
         held.read(&answer(&[certificate(inlined(b"key")), roots()])).unwrap();
         assert!(held.is_whole());
         assert_eq!((&*held.chain, &*held.key, &*held.roots), (&b"chain"[..], &b"key"[..], &b"roots"[..]));
+    }
+
+    #[test]
+    fn lists_come_with_the_roots_and_go_with_them() {
+        let mut held = Held::default();
+        let told = |crl| {
+            let context = ValidationContext { trusted_ca: inlined(b"roots"), crl };
+            answer(&[Secret { validation_context: Some(context), ..roots() }])
+        };
+        held.read(&told(inlined(b"lists"))).unwrap();
+        assert_eq!(held.lists, b"lists");
+        let why = held.read(&told(Some(DataSource { inline: None }))).unwrap_err();
+        assert!(why.contains("does not hold its content itself"), "{why}");
+        held.read(&told(None)).unwrap();
+        assert!(held.lists.is_empty());
     }
 
     #[test]

@@ -5,7 +5,10 @@
 use std::{path::PathBuf, time::Duration};
 
 use http::{HeaderMap, HeaderValue};
-use tls::{identity::SpiffeId, workload::WorkloadIdentity};
+use tls::{
+    identity::SpiffeId,
+    workload::{WorkloadIdentity, revocation_lists_pem},
+};
 use tokio::{
     net::UnixStream,
     time::{Instant, timeout},
@@ -13,7 +16,9 @@ use tokio::{
 
 use super::{
     board::{Board, now, until},
-    discovery, schedule,
+    discovery,
+    lists::Lists,
+    schedule,
 };
 use crate::{
     grpc::{
@@ -36,6 +41,8 @@ const UNIMPLEMENTED: u16 = 12;
 pub(super) struct Api {
     socket: PathBuf,
     board: Board,
+    /// Who is revoked, as it says.
+    lists: Lists,
     /// Calls in a row that ended before long.
     ended: u32,
 }
@@ -60,7 +67,8 @@ impl From<Failure> for Refusal {
 impl Api {
     /// Has asked nobody yet.
     pub(super) fn new(socket: PathBuf, board: Board) -> Self {
-        Self { socket, board, ended: 0 }
+        let lists = Lists::of(&socket.display());
+        Self { socket, board, lists, ended: 0 }
     }
 
     /// Asks as long as this lives.
@@ -111,9 +119,9 @@ impl Api {
         let mut call = timeout(PATIENCE, begun).await.map_err(|_| Failure::Silent(PATIENCE))??;
         loop {
             let Some(given) = self.before_the_end(call.hear::<X509SvidResponse>()).await? else { return Ok(()) };
-            let chosen = choose(&given, id);
+            let chosen = choose(&given, id).map(|identity| (identity, revocation_lists_pem(&given.crl)));
             // This API is told nothing back; the board has it.
-            drop(self.take(chosen, remarks(&given), id));
+            drop(self.take(chosen, remark(&given), id));
         }
     }
 
@@ -140,18 +148,24 @@ impl Api {
         }
     }
 
-    /// Takes an identity when it is one; else says why not.
+    /// Takes an identity when it is one, with its revocation lists (PEM); else says why not.
     fn take(
         &mut self,
-        given: Result<WorkloadIdentity, String>,
-        trust: Option<String>,
+        given: Result<(WorkloadIdentity, Vec<u8>), String>,
+        remark: Option<String>,
         id: &SpiffeId,
     ) -> Result<(), String> {
-        let checked = given.and_then(|it| it.check(id, now() / 1000).map(|()| it).map_err(|error| error.to_string()));
+        let checked = given.and_then(|(identity, lists)| {
+            let words = |error: tls::Error| error.to_string();
+            identity.check(id, now() / 1000).map_err(words)?;
+            self.lists.take(Ok(lists), self.board.identity().is_some())?;
+            self.lists.on(identity).map_err(words)
+        });
         match checked {
             Ok(identity) => {
                 self.board.count(Attempt::Given);
-                self.board.took(identity, None, trust);
+                let said: Vec<String> = remark.into_iter().chain(self.lists.remarks(Some(&identity))).collect();
+                self.board.took(identity, None, (!said.is_empty()).then(|| said.join("; ")));
                 Ok(())
             }
             Err(why) => {
@@ -186,21 +200,14 @@ fn choose(given: &X509SvidResponse, id: &SpiffeId) -> Result<WorkloadIdentity, S
 }
 
 /// What is given and not used.
-fn remarks(given: &X509SvidResponse) -> Option<String> {
-    let mut remarks = Vec::new();
-    if !given.federated_bundles.is_empty() {
-        let mut domains: Vec<&str> = given.federated_bundles.keys().take(4).map(String::as_str).collect();
-        domains.sort_unstable();
-        let domains = domains.join(", ");
-        remarks.push(format!(
-            "roots of other trust domains are not used, and their peers refused: {}",
-            domains.escape_debug()
-        ));
+fn remark(given: &X509SvidResponse) -> Option<String> {
+    if given.federated_bundles.is_empty() {
+        return None;
     }
-    if !given.crl.is_empty() {
-        remarks.push(format!("{} revocation lists are not looked at", given.crl.len()));
-    }
-    (!remarks.is_empty()).then(|| remarks.join("; "))
+    let mut domains: Vec<&str> = given.federated_bundles.keys().take(4).map(String::as_str).collect();
+    domains.sort_unstable();
+    let domains = domains.join(", ");
+    Some(format!("roots of other trust domains are not used, and their peers refused: {}", domains.escape_debug()))
 }
 
 #[cfg(test)]
@@ -245,13 +252,10 @@ mod tests {
 
     #[test]
     fn what_is_not_used_is_told() {
-        assert_eq!(remarks(&X509SvidResponse::default()), None);
-        let given = X509SvidResponse {
-            crl: vec![vec![1]],
-            federated_bundles: HashMap::from([("b".into(), vec![1]), ("a".into(), vec![1])]),
-            ..X509SvidResponse::default()
-        };
-        let told = "roots of other trust domains are not used, and their peers refused: a, b; 1 revocation lists are not looked at";
-        assert_eq!(remarks(&given).as_deref(), Some(told));
+        assert_eq!(remark(&X509SvidResponse::default()), None);
+        let federated_bundles = HashMap::from([("b".into(), vec![1]), ("a".into(), vec![1])]);
+        let given = X509SvidResponse { federated_bundles, ..X509SvidResponse::default() };
+        let told = "roots of other trust domains are not used, and their peers refused: a, b";
+        assert_eq!(remark(&given).as_deref(), Some(told));
     }
 }

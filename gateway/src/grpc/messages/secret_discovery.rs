@@ -99,6 +99,8 @@ message! {
     ValidationContext {
         /// The roots.
         #[prost(message, optional, tag = "1")] trusted_ca: Option<DataSource>,
+        /// Revocation lists.
+        #[prost(message, optional, tag = "7")] crl: Option<DataSource>,
     }
 }
 message! {
@@ -153,8 +155,10 @@ mod tests {
         let certificate = read.tls_certificate.unwrap();
         assert_eq!(certificate.certificate_chain.unwrap().bytes(), Some(&b"c"[..]));
         assert_eq!(certificate.private_key.unwrap().bytes(), Some(&b"k"[..]));
-        let roots = Secret::decode(&b"\x0a\x06ROOTCA\x22\x05\x0a\x03\x12\x01r"[..]).unwrap();
-        assert_eq!(roots.validation_context.unwrap().trusted_ca.unwrap().bytes(), Some(&b"r"[..]));
+        let roots = b"\x0a\x06ROOTCA\x22\x0a\x0a\x03\x12\x01r\x3a\x03\x12\x01l";
+        let roots = Secret::decode(&roots[..]).unwrap().validation_context.unwrap();
+        assert_eq!(roots.trusted_ca.unwrap().bytes(), Some(&b"r"[..]));
+        assert_eq!(roots.crl.unwrap().bytes(), Some(&b"l"[..]));
     }
 
     #[test]
