@@ -45,6 +45,7 @@ pub mod istio_ca;
 pub mod jwt;
 pub mod knot;
 pub mod kubectl;
+pub mod kubernetes_schemas;
 pub mod listening;
 pub mod load;
 pub mod loopback;
