@@ -37,6 +37,9 @@ mod volumes;
 mod wishes;
 mod workload;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use serde_json::Value;

@@ -38,7 +38,7 @@ impl KeyFile {
     pub(crate) async fn follow(&self) {
         let mut watch = FileWatch::new(vec![self.path.clone()]);
         loop {
-            watch.changed().await;
+            // At first, too: it may have changed since it was read at the start.
             match keys(&self.path) {
                 Ok(keys) if keys.is_same(&self.keys.load()) => {}
                 Ok(keys) => {
@@ -47,6 +47,7 @@ impl KeyFile {
                 }
                 Err(why) => error!("{why}; the keys of before are used"),
             }
+            watch.changed().await;
         }
     }
 

@@ -92,7 +92,7 @@ impl Record {
                 key,
             },
             next: bytes(NEXT_CERTIFICATE).zip(bytes(NEXT_KEY)),
-            rotation: phase.zip(number(SINCE).map(|since| UNIX_EPOCH + since)),
+            rotation: phase.zip(number(SINCE).and_then(|since| UNIX_EPOCH.checked_add(since))),
             longest: number(LONGEST).unwrap_or_default(),
             propagation: number(PROPAGATION).unwrap_or_default(),
             asked: stored.annotations.get(ROTATE).is_some_and(|asked| !asked.is_empty()),
@@ -169,6 +169,15 @@ mod tests {
         }
         // What ended leaves nothing behind.
         assert_eq!(Record::read(&plain.stored(Some(turning.stored(None)))), Some(plain));
+    }
+
+    #[test]
+    fn a_time_that_is_none_is_no_rotation() {
+        let mut stored = record().stored(None);
+        let mut set = |key: &str, value: &str| stored.data.insert(key.to_owned(), value.as_bytes().to_vec());
+        set(PHASE, "signing");
+        set(SINCE, &u64::MAX.to_string());
+        assert_eq!(Record::read(&stored).unwrap().rotation, None);
     }
 
     #[test]

@@ -12,6 +12,8 @@ use crate::control_plane::{settings::ControlSettings, webhooks::DEFAULT};
 
 /// Its lifetime, unless the CA ends sooner.
 const LIFETIME: Duration = Duration::from_secs(24 * 3600);
+/// No pause is shorter: the last second of a CA has many halves.
+const LEAST: Duration = Duration::from_secs(1);
 /// When it could not be issued.
 const AGAIN: Duration = Duration::from_secs(10);
 
@@ -42,7 +44,7 @@ pub(crate) async fn keep(current: &Current, names: &[String], certificate: &watc
             Some(Ok((tls, life))) => {
                 info!(serial = tls.serial(), names = names.join(","), "the control plane's own certificate is issued");
                 certificate.send_replace(Some(tls));
-                Some(life / 2)
+                Some((life / 2).max(LEAST))
             }
             Some(Err(why)) => {
                 error!(error = format!("{why:#}"), "the control plane's own certificate cannot be issued");
