@@ -35,7 +35,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, UNIX_EPOCH},
 };
 
 use arc_swap::ArcSwap;
@@ -55,7 +55,7 @@ use self::{
     plan::{Group, Plan, Side},
     record::{Record, Reporter, Volume},
     said::Said,
-    standard::{Sample, Series, Wish},
+    standard::{Exemplar, Sample, Series, Wish},
 };
 use crate::{live::Installed, settings::AccessLogFormat};
 
@@ -126,6 +126,12 @@ impl Telemetry {
             response_bytes: record.bytes_sent.saturating_add(volume.response_head),
             request_messages: volume.request_messages,
             response_messages: volume.response_messages,
+            exemplar: record.trace.map(|(trace, span)| Exemplar {
+                trace,
+                span,
+                value: record.duration.as_secs_f64() * 1e3,
+                at: record.start.duration_since(UNIX_EPOCH).unwrap_or_default().saturating_add(record.duration),
+            }),
         };
         self.count(record, |series| series.request(&sample));
     }

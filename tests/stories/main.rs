@@ -43,6 +43,7 @@ mod envoy_proxy_protocol;
 mod envoy_rbac;
 mod envoy_refused;
 mod examples;
+mod exemplars;
 mod explain;
 mod external_authorization;
 mod faults;

@@ -19,7 +19,7 @@ fn config(provider: &str) -> String {
 }
 
 /// What the mesh says of its collector `otel`, and Telemetry of who is traced.
-fn traced(mesh: &Mesh, provider: &str, tracing: &str) -> [SocketAddr; 2] {
+pub(crate) fn traced(mesh: &Mesh, provider: &str, tracing: &str) -> [SocketAddr; 2] {
     let grpc = mesh.workload("otel").declare();
     let http = mesh.workload("zipkin").declare();
     mesh.write("otel.yaml", &yaml::service("shop", "otel", &[(8080, "grpc")]));
@@ -35,7 +35,7 @@ fn traced(mesh: &Mesh, provider: &str, tracing: &str) -> [SocketAddr; 2] {
     [grpc, http]
 }
 
-const OTEL: &str = "opentelemetry: {service: otel.shop.svc.cluster.local, port: 8080}";
+pub(crate) const OTEL: &str = "opentelemetry: {service: otel.shop.svc.cluster.local, port: 8080}";
 
 fn with<B>(mut request: Request<B>, headers: &[(&'static str, &str)]) -> Request<B> {
     for (name, value) in headers {

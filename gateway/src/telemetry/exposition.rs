@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, fmt::Write as _};
 
 use http::{HeaderMap, header};
 
+use super::standard::Exemplar;
+
 /// How metrics are written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Format {
@@ -103,10 +105,21 @@ impl Exposition {
         let _ = write!(self.text, "\n# TYPE {name} {kind}\n");
     }
 
+    /// Whether there is a place for exemplars: there is none in Prometheus' text.
+    pub(super) fn has_exemplars(&self) -> bool {
+        self.format == Format::OpenMetrics
+    }
+
     /// A whole number; `labels` as [`label`] writes them.
     pub(super) fn integer(&mut self, name: &str, labels: &str, value: u64) {
+        self.counted(name, labels, value, None);
+    }
+
+    /// The same, with an exemplar where there is one and a place for it.
+    pub(super) fn counted(&mut self, name: &str, labels: &str, value: u64, exemplar: Option<&Exemplar>) {
         self.begin(name, labels);
-        let _ = writeln!(self.text, " {value}");
+        let _ = write!(self.text, " {value}");
+        self.end(exemplar);
     }
 
     /// Any number.
@@ -118,14 +131,34 @@ impl Exposition {
     }
 
     /// A bucket of a histogram; `None` holds all.
-    pub(super) fn bucket(&mut self, name: &str, labels: &str, most: Option<f64>, count: u64) {
+    #[expect(clippy::too_many_arguments, reason = "the parts of one line")]
+    pub(super) fn bucket(
+        &mut self,
+        name: &str,
+        labels: &str,
+        most: Option<f64>,
+        count: u64,
+        exemplar: Option<&Exemplar>,
+    ) {
         let _ = write!(self.text, "{name}_bucket{{{labels}{}le=\"", if labels.is_empty() { "" } else { "," });
         match most {
             None => self.text.push_str("+Inf"),
             // Without `.0` in OpenMetrics, too: rules that name a bucket hold for both formats, as with Envoy's.
             Some(most) => number(&mut self.text, most),
         }
-        let _ = writeln!(self.text, "\"}} {count}");
+        let _ = write!(self.text, "\"}} {count}");
+        self.end(exemplar);
+    }
+
+    /// The end of a line.
+    fn end(&mut self, exemplar: Option<&Exemplar>) {
+        if let Some(Exemplar { trace, span, value, at }) = exemplar.filter(|_| self.has_exemplars()) {
+            let (seconds, milliseconds) = (at.as_secs(), at.subsec_millis());
+            let _ = write!(self.text, " # {{trace_id=\"{trace:032x}\",span_id=\"{span:016x}\"}} ");
+            number(&mut self.text, *value);
+            let _ = write!(self.text, " {seconds}.{milliseconds:03}");
+        }
+        self.text.push('\n');
     }
 
     fn begin(&mut self, name: &str, labels: &str) {
@@ -205,6 +238,8 @@ fn escape(out: &mut String, text: &str, quotes: bool) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn wanted(accept: &str) -> Format {
@@ -248,9 +283,11 @@ mod tests {
             label(&mut labels, "y", "");
             out.integer("a_total", &labels, 3);
             out.family("b", Kind::Histogram, "B.");
-            out.bucket("b", "", Some(0.5), 0);
-            out.bucket("b", "", Some(1e3), 1);
-            out.bucket("b", &labels, None, 1);
+            let exemplar =
+                Exemplar { trace: 0xabc, span: 0x12, value: 2.5, at: Duration::from_millis(1_700_000_000_007) };
+            out.bucket("b", "", Some(0.5), 0, None);
+            out.bucket("b", "", Some(1e3), 1, Some(&exemplar));
+            out.bucket("b", &labels, None, 1, None);
             out.float("b_sum", "", 2.5);
             out.finish()
         };
@@ -266,7 +303,8 @@ mod tests {
             write(Format::OpenMetrics),
             format!(
                 "# HELP a Says \\\"a\\\".\n# TYPE a counter\na_total{{{labels}}} 3\n# HELP b B.\n# TYPE b histogram\n\
-                 b_bucket{{le=\"0.5\"}} 0\nb_bucket{{le=\"1000\"}} 1\nb_bucket{{{labels},le=\"+Inf\"}} 1\nb_sum 2.5\n# EOF\n"
+                 b_bucket{{le=\"0.5\"}} 0\nb_bucket{{le=\"1000\"}} 1 # {{trace_id=\"00000000000000000000000000000abc\",\
+                 span_id=\"0000000000000012\"}} 2.5 1700000000.007\nb_bucket{{{labels},le=\"+Inf\"}} 1\nb_sum 2.5\n# EOF\n"
             )
         );
     }

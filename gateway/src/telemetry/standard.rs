@@ -16,6 +16,7 @@ use routing::telemetry::metrics::METRICS;
 
 use super::record::Reporter;
 
+mod exemplars;
 mod histogram;
 mod kept;
 mod render;
@@ -23,11 +24,12 @@ mod render;
 mod tests;
 mod told;
 
-use self::kept::Kept;
 pub(super) use self::{
+    exemplars::Exemplar,
     histogram::{BUCKETS, Histogram},
     kept::Changed,
 };
+use self::{exemplars::Exemplars, kept::Kept};
 
 /// Label sets that are kept apart; what comes beyond shares one more.
 const MOST_SERIES: usize = 10_000;
@@ -35,6 +37,8 @@ const MOST_SERIES: usize = 10_000;
 const MOST_TEXT: usize = 128 << 20;
 /// What a line of that text is beside its labels: the longest name of a metric, a bucket, a number.
 const LINE: usize = 72;
+/// What an exemplar adds to a line: its names, its ids, two numbers.
+const EXEMPLAR: usize = 128;
 /// A series that counted nothing for so long goes.
 const IDLE: Duration = Duration::from_secs(3600);
 /// One whose service is not configured any more goes after so long, and so many scrapes.
@@ -72,6 +76,8 @@ pub(super) struct Sample {
     pub(super) response_bytes: u64,
     pub(super) request_messages: u64,
     pub(super) response_messages: u64,
+    /// Of a request whose trace is told.
+    pub(super) exemplar: Option<Exemplar>,
 }
 
 /// The metrics of one set of labels.
@@ -85,12 +91,15 @@ pub(crate) struct Series {
     counts: [AtomicU64; METRICS.len()],
     /// Duration in nanoseconds, sizes in bytes. Connections have none.
     histograms: Option<Box<[Histogram; 3]>>,
+    /// By the buckets of durations.
+    exemplars: Exemplars,
 }
 
 impl Series {
     fn new(which: Which, wanted: Which) -> Self {
         let histograms = (which & OF_REQUESTS != 0).then(Box::default);
-        Self { which, wanted: AtomicU16::new(which & wanted), counts: Default::default(), histograms }
+        let wanted = AtomicU16::new(which & wanted);
+        Self { which, wanted, counts: Default::default(), histograms, exemplars: Exemplars::default() }
     }
 
     fn counts(&self, metric: usize) -> bool {
@@ -111,6 +120,9 @@ impl Series {
             if self.counts(RESPONSE_SIZE) {
                 response.observe(sample.response_bytes as f64, sample.response_bytes);
             }
+        }
+        if let Some(exemplar) = sample.exemplar.filter(|_| self.counts(DURATION) || self.counts(REQUESTS)) {
+            self.exemplars.keep(Histogram::bucket(exemplar.value), exemplar);
         }
         self.messages(sample);
     }

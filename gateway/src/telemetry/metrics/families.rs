@@ -39,9 +39,9 @@ fn labels(metric: &Metric, order: &[&str]) -> String {
 fn histogram(name: &str, labels: &str, metric: &Metric, out: &mut Exposition) {
     let histogram = metric.get_histogram();
     for bucket in histogram.get_bucket().iter().filter(|bucket| bucket.upper_bound().is_finite()) {
-        out.bucket(name, labels, Some(bucket.upper_bound()), bucket.cumulative_count());
+        out.bucket(name, labels, Some(bucket.upper_bound()), bucket.cumulative_count(), None);
     }
-    out.bucket(name, labels, None, histogram.get_sample_count());
+    out.bucket(name, labels, None, histogram.get_sample_count(), None);
     out.float(&format!("{name}_sum"), labels, histogram.get_sample_sum());
     out.integer(&format!("{name}_count"), labels, histogram.get_sample_count());
 }

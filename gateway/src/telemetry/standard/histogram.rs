@@ -14,10 +14,14 @@ pub(in crate::telemetry) struct Histogram {
 }
 
 impl Histogram {
+    /// Where a value falls.
+    pub(in crate::telemetry) fn bucket(value: f64) -> usize {
+        BUCKETS.iter().position(|most| value <= *most).unwrap_or(BUCKETS.len())
+    }
+
     /// Counts a value; `exact` is the same as a whole number, for the sum.
     pub(in crate::telemetry) fn observe(&self, value: f64, exact: u64) {
-        let bucket = BUCKETS.iter().position(|most| value <= *most).unwrap_or(BUCKETS.len());
-        self.buckets[bucket].fetch_add(1, Ordering::Relaxed);
+        self.buckets[Self::bucket(value)].fetch_add(1, Ordering::Relaxed);
         self.sum.fetch_add(exact, Ordering::Relaxed);
     }
 

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{BUCKETS, DURATION, IDLE, LEAVING, LINE, OF_REQUESTS, Series, Standard, Which, Wish};
+use super::{BUCKETS, DURATION, EXEMPLAR, IDLE, LEAVING, LINE, OF_REQUESTS, REQUESTS, Series, Standard, Which, Wish};
 use crate::telemetry::record::Reporter;
 
 /// Letters in front of labels that say whose metrics are meant, and which.
@@ -75,7 +75,9 @@ impl Changed {
 fn text_of(which: Which, labels: usize) -> usize {
     let histograms = (which >> DURATION & 0b111).count_ones() as usize;
     let lines = which.count_ones() as usize + histograms * (BUCKETS.len() + 2);
-    lines * (labels + LINE)
+    let exemplars = [(REQUESTS, 1), (DURATION, BUCKETS.len() + 1)].map(|(metric, most)| (which >> metric & 1, most));
+    let exemplars: usize = exemplars.into_iter().map(|(counted, most)| usize::from(counted) * most).sum();
+    lines * (labels + LINE) + exemplars * EXEMPLAR
 }
 
 impl Standard {

@@ -2,7 +2,10 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{DURATION, METRICS, REQUEST_SIZE, Series, Standard, histogram::BUCKETS, kept::Labelled};
+use super::{
+    DURATION, Exemplar, METRICS, REQUEST_SIZE, REQUESTS, Series, Standard, exemplars, histogram::BUCKETS,
+    kept::Labelled,
+};
 use crate::telemetry::{
     exposition::{Exposition, Kind},
     metrics::Definition,
@@ -28,7 +31,13 @@ impl Standard {
                     continue;
                 }
                 let count = same.iter().map(|one| one.series.counts[number].load(Ordering::Relaxed)).sum();
-                out.integer(name, same[0].labels(), count);
+                let exemplar = || {
+                    let all = same.iter().filter_map(|one| one.series.exemplars.last());
+                    // Each request counts as one.
+                    exemplars::last(all).map(|exemplar| Exemplar { value: 1.0, ..exemplar })
+                };
+                let exemplar = if number == REQUESTS && out.has_exemplars() { exemplar() } else { None };
+                out.counted(name, same[0].labels(), count, exemplar.as_ref());
             }
         }
     }
@@ -54,8 +63,11 @@ fn write_histogram(number: usize, name: &str, same: &[&Labelled], out: &mut Expo
         sum += histogram.sum();
     }
     let labels = same[0].labels();
-    for (most, count) in BUCKETS.iter().map(|most| Some(*most)).chain([None]).zip(counts) {
-        out.bucket(name, labels, most, count);
+    let with_exemplars = number == DURATION && out.has_exemplars();
+    let buckets = BUCKETS.iter().map(|most| Some(*most)).chain([None]).zip(counts);
+    for (at, (most, count)) in buckets.enumerate() {
+        let all = same.iter().filter(|_| with_exemplars).filter_map(|one| one.series.exemplars.of(at));
+        out.bucket(name, labels, most, count, exemplars::last(all).as_ref());
     }
     let sum = sum as f64;
     let sum = if number == DURATION { sum / 1e6 } else { sum };

@@ -70,6 +70,46 @@ fn sizes_and_durations_fall_into_istios_buckets() {
 }
 
 #[test]
+fn the_last_trace_of_a_bucket_stands_behind_it_where_there_is_a_place_for_it() {
+    let standard = Standard::default();
+    let sample = |trace, milliseconds| Sample {
+        duration: Duration::from_millis(milliseconds),
+        exemplar: Some(Exemplar { trace, span: 1, value: milliseconds as f64, at: Duration::from_secs(trace as u64) }),
+        ..Sample::default()
+    };
+    let one = requests(&standard, "a=\"1\"");
+    for sample in [sample(1, 3), sample(2, 4), Sample::default(), sample(3, 30)] {
+        one.request(&sample);
+    }
+    // The same labels of the other side are told in the same lines.
+    let wish = Wish {
+        plan: 0,
+        side: Reporter::Destination,
+        which: OF_REQUESTS,
+        wanted: OF_REQUESTS,
+        labels: "a=\"1\"",
+        host: "",
+    };
+    standard.series(&wish, String::new).unwrap().request(&sample(7, 2));
+    let mut out = Exposition::new(Format::OpenMetrics);
+    standard.render(&TABLE, &mut out);
+    let text = out.finish();
+    let exemplar =
+        |trace: u32, value: u32| format!("# {{trace_id=\"{trace:032x}\",span_id=\"{:016x}\"}} {value} {trace}.000", 1);
+    let bucket = |most: &str| format!("istio_request_duration_milliseconds_bucket{{a=\"1\",le=\"{most}\"}}");
+    for line in [
+        format!("{} 4 {}", bucket("5"), exemplar(7, 2)),
+        format!("{} 5 {}", bucket("50"), exemplar(3, 30)),
+        format!("{} 1", bucket("0.5")),
+        format!("istio_requests_total{{a=\"1\"}} 5 {}", exemplar(7, 1)),
+        "istio_request_bytes_bucket{a=\"1\",le=\"5\"} 5".to_owned(),
+    ] {
+        assert!(text.lines().any(|it| it == line), "{line}\n{text}");
+    }
+    assert!(!rendered(&standard).contains("trace_id"));
+}
+
+#[test]
 fn what_is_not_wanted_is_not_told() {
     let standard = Standard::default();
     let only = 1 << REQUESTS | 1 << REQUEST_MESSAGES;
