@@ -18,7 +18,7 @@ use super::{
     answers::Reply,
     door::Stranger,
     pages::{Kind, answer},
-    scrapes::Scrapes,
+    scrapes::{Leave, Scrapes},
 };
 use crate::net::{everywhere, holder};
 
@@ -151,7 +151,8 @@ async fn converse(stream: TcpStream, pages: &Arc<impl Pages>) {
         }
         answered.send_replace(None);
         let reply = pages.answer(request).await;
-        answered.send_replace(Some(Instant::now() + ANSWER_DEADLINE));
+        let leave = reply.extensions().get::<Leave>().cloned();
+        answered.send_replace(Some((Instant::now() + ANSWER_DEADLINE, leave)));
         Ok::<_, Infallible>(reply)
     });
     let served = http1::Builder::new()
@@ -167,13 +168,17 @@ async fn converse(stream: TcpStream, pages: &Arc<impl Pages>) {
     }
 }
 
-/// Ends when an answer is overdue to be read.
-async fn overdue(mut due: watch::Receiver<Option<Instant>>) {
+/// Ends when an answer is overdue to be read, or others wait for what it takes.
+async fn overdue(mut due: watch::Receiver<Option<(Instant, Option<Leave>)>>) {
     loop {
-        let at = *due.borrow_and_update();
+        let due_by = due.borrow_and_update().clone();
         let late = async {
-            match at {
-                Some(at) => sleep_until(at).await,
+            match due_by {
+                Some((at, None)) => sleep_until(at).await,
+                Some((at, Some(leave))) => tokio::select! {
+                    () = sleep_until(at) => {}
+                    () = leave.wait() => {}
+                },
                 None => pending().await,
             }
         };
