@@ -14,7 +14,7 @@ use super::{
     exposition::label,
     labels::{NAMES, SERVICE, STATUSES, Values},
     record::{Record, Reporter},
-    said::Said,
+    said::{Said, cut},
     standard::{Changed, OF_CONNECTIONS, OF_REQUESTS, Which},
 };
 
@@ -62,6 +62,8 @@ enum Label {
     Own(usize),
     /// With the value of an expression, by its place among those of the side.
     Set(Box<str>, usize),
+    /// With a value that is always the same.
+    Fixed(Box<str>, Box<str>),
 }
 
 impl Default for Plan {
@@ -130,7 +132,8 @@ impl Side {
     }
 }
 
-/// Metrics with the same rule are one group. A metric of requests that is disabled is in none.
+/// Metrics with the same rule are one group. A metric of requests that is disabled is in none, nor is any of connections where
+/// all of them are.
 fn groups(rules: Option<&Rules>, of: Which, expressions: &mut Vec<Arc<Expression>>) -> Box<[Group]> {
     let usual = Rule::default();
     let mut groups: Vec<(&Rule, Which, Which)> = Vec::new();
@@ -145,12 +148,18 @@ fn groups(rules: Option<&Rules>, of: Which, expressions: &mut Vec<Arc<Expression
             None => groups.push((rule, bit, wanted)),
         }
     }
+    if groups.iter().all(|(.., wanted)| *wanted == 0) {
+        return Box::default();
+    }
     let mut group = |(rule, which, wanted)| Group { which, wanted, labels: labels(rule, of, expressions) };
     groups.into_iter().map(&mut group).collect()
 }
 
 fn labels(rule: &Rule, of: Which, expressions: &mut Vec<Arc<Expression>>) -> Box<[Label]> {
     let mut set = |name: &str, expression: &Arc<Expression>| {
+        if let Some(text) = expression.constant() {
+            return Label::Fixed(name.into(), cut(&text).into());
+        }
         let known = expressions.iter().position(|it| it == expression);
         let at = known.unwrap_or_else(|| {
             expressions.push(Arc::clone(expression));
@@ -196,6 +205,7 @@ impl Group {
             match one {
                 Label::Own(at) => label(&mut text, NAMES[*at], &values[*at]),
                 Label::Set(name, at) => label(&mut text, name, said(*at)),
+                Label::Fixed(name, value) => label(&mut text, name, value),
             }
         }
         text

@@ -9,6 +9,12 @@ use super::plan::UNKNOWN;
 /// The longest value that an expression gives a label, in bytes.
 const MOST_VALUE: usize = 256;
 
+/// The beginning of a value, as long as one may be.
+pub(super) fn cut(text: &str) -> &str {
+    let end = (0..=MOST_VALUE.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    &text[..end]
+}
+
 /// Values, one behind the other.
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub(super) struct Said {
@@ -24,9 +30,7 @@ impl Said {
         for expression in expressions {
             let mut bytes = Vec::new();
             if expression.write(values, &mut bytes) {
-                let text = String::from_utf8_lossy(&bytes);
-                let end = (0..=MOST_VALUE.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-                self.text.push_str(&text[..end]);
+                self.text.push_str(cut(&String::from_utf8_lossy(&bytes)));
             } else {
                 self.text.push_str(UNKNOWN);
             }
