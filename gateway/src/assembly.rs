@@ -46,6 +46,7 @@ pub(crate) fn itself(settings: &Settings) -> Proxy {
         service_account: settings.service_account.clone(),
         network: settings.network.clone().unwrap_or_default(),
         trust_domain_given: settings.trust_domain.is_some(),
+        trace_share: settings.trace_share,
         ..settings
             .trust_domain
             .clone()
@@ -235,6 +236,7 @@ pub(crate) fn install(settings: &Settings, live: &Live, trust: &mut Trust, gener
         own,
         peers: Arc::clone(&live.peers),
         collectors: OnceLock::new(),
+        demands: routing::telemetry::demands(&snapshot),
         direct: direct(None),
         application: direct(app_source(settings)),
         pools,

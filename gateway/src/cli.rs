@@ -291,6 +291,10 @@ pub(crate) struct CommonFlags {
     /// What to write on stdout for each request [the mesh configuration's, else text]
     #[arg(long, value_name = "FORMAT", value_enum)]
     pub(crate) access_log: Option<AccessLogFormat>,
+    /// Percentage of requests that are traced where neither Telemetry nor the mesh configuration says it [$PILOT_TRACE_SAMPLING,
+    /// else 1]
+    #[arg(long, value_name = "PERCENT", value_parser = settings::parse_share)]
+    pub(crate) trace_sampling: Option<u32>,
     /// How long SIGTERM waits for requests and streams to finish, at most [the mesh configuration's, else 45s]
     #[arg(long, value_name = "TIME", value_parser = settings::parse_duration)]
     pub(crate) drain_time: Option<std::time::Duration>,

@@ -13,6 +13,7 @@ use routing::{
     api::ending::Ending,
     snapshot::{Listener, Snapshot, TlsServer},
     telemetry::Sides,
+    template::Demands,
     upstream::ClusterId,
 };
 
@@ -131,6 +132,8 @@ pub(crate) struct Installed {
     pub(crate) pools: HashMap<u16, Arc<Upstream>>,
     /// Who gets spans of requests that have this configuration.
     pub(crate) collectors: OnceLock<Sides<Arc<Destination>>>,
+    /// What has to be kept of requests for those who are told of them.
+    pub(crate) demands: Demands,
     /// Port a Gateway names -> port that clients see, where the two differ (`--port-map`).
     pub(crate) port_map: BTreeMap<u16, u16>,
 }

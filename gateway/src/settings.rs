@@ -22,8 +22,8 @@ pub(crate) use identity::{
 };
 pub(crate) use parse::{
     Address, LabelList, PortMap, Ranges, WorkloadName, parse_address, parse_duration, parse_ip, parse_labels,
-    parse_locality, parse_long_duration, parse_name, parse_object, parse_port_map, parse_ranges, parse_size,
-    parse_trust_domain, parse_workers, parse_workload, private_ranges,
+    parse_locality, parse_long_duration, parse_name, parse_object, parse_port_map, parse_ranges, parse_share,
+    parse_size, parse_trust_domain, parse_workers, parse_workload, private_ranges,
 };
 
 /// Everything one proxy process is told at start.
@@ -73,6 +73,9 @@ pub(crate) struct Settings {
     pub(crate) workers: usize,
     /// `None`: what the mesh configuration says, else text.
     pub(crate) access_log: Option<AccessLogFormat>,
+    /// Of [`routing::telemetry::tracing::SHARES`] requests so many are traced where the configuration says nothing; `None`: as in
+    /// Istio.
+    pub(crate) trace_share: Option<u32>,
     /// Longest drain after SIGTERM. `None`: what the mesh configuration says, else 45 s.
     pub(crate) drain_time: Option<Duration>,
     /// Time after SIGTERM in which connections are still accepted. `None`: what the mesh configuration says, else 5 s.

@@ -128,6 +128,7 @@ async fn work(shared: Shared, mut listens: mpsc::Receiver<Listen>, started: ones
     let reception = Reception {
         live: Arc::clone(&shared.live),
         metrics,
+        telemetry: Arc::clone(&shared.telemetry),
         app_address,
         own_ports: shared.own_ports,
         refusals: Rc::clone(&refusals),

@@ -7,6 +7,7 @@
 //!
 //! Source of names and meanings: Envoy's documentation, "Attributes", and Istio's of the Telemetry API.
 
+mod asks;
 mod evaluate;
 mod fault;
 mod names;

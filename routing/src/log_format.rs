@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::Value;
 
-use crate::template::{Fault, Piece, Template, Values};
+use crate::template::{Demands, Fault, Piece, Template, Values};
 
 /// A parsed format.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -88,6 +88,17 @@ impl LogFormat {
         object.add(&value, "")?;
         object.end_plain();
         Ok((Self::Json(object.parts.into()), object.passed))
+    }
+
+    /// What has to be kept of a request until its line is written.
+    pub fn demands(&self) -> Demands {
+        match self {
+            Self::Text(template) => template.demands(),
+            Self::Json(parts) => Demands::of(parts.iter().map(|part| match part {
+                Part::Plain(_) => Demands::default(),
+                Part::Quoted(template) | Part::Single(template) | Part::Number(template) => template.demands(),
+            })),
+        }
     }
 
     /// Appends a line. `room` is used on the way.

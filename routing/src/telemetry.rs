@@ -5,10 +5,13 @@
 
 pub mod access_log;
 pub mod context;
+mod demands;
 pub mod metrics;
 pub mod tracing;
 
 use std::{collections::BTreeMap, sync::Arc};
+
+pub use self::demands::demands;
 
 use crate::api::{self, telemetry::WorkloadMode};
 

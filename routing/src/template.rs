@@ -4,16 +4,19 @@
 //! Source of names and meanings: Envoy's documentation, "Command Operators".
 
 mod command;
+mod demands;
 pub(crate) mod flags;
+mod moment;
 mod parse;
 mod time;
 
-use std::{borrow::Cow, fmt, time::Duration};
+use std::{borrow::Cow, fmt, io::Write as _, net::IpAddr, time::Duration};
 
 use http::HeaderName;
+use ipnet::IpNet;
 
-pub use self::flags::write_long;
-pub use self::{command::Fact, parse::Fault, time::TimeFormat};
+use self::moment::Between;
+pub use self::{command::Fact, demands::Demands, flags::write_long, moment::Moment, parse::Fault, time::TimeFormat};
 use crate::{
     attributes::{Expression, PeerField, Side},
     pattern::HeaderField,
@@ -47,16 +50,32 @@ enum Command {
     QueryParameter(Box<str>),
     /// `RESP(a?b)`.
     Response(ResponseField, Option<ResponseField>),
+    /// `TRAILER(a?b)`.
+    Trailer(HeaderName, Option<HeaderName>),
+    /// `QUERY_PARAMS(ORIG)`.
+    Query,
     /// `ENVIRONMENT(a)`.
     Environment(Box<str>),
     /// `START_TIME(format)`.
     Start(TimeFormat),
+    /// `EMIT_TIME(format)`.
+    Emitted(TimeFormat),
+    /// `RESPONSE_CODE_DETAILS(ALLOW_WHITESPACES)`.
+    Details,
+    /// `COMMON_DURATION(from:to:unit)`.
+    Between(Between),
+    /// `REQUESTED_SERVER_NAME(SNI_FIRST:HOST)`.
+    ServerName(ServerName, HeaderField, Option<HeaderField>),
+    /// `DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT(24)`.
+    Masked(Fact, u8),
     /// `DOWNSTREAM_PEER_CERT_V_START(format)`, `..._V_END(format)`.
     Certificate(Validity, TimeFormat),
     /// `DYNAMIC_METADATA(envoy.filters.http.rbac:istio_dry_run_...)`.
     Tried(Tried),
     /// `CEL(expression)`.
     Expression(Expression),
+    /// `TYPED_CEL(expression)`.
+    Typed(Expression),
     /// `FILTER_STATE(upstream_peer:FIELD:workload)`.
     Peer(Side, PeerField),
     /// `GRPC_STATUS(SNAKE_STRING)`.
@@ -65,6 +84,15 @@ enum Command {
     Fact(Fact),
     /// What is not served.
     Nothing,
+}
+
+/// What stands for the name of the server that was asked for, where there are two.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum ServerName {
+    /// That of TLS, else the request's.
+    Sni,
+    /// The request's.
+    Host,
 }
 
 /// What of an answer can be told.
@@ -134,6 +162,22 @@ pub trait Values {
     fn start(&self) -> Duration;
     /// When the client's certificate begins or ends, in seconds since 1970.
     fn certificate(&self, end: Validity) -> Option<i64>;
+    /// The first value of a field behind the answer's body.
+    fn trailer(&self, _: &HeaderName) -> Option<Cow<'_, [u8]>> {
+        None
+    }
+    /// When something was, in nanoseconds since the beginning.
+    fn moment(&self, _: Moment) -> Option<i64> {
+        None
+    }
+    /// The details of the answer's code with the spaces that they have.
+    fn details(&self) -> Option<Cow<'_, [u8]>> {
+        None
+    }
+    /// When it ended, since 1970.
+    fn end(&self) -> Option<Duration> {
+        None
+    }
     /// What policies say of a request that are only tried.
     fn tried(&self, _: Tried) -> Option<Cow<'_, [u8]>> {
         None
@@ -167,12 +211,25 @@ impl Template {
     /// What the text is when it is one command and no more: `Some(true)` = a number.
     pub(crate) fn as_one_command(&self) -> Option<bool> {
         match &*self.parts {
-            [Part::Command { command, longest: None }] => {
-                Some(matches!(command, Command::Fact(fact) if fact.is_number()))
-            }
+            [Part::Command { command, longest: None }] => Some(match command {
+                Command::Fact(fact) => fact.is_number(),
+                Command::Between(_) => true,
+                // They are written alike in JSON, and no client can make a text of them.
+                Command::Typed(expression) => expression.is_number_or_condition(),
+                _ => false,
+            }),
             [Part::Command { .. }] => Some(false),
             _ => None,
         }
+    }
+
+    /// What has to be kept of a request until it is filled in.
+    pub fn demands(&self) -> Demands {
+        let commands = self.parts.iter().filter_map(|part| match part {
+            Part::Text(_) => None,
+            Part::Command { command, .. } => Some(command),
+        });
+        Demands::of(commands.map(Command::demands))
     }
 
     /// The text when it holds no command, with `%%` made single.
@@ -236,10 +293,20 @@ impl fmt::Debug for Template {
 }
 
 impl Command {
+    fn demands(&self) -> Demands {
+        match self {
+            Self::Fact(fact) => fact.demands(),
+            Self::Between(between) => between.demands(),
+            Self::Trailer(..) => Demands { trailers: true, ..Demands::default() },
+            Self::Expression(expression) | Self::Typed(expression) => expression.demands(),
+            _ => Demands::default(),
+        }
+    }
+
     fn fill(&self, values: &dyn Values, out: &mut Vec<u8>) {
         match self {
             Self::Nothing => {}
-            Self::Expression(expression) => {
+            Self::Expression(expression) | Self::Typed(expression) => {
                 expression.write(values, out);
             }
             Self::Peer(side, field) => {
@@ -264,11 +331,30 @@ impl Command {
                 append(out, path.as_deref().and_then(|path| query_parameter(path, name)).map(Cow::Borrowed));
             }
             Self::Response(first, second) => append(out, either(first, second, |field| values.response(field))),
+            Self::Trailer(first, second) => append(out, either(first, second, |name| values.trailer(name))),
+            Self::Query => {
+                let path = values.request(&HeaderField::Path);
+                append(out, path.as_deref().and_then(query).map(Cow::Borrowed));
+            }
             Self::Environment(name) => {
                 // The one command whose absence Envoy tells everywhere.
                 out.extend_from_slice(values.environment(name).as_deref().unwrap_or("-").as_bytes());
             }
             Self::Start(format) => format.write(values.start(), out),
+            Self::Emitted(format) => {
+                if let Some(end) = values.end() {
+                    format.write(end, out);
+                }
+            }
+            Self::Details => append(out, values.details()),
+            Self::Between(between) => {
+                if let Some(measured) = between.measure(|moment| values.moment(moment)) {
+                    // Writing into a Vec cannot fail.
+                    let _ = write!(out, "{measured}");
+                }
+            }
+            Self::ServerName(which, first, second) => server_name(*which, (first, second), values, out),
+            Self::Masked(fact, bits) => masked(*fact, *bits, values, out),
             Self::Certificate(end, format) => {
                 if let Some(seconds) = values.certificate(*end).and_then(|seconds| u64::try_from(seconds).ok()) {
                     format.write(Duration::from_secs(seconds), out);
@@ -307,9 +393,43 @@ fn append(out: &mut Vec<u8>, value: Option<Cow<'_, [u8]>>) {
     out.extend_from_slice(value.as_deref().unwrap_or_default());
 }
 
-fn query_parameter<'p>(path: &'p [u8], name: &str) -> Option<&'p [u8]> {
+/// What stands behind `?`.
+fn query(path: &[u8]) -> Option<&[u8]> {
     let at = path.iter().position(|byte| *byte == b'?')?;
-    path[at + 1..].split(|byte| *byte == b'&').find_map(|pair| {
+    Some(&path[at + 1..])
+}
+
+/// The name of TLS, or that of the request.
+fn server_name(
+    which: ServerName,
+    (first, second): (&HeaderField, &Option<HeaderField>),
+    values: &dyn Values,
+    out: &mut Vec<u8>,
+) {
+    let before = out.len();
+    if which == ServerName::Sni {
+        values.fact(Fact::RequestedServerName, out);
+    }
+    if out.len() == before {
+        append(out, either(first, second, |field| values.request(field)));
+    }
+}
+
+/// The network of so many bits that an address is in.
+fn masked(fact: Fact, bits: u8, values: &dyn Values, out: &mut Vec<u8>) {
+    let before = out.len();
+    values.fact(fact, out);
+    let address = std::str::from_utf8(&out[before..]).ok().and_then(|text| text.parse::<IpAddr>().ok());
+    let network = address.and_then(|address| IpNet::new(address, bits).ok());
+    if let Some(network) = network {
+        out.truncate(before);
+        // Writing into a Vec cannot fail.
+        let _ = write!(out, "{}", network.trunc());
+    }
+}
+
+fn query_parameter<'p>(path: &'p [u8], name: &str) -> Option<&'p [u8]> {
+    query(path)?.split(|byte| *byte == b'&').find_map(|pair| {
         let rest = pair.strip_prefix(name.as_bytes())?;
         if rest.is_empty() { Some(rest) } else { rest.strip_prefix(b"=") }
     })

@@ -55,7 +55,7 @@ async fn a_line_of_text_holds_what_the_mesh_says_and_nobody_ends_it() {
 
     assert_eq!(mesh.browser().status(&format!("{SHOP}/gone")).await, 410);
     let told = line(&gateway, |line| line.contains("/gone")).await;
-    assert_eq!(told, "ours GET /gone /gone 410 - direct_response - - - - - - shop.example.com");
+    assert_eq!(told, "ours GET /gone /gone 410 - direct_response - - - text - - shop.example.com");
 
     mesh.write("mesh.yaml", &config_map("accessLogFormat: 'changed %RESPONSE_DURATION%'"));
     eventually("a change is live", async || {
@@ -151,4 +151,37 @@ async fn what_policies_in_a_dry_run_say_stands_under_istios_names() {
     assert_eq!(mesh.browser().status(&format!("{SHOP}/e")).await, 403);
     let told = line(&gateway, |line| line.starts_with("dry /e ")).await;
     assert_eq!(told, "dry /e - - - -", "nothing is tried");
+}
+
+#[tokio::test]
+async fn connections_that_nobody_is_for_have_lines_and_no_flood_of_them() {
+    let mesh = Mesh::with_edge();
+    mesh.write("strict.yaml", &yaml::peer_authentication("shop", "STRICT"));
+    let format = "%RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %REQUESTED_SERVER_NAME% %DOWNSTREAM_TRANSPORT_FAILURE_REASON% \
+                  %DOWNSTREAM_REMOTE_ADDRESS%";
+    mesh.write("mesh.yaml", &config_map(&format!("accessLogFormat: 'nobody {format}'")));
+    let reviews = mesh.workload("reviews").sidecar().start().await;
+    mesh.route_all_to("reviews");
+    let gateway = mesh.gateway().await;
+
+    let refused = Client::https(gateway.addresses().main, mesh.edge_trust());
+    assert!(refused.dial("nobody.test").await.is_err());
+    let told = line(&gateway, |line| line.contains("nobody.test")).await;
+    let wanted = "nobody NR filter_chain_not_found nobody.test TLS_handshake_failed:_no_server_has_the_name_nobody.test ";
+    assert!(told.starts_with(wanted), "{told}");
+
+    let plain = Client::plain(reviews.inbound());
+    assert_eq!(plain.status("http://reviews:8080/"), 0, "the port is STRICT");
+    let told = sidecar_line(&reviews).await;
+    assert!(told.starts_with("nobody NR filter_chain_not_found - plain_text_refused:_port_8080_is_STRICT 127."), "{told}");
+
+    for _ in 0..100 {
+        assert!(refused.dial("flood.test").await.is_err());
+    }
+    assert_eq!(mesh.browser().status(SHOP).await, 200);
+    line(&gateway, |line| line.starts_with("nobody - via_upstream")).await;
+    let flood = gateway.access_log().matches(" flood.test ").count();
+    // Five for each worker.
+    let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    assert!((1..=5 * workers).contains(&flood) && flood < 100, "{flood} lines, {workers} workers");
 }

@@ -11,7 +11,7 @@ use super::{
 use crate::net::everywhere::any;
 use crate::settings::{
     GATEWAY, IdentitySettings, KubernetesSettings, RoleSettings, Settings, SourceSettings, WorkloadName,
-    downward::Downward, parse_trust_domain, state,
+    downward::Downward, parse_share, parse_trust_domain, state,
 };
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -137,6 +137,7 @@ impl Settings {
             probes: None,
             workers: flags.workers.unwrap_or_else(cores),
             access_log: flags.access_log,
+            trace_share: flags.trace_sampling.or(trace_share()?),
             drain_time: flags.drain_time,
             drain_delay: flags.drain_delay.or(ending.delay),
             ending,
@@ -151,6 +152,16 @@ impl Settings {
             replica: pod.name.unwrap_or_else(|| format!("sluice-{:016x}", fastrand::u64(..))),
         })
     }
+}
+
+/// Istio's variable for the share of requests that are traced.
+fn trace_share() -> Result<Option<u32>, String> {
+    const VARIABLE: &str = "PILOT_TRACE_SAMPLING";
+    let given = std::env::var(VARIABLE).ok().filter(|text| !text.trim().is_empty());
+    let read = |text: String| {
+        parse_share(text.trim()).map_err(|sentence| format!("{VARIABLE} cannot be `{text}`: {sentence}"))
+    };
+    given.map(read).transpose()
 }
 
 /// What differs between the roles when a flag is not given.

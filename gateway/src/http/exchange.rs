@@ -22,7 +22,7 @@ use super::{
     affinity::Affinity,
     external::{HeldBody, verdict::Grant},
     failure::Failure,
-    flow::{Fault, Flow, Sink, Source, Waits},
+    flow::{Clock, Fault, Flow, Sink, Source, Waits},
     head::Head,
     limit::{Puts, Told},
     mirror::Copying,
@@ -30,6 +30,7 @@ use super::{
     origin::Origin,
     retry::Tries,
     trace::Trace,
+    wire::Wire,
 };
 use crate::{
     live::Installed,
@@ -107,6 +108,12 @@ pub(crate) struct Exchange {
     pub(crate) request: Flow,
     /// The response's body (`forward`, `reply`).
     pub(crate) response: Flow,
+    /// What followed that, where somebody is told of it (`forward`).
+    pub(crate) trailers: Option<Box<Head>>,
+    /// What the client's connection has moved for it (`serve`).
+    pub(crate) down: Wire,
+    /// The same of connections to endpoints (`forward`).
+    pub(crate) up: Wire,
 }
 
 /// Where a request goes.
@@ -147,6 +154,8 @@ pub(crate) enum DirectCluster {
 impl Exchange {
     /// A request that begins now.
     pub(crate) fn new(installed: Arc<Installed>, facts: Rc<Facts>) -> Self {
+        let moments = installed.demands.moments;
+        let flow = || Flow { clock: moments.then(Box::<Clock>::default), ..Flow::default() };
         Self {
             installed,
             start: SystemTime::now(),
@@ -180,8 +189,11 @@ impl Exchange {
             told: None,
             taken: None,
             cross_origin: false,
-            request: Flow::default(),
-            response: Flow::default(),
+            request: flow(),
+            response: flow(),
+            trailers: None,
+            down: Wire::default(),
+            up: Wire::default(),
         }
     }
 

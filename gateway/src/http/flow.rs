@@ -5,6 +5,8 @@
 
 use std::task::{Context, Poll};
 
+use tokio::time::Instant;
+
 use super::{grpc_messages::Messages, head::Head};
 
 /// What comes next from a source.
@@ -68,7 +70,7 @@ pub(crate) enum Fault {
 }
 
 /// One direction.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Flow {
     /// Bytes of content so far.
     pub(crate) bytes: u64,
@@ -76,6 +78,19 @@ pub(crate) struct Flow {
     pub(crate) done: bool,
     /// Of a gRPC call: its messages.
     pub(crate) messages: Option<Messages>,
+    /// When it moved, where somebody wants to know.
+    pub(crate) clock: Option<Box<Clock>>,
+}
+
+/// When a direction moved.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Clock {
+    /// The first bytes.
+    pub(crate) first: Option<Instant>,
+    /// The end, as it came.
+    pub(crate) came: Option<Instant>,
+    /// The end, as it was last passed on.
+    pub(crate) passed: Option<Instant>,
 }
 
 /// What a direction waits for.
@@ -90,6 +105,22 @@ pub(crate) enum Waits {
 }
 
 impl Flow {
+    /// Bytes go on now.
+    pub(crate) fn note_first(&mut self) {
+        if let Some(clock) = &mut self.clock {
+            clock.first.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// The end goes on now.
+    pub(crate) fn note_end(&mut self) {
+        if let Some(clock) = &mut self.clock {
+            let now = Instant::now();
+            clock.came.get_or_insert(now);
+            clock.passed = Some(now);
+        }
+    }
+
     /// Moves what can be moved now. `seen` is shown every byte.
     ///
     /// # Errors
@@ -118,10 +149,12 @@ impl Flow {
                     });
                     passed.map_err(Fault::Sink)?;
                     self.bytes += count as u64;
+                    self.note_first();
                 }
                 Piece::End => {
                     sink.end(source.trailers()).map_err(Fault::Sink)?;
                     self.done = true;
+                    self.note_end();
                 }
             }
         }

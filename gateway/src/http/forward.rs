@@ -25,6 +25,7 @@ use super::{
     reply,
     retry::{self, Tried},
     side::{Down, Up},
+    spans, trace,
 };
 
 /// Forwards a request. `true`: the client's connection can go on.
@@ -63,12 +64,18 @@ async fn one_try(
     replay: &mut Replay<'_>,
 ) -> Result<Option<Connected>, Failure> {
     let h2 = down.is_h2();
+    // What an earlier one was connected to says nothing of this one.
+    exchange.upstream = None;
+    trace::begin_try(exchange);
     let mut connected = match unless_gone(down, attempt::next(desk, exchange, &heads.request, h2)).await? {
         Ok(connected) => connected,
         Err(mut failure) => {
             attempt::record_no_connection(desk, exchange, &failure);
-            let again = retry::after_no_connection(exchange, &mut failure, desk.metrics());
-            return if again { Ok(None) } else { Err(failure) };
+            if !retry::after_no_connection(exchange, &mut failure, desk.metrics()) {
+                return Err(failure);
+            }
+            spans::tried(&desk.telemetry, exchange, heads, Some(&failure));
+            return Ok(None);
         }
     };
     // A kept connection takes no time worth a look at the clock.
@@ -97,13 +104,19 @@ async fn one_try(
             exchange.grpc_status = grpc_status(&heads.response);
             attempt::record_head(desk, exchange, heads.response.status);
             if retry::after_answer(exchange, &heads.response, (connected.aged(), replay.is_whole()), desk.metrics()) {
+                exchange.up.add(connected.up.wire());
+                spans::tried(&desk.telemetry, exchange, heads, None);
                 discard(desk, connected, now).await;
                 return Ok(None);
             }
             Ok(Some(connected))
         }
-        Err(Stop::Client(failure)) => Err(failure),
+        Err(Stop::Client(failure)) => {
+            exchange.up.add(connected.up.wire());
+            Err(failure)
+        }
         Err(stop) => {
+            exchange.up.add(connected.up.wire());
             let tried = Tried {
                 reused: connected.reused,
                 idempotent: retry::is_idempotent(heads.request.method()),
@@ -118,8 +131,11 @@ async fn one_try(
             if !(tried.reused && silent_end(&broken)) {
                 attempt::record_failure(desk, exchange, &failure);
             }
-            let again = retry::after_break(exchange, &tried, &broken, &failure, desk.metrics());
-            if again { Ok(None) } else { Err(failure) }
+            if !retry::after_break(exchange, &tried, &broken, &failure, desk.metrics()) {
+                return Err(failure);
+            }
+            spans::tried(&desk.telemetry, exchange, heads, Some(&failure));
+            Ok(None)
         }
     }
 }
@@ -378,8 +394,10 @@ async fn stream(
         })
         .await;
     }
+    exchange.up.add(connected.up.wire());
     if let Some(trailers) = connected.up.trailers() {
         exchange.grpc_status = grpc_status(trailers).or(exchange.grpc_status);
+        exchange.trailers = exchange.installed.demands.trailers.then(|| Box::new(trailers.clone()));
         attempt::record_trailers(desk, exchange);
     }
     if let Some(outcome) = ended.as_ref().err().and_then(attempt::outcome) {

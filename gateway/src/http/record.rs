@@ -1,6 +1,6 @@
 //! From a finished exchange to its record.
 
-use std::{borrow::Cow, future::Future as _, pin::Pin, sync::Arc, task::Context, time::Duration};
+use std::{borrow::Cow, future::Future as _, net::SocketAddr, pin::Pin, sync::Arc, task::Context, time::Duration};
 
 use routing::snapshot::Workload;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -95,7 +95,7 @@ fn with(telemetry: &Telemetry, exchange: &Exchange, heads: &Heads, volume: Volum
         user_agent: request.str(Name::UserAgent).unwrap_or_default(),
         request_id: sent.str(Name::XRequestId).unwrap_or_default(),
         authority: request.authority(),
-        upstream_host: upstream.map(|facts| facts.remote).or_else(|| exchange.tries.addresses.last().copied()),
+        upstream_host: upstream.map(|facts| facts.remote).or_else(|| tried(exchange)),
         upstream_local: upstream.map(|facts| facts.local),
         upstream_cluster: cluster(exchange, &mut name),
         downstream_local: Some(facts.local),
@@ -182,6 +182,19 @@ fn heard(telemetry: &Telemetry, exchange: &Exchange, request: &Head) -> Option<A
     let value = request.value(Name::XEnvoyPeerMetadata)?;
     let (facts, peers) = (&exchange.facts, &exchange.installed.peers);
     facts.heard.header(peers, facts.proven()?, value, |claim| telemetry.metrics().claim(claim))
+}
+
+/// The endpoint of the last try, where there is no connection to it.
+pub(crate) fn tried(exchange: &Exchange) -> Option<SocketAddr> {
+    let picked = match &exchange.target {
+        _ if exchange.tries.count == 0 => None,
+        Some(Target::Cluster { upstream, picked: Some(picked), .. }) => {
+            upstream.cluster.endpoints.get(picked.endpoint).map(|one| one.address)
+        }
+        Some(Target::Direct { address, .. }) => Some(*address),
+        _ => None,
+    };
+    picked.or_else(|| exchange.tries.addresses.last().copied())
 }
 
 /// What the configuration says of the endpoint.

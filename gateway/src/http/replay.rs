@@ -85,6 +85,7 @@ impl<'a> Replay<'a> {
             if !self.ended {
                 up.end(down.trailers()).map_err(Fault::Sink)?;
                 self.ended = true;
+                exchange.request.note_end();
             }
             return Ok(Waits::Done);
         }

@@ -37,6 +37,8 @@ struct Reply<'a> {
     overloaded: bool,
     /// The client may try again in a second.
     retry: bool,
+    /// Its body is text unless the rule says what it is.
+    untyped: bool,
     /// `WWW-Authenticate`.
     challenge: &'a str,
     /// For gRPC, when it is not the one that the status means.
@@ -164,7 +166,7 @@ pub(crate) async fn rule(
         Action::Direct(answer) => {
             exchange.local = Some("direct_response");
             let (status, body) = (answer.status, &*answer.body);
-            let reply = Reply { status, body, ..Reply::default() };
+            let reply = Reply { status, body, untyped: true, ..Reply::default() };
             send(exchange, heads, down, &reply, close).await.map(|()| true)
         }
         Action::Route(_) => {
@@ -211,6 +213,7 @@ async fn send(
     let close = close || !down.is_read();
     head_room(down).await?;
     down.send_head(head, close, body.is_empty())?;
+    exchange.response.note_first();
     if !body.is_empty() {
         write(down, body).await?;
         exchange.response.bytes = body.len() as u64;
@@ -248,6 +251,9 @@ fn compose(exchange: &mut Exchange, heads: &mut Heads, reply: &Reply<'_>) {
         None => edit::response(exchange, heads),
     }
     let head = &mut heads.response;
+    if reply.untyped && !reply.body.is_empty() && !head.has(Name::ContentType) {
+        head.append(Name::ContentType, b"text/plain");
+    }
     if !exchange.grpc {
         let none = matches!(reply.status, 204 | 304);
         head.length = if none { Length::Empty } else { Length::Exact(reply.body.len() as u64) };

@@ -9,6 +9,7 @@ use super::{
     flow::{Broken, Piece, Sink, Source},
     h1, h2,
     head::Head,
+    wire::Wire,
 };
 use crate::{
     live::Live,
@@ -114,6 +115,14 @@ impl Down<'_> {
         }
     }
 
+    /// What the request and its answer have moved.
+    pub(crate) fn wire(&self) -> Wire {
+        match self {
+            Self::H1(it) => it.wire,
+            Self::H2(it) => it.wire(),
+        }
+    }
+
     /// Bytes of the answer that the client's socket has not taken; on HTTP/2 they are the connection's business.
     pub(crate) fn unsent(&self) -> usize {
         match self {
@@ -127,6 +136,14 @@ impl Up {
     /// What is known of the endpoint's connection.
     pub(crate) fn facts(&self) -> &Rc<Facts> {
         each!(self, Up, it => &it.facts)
+    }
+
+    /// What the request and its answer have moved.
+    pub(crate) fn wire(&self) -> Wire {
+        match self {
+            Self::H1(it) => it.wire,
+            Self::H2(it) => it.wire(),
+        }
     }
 
     /// Why the endpoint ended the connection, when its TLS said so.

@@ -1,9 +1,6 @@
 //! From a finished exchange to its spans: Envoy's tags under Envoy's names, and Istio's.
 
-use std::{
-    sync::Arc,
-    time::{Duration, UNIX_EPOCH},
-};
+use std::{sync::Arc, time::UNIX_EPOCH};
 
 use routing::{
     api::telemetry::WorkloadMode,
@@ -14,6 +11,7 @@ use routing::{
 
 use super::{
     exchange::{Exchange, Heads, Target},
+    failure::Failure,
     name::Name,
     record,
     told::Told,
@@ -33,23 +31,43 @@ const LONGEST: usize = 1024;
 
 /// Tells of a request that is traced.
 pub(super) fn finish(telemetry: &Telemetry, exchange: &Exchange, heads: &Heads) {
-    let Some(trace) = exchange.trace.filter(|trace| trace.sampled) else { return };
-    let side = trace::side(exchange);
-    let (Some(tracing), Some(to)) = (trace::tracing(exchange), telemetry.collector(&exchange.installed, side)) else {
-        return;
-    };
-    let told = Teller { exchange, heads, tracing, to: &to };
-    if trace.next != trace.span && exchange.upstream.is_some() {
-        telemetry.exports.push(Item::span(Arc::clone(&to), Box::new(told.call(&trace))));
+    let Some((trace, teller)) = Teller::of(telemetry, exchange, heads) else { return };
+    let end = End { status: exchange.status, flags: record::flags(exchange), grpc: exchange.grpc_status };
+    // There is none of an endpoint that nobody has chosen.
+    let called =
+        exchange.upstream.is_some() || matches!(exchange.failure, Some(Failure::Connect(_) | Failure::ConnectTimeout));
+    if trace.next != trace.span && called {
+        teller.push(telemetry, teller.call(&trace, &end));
     }
-    telemetry.exports.push(Item::span(Arc::clone(&to), Box::new(told.whole(&trace, side))));
+    teller.push(telemetry, teller.whole(&trace, &end));
+}
+
+/// Tells of a try that another one follows; `failure`: why there was no answer to it.
+pub(super) fn tried(telemetry: &Telemetry, exchange: &Exchange, heads: &Heads, failure: Option<&Failure>) {
+    let Some((trace, teller)) = Teller::of(telemetry, exchange, heads) else { return };
+    if trace.next == trace.span {
+        return;
+    }
+    let end = match failure {
+        Some(failure) => End { status: 0, flags: failure.answer().flag, grpc: None },
+        None => End { status: heads.response.status, flags: "-", grpc: exchange.grpc_status },
+    };
+    teller.push(telemetry, teller.call(&trace, &end));
+}
+
+/// How a request or a try ended.
+struct End {
+    /// 0 = without an answer.
+    status: u16,
+    flags: &'static str,
+    grpc: Option<u16>,
 }
 
 struct Teller<'a> {
     exchange: &'a Exchange,
     heads: &'a Heads,
     tracing: &'a Tracing,
-    to: &'a Destination,
+    to: Arc<Destination>,
 }
 
 /// Tags that are being gathered.
@@ -64,10 +82,23 @@ impl Tags {
     }
 }
 
-impl Teller<'_> {
+impl<'a> Teller<'a> {
+    /// `None`: the request's spans are not told.
+    fn of(telemetry: &Telemetry, exchange: &'a Exchange, heads: &'a Heads) -> Option<(Trace, Self)> {
+        let trace = exchange.trace.filter(|trace| trace.sampled)?;
+        let tracing = trace::tracing(exchange)?;
+        let to = telemetry.collector(&exchange.installed, trace::side(exchange))?;
+        Some((trace, Self { exchange, heads, tracing, to }))
+    }
+
+    fn push(&self, telemetry: &Telemetry, span: Span) {
+        telemetry.exports.push(Item::span(Arc::clone(&self.to), Box::new(span)));
+    }
+
     /// The whole request.
-    fn whole(&self, trace: &Trace, side: WorkloadMode) -> Span {
+    fn whole(&self, trace: &Trace, end: &End) -> Span {
         let exchange = self.exchange;
+        let side = trace::side(exchange);
         let request = &self.heads.request;
         let mut tags = Tags::default();
         tags.add("node_id", &*self.to.node);
@@ -82,7 +113,7 @@ impl Teller<'_> {
         tags.add("request_size", exchange.request.bytes.to_string());
         tags.add("response_size", exchange.response.bytes.to_string());
         self.grpc(&mut tags);
-        let error = self.outcome(&mut tags);
+        let error = self.outcome(&mut tags, end);
         self.istios(&mut tags);
         self.custom(&mut tags);
         Span {
@@ -99,26 +130,32 @@ impl Teller<'_> {
         }
     }
 
-    /// What a gateway has asked of an endpoint.
-    fn call(&self, trace: &Trace) -> Span {
+    /// What a gateway has asked of an endpoint, in the current try.
+    fn call(&self, trace: &Trace, end: &End) -> Span {
         let exchange = self.exchange;
         let mut tags = Tags::default();
-        tags.add("http.protocol", record::upstream_protocol(exchange));
-        if let Some(upstream) = &exchange.upstream {
-            tags.add("upstream_address", upstream.remote.to_string());
-            tags.add("peer.address", upstream.remote.to_string());
+        let upstream = exchange.upstream.as_ref().map(|facts| facts.remote);
+        if upstream.is_some() {
+            tags.add("http.protocol", record::upstream_protocol(exchange));
         }
-        let error = self.outcome(&mut tags);
+        if let Some(endpoint) = upstream.or_else(|| record::tried(exchange)) {
+            tags.add("upstream_address", endpoint.to_string());
+            tags.add("peer.address", endpoint.to_string());
+        }
+        if exchange.tries.count > 1 {
+            tags.add("retry.count", (exchange.tries.count - 1).to_string());
+        }
+        let error = self.outcome(&mut tags, end);
+        let begun = trace.begun.unwrap_or(exchange.started);
         let start = exchange.start.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let before = exchange.sent.map_or(Duration::ZERO, |sent| sent.saturating_duration_since(exchange.started));
         Span {
             trace: trace.id,
             id: trace.next,
             parent: trace.span,
             server: false,
             name: format!("router {} egress", record::cluster(exchange, &mut String::new())),
-            start: start + before,
-            duration: exchange.started.elapsed().saturating_sub(before),
+            start: start.saturating_add(begun.saturating_duration_since(exchange.started)),
+            duration: begun.elapsed(),
             tags: tags.0,
             error,
         }
@@ -162,16 +199,16 @@ impl Teller<'_> {
     }
 
     /// How it ended; `true`: badly.
-    fn outcome(&self, tags: &mut Tags) -> bool {
+    fn outcome(&self, tags: &mut Tags, end: &End) -> bool {
         let exchange = self.exchange;
         tags.add("upstream_cluster", or_dash(record::cluster(exchange, &mut String::new())));
         tags.add("upstream_cluster.name", or_dash(record::cluster(exchange, &mut String::new())));
-        tags.add("http.status_code", exchange.status.to_string());
-        tags.add("response_flags", record::flags(exchange));
+        tags.add("http.status_code", end.status.to_string());
+        tags.add("response_flags", end.flags);
         tags.add("component", "proxy");
         // Of gRPC's statuses those that are a server's fault.
-        let failed = matches!(exchange.grpc_status, Some(2 | 4 | 12..=15));
-        let error = exchange.status == 0 || exchange.status >= 500 || failed;
+        let failed = matches!(end.grpc, Some(2 | 4 | 12..=15));
+        let error = end.status == 0 || end.status >= 500 || failed;
         if error {
             tags.add("error", "true");
         }

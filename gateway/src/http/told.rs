@@ -11,19 +11,20 @@ use routing::{
     rule::EditHeaders,
     snapshot::Workload,
     telemetry::context::{span_text, trace_text},
-    template::{Fact, ResponseField, Template, Tried, Validity, Values, write_long},
+    template::{Fact, Moment, ResponseField, Template, Tried, Validity, Values, write_long},
 };
 
 use super::{
     edit,
     exchange::{Exchange, Heads},
     head::{Head, Version},
+    moments,
     name::Name,
     record,
 };
 use crate::net::{
     facts::Arrival,
-    told::{Connections, push},
+    told::{Connections, addresses, push},
 };
 
 const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
@@ -113,6 +114,23 @@ impl Values for Told<'_> {
         self.exchange.start.duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
     }
 
+    fn trailer(&self, name: &HeaderName) -> Option<Cow<'_, [u8]>> {
+        self.exchange.trailers.as_ref()?.nth(name, 0).map(Cow::Borrowed)
+    }
+
+    fn moment(&self, moment: Moment) -> Option<i64> {
+        if self.ended { moments::of(self.exchange, self.request, moment) } else { None }
+    }
+
+    fn details(&self) -> Option<Cow<'_, [u8]>> {
+        let details = record::details(self.exchange).into_owned();
+        self.ended.then(|| Cow::Owned(details.into_bytes()))
+    }
+
+    fn end(&self) -> Option<Duration> {
+        self.ended.then(|| self.start().saturating_add(self.exchange.started.elapsed()))
+    }
+
     fn certificate(&self, end: Validity) -> Option<i64> {
         self.connections().certificate(end)
     }
@@ -188,7 +206,7 @@ impl<'a> Told<'a> {
 
     fn connections(&self) -> Connections<'a> {
         let exchange = self.exchange;
-        let tried = exchange.tries.addresses.last().copied().filter(|_| self.ended);
+        let tried = if self.ended { record::tried(exchange) } else { None };
         Connections { facts: &exchange.facts, client: exchange.remote(), upstream: exchange.upstream.as_deref(), tried }
     }
 
@@ -209,14 +227,55 @@ impl<'a> Told<'a> {
                     push(out, exchange.started.elapsed().saturating_sub(time).as_millis());
                 }
             }
+            Fact::RequestDuration => self.since_begun(Moment::RequestRead, out),
+            Fact::RequestTxDuration => self.since_begun(Moment::Sent, out),
+            Fact::ResponseTrailersBytes => push(out, exchange.trailers.as_deref().map_or(0, bytes_of)),
+            Fact::UpstreamHostsAttempted => self.attempted(out, false),
+            Fact::UpstreamHostsAttemptedWithoutPort => self.attempted(out, true),
             Fact::AccessLogType => push(out, "DownstreamEnd"),
             Fact::GrpcStatus => {
                 if let Some(status) = exchange.grpc_status {
                     push(out, grpc_word(status));
                 }
             }
-            _ => return false,
+            other => return self.on_the_wire(other, out),
         }
+        true
+    }
+
+    /// Appends how many milliseconds after the request's begin something was.
+    fn since_begun(&self, moment: Moment, out: &mut Vec<u8>) {
+        if let Some(nanoseconds) = moments::of(self.exchange, self.request, moment) {
+            push(out, nanoseconds / 1_000_000);
+        }
+    }
+
+    /// Appends the endpoints of all tries.
+    fn attempted(&self, out: &mut Vec<u8>, bare: bool) {
+        let exchange = self.exchange;
+        let last = exchange.upstream.as_ref().map(|facts| facts.remote).or_else(|| record::tried(exchange));
+        let earlier = &exchange.tries.addresses;
+        let last = last.filter(|last| earlier.len() < exchange.tries.count as usize || !earlier.contains(last));
+        addresses(earlier.iter().copied().chain(last), bare, out);
+    }
+
+    /// Appends bytes as connections have carried them; `false`: the fact is something else.
+    fn on_the_wire(&self, fact: Fact, out: &mut Vec<u8>) -> bool {
+        let (down, up) = (self.exchange.down, self.exchange.up);
+        push(
+            out,
+            match fact {
+                Fact::DownstreamWireBytesReceived => down.received,
+                Fact::DownstreamWireBytesSent => down.sent,
+                Fact::DownstreamHeaderBytesReceived => down.received_heads,
+                Fact::DownstreamHeaderBytesSent => down.sent_heads,
+                Fact::UpstreamWireBytesReceived => up.received,
+                Fact::UpstreamWireBytesSent => up.sent,
+                Fact::UpstreamHeaderBytesReceived => up.received_heads,
+                Fact::UpstreamHeaderBytesSent => up.sent_heads,
+                _ => return false,
+            },
+        );
         true
     }
 

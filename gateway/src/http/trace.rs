@@ -14,6 +14,7 @@ use routing::{
         tracing::{Context, SHARES, Tracing},
     },
 };
+use tokio::time::Instant;
 
 const W3C: HeaderName = HeaderName::from_static("traceparent");
 const B3: HeaderName = HeaderName::from_static("b3");
@@ -41,6 +42,8 @@ pub(crate) struct Trace {
     pub(crate) parent: u64,
     /// Its spans are told.
     pub(crate) sampled: bool,
+    /// When the current try began, of one whose spans are told.
+    pub(crate) begun: Option<Instant>,
     /// It was decided here that they are, and so why: as Envoy's request ids tell it.
     reason: Option<u8>,
 }
@@ -78,8 +81,18 @@ pub(super) fn begin(exchange: &mut Exchange, request: &Head) {
         next: if edge { some(fastrand::u64) } else { span },
         parent: parent.map_or(0, |parent| parent.span),
         sampled: decided,
+        begun: None,
         reason,
     });
+}
+
+/// A try begins. At a gateway each has a span of its own, under which the endpoint's stands.
+pub(super) fn begin_try(exchange: &mut Exchange) {
+    let Some(trace) = exchange.trace.as_mut().filter(|trace| trace.sampled) else { return };
+    let again = trace.begun.replace(Instant::now()).is_some();
+    if again && trace.next != trace.span {
+        trace.next = some(fastrand::u64);
+    }
 }
 
 /// The id of a trace that begins here.

@@ -37,6 +37,7 @@ use crate::{
     http::limits::HEAD,
     live::{ClientPolicy, Live, Server},
     telemetry::{
+        Telemetry,
         metrics::{Handshake, Metrics},
         refusals::Refusals,
     },
@@ -102,6 +103,8 @@ pub(crate) struct Reception {
     pub(crate) live: Arc<Live>,
     /// Counts handshakes.
     pub(crate) metrics: Arc<Metrics>,
+    /// Where lines of the access log go.
+    pub(crate) telemetry: Arc<Telemetry>,
     /// Sidecar: where the application listens; `None` = where the client meant to go.
     pub(crate) app_address: Option<IpAddr>,
     /// Who was turned away.
@@ -215,7 +218,7 @@ impl Reception {
     ) -> Option<Shaken> {
         let work = async {
             if let Ok(first @ (Sniffed::Http1 | Sniffed::Http2)) = sniff(&mut plain).await {
-                self.tell("PlainHttp", facts, "plain HTTP was sent to a port that speaks TLS");
+                self.unchosen("PlainHttp", (facts, ""), "plain HTTP was sent to a port that speaks TLS");
                 return say_https(plain, first == Sniffed::Http2).await.map(|()| Err("PlainHttp"));
             }
             let hello = hello(plain).await?;
@@ -235,12 +238,12 @@ impl Reception {
                     hello.refuse(Refusal::NoCertificate).await.map(|()| Err("NoCertificate"))
                 }
                 Choice::Unknown(why) => {
-                    self.tell("UnrecognizedName", facts, &why);
+                    self.unchosen("UnrecognizedName", (facts, hello.sni().unwrap_or_default()), &why);
                     hello.refuse(Refusal::UnrecognizedName).await.map(|()| Err("UnrecognizedName"))
                 }
                 Choice::NotMesh => {
                     let why = "none of the mesh's protocols is offered (ALPN), and this port is for the mesh's proxies";
-                    self.tell("NotMesh", facts, why);
+                    self.unchosen("NotMesh", (facts, hello.sni().unwrap_or_default()), why);
                     hello.refuse(Refusal::NoProtocol).await.map(|()| Err("NotMesh"))
                 }
             }
@@ -282,6 +285,11 @@ impl Reception {
                  clients only and no CA; sign them with an extension file (`openssl x509 -req -extfile`)"
             );
         }
+    }
+
+    /// No server takes it.
+    fn unchosen(&self, reason: &'static str, who: (&Facts, &str), why: &str) {
+        self.unserved(reason, who, format_args!("TLS handshake failed: {why}"));
     }
 
     fn tell(&self, reason: &'static str, facts: &Facts, why: &str) {

@@ -2,16 +2,22 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use tls::identity::PeerIdentity;
+use tokio::time::Instant;
 
 use crate::{live::ClientPolicy, peers::Heard};
 
 /// Facts of one connection, downstream or upstream.
 #[derive(Clone, Debug)]
 pub(crate) struct Facts {
+    /// Tells it from others of this process.
+    pub(crate) id: u64,
     /// The other side.
     pub(crate) remote: SocketAddr,
     /// Our side.
@@ -26,7 +32,23 @@ pub(crate) struct Facts {
     pub(crate) tls: Option<TlsFacts>,
     /// What the other side told of its workload.
     pub(crate) heard: Heard,
+    /// How it came about, when we made it.
+    pub(crate) made: Option<Made>,
 }
+
+/// How a connection of ours came about.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Made {
+    /// When that was begun.
+    pub(crate) begun: Instant,
+    /// When the other side was there.
+    pub(crate) connected: Instant,
+    /// When TLS was agreed on.
+    pub(crate) shaken: Option<Instant>,
+}
+
+/// The id of the next connection.
+static NEXT: AtomicU64 = AtomicU64::new(1);
 
 /// Through which door a connection came.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -81,7 +103,9 @@ impl Facts {
     /// Facts of a fresh connection.
     pub(crate) fn new(remote: SocketAddr, local: SocketAddr, arrival: Arrival) -> Self {
         let remote_ip = remote.ip().to_canonical().to_string().into_boxed_str();
-        Self { remote, local, balancer: None, remote_ip, arrival, tls: None, heard: Heard::default() }
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        let heard = Heard::default();
+        Self { id, remote, local, balancer: None, remote_ip, arrival, tls: None, heard, made: None }
     }
 
     /// Whom the packets come from.

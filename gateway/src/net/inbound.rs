@@ -74,7 +74,7 @@ impl Reception {
             (MtlsMode::Strict, Sniffed::Tls) => self.terminate(plain, facts, protocol, &installed, application).await,
             (MtlsMode::Strict, _) => {
                 let why = format_args!("plain text refused: port {} is STRICT", meant.port());
-                self.turn_away("PlainTextToStrict", &facts, why);
+                self.unserved("PlainTextToStrict", (&facts, ""), why);
                 let _ = SockRef::from(plain.get_ref()).set_linger(Some(Duration::ZERO));
                 None
             }
@@ -129,11 +129,8 @@ impl Reception {
     ) -> Option<Received> {
         let Arrival::Inbound { port, .. } = facts.arrival else { return None };
         if first != Sniffed::Tls {
-            self.turn_away(
-                "PlainTextToTls",
-                &facts,
-                format_args!("plain text refused: port {port} speaks TLS (Sidecar)"),
-            );
+            let why = format_args!("plain text refused: port {port} speaks TLS (Sidecar)");
+            self.unserved("PlainTextToTls", (&facts, ""), why);
             let _ = SockRef::from(plain.get_ref()).set_linger(Some(Duration::ZERO));
             return None;
         }

@@ -19,3 +19,4 @@ mod proxy_header;
 pub(crate) mod sniff;
 pub(crate) mod standing;
 pub(crate) mod told;
+mod unserved;

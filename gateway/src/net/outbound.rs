@@ -50,14 +50,14 @@ impl Reception {
                 let course = course(installed, original, &name);
                 if original.is_none() && matches!(course.way, Way::Nowhere) {
                     let why = format_args!("refused: no service on port {TLS_PORT} has the server name `{name}`");
-                    self.turn_away("UnknownName", &facts, why);
+                    self.unserved("UnknownName", (&facts, &name), why);
                     return None;
                 }
                 Some(opaque(plain, facts.passing(&name, ClientPolicy::UNMET), course))
             }
             _ if original.is_some() => Some(opaque(plain, facts, course(installed, original, ""))),
             _ => {
-                self.turn_away("NotHttp", &facts, "refused: not HTTP, and the original destination is unknown");
+                self.unserved("NotHttp", (&facts, ""), "refused: not HTTP, and the original destination is unknown");
                 None
             }
         }

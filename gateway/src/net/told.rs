@@ -105,6 +105,13 @@ impl Connections<'_> {
             Fact::UpstreamTlsVersion => push(out, self.upstream_tls().map_or("", |tls| tls.version)),
             Fact::UpstreamTlsCipher => push(out, self.upstream_tls().map_or("", |tls| tls.cipher)),
             Fact::UpstreamPeerUriSan => push(out, self.upstream.map_or("", Facts::peer)),
+            Fact::UpstreamServerName => push(out, self.upstream.map_or("", Facts::sni)),
+            Fact::ConnectionId => push(out, self.facts.id),
+            Fact::UpstreamConnectionId => {
+                if let Some(upstream) = self.upstream {
+                    push(out, upstream.id);
+                }
+            }
             Fact::Hostname => push(out, hostname()),
             _ => return false,
         }
@@ -134,6 +141,16 @@ impl Form {
             Self::Address => push(out, address),
             Self::Port => push(out, place.port()),
         }
+    }
+}
+
+/// Appends addresses with commas between; `bare`: without their ports.
+pub(crate) fn addresses(all: impl Iterator<Item = SocketAddr>, bare: bool, out: &mut Vec<u8>) {
+    for (number, place) in all.enumerate() {
+        if number > 0 {
+            out.push(b',');
+        }
+        (if bare { Form::Address } else { Form::Whole }).write(place, out);
     }
 }
 

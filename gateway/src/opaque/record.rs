@@ -10,16 +10,18 @@ use routing::{
     attributes::{PeerField, Side},
     pattern::HeaderField,
     snapshot::Workload,
-    template::{Fact, ResponseField, Validity, Values, write_long},
+    template::{Fact, Moment, ResponseField, Validity, Values, write_long},
 };
+
+use tokio::time::Instant;
 
 use super::{ending::Ending, passage::Passage};
 use crate::{
-    http::told::of_workload,
+    http::{moments, told::of_workload},
     net::{
         course::Way,
         facts::{Arrival, Facts},
-        told::{Connections, push},
+        told::{Connections, addresses, push},
     },
     telemetry::{
         Telemetry,
@@ -116,6 +118,13 @@ impl Values for Passage {
             Fact::Duration => push(out, self.started.elapsed().as_millis()),
             Fact::BytesReceived => push(out, self.received),
             Fact::BytesSent => push(out, self.sent),
+            Fact::DownstreamWireBytesReceived => push(out, self.received),
+            Fact::DownstreamWireBytesSent => push(out, self.sent),
+            // What was received before there was an endpoint went nowhere.
+            Fact::UpstreamWireBytesSent => push(out, self.upstream.as_ref().map_or(0, |_| self.received)),
+            Fact::UpstreamWireBytesReceived => push(out, self.upstream.as_ref().map_or(0, |_| self.sent)),
+            Fact::UpstreamHostsAttempted => addresses(self.tried.iter().copied(), false, out),
+            Fact::UpstreamHostsAttemptedWithoutPort => addresses(self.tried.iter().copied(), true, out),
             // The rest is of requests.
             _ => {}
         }
@@ -127,6 +136,19 @@ impl Values for Passage {
 
     fn start(&self) -> Duration {
         self.start.duration_since(UNIX_EPOCH).unwrap_or_default()
+    }
+
+    fn moment(&self, moment: Moment) -> Option<i64> {
+        let at = match moment {
+            Moment::ClientConnected => self.started,
+            Moment::ClientDisconnected => Instant::now(),
+            other => moments::of_connection(self.upstream.as_ref()?.made, other)?,
+        };
+        Some(moments::between(self.started, at))
+    }
+
+    fn end(&self) -> Option<Duration> {
+        Some(self.start().saturating_add(self.started.elapsed()))
     }
 
     fn certificate(&self, end: Validity) -> Option<i64> {

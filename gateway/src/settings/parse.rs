@@ -7,7 +7,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use routing::locality::Locality;
+use routing::{locality::Locality, telemetry::tracing::share};
 
 #[cfg(test)]
 mod tests;
@@ -210,6 +210,15 @@ pub(crate) fn parse_workers(text: &str) -> Result<usize, String> {
         .ok()
         .filter(|workers| (1..=1024).contains(workers))
         .ok_or_else(|| "write a number from 1 to 1024, or leave it out for one per core".to_owned())
+}
+
+/// Reads a percentage of requests, as `0.5`.
+///
+/// # Errors
+/// A sentence.
+pub(crate) fn parse_share(text: &str) -> Result<u32, String> {
+    let percentage = text.parse::<f64>().ok().filter(|it| (0.0..=100.0).contains(it));
+    percentage.map(share).ok_or_else(|| "write a percentage from 0 to 100, as in 0.5".to_owned())
 }
 
 /// Reads `512Mi`, `2Gi` or a bare number of bytes, as Kubernetes writes them.

@@ -37,17 +37,25 @@ impl Default for Refusals {
 }
 
 impl Refusals {
-    /// Tells of a client that was turned away. `reason` is a word to search for; `why` is a sentence.
-    pub(crate) fn tell(&self, reason: &'static str, remote: SocketAddr, listener: SocketAddr, why: impl Display) {
+    /// Tells of a client that was turned away; `false`: there were too many of them. `reason` is a word to search for; `why` is
+    /// a sentence.
+    pub(crate) fn tell(
+        &self,
+        reason: &'static str,
+        remote: SocketAddr,
+        listener: SocketAddr,
+        why: impl Display,
+    ) -> bool {
         if self.lately.observe(&reason, 1) <= LINES {
             info!(%remote, %listener, reason, "{why}");
-            return;
+            return true;
         }
         let mut held_back = self.held_back.borrow_mut();
         match held_back.iter_mut().find(|(held, _)| *held == reason) {
             Some((_, count)) => *count += 1,
             None => held_back.push((reason, 1)),
         }
+        false
     }
 
     /// Tells once in a while how many lines were not written. Called every second or so.

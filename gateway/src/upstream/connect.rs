@@ -20,7 +20,7 @@ use super::{dial::Dial, terms::named};
 use crate::{
     net::{
         connection::Connection,
-        facts::{Arrival, Facts, TlsFacts},
+        facts::{Arrival, Facts, Made, TlsFacts},
     },
     telemetry::metrics::{Connect, Metrics},
 };
@@ -118,12 +118,15 @@ fn probes(keepalive: &Keepalive) -> TcpKeepalive {
 async fn open(dial: &Dial, to: &To<'_>) -> Result<Connection, (Connect, String)> {
     let address = to.address;
     let failed = |error| (Connect::Failed, format!("{}: {error}", unix::shown(address)));
+    let begun = Instant::now();
     let mut tcp = crate::tcp::connect(address, dial.source(address)).await.map_err(failed)?;
     if let Some(settings) = &dial.settings {
         begin(settings, to, &mut tcp).await.map_err(failed)?;
     }
     let local = tcp.local_addr().unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
     let mut facts = Facts::new(address, local, Arrival::Upstream);
+    let connected = Instant::now();
+    facts.made = Some(Made { begun, connected, shaken: None });
     let tls = match &dial.tls {
         None => return Ok(Connection::new(Stream::new(tcp), facts, dial.h2)),
         Some(Ok(tls)) => tls,
@@ -137,6 +140,8 @@ async fn open(dial: &Dial, to: &To<'_>) -> Result<Connection, (Connect, String)>
     }
     let peer: Arc<str> = stream.peer_spiffe().map(Into::into).unwrap_or_default();
     let (version, cipher) = (stream.version(), stream.cipher());
-    facts.tls = Some(TlsFacts { mesh: dial.mesh && !peer.is_empty(), peer, version, cipher, ..TlsFacts::default() });
+    let mesh = dial.mesh && !peer.is_empty();
+    facts.tls = Some(TlsFacts { sni: name.into(), mesh, peer, version, cipher, ..TlsFacts::default() });
+    facts.made = Some(Made { begun, connected, shaken: Some(Instant::now()) });
     Ok(Connection::new(stream, facts, dial.h2))
 }

@@ -163,6 +163,7 @@ fn asked<'v>(attribute: &'v Attribute, values: &'v dyn Values) -> Option<Value<'
             Value::Text(cut(path, begin, end))
         }
         Attribute::Response(field) => Value::Text(lossy(values.response(field)?)),
+        Attribute::Trailer(name) => Value::Text(lossy(values.trailer(name)?)),
         Attribute::Text(fact) => Value::Text(String::from_utf8_lossy(&told(*fact, values)?).into_owned().into()),
         Attribute::First(fact) => {
             let mut all = told(*fact, values)?;

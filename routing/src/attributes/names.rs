@@ -20,6 +20,8 @@ pub(super) enum Attribute {
     Query,
     /// Of the answer's head.
     Response(ResponseField),
+    /// Of what follows the answer's body.
+    Trailer(HeaderName),
     /// A text that a command operator tells, too.
     Text(Fact),
     /// The first of the names of a certificate that it tells, as Envoy's expressions have it.
@@ -102,7 +104,7 @@ const fn header(name: &'static str) -> Attribute {
 }
 
 /// Those of one name.
-const ATTRIBUTES: [(&str, Kind, Attribute); 45] = [
+const ATTRIBUTES: [(&str, Kind, Attribute); 46] = [
     ("request.path", Kind::Text, Attribute::Request(HeaderField::Path)),
     ("request.url_path", Kind::Text, Attribute::UrlPath),
     ("request.query", Kind::Text, Attribute::Query),
@@ -128,6 +130,7 @@ const ATTRIBUTES: [(&str, Kind, Attribute); 45] = [
     ("source.port", Kind::Int, Attribute::Number(Fact::DownstreamRemotePort)),
     ("destination.address", Kind::Text, Attribute::Text(Fact::DownstreamLocalAddress)),
     ("destination.port", Kind::Int, Attribute::Number(Fact::DownstreamLocalPort)),
+    ("connection.id", Kind::Int, Attribute::Number(Fact::ConnectionId)),
     ("connection.mtls", Kind::Bool, Attribute::Told(Fact::DownstreamPeerFingerprint256)),
     ("connection.requested_server_name", Kind::Text, Attribute::Text(Fact::RequestedServerName)),
     ("connection.tls_version", Kind::Text, Attribute::Text(Fact::DownstreamTlsVersion)),
@@ -151,9 +154,10 @@ const ATTRIBUTES: [(&str, Kind, Attribute); 45] = [
 ];
 
 /// Those that are asked for by a name of their own.
-const MAPS: [&str; 11] = [
+const MAPS: [&str; 12] = [
     "request.headers",
     "response.headers",
+    "response.trailers",
     "upstream_peer.labels",
     "downstream_peer.labels",
     "node.metadata",
@@ -166,9 +170,7 @@ const MAPS: [&str; 11] = [
 ];
 
 /// What Envoy has and nobody keeps here.
-const NOT_KEPT: [&str; 27] = [
-    "response.trailers",
-    "connection.id",
+const NOT_KEPT: [&str; 25] = [
     "connection.subject_local_certificate",
     "connection.dns_san_local_certificate",
     "connection.transport_failure_reason",
@@ -203,6 +205,7 @@ pub(super) fn attribute(path: &[&str]) -> Result<(Attribute, Kind), Fault> {
     match path {
         ["request", "headers", name] => text(Attribute::Request(request_header(name)?)),
         ["response", "headers", name] => text(Attribute::Response(response_header(name)?)),
+        ["response", "trailers", name] => text(Attribute::Trailer(header_name(name)?)),
         ["filter_state", "upstream_peer" | "downstream_peer", ..] => attribute(&path[1..]),
         // Istio's older form of a label is an object with a value.
         [side, "labels", label] | [side, "labels", label, "value"] if let Some(side) = side_of(side) => {
@@ -241,13 +244,14 @@ pub(super) fn headers(path: &[&str], name: &str) -> Result<Option<Attribute>, Fa
     Ok(match path {
         ["request", "headers"] => Some(Attribute::Request(request_header(name)?)),
         ["response", "headers"] => Some(Attribute::Response(response_header(name)?)),
+        ["response", "trailers"] => Some(Attribute::Trailer(header_name(name)?)),
         _ => None,
     })
 }
 
 fn example(name: &str) -> String {
     match name {
-        "request.headers" | "response.headers" => format!("{name}['x-user']"),
+        "request.headers" | "response.headers" | "response.trailers" => format!("{name}['x-user']"),
         "upstream_peer.labels" | "downstream_peer.labels" => format!("{name}['app']"),
         "filter_state" => "filter_state.upstream_peer.workload".to_owned(),
         name if name.ends_with("metadata") => format!("{name}['NAMESPACE']"),

@@ -332,13 +332,11 @@ fn among(needle: &Expr, hay: &Expr) -> Found {
     if let (Expr::Literal(LiteralValue::String(name)), Some(path)) = (needle, path(hay)) {
         return match names::headers(&path, name.inner())? {
             Some(attribute) => Ok((Node::Has(attribute), Kind::Bool)),
-            None => {
-                Err(Fault::Meaning("behind `in` stands a list, `request.headers` or `response.headers`".to_owned()))
-            }
+            None => Err(Fault::Meaning("behind `in` stands a list, or headers, as `request.headers`".to_owned())),
         };
     }
     let Expr::List(list) = hay else {
-        return Err(Fault::Meaning("behind `in` stands a list, `request.headers` or `response.headers`".to_owned()));
+        return Err(Fault::Meaning("behind `in` stands a list, or headers, as `request.headers`".to_owned()));
     };
     let (needle, kind) = node(needle)?;
     let mut entries = Vec::with_capacity(list.elements.len());

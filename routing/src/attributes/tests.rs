@@ -44,6 +44,10 @@ impl Values for Known {
         out.extend_from_slice(value);
     }
 
+    fn trailer(&self, name: &http::HeaderName) -> Option<Cow<'_, [u8]>> {
+        (name == "grpc-message").then_some(Cow::Borrowed(b"gone"))
+    }
+
     fn environment(&self, _: &str) -> Option<String> {
         None
     }
@@ -102,6 +106,7 @@ fn expressions_are_evaluated() {
         ("!(request.headers.x == 'a')", "unknown"),
         ("request.duration > duration('10ms') && request.duration < duration('1s')", "true"),
         ("request.total_size", "107"),
+        ("response.trailers['grpc-message'] + string('x' in response.trailers)", "gonefalse"),
         ("destination.port == 8443 && connection.mtls", "true"),
         ("connection.requested_server_name", "shop.example.com"),
         ("response.flags", "32800"),
@@ -128,7 +133,8 @@ fn what_cannot_be_meant_is_refused_by_name() {
     let table = [
         ("request.hots == 'a'", "there is no attribute `request.hots`; did you mean `request.host`?"),
         ("nothing.at.all", "there is no attribute `nothing.at.all`; there are those of `request`"),
-        ("response.trailers['x'] == 'a'", "`response.trailers.x` tells of what this proxy does not keep"),
+        ("upstream.locality == 'a'", "`upstream.locality` tells of what this proxy does not keep"),
+        ("response.trailers == 'a'", "is asked for by its name, as `response.trailers['x-user']`"),
         ("upstream_peer.labels['tier']", "tells of what this proxy does not keep"),
         ("request.headers == 'a'", "of `request.headers` one is asked for by its name, as `request.headers['x-user']`"),
         ("request.headers[request.path] == 'a'", "a key is a text that stands there"),

@@ -46,6 +46,8 @@ pub struct Proxy {
     pub mesh: Arc<Mesh>,
     /// Domain of the cluster's services, `cluster.local` by default.
     pub cluster_domain: String,
+    /// Of [`crate::telemetry::tracing::SHARES`] requests so many are traced where the configuration says nothing of it.
+    pub trace_share: Option<u32>,
     /// Addresses of the names in [`crate::snapshot::Snapshot::names`], as far as they are resolved by now.
     pub resolved: Arc<BTreeMap<String, Vec<IpAddr>>>,
 }
@@ -82,6 +84,7 @@ impl Default for Proxy {
             root_namespace: "istio-system".to_owned(),
             mesh: Arc::default(),
             cluster_domain: "cluster.local".to_owned(),
+            trace_share: None,
             resolved: Arc::default(),
         }
     }

@@ -38,7 +38,8 @@ pub(super) fn traced(own: &Own<'_, '_>, levels: &[Level], defaults: &Defaults) -
     // then nobody is told here either way.
     let mesh = &own.context.proxy.mesh;
     let side = |side| {
-        let terms = tracing::resolve(levels, mesh.proxy.tracing.as_ref(), &defaults.tracing, side)?;
+        let settings = (mesh.proxy.tracing.as_ref(), own.context.proxy.trace_share);
+        let terms = tracing::resolve(levels, settings, &defaults.tracing, side)?;
         one(own, &terms).map(Arc::new)
     };
     Sides { client: side(WorkloadMode::Client), server: side(WorkloadMode::Server) }

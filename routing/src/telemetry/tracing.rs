@@ -122,18 +122,19 @@ pub enum Form {
 
 /// What levels mean together on one side; `None`: nobody gets spans, and requests are not traced.
 ///
-/// As in Istio: each field is what the narrowest level says that says it.
+/// As in Istio: each field is what the narrowest level says that says it, then what the proxy's settings say. `usual`: the
+/// share where nobody does.
 pub fn resolve(
     levels: &[Level],
-    proxy: Option<&ProxyTracing>,
+    (proxy, usual): (Option<&ProxyTracing>, Option<u32>),
     default: &[String],
     side: WorkloadMode,
 ) -> Option<Terms> {
     let mut provider = default.first().cloned();
-    let said = proxy.and_then(|proxy| proxy.sampling).unwrap_or(SHARE);
+    let said = proxy.and_then(|proxy| proxy.sampling).map(share);
     let mut terms = Terms {
         provider: String::new(),
-        share: share(said),
+        share: said.or(usual).unwrap_or_else(|| share(SHARE)),
         reports: true,
         propagates: true,
         by_request_id: true,
@@ -163,7 +164,7 @@ pub fn resolve(
 }
 
 /// A percentage as Envoy keeps it.
-fn share(percentage: f64) -> u32 {
+pub fn share(percentage: f64) -> u32 {
     // A cast of Rust stays within the borders.
     ((percentage * f64::from(SHARES) / 100.0).round() as u32).min(SHARES)
 }
@@ -220,23 +221,26 @@ mod tests {
             level(serde_json::json!({"tracing": [{"randomSamplingPercentage": 0.25, "disableSpanReporting": true}]})),
             level(serde_json::json!({"tracing": [{"match": {"mode": "SERVER"}, "enableIstioTags": false}]})),
         ];
-        let client = resolve(&levels, None, &[], WorkloadMode::Client).unwrap();
+        let client = resolve(&levels, (None, None), &[], WorkloadMode::Client).unwrap();
         assert_eq!(
             (client.provider.as_str(), client.share, client.reports, client.istio_tags),
             ("wide", 25, false, true)
         );
-        let server = resolve(&levels, None, &[], WorkloadMode::Server).unwrap();
+        let server = resolve(&levels, (None, None), &[], WorkloadMode::Server).unwrap();
         assert!(!server.istio_tags && server.propagates && server.by_request_id);
     }
 
     #[test]
     fn nobody_is_told_without_a_provider_and_one_percent_otherwise() {
-        assert_eq!(resolve(&[], None, &[], WorkloadMode::Client), None);
-        let terms = resolve(&[], None, &["otel".to_owned()], WorkloadMode::Client).unwrap();
+        assert_eq!(resolve(&[], (None, None), &[], WorkloadMode::Client), None);
+        let terms = resolve(&[], (None, None), &["otel".to_owned()], WorkloadMode::Client).unwrap();
         assert_eq!((terms.share, terms.reports), (100, true));
         let proxy = ProxyTracing { sampling: Some(50.0), ..ProxyTracing::default() };
-        let terms = resolve(&[], Some(&proxy), &["otel".to_owned()], WorkloadMode::Client).unwrap();
+        let terms = resolve(&[], (Some(&proxy), Some(7)), &["otel".to_owned()], WorkloadMode::Client).unwrap();
         assert_eq!(terms.share, 5000);
+        let silent = ProxyTracing::default();
+        let terms = resolve(&[], (Some(&silent), Some(7)), &["otel".to_owned()], WorkloadMode::Client).unwrap();
+        assert_eq!(terms.share, 7);
         assert_eq!((share(0.001), share(0.01), share(100.0), share(250.0)), (0, 1, SHARES, SHARES));
     }
 }

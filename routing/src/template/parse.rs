@@ -5,8 +5,9 @@ use std::fmt;
 use http::HeaderName;
 
 use super::{
-    Command, Fact, Part, ResponseField, TimeFormat, Tried, Validity,
-    command::{NOT_KEPT, ONLY_AT_THE_END, fact, served, why_not},
+    Command, Fact, Part, ResponseField, ServerName, TimeFormat, Tried, Validity,
+    command::{METADATA, ONLY_AT_THE_END, fact, served, why_not},
+    moment::Between,
 };
 use crate::{
     api::decode::nearest::nearest,
@@ -113,7 +114,7 @@ fn command(written: &Written<'_>, logs: bool) -> Result<Command, Fault> {
     let argument = written.argument.unwrap_or_default();
     let wrong = |example| Fault::Argument(written.name.to_owned(), example);
     match written.name {
-        "REQ" => {
+        "REQ" | "REQUEST_HEADER" => {
             let (first, second) = pair(argument, request_field).ok_or_else(|| wrong("%REQ(x-user)%"))?;
             Ok(Command::Request(first, second))
         }
@@ -122,25 +123,25 @@ fn command(written: &Written<'_>, logs: bool) -> Result<Command, Fault> {
             let (first, second) = found.ok_or_else(|| wrong("%REQ_WITHOUT_QUERY(:path)%"))?;
             Ok(Command::RequestWithoutQuery(first, second))
         }
-        "RESP" => {
+        "RESP" | "RESPONSE_HEADER" => {
             let (first, second) = pair(argument, response_field).ok_or_else(|| wrong("%RESP(x-version)%"))?;
             Ok(Command::Response(first, second))
         }
         "CEL" => Expression::parse(argument).map(Command::Expression).map_err(Fault::Expression),
+        "TYPED_CEL" => Expression::parse(argument).map(Command::Typed).map_err(Fault::Expression),
+        "QUERY_PARAMS" if matches!(argument, "" | "ORIG") => Ok(Command::Query),
+        "QUERY_PARAMS" => Err(wrong("%QUERY_PARAMS(ORIG)%")),
+        "REQUESTED_SERVER_NAME" => {
+            server_name(argument).ok_or_else(|| wrong("%REQUESTED_SERVER_NAME(SNI_FIRST:HOST)%"))
+        }
         "FILTER_STATE" => peer(argument).ok_or_else(|| wrong("%FILTER_STATE(upstream_peer:FIELD:workload)%")),
         "PATH" => path(argument).ok_or_else(|| wrong("%PATH(NQ:ORIG_OR_PATH)%")),
-        "GRPC_STATUS" if logs && argument == "SNAKE_STRING" => Ok(Command::GrpcSnake),
-        "GRPC_STATUS" if logs && argument == "NUMBER" => Ok(Command::Fact(Fact::GrpcStatusNumber)),
-        "GRPC_STATUS" if logs && matches!(argument, "" | "CAMEL_STRING") => Ok(Command::Fact(Fact::GrpcStatus)),
-        "GRPC_STATUS" if logs => {
-            Err(wrong("%GRPC_STATUS(CAMEL_STRING)%, %GRPC_STATUS(SNAKE_STRING)%, %GRPC_STATUS(NUMBER)%"))
-        }
         "QUERY_PARAM" if argument.is_empty() => Err(wrong("%QUERY_PARAM(page)%")),
         "QUERY_PARAM" => Ok(Command::QueryParameter(argument.into())),
         "ENVIRONMENT" if argument.is_empty() || argument.contains(['=', '\0']) => Err(wrong("%ENVIRONMENT(POD_NAME)%")),
         "DYNAMIC_METADATA" => match Tried::of(argument) {
             Some(what) => Ok(Command::Tried(what)),
-            None => Err(Fault::Unserved(written.name.to_owned(), NOT_KEPT)),
+            None => Err(Fault::Unserved(written.name.to_owned(), METADATA)),
         },
         "ENVIRONMENT" => Ok(Command::Environment(argument.into())),
         "START_TIME" => Ok(Command::Start(time(argument).ok_or_else(|| wrong("%START_TIME(%Y-%m-%dT%H:%M:%S)%"))?)),
@@ -149,7 +150,14 @@ fn command(written: &Written<'_>, logs: bool) -> Result<Command, Fault> {
             let format = time(argument).ok_or_else(|| wrong("%DOWNSTREAM_PEER_CERT_V_END(%Y-%m-%d)%"))?;
             Ok(Command::Certificate(end, format))
         }
+        name if logs && let Some(command) = at_the_end(name, argument) => command.map_err(wrong),
         name => match (fact(name), why_not(name)) {
+            (Some(fact), _)
+                if name.ends_with("_WITHOUT_PORT")
+                    && let Ok(bits @ 0..=128) = argument.parse() =>
+            {
+                Ok(Command::Masked(fact, bits))
+            }
             (Some(fact), _) if fact.is_of_the_end() && !logs => Err(Fault::Unserved(name.to_owned(), ONLY_AT_THE_END)),
             (Some(_), _) if written.argument.is_some_and(|argument| !argument.is_empty()) => {
                 Err(wrong("%COMMAND%, with nothing between parentheses"))
@@ -158,6 +166,52 @@ fn command(written: &Written<'_>, logs: bool) -> Result<Command, Fault> {
             (None, Some(why)) => Err(Fault::Unserved(name.to_owned(), why)),
             (None, None) => Err(Fault::Unknown(name.to_owned(), nearest(name, &served(logs)))),
         },
+    }
+}
+
+/// Commands with an argument that tell of what has ended; or an example of how they are written.
+fn at_the_end(name: &str, argument: &str) -> Option<Result<Command, &'static str>> {
+    let trailer = |name: &str| HeaderName::from_bytes(name.as_bytes()).ok();
+    let (command, example) = match name {
+        "GRPC_STATUS" => {
+            const EXAMPLES: &str = "%GRPC_STATUS(CAMEL_STRING)%, %GRPC_STATUS(SNAKE_STRING)%, %GRPC_STATUS(NUMBER)%";
+            let command = match argument {
+                "" | "CAMEL_STRING" => Some(Command::Fact(Fact::GrpcStatus)),
+                "SNAKE_STRING" => Some(Command::GrpcSnake),
+                "NUMBER" => Some(Command::Fact(Fact::GrpcStatusNumber)),
+                _ => None,
+            };
+            (command, EXAMPLES)
+        }
+        "COMMON_DURATION" => {
+            (Between::parse(argument).map(Command::Between), "%COMMON_DURATION(DS_RX_BEG:US_TX_BEG:ms)%")
+        }
+        "EMIT_TIME" => (time(argument).map(Command::Emitted), "%EMIT_TIME(%Y-%m-%dT%H:%M:%S)%"),
+        "TRAILER" | "RESPONSE_TRAILER" => {
+            let found = pair(argument, trailer);
+            (found.map(|(first, second)| Command::Trailer(first, second)), "%TRAILER(grpc-message)%")
+        }
+        "RESPONSE_CODE_DETAILS" if argument == "ALLOW_WHITESPACES" => (Some(Command::Details), ""),
+        _ => return None,
+    };
+    Some(command.ok_or(example))
+}
+
+/// `SNI_FIRST:ORIG_OR_HOST`: whose name comes first, and which of the request.
+fn server_name(argument: &str) -> Option<Command> {
+    const ORIGINAL: HeaderName = HeaderName::from_static("x-envoy-original-host");
+    let (which, host) = argument.split_once(':').unwrap_or((argument, ""));
+    let (first, second) = match host {
+        "" | "ORIG_OR_HOST" => (HeaderField::Name(ORIGINAL), Some(HeaderField::Authority)),
+        "ORIG" => (HeaderField::Name(ORIGINAL), None),
+        "HOST" => (HeaderField::Authority, None),
+        _ => return None,
+    };
+    match which {
+        "" | "SNI_ONLY" => Some(Command::Fact(Fact::RequestedServerName)),
+        "SNI_FIRST" => Some(Command::ServerName(ServerName::Sni, first, second)),
+        "HOST_FIRST" => Some(Command::ServerName(ServerName::Host, first, second)),
+        _ => None,
     }
 }
 

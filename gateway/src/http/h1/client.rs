@@ -11,13 +11,14 @@ use tokio::net::TcpStream;
 use super::{
     body::Body,
     read::{self, After, Asked, Scan},
-    server::{poll_body, poll_flush, poll_room, send},
+    server::{poll_body, poll_flush, poll_room, send, write_head},
     write::{self, Framing},
 };
 use crate::{
     http::{
         flow::{Broken, Piece, Sink, Source},
         head::{Head, Upgrade},
+        wire::Wire,
     },
     net::{connection::Connection, facts::Facts},
     upstream::terms::Terms,
@@ -53,6 +54,8 @@ pub(crate) struct Client {
     after: After,
     tunnel: bool,
     ending: bool,
+    /// What the request and its answer have moved.
+    pub(crate) wire: Wire,
     /// Why the endpoint ended it, when its TLS said so: in TLS 1.3 a certificate of ours is refused after the handshake.
     pub(crate) alert: Option<Box<str>>,
     /// What it is held to. After the stream: what is counted is counted until that is closed.
@@ -76,6 +79,7 @@ impl Client {
             after: After::default(),
             tunnel: false,
             ending: false,
+            wire: Wire::default(),
             alert: None,
             terms: None,
         }
@@ -103,7 +107,8 @@ impl Client {
         (self.answered, self.sent, self.ready) = (false, false, 0);
         self.after = After::default();
         self.body = Body::default();
-        self.framing = write::request(head, close, self.stream.out());
+        self.wire = Wire::default();
+        self.framing = write_head(&mut self.stream, &mut self.wire, |out| write::request(head, close, out));
     }
 
     /// Waits for the next head of the answer: interim ones first, the last one has a status from 200, or 101.
@@ -115,6 +120,7 @@ impl Client {
                 self.answered = true;
                 let after = read::response(&self.stream.input()[..end], self.asked, head).map_err(Broken::Malformed)?;
                 self.stream.consume(end);
+                self.wire.receive_head(end);
                 self.scan = Scan::default();
                 if head.status >= 200 || head.status == 101 {
                     self.after = after;
@@ -151,12 +157,13 @@ impl Client {
 
 impl Source for Client {
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, Broken>> {
-        poll_body(&mut self.stream, &mut self.body, &mut self.ready, cx)
+        poll_body(&mut self.stream, &mut self.body, &mut self.ready, &mut self.wire, cx)
     }
 
     fn give(&mut self, count: usize, to: impl FnOnce(&[u8]) -> Result<(), Broken>) -> Result<(), Broken> {
         to(&self.stream.input()[..count])?;
         self.stream.consume(count);
+        self.wire.received += count as u64;
         self.body.took(count);
         self.ready -= count;
         Ok(())
@@ -173,11 +180,11 @@ impl Sink for Client {
     }
 
     fn send(&mut self, bytes: &[u8]) -> Result<(), Broken> {
-        send(&mut self.stream, bytes, self.framing)
+        send(&mut self.stream, bytes, self.framing, &mut self.wire)
     }
 
     fn end(&mut self, trailers: Option<&Head>) -> Result<(), Broken> {
-        write::end(trailers, self.framing, self.stream.out());
+        write_head(&mut self.stream, &mut self.wire, |out| write::end(trailers, self.framing, out));
         self.sent = true;
         self.ending = self.tunnel;
         Ok(())

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use tls::stream::Stream;
+use tls::{buffer::Buffer, stream::Stream};
 use tokio::{net::TcpStream, sync::watch};
 
 use super::{
@@ -23,6 +23,7 @@ use crate::{
         head::{Head, Upgrade},
         limits::{EMPTY_LINES, HEAD, HIGH},
         linger::Linger,
+        wire::Wire,
     },
     live::Live,
     net::{
@@ -55,6 +56,8 @@ pub(crate) struct Server {
     tunnel: bool,
     /// Our side of the tunnel has ended.
     ending: bool,
+    /// What the request and its answer have moved.
+    pub(crate) wire: Wire,
 }
 
 /// What came instead of a request head.
@@ -81,6 +84,7 @@ impl Server {
             framing: Framing::default(),
             tunnel: false,
             ending: false,
+            wire: Wire::default(),
         }
     }
 
@@ -115,6 +119,7 @@ impl Server {
         self.deadline.arm(HEAD);
         self.scan = Scan::default();
         self.empty = 0;
+        self.wire = Wire::default();
         read::begins_request(self.stream.input()).map_err(NoHead::Refused)?;
         poll_fn(|cx| {
             loop {
@@ -123,6 +128,7 @@ impl Server {
                     Ok(Some(end)) => {
                         let read = read::request(&self.stream.input()[..end], head);
                         self.stream.consume(end);
+                        self.wire.receive_head(end);
                         self.body = Body::new(head.length);
                         self.ready = 0;
                         return Poll::Ready(read.map_err(NoHead::Refused));
@@ -144,7 +150,7 @@ impl Server {
 
     /// Sends the head of the answer with the next flush; `close` says that it is the last one.
     pub(crate) fn send_head(&mut self, head: &Head, close: bool) {
-        self.framing = write::response(head, close, self.stream.out());
+        self.framing = write_head(&mut self.stream, &mut self.wire, |out| write::response(head, close, out));
         if head.upgrade == Some(Upgrade::WebSocket) {
             self.tunnel = true;
             self.body = Body::until_close();
@@ -153,7 +159,7 @@ impl Server {
 
     /// An answer before the answer (RFC 9110 section 15.2).
     pub(crate) fn send_interim(&mut self, head: &Head) {
-        write::response(head, false, self.stream.out());
+        write_head(&mut self.stream, &mut self.wire, |out| write::response(head, false, out));
     }
 
     /// Ready when the client has gone while nothing is read of it.
@@ -208,12 +214,13 @@ impl Server {
 
 impl Source for Server {
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, Broken>> {
-        poll_body(&mut self.stream, &mut self.body, &mut self.ready, cx)
+        poll_body(&mut self.stream, &mut self.body, &mut self.ready, &mut self.wire, cx)
     }
 
     fn give(&mut self, count: usize, to: impl FnOnce(&[u8]) -> Result<(), Broken>) -> Result<(), Broken> {
         to(&self.stream.input()[..count])?;
         self.stream.consume(count);
+        self.wire.received += count as u64;
         self.body.took(count);
         self.ready -= count;
         Ok(())
@@ -230,11 +237,11 @@ impl Sink for Server {
     }
 
     fn send(&mut self, bytes: &[u8]) -> Result<(), Broken> {
-        send(&mut self.stream, bytes, self.framing)
+        send(&mut self.stream, bytes, self.framing, &mut self.wire)
     }
 
     fn end(&mut self, trailers: Option<&Head>) -> Result<(), Broken> {
-        write::end(trailers, self.framing, self.stream.out());
+        write_head(&mut self.stream, &mut self.wire, |out| write::end(trailers, self.framing, out));
         self.ending = self.tunnel;
         Ok(())
     }
@@ -244,11 +251,24 @@ impl Sink for Server {
     }
 }
 
+/// Writes a head, or what ends a body.
+pub(super) fn write_head<T>(
+    stream: &mut Stream<TcpStream>,
+    wire: &mut Wire,
+    write: impl FnOnce(&mut Buffer) -> T,
+) -> T {
+    let before = stream.out().len();
+    let written = write(stream.out());
+    wire.send_head(stream.out().len() - before);
+    written
+}
+
 /// The next content of a body that comes over HTTP/1.1.
 pub(super) fn poll_body(
     stream: &mut Stream<TcpStream>,
     body: &mut Body,
     ready: &mut usize,
+    wire: &mut Wire,
     cx: &mut Context<'_>,
 ) -> Poll<Result<Piece, Broken>> {
     if *ready > 0 {
@@ -258,6 +278,7 @@ pub(super) fn poll_body(
         match body.next(stream.input()).map_err(|why| Broken::Malformed(why.0))? {
             Next::Data { skip, len } => {
                 stream.consume(skip);
+                wire.received += skip as u64;
                 if len > 0 {
                     *ready = len;
                     return Poll::Ready(Ok(Piece::Data(*ready)));
@@ -265,6 +286,7 @@ pub(super) fn poll_body(
             }
             Next::End { skip } => {
                 stream.consume(skip);
+                wire.received += skip as u64;
                 return Poll::Ready(Ok(Piece::End));
             }
             Next::More => match ready!(stream.poll_fill(cx)) {
@@ -280,11 +302,21 @@ pub(super) fn poll_body(
 }
 
 /// Sends content.
-pub(super) fn send(stream: &mut Stream<TcpStream>, bytes: &[u8], framing: Framing) -> Result<(), Broken> {
+pub(super) fn send(
+    stream: &mut Stream<TcpStream>,
+    bytes: &[u8],
+    framing: Framing,
+    wire: &mut Wire,
+) -> Result<(), Broken> {
     match framing {
-        Framing::Plain => stream.send(bytes).map_err(|_| Broken::Closed { untouched: false }),
+        Framing::Plain => {
+            wire.sent += bytes.len() as u64;
+            stream.send(bytes).map_err(|_| Broken::Closed { untouched: false })
+        }
         Framing::Chunked => {
+            let before = stream.out().len();
             write::chunk(bytes, stream.out());
+            wire.sent += (stream.out().len() - before) as u64;
             Ok(())
         }
     }

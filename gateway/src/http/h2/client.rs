@@ -27,6 +27,7 @@ use crate::{
         h1::client::{SPEAKS_TLS, tls_record},
         head::{Head, Length, Upgrade},
         limits::{CLOSE, PING, PONG, STREAMS},
+        wire::Wire,
     },
     net::{deadline::Deadline, facts::Facts},
     upstream::{dial::Dial, gate::Worker, pool::Place, terms::Terms},
@@ -316,6 +317,11 @@ impl Stream {
         }
         slot.wait(cx);
         Poll::Pending
+    }
+
+    /// What its frames have moved.
+    pub(crate) fn wire(&self) -> Wire {
+        self.half.as_ref().map(Half::wire).unwrap_or_default()
     }
 
     fn half(&mut self) -> Result<&mut Half, Broken> {

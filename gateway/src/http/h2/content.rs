@@ -3,7 +3,7 @@
 use tls::buffer::Buffer;
 
 use super::{
-    frame::{Code, Frame, Wrong, flag},
+    frame::{self, Code, Frame, Wrong, flag},
     message::Fields,
     state::{Block, HEADS, Opened, State},
 };
@@ -36,6 +36,7 @@ impl State {
             return self.gone(frame.stream);
         };
         let slot = &mut self.slots[key];
+        slot.wire.received += (frame::HEAD + payload.len()) as u64;
         if slot.taken_back {
             return Err(Wrong::Connection(Code::STREAM_CLOSED));
         }
@@ -109,10 +110,11 @@ impl State {
             block = rest;
         }
         let end = frame.has(flag::END_STREAM);
+        let wire = frame::HEAD + payload.len();
         if frame.has(flag::END_HEADERS) {
-            return self.take_block(stream, end, block);
+            return self.take_block(stream, end, block, wire);
         }
-        self.block = Some(Block { stream, end, parts: 1, bytes: block.to_vec() });
+        self.block = Some(Block { stream, end, parts: 1, wire, bytes: block.to_vec() });
         Ok(())
     }
 
@@ -120,20 +122,23 @@ impl State {
         let Some(mut block) = self.block.take() else { return Err(Wrong::Connection(Code::PROTOCOL)) };
         block.bytes.extend_from_slice(payload);
         block.parts += 1;
+        block.wire += frame::HEAD + payload.len();
         if block.bytes.len() > BLOCK || block.parts > PARTS {
             return Err(Wrong::Connection(Code::CALM));
         }
         if frame.has(flag::END_HEADERS) {
-            return self.take_block(block.stream, block.end, &block.bytes);
+            return self.take_block(block.stream, block.end, &block.bytes, block.wire);
         }
         self.block = Some(block);
         Ok(())
     }
 
     /// Takes a whole header block: it is decoded in any case, for the table that later ones use.
-    fn take_block(&mut self, stream: u32, end: bool, block: &[u8]) -> Result<(), Wrong> {
+    /// `wire`: bytes of its frames.
+    fn take_block(&mut self, stream: u32, end: bool, block: &[u8], wire: usize) -> Result<(), Wrong> {
         if let Some(key) = self.find(stream) {
-            let slot = &self.slots[key];
+            let slot = &mut self.slots[key];
+            slot.wire.receive_head(wire);
             if slot.taken_back {
                 return Err(Wrong::Connection(Code::STREAM_CLOSED));
             }
@@ -168,6 +173,7 @@ impl State {
         let key = self.begin(stream);
         let slot = &mut self.slots[key];
         slot.remote = end;
+        slot.wire.receive_head(wire);
         slot.head = heads.request.size();
         self.heads += slot.head;
         if let Length::Exact(bytes) = heads.request.length {

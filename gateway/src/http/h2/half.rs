@@ -18,6 +18,7 @@ use crate::http::{
     flow::{Broken, Piece, Sink, Source},
     head::Head,
     limits::HIGH,
+    wire::Wire,
 };
 
 /// See the module.
@@ -48,6 +49,7 @@ impl Half {
         }
         slot.local |= end;
         slot.replied |= server;
+        let before = core.stream.unsent();
         hpack::with_block(|block| {
             if std::mem::take(&mut core.state.shrunk) {
                 block.push(hpack::NO_TABLE);
@@ -56,6 +58,8 @@ impl Half {
             write(block, &mut core.state.kept);
             frame::write_block(self.id, end, block, core.stream.out());
         });
+        let written = core.stream.unsent() - before;
+        core.state.slot(self.key).wire.send_head(written);
         core.state.watch.fruit();
         core.kick();
         Ok(())
@@ -83,6 +87,11 @@ impl Half {
         slot.wait(cx);
         core.state.starve(self.key);
         Poll::Pending
+    }
+
+    /// What its frames have moved.
+    pub(super) fn wire(&self) -> Wire {
+        self.core.borrow_mut().state.slot(self.key).wire
     }
 
     /// Whether what the peer sends was read to its end.

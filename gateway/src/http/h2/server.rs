@@ -26,6 +26,7 @@ use crate::{
         head::Head,
         limits::{FIRST_REQUEST, HIGH, IDLE, MALFORMED},
         linger::Linger,
+        wire::Wire,
     },
     live::Live,
     net::{connection::Connection, deadline::Deadline, facts::Facts, listen::Standing, standing::holds},
@@ -284,6 +285,11 @@ impl Stream {
     /// Whether the request was read to its end.
     pub(crate) fn is_read(&self) -> bool {
         self.half.is_read()
+    }
+
+    /// What its frames have moved.
+    pub(crate) fn wire(&self) -> Wire {
+        self.half.wire()
     }
 
     /// The stream ends before its end: the answer is not whole, or the client broke the rules.

@@ -8,7 +8,7 @@ use std::{
 use tls::buffer::Buffer;
 
 use super::frame::FIRST_WINDOW;
-use crate::http::{flow::Broken, head::Head};
+use crate::http::{flow::Broken, head::Head, wire::Wire};
 
 /// One stream.
 #[derive(Debug, Default)]
@@ -59,6 +59,8 @@ pub(super) struct Slot {
     pub(super) head: usize,
     /// Its last DATA frame among the bytes that go out: which flush takes it, and where its head begins.
     pub(super) tail: Option<(u64, usize)>,
+    /// What its frames have moved.
+    pub(super) wire: Wire,
 }
 
 impl Slot {

@@ -49,6 +49,8 @@ pub(super) struct Block {
     pub(super) stream: u32,
     pub(super) end: bool,
     pub(super) parts: u32,
+    /// Bytes of its frames.
+    pub(super) wire: usize,
     pub(super) bytes: Vec<u8>,
 }
 
@@ -344,6 +346,7 @@ impl State {
         for part in bytes.chunks(frame::LONGEST) {
             slot.tail = Some((self.flushes, out.len()));
             frame::write(kind::DATA, 0, id, part, out);
+            slot.wire.sent += (frame::HEAD + part.len()) as u64;
         }
         slot.send_window -= bytes.len() as i64;
         self.send_window -= bytes.len() as i64;
@@ -356,7 +359,10 @@ impl State {
         slot.local = true;
         match slot.tail.filter(|(flush, _)| *flush == self.flushes) {
             Some((_, at)) => out.as_mut_slice()[at + 4] |= flag::END_STREAM,
-            None => frame::write(kind::DATA, flag::END_STREAM, id, &[], out),
+            None => {
+                frame::write(kind::DATA, flag::END_STREAM, id, &[], out);
+                slot.wire.sent += frame::HEAD as u64;
+            }
         }
     }
 
