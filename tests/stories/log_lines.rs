@@ -1,11 +1,12 @@
 //! What lines of the access log hold, as the mesh configuration says it.
 
 use harness::{
-    client::get,
+    client::{Client, get},
     eventually::eventually,
     gateway::Proxy,
     listening::Listening,
     mesh::{Mesh, SHOP},
+    yaml,
 };
 use serde_json::{Value, json};
 
@@ -83,7 +84,7 @@ async fn an_object_has_the_keys_that_the_mesh_says() {
 
     let by_hand = mesh.replica(2, &["--access-log", "text"]).await;
     let front = by_hand.addresses().main;
-    let client = harness::client::Client::https(front, mesh.edge_trust());
+    let client = Client::https(front, mesh.edge_trust());
     assert_eq!(client.status(&format!("{SHOP}/b")).await, 200);
     assert!(line(&by_hand, |line| line.contains("/b")).await.starts_with('['), "the command line wins");
 }
@@ -167,13 +168,18 @@ async fn connections_that_nobody_is_for_have_lines_and_no_flood_of_them() {
     let refused = Client::https(gateway.addresses().main, mesh.edge_trust());
     assert!(refused.dial("nobody.test").await.is_err());
     let told = line(&gateway, |line| line.contains("nobody.test")).await;
-    let wanted = "nobody NR filter_chain_not_found nobody.test TLS_handshake_failed:_no_server_has_the_name_nobody.test ";
+    let wanted =
+        "nobody NR filter_chain_not_found nobody.test TLS_handshake_failed:_no_server_has_the_name_nobody.test ";
     assert!(told.starts_with(wanted), "{told}");
 
-    let plain = Client::plain(reviews.inbound());
-    assert_eq!(plain.status("http://reviews:8080/"), 0, "the port is STRICT");
-    let told = sidecar_line(&reviews).await;
-    assert!(told.starts_with("nobody NR filter_chain_not_found - plain_text_refused:_port_8080_is_STRICT 127."), "{told}");
+    let sidecar = reviews.proxy();
+    let plain = Client::plain(sidecar.addresses().second);
+    assert_eq!(plain.status("http://reviews:8080/").await, 0, "the port is STRICT");
+    let told = line(sidecar, |line| line.contains("plain_text")).await;
+    assert!(
+        told.starts_with("nobody NR filter_chain_not_found - plain_text_refused:_port_8080_is_STRICT 127."),
+        "{told}"
+    );
 
     for _ in 0..100 {
         assert!(refused.dial("flood.test").await.is_err());

@@ -19,11 +19,11 @@ use super::{
     head::{Head, Length},
     limits::{BODY, INTERIM, REPLAY_FREE, STREAM_IDLE, WRITE},
     mirror,
+    outcome::{Stop, answered, broke},
     overdue::Overdue,
     record::{self, grpc_status},
     replay::Replay,
-    reply,
-    retry::{self, Tried},
+    reply, retry,
     side::{Down, Up},
     spans, trace,
 };
@@ -97,63 +97,13 @@ async fn one_try(
         asked = answer(exchange, &mut heads.response, down, &mut connected.up, replay).await;
     }
     match asked {
-        Ok(()) => {
-            let now = Instant::now();
-            exchange.answered = Some(now);
-            exchange.service_time = exchange.sent.map(|sent| now - sent);
-            exchange.grpc_status = grpc_status(&heads.response);
-            attempt::record_head(desk, exchange, heads.response.status);
-            if retry::after_answer(exchange, &heads.response, (connected.aged(), replay.is_whole()), desk.metrics()) {
-                exchange.up.add(connected.up.wire());
-                spans::tried(&desk.telemetry, exchange, heads, None);
-                discard(desk, connected, now).await;
-                return Ok(None);
-            }
-            Ok(Some(connected))
-        }
-        Err(Stop::Client(failure)) => {
-            exchange.up.add(connected.up.wire());
-            Err(failure)
-        }
-        Err(stop) => {
-            exchange.up.add(connected.up.wire());
-            let tried = Tried {
-                reused: connected.reused,
-                idempotent: retry::is_idempotent(heads.request.method()),
-                replayable: replay.is_whole(),
-            };
-            let (broken, mut failure) = stop.explain();
-            let silent = silent_end(&broken) && !connected.reused;
-            if silent {
-                failure = of_silence(&connected.up).unwrap_or(failure);
-            }
-            // A kept connection that had ended meanwhile says nothing of its endpoint.
-            if !(tried.reused && silent_end(&broken)) {
-                attempt::record_failure(desk, exchange, &failure);
-            }
-            if !retry::after_break(exchange, &tried, &broken, &failure, desk.metrics()) {
-                return Err(failure);
-            }
-            spans::tried(&desk.telemetry, exchange, heads, Some(&failure));
-            Ok(None)
-        }
+        Ok(()) => Ok(answered(desk, exchange, heads, connected, replay.is_whole()).await),
+        Err(stop) => broke(desk, exchange, heads, (&connected, replay.is_whole()), stop),
     }
-}
-
-/// What it means when a new connection ends without an answer.
-fn of_silence(up: &Up) -> Option<Failure> {
-    match up.alert() {
-        Some(why) => Some(Failure::UpstreamRefused(format!("TLS: {why}"))),
-        None => up.facts().tls.is_none().then_some(Failure::UpstreamSilent),
-    }
-}
-
-fn silent_end(broken: &Broken) -> bool {
-    *broken == Broken::Closed { untouched: true }
 }
 
 /// Keeps the connection of an answer that nobody wants, when all of the answer is there.
-async fn discard(desk: &Desk, mut connected: Connected, now: Instant) {
+pub(super) async fn discard(desk: &Desk, mut connected: Connected, now: Instant) {
     let over = poll_fn(|cx| {
         while let Poll::Ready(Ok(piece)) = connected.up.poll_data(cx) {
             match piece {
@@ -184,33 +134,6 @@ fn is_last(connected: &Connected) -> bool {
     match (&connected.up, connected.dial.requests) {
         (Up::H1(client), Some(limit)) => client.requests + 1 >= limit,
         _ => false,
-    }
-}
-
-/// Why a try ended without an answer.
-enum Stop {
-    /// The client is the reason.
-    Client(Failure),
-    /// The endpoint is.
-    Endpoint(Broken),
-    /// It took too long.
-    Late(Failure),
-}
-
-impl Stop {
-    fn explain(self) -> (Broken, Failure) {
-        match self {
-            Self::Client(failure) | Self::Late(failure) => (Broken::Stalled, failure),
-            Self::Endpoint(broken) => {
-                let failure = match &broken {
-                    Broken::Closed { .. } => Failure::UpstreamClosed,
-                    Broken::Reset { .. } => Failure::UpstreamReset,
-                    Broken::Malformed(why) => Failure::UpstreamProtocol((*why).to_owned()),
-                    Broken::Stalled => Failure::RouteTimeout,
-                };
-                (broken, failure)
-            }
-        }
     }
 }
 

@@ -42,6 +42,7 @@ mod mirror;
 pub(crate) mod moments;
 mod name;
 mod origin;
+mod outcome;
 mod overdue;
 mod record;
 mod replay;
