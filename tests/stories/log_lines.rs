@@ -1,7 +1,7 @@
 //! What lines of the access log hold, as the mesh configuration says it.
 
 use harness::{
-    client::{Client, get},
+    client::{Client, get, request, with_body},
     eventually::eventually,
     gateway::Proxy,
     listening::Listening,
@@ -190,4 +190,36 @@ async fn connections_that_nobody_is_for_have_lines_and_no_flood_of_them() {
     // Five for each worker.
     let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     assert!((1..=5 * workers).contains(&flood) && flood < 100, "{flood} lines, {workers} workers");
+}
+
+#[tokio::test]
+async fn what_connections_carried_and_when_is_told() {
+    let mesh = Mesh::with_edge();
+    mesh.write("services.yaml", &yaml::service("shop", "reviews", &[(8080, "grpc")]));
+    let _reviews = mesh.workload("reviews").start().await;
+    mesh.route_all_to("reviews");
+    let format = "wire %TRAILER(GRPC-STATUS)% %RESPONSE_TRAILERS_BYTES% %CONNECTION_ID% %UPSTREAM_CONNECTION_ID% \
+                  %DOWNSTREAM_WIRE_BYTES_RECEIVED% %DOWNSTREAM_HEADER_BYTES_RECEIVED% %UPSTREAM_WIRE_BYTES_RECEIVED% \
+                  %UPSTREAM_HEADER_BYTES_RECEIVED% %COMMON_DURATION(DS_RX_BEG:DS_RX_END:us)% \
+                  %COMMON_DURATION(US_CX_BEG:US_CX_END:us)% %COMMON_DURATION(DS_RX_BEG:DS_TX_END:us)% \
+                  %COMMON_DURATION(US_RX_BEG:US_RX_END:us)% %REQUEST_TX_DURATION% %UPSTREAM_HOSTS_ATTEMPTED%";
+    mesh.write("mesh.yaml", &config_map(&format!("accessLogFormat: '{format}'")));
+    let gateway = mesh.gateway().await;
+
+    let call = request("POST", &format!("{SHOP}/echo.Echo/ServerStream")).header("content-type", "application/grpc");
+    let reply = mesh.browser().h2().call(with_body(call.header("te", "trailers"), "\0\0\0\0\x02hi")).await;
+    assert_eq!(reply.code(), 200);
+
+    let told = line(&gateway, |line| line.starts_with("wire ")).await;
+    let fields: Vec<&str> = told.split(' ').skip(1).collect();
+    let number = |at: usize| -> u64 { fields[at].parse().unwrap_or_else(|_| panic!("field {at} of {told}")) };
+    assert_eq!(fields[0], "0", "{told}");
+    assert!(number(1) >= "grpc-status0".len() as u64, "{told}");
+    assert!(number(2) > 0 && number(3) > 0 && number(2) != number(3), "{told}");
+    // A frame of seven bytes, at least, stands behind each head.
+    assert!(number(4) >= number(5) + 9 + 7 && number(5) > 9, "{told}");
+    assert!(number(6) > number(7) && number(7) > 18, "{told}");
+    let (read, connected, whole, answer) = (number(8), number(9), number(10), number(11));
+    assert!(read <= whole && connected > 0 && answer <= whole && number(12) <= whole / 1000, "{told}");
+    assert!(fields[13].ends_with(":8080"), "{told}");
 }

@@ -234,3 +234,33 @@ async fn nothing_is_said_of_traces_without_a_provider_or_where_that_is_turned_of
     traced(&mesh, OTEL, "disableContextPropagation: true");
     eventually("they are not", async || told().await.is_empty()).await;
 }
+
+#[tokio::test]
+async fn each_try_of_a_gateway_has_a_span_of_its_own() {
+    let mesh = Mesh::with_edge();
+    let [grpc, http] = traced(&mesh, OTEL, "randomSamplingPercentage: 100");
+    let Some(collector) = Collector::start("traces", grpc, http).await else { return };
+    let _reviews = mesh.workload("reviews").start().await;
+    mesh.routes(
+        "- {retries: {attempts: 2, retryOn: 5xx}, route: [{destination: {host: reviews, port: {number: 8080}}}]}",
+    );
+    let _gateway = mesh.gateway().await;
+
+    let reply = mesh.browser().get(&format!("{SHOP}/status/503")).await;
+    assert_eq!(reply.code(), 503, "{}", reply.text());
+
+    let spans = collector.wait("grpc", 4).await;
+    let whole = span(&spans, |span| span["kind"] == 2);
+    let mut tries: Vec<&Value> = spans.iter().filter(|span| span["kind"] == 3).collect();
+    tries.sort_by_key(|span| span["start"].as_u64());
+    let counts: Vec<&Value> = tries.iter().map(|span| &span["tags"]["retry.count"]).collect();
+    assert_eq!(counts, [&Value::Null, &"1".into(), &"2".into()], "{spans:#?}");
+    for one in &tries {
+        assert_eq!((&one["parent"], &one["trace"]), (&whole["id"], &whole["trace"]));
+        assert_eq!((&one["tags"]["http.status_code"], &one["tags"]["error"]), (&"503".into(), &"true".into()));
+    }
+    assert_eq!(whole["tags"]["response_flags"], "URX");
+    // What an endpoint is sent is the span of its own try.
+    assert_eq!(&tries[2]["id"], &reply.saw("traceparent")[36..52]);
+    assert!(tries[0]["id"] != tries[1]["id"] && tries[1]["id"] != tries[2]["id"]);
+}

@@ -123,7 +123,9 @@ impl Values for Unserved<'_> {
             | Fact::BytesReceived
             | Fact::BytesSent
             | Fact::DownstreamWireBytesReceived
-            | Fact::DownstreamWireBytesSent => push(out, 0),
+            | Fact::DownstreamWireBytesSent
+            | Fact::UpstreamWireBytesReceived
+            | Fact::UpstreamWireBytesSent => push(out, 0),
             // The rest is of requests and endpoints.
             _ => {}
         }

@@ -187,7 +187,7 @@ mod tests {
             findings.into_vec().into_iter().map(|it| (it.field, it.code)).collect::<Vec<_>>()
         };
         assert_eq!(found("%RESPONSE_CODE%"), []);
-        let told = found("%CONNECTION_ID%");
+        let told = found("%VIRTUAL_CLUSTER_NAME%");
         assert!(
             matches!(&told[..], [(field, code)] if field.ends_with("formatter.value") && *code == NO_EFFECT),
             "{told:?}"
