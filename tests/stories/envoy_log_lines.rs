@@ -91,7 +91,7 @@ const PLAIN: [(&str, &str); 33] = [
 ];
 
 /// Where they differ, and why that is so.
-const DIFFERENCES: [(&str, &str, &str); 10] = [
+const DIFFERENCES: [(&str, &str, &str); 11] = [
     ("*", "forwarded for", "Envoy puts the machine's own address for a client on loopback"),
     ("an empty agent", "agent", "what is empty is told as what is missing"),
     ("quotes", "note", "no client may end a field of a line"),
@@ -100,6 +100,7 @@ const DIFFERENCES: [(&str, &str, &str); 10] = [
     ("no route", "type", "the same"),
     ("nobody listens", "details", "the words behind the reason are the system's"),
     ("nobody listens", "sent", "an answer of our own says why"),
+    ("a retry", "on the wire of the endpoint", "of an answer that another try replaces the head counts, and no body"),
     ("a connection that is dropped", "details", "ours say what may be wrong"),
     ("a connection that is dropped", "sent", "an answer of our own says why"),
 ];

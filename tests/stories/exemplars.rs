@@ -51,6 +51,10 @@ async fn exemplars(asks: &Client, query: &str) -> Vec<(Value, Value)> {
     let encoded: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
     let range = "start=2020-01-01T00:00:00Z&end=2099-01-01T00:00:00Z";
     let reply = asks.get(&format!("http://prometheus/api/v1/query_exemplars?query={encoded}&{range}")).await;
+    // It does not answer at once when it begins.
+    if reply.code() == 503 {
+        return Vec::new();
+    }
     let answer = reply.json();
     assert_eq!(answer["status"], "success", "{query}: {}", reply.text());
     let series = answer["data"].as_array().cloned().unwrap_or_default();

@@ -173,7 +173,7 @@ async fn connections_that_nobody_is_for_have_lines_and_no_flood_of_them() {
     assert!(told.starts_with(wanted), "{told}");
 
     let sidecar = reviews.proxy();
-    let plain = Client::plain(sidecar.addresses().second);
+    let plain = Client::plain(reviews.address);
     assert_eq!(plain.status("http://reviews:8080/").await, 0, "the port is STRICT");
     let told = line(sidecar, |line| line.contains("plain_text")).await;
     assert!(
