@@ -220,15 +220,26 @@ fn blessing() -> bool {
     std::env::var_os("BLESS").is_some()
 }
 
+/// The next release is no change of the answers, nor is what else a snapshot knows and its digest is of.
+fn without_what_changes(answer: &str) -> String {
+    let line = |line: &str| {
+        let indent = &line[..line.len() - line.trim_start().len()];
+        match line.trim_start() {
+            text if text.starts_with("\"digest\": \"") => format!("{indent}\"digest\": \"DIGEST\",\n"),
+            _ => format!("{line}\n"),
+        }
+    };
+    let answer: String = answer.lines().map(line).collect();
+    answer.replace(&format!("\"version\": \"{}\"", env!("CARGO_PKG_VERSION")), "\"version\": \"VERSION\"")
+}
+
 #[test]
 fn golden_answers_are_what_was_reviewed() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/admin");
     let mut differing = Vec::new();
     for (_, case, answer) in answers() {
         let actual = serde_json::to_string_pretty(&answer).unwrap() + "\n";
-        // The next release is no change of them.
-        let actual =
-            actual.replace(&format!("\"version\": \"{}\"", env!("CARGO_PKG_VERSION")), "\"version\": \"VERSION\"");
+        let actual = without_what_changes(&actual);
         let file = folder.join(case).with_extension("json");
         if blessing() {
             fs::write(file, actual).unwrap();

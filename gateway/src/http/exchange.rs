@@ -29,8 +29,9 @@ use super::{
     name::Name,
     origin::Origin,
     retry::Tries,
+    side::Up,
     trace::Trace,
-    wire::Wire,
+    wire::Moved,
 };
 use crate::{
     live::Installed,
@@ -110,10 +111,8 @@ pub(crate) struct Exchange {
     pub(crate) response: Flow,
     /// What followed that, where somebody is told of it (`forward`).
     pub(crate) trailers: Option<Box<Head>>,
-    /// What the client's connection has moved for it (`serve`).
-    pub(crate) down: Wire,
-    /// The same of connections to endpoints (`forward`).
-    pub(crate) up: Wire,
+    /// What connections have moved for it, where somebody is told of it (`serve`, `forward`).
+    pub(crate) moved: Option<Box<Moved>>,
 }
 
 /// Where a request goes.
@@ -155,6 +154,7 @@ impl Exchange {
     /// A request that begins now.
     pub(crate) fn new(installed: Arc<Installed>, facts: Rc<Facts>) -> Self {
         let moments = installed.demands.moments;
+        let moved = installed.demands.wire.then(Box::<Moved>::default);
         let flow = || Flow { clock: moments.then(Box::<Clock>::default), ..Flow::default() };
         Self {
             installed,
@@ -192,8 +192,7 @@ impl Exchange {
             request: flow(),
             response: flow(),
             trailers: None,
-            down: Wire::default(),
-            up: Wire::default(),
+            moved,
         }
     }
 
@@ -221,6 +220,13 @@ impl Exchange {
     pub(crate) fn goes_over(&mut self, facts: &Rc<Facts>, h2: bool) {
         self.upstream = Some(Rc::clone(facts));
         self.upstream_h2 = h2;
+    }
+
+    /// A try is over: what its connection has moved counts, where somebody is told of it.
+    pub(crate) fn has_moved(&mut self, up: &Up) {
+        if let Some(moved) = &mut self.moved {
+            moved.up.add(up.wire());
+        }
     }
 
     /// The door the connection came through.

@@ -97,13 +97,18 @@ async fn one_try(
         asked = answer(exchange, &mut heads.response, down, &mut connected.up, replay).await;
     }
     match asked {
-        Ok(()) => Ok(answered(desk, exchange, heads, connected, replay.is_whole()).await),
+        Ok(()) if answered(desk, exchange, heads, (&connected, replay.is_whole())) => {
+            // Apart, as dialling: what few requests need takes no room in every request's future.
+            Box::pin(discard(desk, connected)).await;
+            Ok(None)
+        }
+        Ok(()) => Ok(Some(connected)),
         Err(stop) => broke(desk, exchange, heads, (&connected, replay.is_whole()), stop),
     }
 }
 
 /// Keeps the connection of an answer that nobody wants, when all of the answer is there.
-pub(super) async fn discard(desk: &Desk, mut connected: Connected, now: Instant) {
+async fn discard(desk: &Desk, mut connected: Connected) {
     let over = poll_fn(|cx| {
         while let Poll::Ready(Ok(piece)) = connected.up.poll_data(cx) {
             match piece {
@@ -115,7 +120,7 @@ pub(super) async fn discard(desk: &Desk, mut connected: Connected, now: Instant)
         Poll::Ready(false)
     });
     if over.await {
-        keep(desk, connected, now);
+        keep(desk, connected, Instant::now());
     }
 }
 
@@ -317,7 +322,7 @@ async fn stream(
         })
         .await;
     }
-    exchange.up.add(connected.up.wire());
+    exchange.has_moved(&connected.up);
     if let Some(trailers) = connected.up.trailers() {
         exchange.grpc_status = grpc_status(trailers).or(exchange.grpc_status);
         exchange.trailers = exchange.installed.demands.trailers.then(|| Box::new(trailers.clone()));

@@ -8,7 +8,6 @@ use super::{
     exchange::{Exchange, Heads},
     failure::Failure,
     flow::Broken,
-    forward::discard,
     record::grpc_status,
     retry::{self, Tried},
     side::Up,
@@ -42,26 +41,24 @@ impl Stop {
     }
 }
 
-/// The head of an answer is there; `None`: another try follows it.
-pub(super) async fn answered(
+/// The head of an answer is there. `true`: another try follows it.
+pub(super) fn answered(
     desk: &Desk,
     exchange: &mut Exchange,
     heads: &Heads,
-    connected: Connected,
-    whole: bool,
-) -> Option<Connected> {
+    (connected, whole): (&Connected, bool),
+) -> bool {
     let now = Instant::now();
     exchange.answered = Some(now);
     exchange.service_time = exchange.sent.map(|sent| now - sent);
     exchange.grpc_status = grpc_status(&heads.response);
     attempt::record_head(desk, exchange, heads.response.status);
     if !retry::after_answer(exchange, &heads.response, (connected.aged(), whole), desk.metrics()) {
-        return Some(connected);
+        return false;
     }
-    exchange.up.add(connected.up.wire());
+    exchange.has_moved(&connected.up);
     spans::tried(&desk.telemetry, exchange, heads, None);
-    discard(desk, connected, now).await;
-    None
+    true
 }
 
 /// There is no answer. `None`: another try follows.
@@ -72,7 +69,7 @@ pub(super) fn broke(
     (connected, whole): (&Connected, bool),
     stop: Stop,
 ) -> Result<Option<Connected>, Failure> {
-    exchange.up.add(connected.up.wire());
+    exchange.has_moved(&connected.up);
     if let Stop::Client(failure) = stop {
         return Err(failure);
     }

@@ -138,7 +138,9 @@ async fn request(desk: &Rc<Desk>, down: &mut Down<'_>, mut heads: Lent, close: b
         (Ok(Admitted::Forward | Admitted::Intercept(_) | Admitted::Ask(_)), Ok(None)) => Ok(false),
     };
     mirror::abandon(&mut exchange);
-    exchange.down = down.wire();
+    if let Some(moved) = &mut exchange.moved {
+        moved.down = down.wire();
+    }
     record::finish(&desk.telemetry, &mut exchange, &heads);
     spans::finish(&desk.telemetry, &exchange, &heads);
     replied.unwrap_or(false) && !close && down.is_read()

@@ -261,7 +261,8 @@ impl<'a> Told<'a> {
 
     /// Appends bytes as connections have carried them; `false`: the fact is something else.
     fn on_the_wire(&self, fact: Fact, out: &mut Vec<u8>) -> bool {
-        let (down, up) = (self.exchange.down, self.exchange.up);
+        let Some(moved) = &self.exchange.moved else { return false };
+        let (down, up) = (moved.down, moved.up);
         push(
             out,
             match fact {

@@ -13,6 +13,15 @@ pub(crate) struct Wire {
     pub(crate) received_heads: u64,
 }
 
+/// What the connections of one request have moved for it.
+#[derive(Debug, Default)]
+pub(crate) struct Moved {
+    /// The client's.
+    pub(crate) down: Wire,
+    /// Those to endpoints.
+    pub(crate) up: Wire,
+}
+
 impl Wire {
     /// So much of a head was sent.
     pub(super) fn send_head(&mut self, bytes: usize) {

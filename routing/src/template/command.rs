@@ -164,6 +164,7 @@ impl Fact {
         Demands {
             moments: matches!(self, Self::RequestDuration | Self::RequestTxDuration),
             trailers: matches!(self, Self::ResponseTrailersBytes),
+            wire: self.is_of_the_wire(),
         }
     }
 

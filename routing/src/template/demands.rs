@@ -7,13 +7,19 @@ pub struct Demands {
     pub moments: bool,
     /// What follows the body of an answer.
     pub trailers: bool,
+    /// How many bytes connections have carried.
+    pub wire: bool,
 }
 
 impl Demands {
     /// What either asks for.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
-        Self { moments: self.moments || other.moments, trailers: self.trailers || other.trailers }
+        Self {
+            moments: self.moments || other.moments,
+            trailers: self.trailers || other.trailers,
+            wire: self.wire || other.wire,
+        }
     }
 
     /// What any of them asks for.

@@ -57,7 +57,7 @@ impl Moment {
     const fn demands(self) -> Demands {
         let moments =
             matches!(self, Self::RequestRead | Self::Sent | Self::AnswerBody | Self::AnswerRead | Self::ReplyBegun);
-        Demands { moments, trailers: false }
+        Demands { moments, trailers: false, wire: false }
     }
 }
 

@@ -153,7 +153,9 @@ fn what_is_not_served_has_its_reason() {
 #[test]
 fn what_has_to_be_kept_is_told() {
     let demands = |text: &str| Template::parse_for_log(text).unwrap().0.demands();
-    let (moments, trailers) = (Demands { moments: true, trailers: false }, Demands { moments: false, trailers: true });
+    let none = Demands::default();
+    let (moments, trailers) = (Demands { moments: true, ..none }, Demands { trailers: true, ..none });
+    assert_eq!(demands("%UPSTREAM_WIRE_BYTES_SENT%"), Demands { wire: true, ..none });
     assert_eq!(demands("%REQ(a)% %DURATION% %COMMON_DURATION(DS_RX_BEG:US_RX_BEG:ms)%"), Demands::default());
     assert_eq!(demands("%COMMON_DURATION(DS_RX_BEG:DS_RX_END:ms)%"), moments);
     assert_eq!(demands("%REQUEST_TX_DURATION%"), moments);
