@@ -219,12 +219,12 @@ async fn connection(desk: Rc<Desk>, tcp: TcpStream, remote: SocketAddr, entrance
     // Boxed apart, so that the handshake's memory is free while the connection lives.
     let Some(received) = Box::pin(desk.reception.receive(tcp, remote, door)).await else { return };
     match received {
-        Received::Http(connection) => serve(&desk.http, *connection, standing).await,
+        Received::Http(connection) => serve(&desk.http, connection, standing).await,
         Received::Opaque(connection, course) => {
             let (live, facts) = (Arc::clone(&desk.shared.live), Rc::clone(&connection.facts));
             // Apart, so that bytes on their way wake nobody who waits for something else.
             let mut cut = spawn_local(overdue(live, Rc::clone(&facts), standing, desk.http.drain_time()));
-            let outlived = opaque::serve(&desk.http, *connection, course, &mut cut).await;
+            let outlived = opaque::serve(&desk.http, connection.unboxed(), course, &mut cut).await;
             if let Some(outlived) = outlived {
                 info!(remote = %facts.remote, listener = %facts.local, "connection cut: {}", outlived.why());
             }

@@ -1,9 +1,7 @@
 //! What is known of one request on its way. Each field says who sets it.
 
 use std::{
-    cell::RefCell,
     net::SocketAddr,
-    ops::{Deref, DerefMut},
     rc::Rc,
     sync::Arc,
     task::Context,
@@ -303,60 +301,5 @@ impl Heads {
             let accept = tokio_tungstenite::tungstenite::handshake::derive_accept_key(key);
             self.response.append(Name::SecWebSocketAccept, accept.as_bytes());
         }
-    }
-}
-
-/// Sets of heads that a thread keeps for the next request: as many as a few connections of HTTP/2 have on their way at once.
-const KEEP: usize = 256;
-
-thread_local! {
-    #[expect(clippy::vec_box, reason = "what is lent is the box: moving it in and out copies one pointer")]
-    static FREE: RefCell<Vec<Box<Heads>>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Heads lent by the thread while a request is on its way: a connection without one holds none.
-pub(crate) struct Lent(Option<Box<Heads>>);
-
-impl Lent {
-    /// Heads that hold nothing yet.
-    pub(crate) fn new() -> Self {
-        let kept = FREE.with_borrow_mut(Vec::pop);
-        Self(Some(kept.unwrap_or_else(|| {
-            Box::new(Heads { request: Head::roomy(), sent: Head::roomy(), response: Head::roomy() })
-        })))
-    }
-}
-
-impl Deref for Lent {
-    type Target = Heads;
-
-    fn deref(&self) -> &Heads {
-        self.0.as_ref().expect("it is taken by the drop alone")
-    }
-}
-
-impl DerefMut for Lent {
-    fn deref_mut(&mut self) -> &mut Heads {
-        self.0.as_mut().expect("it is taken by the drop alone")
-    }
-}
-
-impl Drop for Lent {
-    fn drop(&mut self) {
-        let Some(mut heads) = self.0.take() else { return };
-        // One that had to grow for a large head does not stay.
-        if [&heads.request, &heads.sent, &heads.response].iter().any(|head| head.is_large()) {
-            return;
-        }
-        heads.request.clear();
-        heads.sent.clear();
-        heads.response.clear();
-        // A thread that ends keeps nothing.
-        let _ = FREE.try_with(|free| {
-            let mut free = free.borrow_mut();
-            if free.len() < KEEP {
-                free.push(heads);
-            }
-        });
     }
 }

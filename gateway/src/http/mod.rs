@@ -34,6 +34,7 @@ pub(crate) mod h2;
 mod handover;
 mod head;
 mod intercept;
+mod lent;
 mod limit;
 mod limited;
 pub(crate) mod limits;

@@ -8,7 +8,7 @@ use tokio::{sync::watch, time::Instant};
 use super::{
     admit::{self, Admitted},
     desk::Desk,
-    exchange::{Exchange, Lent},
+    exchange::Exchange,
     failure::{Answer, Failure},
     forward::forward,
     guard,
@@ -16,16 +16,17 @@ use super::{
     h2,
     head::Head,
     intercept::intercept,
+    lent::{LentExchange, LentHeads},
     limit::ask_and_go,
     limits::{FIRST_REQUEST, IDLE},
     mirror, record, reply,
     side::Down,
     spans, tokens, trace,
 };
-use crate::net::{connection::Connection, facts::Facts, listen::Standing, standing::holds};
+use crate::net::{coalescing::OnItsWay, connection::Connection, facts::Facts, listen::Standing, standing::holds};
 
 /// Serves a connection until it ends, or until it has to and its last request is answered.
-pub(crate) async fn serve(desk: &Rc<Desk>, connection: Connection, standing: watch::Receiver<Standing>) {
+pub(crate) async fn serve(desk: &Rc<Desk>, connection: Box<Connection>, standing: watch::Receiver<Standing>) {
     if connection.h2 {
         let (desk, refusals) = (Rc::clone(desk), Rc::clone(&desk.refusals));
         let (facts, live) = (Rc::clone(&connection.facts), Arc::clone(&desk.live));
@@ -45,7 +46,7 @@ pub(crate) async fn serve(desk: &Rc<Desk>, connection: Connection, standing: wat
     }
 }
 
-async fn http1(desk: &Rc<Desk>, connection: Connection, standing: watch::Receiver<Standing>) {
+async fn http1(desk: &Rc<Desk>, connection: Box<Connection>, standing: watch::Receiver<Standing>) {
     let mut watched = standing.clone();
     let mut server = Server::new(connection, standing);
     let age = desk.age();
@@ -75,7 +76,7 @@ async fn http1(desk: &Rc<Desk>, connection: Connection, standing: watch::Receive
         if !readable.await {
             break;
         }
-        let mut heads = Lent::new();
+        let mut heads = LentHeads::new();
         let read = server.read_head(&mut heads.request).await;
         served = true;
         let keep = match read {
@@ -97,9 +98,16 @@ async fn http1(desk: &Rc<Desk>, connection: Connection, standing: watch::Receive
 }
 
 /// One request from its head to its record. `true`: its connection can go on.
-async fn request(desk: &Rc<Desk>, down: &mut Down<'_>, mut heads: Lent, close: bool, refused: Option<Failure>) -> bool {
-    let mut exchange = Exchange::new(desk.live.pin(), Rc::clone(down.facts()));
-    let (exchange_, heads_) = (&mut exchange, &mut *heads);
+async fn request(
+    desk: &Rc<Desk>,
+    down: &mut Down<'_>,
+    mut heads: LentHeads,
+    close: bool,
+    refused: Option<Failure>,
+) -> bool {
+    let _counted = OnItsWay::begin();
+    let mut exchange = LentExchange::new(desk.live.pin(), Rc::clone(down.facts()));
+    let (exchange_, heads_) = (&mut *exchange, &mut *heads);
     trace::begin(exchange_, &heads_.request);
     let admitted = match refused {
         Some(failure) => Err(failure),

@@ -12,12 +12,14 @@ use tokio::{runtime::Builder, time::Instant};
 
 /// Streams that share a connection of HTTP/2 from which on its events may gather.
 const STREAMS: usize = 16;
-/// How long they may.
-const REST: Duration = Duration::from_micros(100);
+/// How long they may, for each request that is on its way: a small part of what so many take together, as each waits for all.
+const REST: Duration = Duration::from_micros(2);
+/// How long at most.
+const LONGEST: Duration = Duration::from_micros(500);
 /// A worker that waited for longer than this for the last event is not woken up often.
 const OFTEN: Duration = Duration::from_micros(100);
 /// One that has worked for longer than this has had much to do.
-const MUCH: Duration = Duration::from_micros(300);
+const MUCH: Duration = Duration::from_micros(500);
 /// How much later than asked for the system may end a rest, in nanoseconds.
 const SLACK: NonZeroU64 = NonZeroU64::new(5_000).expect("it is not zero");
 
@@ -29,6 +31,8 @@ thread_local! {
 struct Worker {
     /// A connection that many streams share has moved since it last waited for events.
     crowded: Cell<bool>,
+    /// Requests that are on their way.
+    requests: Cell<u32>,
     /// When it began to wait for them.
     waits: Cell<Option<Instant>>,
     /// When it began to work, if the wait before was short.
@@ -42,6 +46,24 @@ pub(crate) fn moved(streams: usize) {
     }
 }
 
+/// One request of this thread's, while it is on its way.
+pub(crate) struct OnItsWay(());
+
+impl OnItsWay {
+    /// It begins.
+    pub(crate) fn begin() -> Self {
+        WORKER.with(|worker| worker.requests.set(worker.requests.get() + 1));
+        Self(())
+    }
+}
+
+impl Drop for OnItsWay {
+    fn drop(&mut self) {
+        // A thread that ends counts nothing.
+        let _ = WORKER.try_with(|worker| worker.requests.set(worker.requests.get() - 1));
+    }
+}
+
 /// Lets the runtime of a worker rest before it waits for events. To be called on the worker's thread.
 pub(crate) fn coalesce(builder: &mut Builder) -> &mut Builder {
     // Without it a rest takes half again as long; nothing else on this thread sleeps.
@@ -51,7 +73,7 @@ pub(crate) fn coalesce(builder: &mut Builder) -> &mut Builder {
 
 impl Worker {
     const fn new() -> Self {
-        Self { crowded: Cell::new(false), waits: Cell::new(None), works: Cell::new(None) }
+        Self { crowded: Cell::new(false), requests: Cell::new(0), waits: Cell::new(None), works: Cell::new(None) }
     }
 
     fn park(&self) {
@@ -62,7 +84,7 @@ impl Worker {
         let now = Instant::now();
         self.waits.set(Some(now));
         if rests(works, now) {
-            sleep(REST);
+            sleep((REST * self.requests.get()).min(LONGEST));
             self.waits.set(Some(Instant::now()));
         }
     }

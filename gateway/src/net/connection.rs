@@ -24,6 +24,11 @@ impl Connection {
     pub(crate) fn new(stream: Stream<TcpStream>, facts: Facts, h2: bool) -> Self {
         Self { stream, facts: Rc::new(facts), h2 }
     }
+
+    /// Without its box: a future that moves it out by itself keeps the empty box for as long as it lives.
+    pub(crate) fn unboxed(self: Box<Self>) -> Self {
+        *self
+    }
 }
 
 /// Facts and TLS facts of a server-side handshake.

@@ -69,13 +69,14 @@ pub(crate) enum NoHead {
 }
 
 impl Server {
-    pub(crate) fn new(connection: Connection, mut standing: watch::Receiver<Standing>) -> Self {
+    pub(crate) fn new(connection: Box<Connection>, mut standing: watch::Receiver<Standing>) -> Self {
         // What was said before it came is not news to it.
         standing.mark_unchanged();
+        let Connection { stream, facts, .. } = *connection;
         Self {
-            stream: connection.stream,
+            stream,
             standing,
-            facts: connection.facts,
+            facts,
             deadline: Deadline::default(),
             scan: Scan::default(),
             empty: 0,

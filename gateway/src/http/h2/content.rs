@@ -8,9 +8,9 @@ use super::{
     state::{Block, HEADS, Opened, State},
 };
 use crate::http::{
-    exchange::Lent,
     flow::Broken,
     head::{Head, Length},
+    lent::LentHeads,
     limits::{HEAD_BYTES, INTERIM, STREAMS},
 };
 
@@ -168,7 +168,7 @@ impl State {
             self.watch.fruitless();
             return Err(Wrong::Stream(stream, Code::REFUSED_STREAM));
         }
-        let mut heads = Lent::new();
+        let mut heads = LentHeads::new();
         let refused = self.decode(block, &mut heads.request)?.request(end).err();
         let key = self.begin(stream);
         let slot = &mut self.slots[key];

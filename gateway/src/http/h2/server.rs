@@ -20,10 +20,10 @@ use super::{
 };
 use crate::{
     http::{
-        exchange::Lent,
         failure::Failure,
         flow::{Broken, Piece, Sink, Source},
         head::Head,
+        lent::LentHeads,
         limits::{FIRST_REQUEST, HIGH, IDLE, MALFORMED},
         linger::Linger,
         wire::Wire,
@@ -54,17 +54,17 @@ pub(crate) struct Ended {
 /// Takes streams from a connection until it ends, or until it has to or its age comes, and its streams are answered. `start`
 /// serves one beside the others; it is told what is wrong with a request that is refused.
 pub(crate) async fn serve(
-    connection: Connection,
+    connection: Box<Connection>,
     mut standing: watch::Receiver<Standing>,
     terms: Terms<'_>,
-    start: impl Fn(Stream, Lent, Option<Failure>),
+    start: impl Fn(Stream, LentHeads, Option<Failure>),
 ) -> Option<Ended> {
     let Terms { live, age, drain } = terms;
-    let core = Core::begin(connection.stream, true);
+    let Connection { stream, facts, .. } = connection.unboxed();
     let mut driver = Driver {
         start,
-        facts: connection.facts,
-        core: Rc::new(RefCell::new(core)),
+        facts,
+        core: Rc::new(RefCell::new(Core::begin(stream, true))),
         opened: Vec::new(),
         malformed: 0,
         leaving: Leaving::Not,
@@ -138,7 +138,7 @@ struct Driver<F> {
     age: Option<Instant>,
 }
 
-impl<F: Fn(Stream, Lent, Option<Failure>)> Driver<F> {
+impl<F: Fn(Stream, LentHeads, Option<Failure>)> Driver<F> {
     /// Takes requests, sends what has gathered, and watches the clock. Ready when the connection has to end.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {

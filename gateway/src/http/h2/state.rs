@@ -12,10 +12,10 @@ use super::{
     slot::Slot,
 };
 use crate::http::{
-    exchange::Lent,
     failure::Failure,
     flow::Broken,
     head::Head,
+    lent::LentHeads,
     limits::{CONNECTION_WINDOW, HEAD_BYTES, STREAMS},
 };
 
@@ -30,7 +30,7 @@ const SHARE: usize = 16 * 1024;
 pub(super) struct Opened {
     pub(super) key: usize,
     pub(super) id: u32,
-    pub(super) heads: Lent,
+    pub(super) heads: LentHeads,
     pub(super) refused: Option<Failure>,
 }
 
