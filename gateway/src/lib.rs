@@ -33,6 +33,7 @@ mod live;
 mod net;
 mod opaque;
 mod overload;
+mod pages;
 mod peers;
 mod probes;
 mod problem_log;

@@ -9,6 +9,8 @@
 //!
 //! Modules in the order data meets them.
 
+#![forbid(unsafe_code)]
+
 pub mod api;
 pub mod problem;
 pub mod request;

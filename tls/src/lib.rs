@@ -20,6 +20,8 @@
 //! This is the only crate that names rustls. The crypto provider is aws-lc-rs, passed to every
 //! configuration explicitly: another library that installs its own provider changes nothing here.
 
+#![forbid(unsafe_code)]
+
 pub mod accept;
 pub mod acme;
 mod anchors;

@@ -20,7 +20,7 @@ use crate::{
     kubernetes::report::Reporting,
     live::Live,
     overload::Overload,
-    probes,
+    pages, probes,
     settings::{RoleSettings, Settings, SourceSettings},
     status::Status,
     telemetry::{Telemetry, access_log::files, log::LogLevel},
@@ -57,6 +57,7 @@ async fn serve(settings: Settings, log: LogLevel) -> Result<ExitCode> {
 
     let tended = Arc::clone(&live);
     tokio::spawn(async move { tended.endpoints.tend().await });
+    tokio::spawn(pages::tend());
     let shared = share(&settings, Arc::clone(&live), Arc::clone(&telemetry), Arc::clone(&drain));
     let mut workers = Vec::new();
     for index in 0..settings.workers {
