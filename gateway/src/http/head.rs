@@ -118,6 +118,30 @@ impl Head {
         (self.close, self.upgrade) = (other.close, other.upgrade);
     }
 
+    /// Forgets everything, and holds the bytes of a head as it came, in which [`Self::push_part`] then finds fields: one copy in
+    /// place of two for each.
+    pub(crate) fn hold(&mut self, whole: &[u8]) {
+        self.clear();
+        self.bytes.extend_from_slice(whole);
+    }
+
+    /// Adds a field of the head that is held.
+    pub(crate) fn push_part(&mut self, whole: &[u8], name: &[u8], value: &[u8]) {
+        let known = Name::of(name);
+        let (name, value) = (self.part(whole, name), self.part(whole, value));
+        self.push_spans(known, name, value);
+    }
+
+    /// Where a part of what is held stands.
+    fn part(&mut self, whole: &[u8], part: &[u8]) -> Span {
+        let at = part.as_ptr().addr().wrapping_sub(whole.as_ptr().addr());
+        match at.checked_add(part.len()) {
+            Some(end) if end <= whole.len() => Span { at: at as u32, len: part.len() as u32 },
+            // An empty one may be anywhere.
+            _ => self.add(part),
+        }
+    }
+
     /// Bytes of names and values, removed ones included.
     pub(crate) fn size(&self) -> usize {
         self.bytes.len()
@@ -153,6 +177,11 @@ impl Head {
     /// As text; the codecs let no start line pass that is not ASCII.
     fn text(&self, span: Span) -> &str {
         std::str::from_utf8(self.get(span)).unwrap_or_default()
+    }
+
+    /// Method, target and authority of a request, for whoever may not look at them.
+    pub(crate) fn start(&self) -> (&[u8], &[u8], &[u8]) {
+        (self.get(self.method), self.get(self.target), self.get(self.authority))
     }
 
     /// Method of a request.
@@ -215,11 +244,15 @@ impl Head {
     }
 
     fn push_known(&mut self, known: Name, name: &[u8], value: &[u8]) {
+        let (name, value) = (self.add(name), self.add(value));
+        self.push_spans(known, name, value);
+    }
+
+    fn push_spans(&mut self, known: Name, name: Span, value: Span) {
         // Fields are numbered by 16 bits. Whoever adds has bounds far below that.
         if self.fields.len() >= usize::from(u16::MAX) {
             return;
         }
-        let (name, value) = (self.add(name), self.add(value));
         self.fields.push(Field { known, live: true, name, value });
         let first = &mut self.first[known as usize];
         if known != Name::Other && *first == 0 {
@@ -307,11 +340,13 @@ impl Head {
     /// `Connection` names a field that is meant for the other end.
     pub(crate) fn strip_hop_by_hop(&mut self) -> Result<(), &'static str> {
         if self.has(Name::Connection) {
+            const USUAL: [&[u8]; 5] = [b"", b"close", b"keep-alive", b"upgrade", b"te"];
             let listed: Vec<Vec<u8>> = self
                 .values(Name::Connection)
                 .flat_map(|value| value.split(|byte| *byte == b','))
-                .map(|name| name.trim_ascii().to_ascii_lowercase())
-                .filter(|name| !matches!(name.as_slice(), b"" | b"close" | b"keep-alive" | b"upgrade" | b"te"))
+                .map(<[u8]>::trim_ascii)
+                .filter(|name| !USUAL.iter().any(|usual| name.eq_ignore_ascii_case(usual)))
+                .map(<[u8]>::to_ascii_lowercase)
                 .collect();
             if listed.iter().any(|name| Name::of(name).is_end_to_end()) {
                 return Err("Connection names a field that is meant for the other end");
@@ -402,6 +437,22 @@ mod tests {
         assert_eq!(head.value(Name::Cookie), Some(&b"a; b"[..]));
         assert_eq!(head.nth(&HeaderName::from_static("x-a"), 0), Some(&b"2"[..]));
         assert_eq!(head.nth(&HeaderName::from_static("x-a"), 1), None);
+    }
+
+    #[test]
+    fn fields_of_a_head_that_is_held_are_found_where_they_stand() {
+        let whole = b"GET / HTTP/1.1\r\nX-A: 1\r\nempty:\r\nHost: a.example\r\n\r\n";
+        let mut head = Head::default();
+        head.push(b"x-old", b"0");
+        head.hold(whole);
+        head.push_part(whole, &whole[16..19], &whole[21..22]);
+        head.push_part(whole, &whole[24..29], &[]);
+        head.push_part(whole, &whole[32..36], &whole[38..47]);
+        head.append(Name::Server, b"s");
+        assert_eq!(spelled(&head), ["X-A: 1", "empty: ", "Host: a.example", "server: s"]);
+        assert_eq!(head.value(Name::Host), Some(&b"a.example"[..]));
+        head.host_to_authority();
+        assert_eq!(head.authority(), "a.example");
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::{
     net::facts::Arrival,
     telemetry::{
         Telemetry,
-        record::{self, Labels, Record, Reporter, Volume},
+        record::{self, Asked, Labels, Record, Reporter, Volume},
     },
 };
 
@@ -81,8 +81,7 @@ fn with(telemetry: &Telemetry, exchange: &Exchange, heads: &Heads, volume: Volum
     tell(&Record {
         start: exchange.start,
         duration: exchange.started.elapsed(),
-        method: request.method(),
-        path: request.target(),
+        asked: asked(request, sent),
         protocol: protocol(request.version),
         status: exchange.status,
         flags,
@@ -91,10 +90,6 @@ fn with(telemetry: &Telemetry, exchange: &Exchange, heads: &Heads, volume: Volum
         bytes_received: exchange.request.bytes,
         bytes_sent: exchange.response.bytes,
         upstream_service_time: exchange.service_time.map(|time| time.as_millis() as u64),
-        x_forwarded_for: sent.str(Name::XForwardedFor).unwrap_or_default(),
-        user_agent: request.str(Name::UserAgent).unwrap_or_default(),
-        request_id: sent.str(Name::XRequestId).unwrap_or_default(),
-        authority: request.authority(),
         upstream_host: upstream.map(|facts| facts.remote).or_else(|| tried(exchange)),
         upstream_local: upstream.map(|facts| facts.local),
         upstream_cluster: cluster(exchange, &mut name),
@@ -111,6 +106,18 @@ fn with(telemetry: &Telemetry, exchange: &Exchange, heads: &Heads, volume: Volum
         labels: labels(exchange, heard.as_ref()),
         told: record::Told(&Told::of_ended(exchange, heads)),
     });
+}
+
+fn asked<'a>(request: &'a Head, sent: &'a Head) -> Asked<'a> {
+    let (method, path, authority) = request.start();
+    Asked {
+        method,
+        path,
+        x_forwarded_for: sent.value(Name::XForwardedFor).unwrap_or_default(),
+        user_agent: request.value(Name::UserAgent).unwrap_or_default(),
+        request_id: sent.value(Name::XRequestId).unwrap_or_default(),
+        authority,
+    }
 }
 
 /// Envoy's response code details so far.

@@ -1,12 +1,22 @@
 //! A deadline that costs next to nothing while it is moved and not reached.
 
 use std::{
+    cell::RefCell,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use tokio::time::{Instant, Sleep, sleep_until};
+
+/// Timers that a thread keeps for the next deadlines: as many as there are heads for requests.
+const KEEP: usize = 256;
+
+thread_local! {
+    /// They stay where they are in the runtime's wheel, and wake whoever had them last when they fire, which does no harm: to
+    /// take one out and another in costs more than the rest of a deadline.
+    static TIMERS: RefCell<Vec<Pin<Box<Sleep>>>> = const { RefCell::new(Vec::new()) };
+}
 
 /// A point in time, or none, and the timer behind it. The timer is only moved when it fires too early, so a deadline that
 /// is set for each request and never reached is a store of a number.
@@ -30,7 +40,7 @@ impl Deadline {
     /// Ready when the deadline has passed. Call it whenever the guarded operation is pending.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(at) = self.at else { return Poll::Pending };
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
+        let timer = self.timer.get_or_insert_with(|| lent(at));
         if timer.deadline() > at {
             timer.as_mut().reset(at);
         }
@@ -41,6 +51,24 @@ impl Deadline {
             }
             timer.as_mut().reset(at);
         }
+    }
+}
+
+/// A timer, which may fire earlier than that.
+fn lent(at: Instant) -> Pin<Box<Sleep>> {
+    TIMERS.with_borrow_mut(Vec::pop).unwrap_or_else(|| Box::pin(sleep_until(at)))
+}
+
+impl Drop for Deadline {
+    fn drop(&mut self) {
+        let Some(timer) = self.timer.take() else { return };
+        // A thread that ends keeps nothing.
+        let _ = TIMERS.try_with(|timers| {
+            let mut timers = timers.borrow_mut();
+            if timers.len() < KEEP {
+                timers.push(timer);
+            }
+        });
     }
 }
 
@@ -66,5 +94,26 @@ mod tests {
         let started = Instant::now();
         poll_fn(|cx| deadline.poll(cx)).await;
         assert!(started.elapsed() < Duration::from_secs(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_timer_that_another_deadline_had_fires_neither_early_nor_late() {
+        for (first, second) in [(10, 60), (60, 10), (1, 1)] {
+            let mut deadline = Deadline::default();
+            deadline.arm(Duration::from_secs(first));
+            assert!(poll_fn(|cx| Poll::Ready(deadline.poll(cx))).await.is_pending());
+            drop(deadline);
+            let (mut deadline, started) = (Deadline::default(), Instant::now());
+            deadline.arm(Duration::from_secs(second));
+            poll_fn(|cx| deadline.poll(cx)).await;
+            let late = started.elapsed().saturating_sub(Duration::from_secs(second));
+            assert!(late < Duration::from_millis(10) && started.elapsed() >= Duration::from_secs(second));
+            // One that has fired is as good as any other.
+            drop(deadline);
+            let (mut deadline, started) = (Deadline::default(), Instant::now());
+            deadline.arm(Duration::from_secs(5));
+            poll_fn(|cx| deadline.poll(cx)).await;
+            assert!(started.elapsed() >= Duration::from_secs(5));
+        }
     }
 }

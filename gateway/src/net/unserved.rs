@@ -24,7 +24,7 @@ use crate::{
     live::ClientPolicy,
     telemetry::{
         Telemetry,
-        record::{Labels, Record, Reporter, Told, Volume},
+        record::{Asked, Labels, Record, Reporter, Told, Volume},
     },
 };
 
@@ -59,8 +59,7 @@ fn finish(telemetry: &Telemetry, unserved: &Unserved<'_>) {
     telemetry.log_connection(&Record {
         start: unserved.start,
         duration: Duration::ZERO,
-        method: "",
-        path: "",
+        asked: Asked::default(),
         protocol: "",
         status: 0,
         flags: FLAG,
@@ -69,10 +68,6 @@ fn finish(telemetry: &Telemetry, unserved: &Unserved<'_>) {
         bytes_received: 0,
         bytes_sent: 0,
         upstream_service_time: None,
-        x_forwarded_for: "",
-        user_agent: "",
-        request_id: "",
-        authority: "",
         upstream_host: None,
         upstream_local: None,
         upstream_cluster: "",

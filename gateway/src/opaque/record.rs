@@ -26,7 +26,7 @@ use crate::{
     telemetry::{
         Telemetry,
         connections::Traffic,
-        record::{Labels, Record, Reporter, Told, Volume},
+        record::{Asked, Labels, Record, Reporter, Told, Volume},
     },
 };
 
@@ -58,8 +58,7 @@ fn record<'a>(passage: &'a Passage, heard: Option<&'a Arc<Workload>>, name: &'a 
     Record {
         start: passage.start,
         duration: passage.started.elapsed(),
-        method: "",
-        path: "",
+        asked: Asked::default(),
         protocol: "",
         status: 0,
         flags: passage.ending.flag(),
@@ -71,10 +70,6 @@ fn record<'a>(passage: &'a Passage, heard: Option<&'a Arc<Workload>>, name: &'a 
         bytes_received: passage.received,
         bytes_sent: passage.sent,
         upstream_service_time: None,
-        x_forwarded_for: "",
-        user_agent: "",
-        request_id: "",
-        authority: "",
         upstream_host: passage.upstream.as_ref().map(|facts| facts.remote).or(passage.tried.last().copied()),
         upstream_local: passage.upstream.as_ref().map(|facts| facts.local),
         upstream_cluster: cluster(passage, name),

@@ -24,10 +24,8 @@ pub(crate) struct Record<'a> {
     pub(crate) start: SystemTime,
     /// From the head to the last byte.
     pub(crate) duration: Duration,
-    /// Method.
-    pub(crate) method: &'a str,
-    /// Path and query as the client sent them (normalised, before any rewrite).
-    pub(crate) path: &'a str,
+    /// What its heads say.
+    pub(crate) asked: Asked<'a>,
     /// `HTTP/1.0`, `HTTP/1.1` or `HTTP/2`.
     pub(crate) protocol: &'static str,
     /// Status sent to the client; 0 = none was.
@@ -44,14 +42,6 @@ pub(crate) struct Record<'a> {
     pub(crate) bytes_sent: u64,
     /// From sending upstream to its response head, ms.
     pub(crate) upstream_service_time: Option<u64>,
-    /// `x-forwarded-for` as sent upstream; empty = none.
-    pub(crate) x_forwarded_for: &'a str,
-    /// `user-agent`; empty = none.
-    pub(crate) user_agent: &'a str,
-    /// `x-request-id`; empty = none.
-    pub(crate) request_id: &'a str,
-    /// Host or `:authority`; empty = none.
-    pub(crate) authority: &'a str,
     /// The endpoint that answered or failed last.
     pub(crate) upstream_host: Option<SocketAddr>,
     /// Our own address on that connection.
@@ -74,6 +64,24 @@ pub(crate) struct Record<'a> {
     pub(crate) labels: Labels<'a>,
     /// For lines of the access log that hold something else.
     pub(crate) told: Told<'a>,
+}
+
+/// What the heads of a request say, as bytes: where nobody writes a line they are not looked at again, since by then they are
+/// far from the processor.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Asked<'a> {
+    /// Method.
+    pub(crate) method: &'a [u8],
+    /// Path and query as the client sent them (normalised, before any rewrite).
+    pub(crate) path: &'a [u8],
+    /// `x-forwarded-for` as sent upstream; empty = none.
+    pub(crate) x_forwarded_for: &'a [u8],
+    /// `user-agent`; empty = none.
+    pub(crate) user_agent: &'a [u8],
+    /// `x-request-id`; empty = none.
+    pub(crate) request_id: &'a [u8],
+    /// Host or `:authority`; empty = none.
+    pub(crate) authority: &'a [u8],
 }
 
 /// What a request moves beside the bytes of its bodies.

@@ -5,7 +5,7 @@ use routing::telemetry::{Level, Telemetry as Wishes, metrics};
 
 use super::{
     exposition::Format,
-    record::{Labels, Reporter, Silent, Told},
+    record::{Asked, Labels, Reporter, Silent, Told},
     *,
 };
 
@@ -25,8 +25,7 @@ pub(super) fn record(peer: Option<&Arc<Workload>>, status: u16) -> Record<'_> {
     Record {
         start: SystemTime::UNIX_EPOCH,
         duration: Duration::from_millis(3),
-        method: "GET",
-        path: "/",
+        asked: Asked { method: b"GET", path: b"/", ..Asked::default() },
         protocol: "HTTP/1.1",
         status,
         flags: "-",
@@ -35,10 +34,6 @@ pub(super) fn record(peer: Option<&Arc<Workload>>, status: u16) -> Record<'_> {
         bytes_received: 0,
         bytes_sent: 0,
         upstream_service_time: None,
-        x_forwarded_for: "",
-        user_agent: "",
-        request_id: "",
-        authority: "",
         upstream_host: None,
         upstream_local: None,
         upstream_cluster: "",

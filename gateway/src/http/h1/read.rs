@@ -104,7 +104,7 @@ pub(crate) fn request(bytes: &[u8], head: &mut Head) -> Result<(), Failure> {
         Err(Error::HeaderValue) => return Err(Failure::BadRequest("the value of a header holds a control character")),
         Err(_) => return Err(Failure::BadRequest("the request line is malformed")),
     }
-    head.clear();
+    head.hold(bytes);
     if parsed.version != Some(1) {
         return Err(Failure::LowVersion);
     }
@@ -114,7 +114,7 @@ pub(crate) fn request(bytes: &[u8], head: &mut Head) -> Result<(), Failure> {
         return Err(Failure::MethodNotServed);
     }
     for field in parsed.headers.iter() {
-        head.push(field.name.as_bytes(), field.value);
+        head.push_part(bytes, field.name.as_bytes(), field.value);
     }
     target(parsed.path.unwrap_or_default(), head)?;
     head.length = framing(head).map_err(|wrong| match wrong {
@@ -279,11 +279,11 @@ pub(crate) fn response(bytes: &[u8], asked: Asked, head: &mut Head) -> Result<Af
         Err(Error::TooManyHeaders) => return Err("the response has too many headers"),
         Err(_) => return Err("the response head is malformed"),
     }
-    head.clear();
+    head.hold(bytes);
     head.version = if parsed.version == Some(1) { Version::Http11 } else { Version::Http10 };
     head.status = parsed.code.unwrap_or_default();
     for field in parsed.headers.iter() {
-        head.push(field.name.as_bytes(), field.value);
+        head.push_part(bytes, field.name.as_bytes(), field.value);
     }
     if !(100..=599).contains(&head.status) {
         return Err("the response has a status that HTTP does not know");

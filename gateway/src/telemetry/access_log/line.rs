@@ -42,9 +42,9 @@ impl Line {
         self.time(record);
         let out = &mut self.bytes;
         out.extend_from_slice(b"] \"");
-        escaped(out, or_dash(record.method).as_bytes(), Escape::Quoted);
+        escaped(out, or_dash(said(record.asked.method)).as_bytes(), Escape::Quoted);
         out.push(b' ');
-        escaped(out, or_dash(record.path).as_bytes(), Escape::Quoted);
+        escaped(out, or_dash(said(record.asked.path)).as_bytes(), Escape::Quoted);
         out.push(b' ');
         escaped(out, or_dash(record.protocol).as_bytes(), Escape::Quoted);
         out.extend_from_slice(b"\" ");
@@ -62,8 +62,9 @@ impl Line {
             Some(time) => number(out, time),
             None => out.push(b'-'),
         }
-        for header in [record.x_forwarded_for, record.user_agent, record.request_id, record.authority] {
-            quoted(out, header);
+        let asked = &record.asked;
+        for header in [asked.x_forwarded_for, asked.user_agent, asked.request_id, asked.authority] {
+            quoted(out, said(header));
         }
         out.extend_from_slice(b" \"");
         address_or_dash(out, record.upstream_host);
@@ -91,8 +92,8 @@ impl Line {
         let out = &mut self.bytes;
         out.push(b'"');
         json_text(out, "route_name", record.route);
-        json_text(out, "method", record.method);
-        json_text(out, "path", record.path);
+        json_text(out, "method", said(record.asked.method));
+        json_text(out, "path", said(record.asked.path));
         json_text(out, "protocol", record.protocol);
         json_number(out, "response_code", u64::from(record.status));
         json_text(out, "response_flags", record.flags);
@@ -123,10 +124,10 @@ impl Line {
             }
             None => out.extend_from_slice(b"null"),
         }
-        json_text(out, "x_forwarded_for", record.x_forwarded_for);
-        json_text(out, "user_agent", record.user_agent);
-        json_text(out, "request_id", record.request_id);
-        json_text(out, "authority", record.authority);
+        json_text(out, "x_forwarded_for", said(record.asked.x_forwarded_for));
+        json_text(out, "user_agent", said(record.asked.user_agent));
+        json_text(out, "request_id", said(record.asked.request_id));
+        json_text(out, "authority", said(record.asked.authority));
         json_address(out, "upstream_host", record.upstream_host);
         json_text(out, "upstream_cluster", record.upstream_cluster);
         json_address(out, "upstream_local_address", record.upstream_local);
@@ -159,6 +160,11 @@ impl Line {
 
 fn milliseconds(record: &Record<'_>) -> u64 {
     u64::try_from(record.duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What is not UTF-8 is no value.
+fn said(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap_or_default()
 }
 
 fn or_dash(text: &str) -> &str {

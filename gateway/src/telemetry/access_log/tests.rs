@@ -3,7 +3,7 @@ use std::{net::SocketAddr, sync::mpsc, time::SystemTime};
 use super::*;
 use crate::telemetry::{
     metrics::Metrics,
-    record::{Labels, Reporter, Silent, Told},
+    record::{Asked, Labels, Reporter, Silent, Told},
 };
 
 fn address(text: &str) -> Option<SocketAddr> {
@@ -14,8 +14,14 @@ fn record(path: &str) -> Record<'_> {
     Record {
         start: SystemTime::UNIX_EPOCH + Duration::from_millis(1_769_860_800_007),
         duration: Duration::from_micros(12_900),
-        method: "GET",
-        path,
+        asked: Asked {
+            method: b"GET",
+            path: path.as_bytes(),
+            x_forwarded_for: b"192.0.2.7",
+            user_agent: b"curl/8.5.0",
+            request_id: b"1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed",
+            authority: b"cargo.example.com",
+        },
         protocol: "HTTP/2",
         status: 200,
         flags: "-",
@@ -24,10 +30,6 @@ fn record(path: &str) -> Record<'_> {
         bytes_received: 0,
         bytes_sent: 513,
         upstream_service_time: Some(11),
-        x_forwarded_for: "192.0.2.7",
-        user_agent: "curl/8.5.0",
-        request_id: "1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed",
-        authority: "cargo.example.com",
         upstream_host: address("127.10.1.1:8080"),
         upstream_local: address("127.0.0.1:50000"),
         upstream_cluster: "outbound|8080|v1|rating.default.svc.cluster.local",
@@ -84,10 +86,7 @@ fn absent_values_are_dashes() {
         details: "downstream remote disconnect",
         transport_failure: "TLS error: bad",
         upstream_service_time: None,
-        x_forwarded_for: "",
-        user_agent: "",
-        request_id: "",
-        authority: "",
+        asked: Asked { method: b"GET", path: b"/", ..Asked::default() },
         upstream_host: None,
         upstream_local: None,
         upstream_cluster: "",
@@ -106,7 +105,9 @@ fn absent_values_are_dashes() {
 
 #[test]
 fn a_client_can_neither_end_a_line_nor_a_field() {
-    let hostile = Record { user_agent: "a\"b\\c\nd\x7fé", sni: "a b\t", ..record("/x\" 200\r\n[fake]") };
+    let hostile = record("/x\" 200\r\n[fake]");
+    let asked = Asked { user_agent: "a\"b\\c\nd\x7fé".as_bytes(), ..hostile.asked };
+    let hostile = Record { asked, sni: "a b\t", ..hostile };
     let line = text(&hostile);
     assert_eq!(line.lines().count(), 1);
     assert!(line.contains(r#""GET /x\" 200\x0d\x0a[fake] HTTP/2""#), "{line}");
@@ -257,7 +258,9 @@ fn each_log_of_a_thread_has_its_own_lines() {
 proptest::proptest! {
     #[test]
     fn whatever_a_client_sends_is_one_line(path in "\\PC{0,40}|[\\x00-\\x7f]{0,40}", agent in "[\\x00-\\x7f]{0,40}") {
-        let hostile = Record { user_agent: &agent, sni: &agent, authority: &path, ..record(&path) };
+        let hostile = record(&path);
+        let asked = Asked { user_agent: agent.as_bytes(), authority: path.as_bytes(), ..hostile.asked };
+        let hostile = Record { asked, sni: &agent, ..hostile };
         let line = text(&hostile);
         proptest::prop_assert_eq!(line.matches('\n').count(), 1);
         proptest::prop_assert!(line.ends_with('\n') && !line.contains('\r'));

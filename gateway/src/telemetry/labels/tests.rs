@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::SystemTime};
 
 use super::*;
-use crate::telemetry::record::{Silent, Told};
+use crate::telemetry::record::{Asked, Silent, Told};
 
 fn workload(name: &str, namespace: &str) -> Arc<Workload> {
     Arc::new(Workload {
@@ -20,8 +20,7 @@ fn record<'a>(reporter: Reporter, peer: Option<&'a Arc<Workload>>) -> Record<'a>
     Record {
         start: SystemTime::UNIX_EPOCH,
         duration: std::time::Duration::from_millis(3),
-        method: "GET",
-        path: "/",
+        asked: Asked { method: b"GET", path: b"/", ..Asked::default() },
         protocol: "HTTP/1.1",
         status: 200,
         flags: "-",
@@ -30,10 +29,6 @@ fn record<'a>(reporter: Reporter, peer: Option<&'a Arc<Workload>>) -> Record<'a>
         bytes_received: 0,
         bytes_sent: 0,
         upstream_service_time: None,
-        x_forwarded_for: "",
-        user_agent: "",
-        request_id: "",
-        authority: "anything.example.com",
         upstream_host: None,
         upstream_local: None,
         upstream_cluster: "",
