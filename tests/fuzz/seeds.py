@@ -214,6 +214,33 @@ def hello(sni, alpn, highest):
     return outgoing.read()
 
 
+def proxy_headers():
+    """Both versions of the PROXY protocol, whole and spoiled."""
+    sign = b"\r\n\r\n\0\r\nQUIT\n"
+    second = lambda command, family, payload: sign + bytes([command, family]) + len(payload).to_bytes(2, "big") + payload
+    four = bytes([192, 0, 2, 1, 198, 51, 100, 1]) + b"\xc3\x50\x01\xbb"
+    six = bytes(15) + b"\1" + bytes(15) + b"\2" + b"\xc3\x50\x01\xbb"
+    value = lambda kind, content: bytes([kind]) + len(content).to_bytes(2, "big") + content
+    return [
+        ("one of four", b"PROXY TCP4 192.0.2.1 198.51.100.1 50000 443\r\nGET / HTTP/1.1\r\n"),
+        ("one of six", b"PROXY TCP6 2001:db8::1 2001:db8::2 50000 443\r\n"),
+        ("one unknown", b"PROXY UNKNOWN ffff:f...f:ffff 65535 65535\r\n"),
+        ("one with a port that is too large", b"PROXY TCP4 192.0.2.1 198.51.100.1 65536 443\r\n"),
+        ("one with two spaces", b"PROXY TCP4  192.0.2.1 198.51.100.1 1 2\r\n"),
+        ("one without end", b"PROXY TCP4 " + b"1" * 100),
+        ("two of four", second(0x21, 0x11, four) + b"GET"),
+        ("two of six", second(0x21, 0x21, six)),
+        ("two of a unix socket", second(0x21, 0x31, b"/a" + bytes(106) + b"/b" + bytes(106))),
+        ("two local", second(0x20, 0, b"")),
+        ("two with values", second(0x21, 0x11, four + value(1, b"h2") + value(2, b"a.example") + value(4, bytes(8)))),
+        ("two with a checksum", second(0x21, 0x11, four + value(3, bytes(4)))),
+        ("two with a value that is too long", second(0x21, 0x11, four + b"\x02\xff\xff")),
+        ("two that is too short", second(0x21, 0x11, four[:6])),
+        ("two of another version", second(0x31, 0x11, four)),
+        ("two of datagrams", second(0x21, 0x12, four)),
+    ]
+
+
 def tls_stream():
     record = lambda kind, payload: bytes([kind, 3, 3]) + len(payload).to_bytes(2, "big") + payload
     message = lambda kind, payload: bytes([kind]) + len(payload).to_bytes(3, "big") + payload
@@ -277,6 +304,7 @@ write("heads", heads[-1:] + heads[:-1], 60)
 write("chunks", chunks, 60)
 write("frames", frames(), 60)
 write("hpack", hpack(), 60)
+write("proxy_headers", proxy_headers(), 60)
 # A ClientHello is longer than what the tables hold.
 LONGEST = 4000
 write("tls_stream", tls_stream(), 150)
