@@ -9,7 +9,7 @@ use tokio::{
     sync::watch,
     time::{Instant, sleep},
 };
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::{
     acme::{Acme, local, vault::FileVault},
@@ -20,7 +20,8 @@ use crate::{
     kubernetes::report::Reporting,
     live::Live,
     overload::Overload,
-    pages, probes,
+    pages::Code,
+    probes,
     settings::{RoleSettings, Settings, SourceSettings},
     status::Status,
     telemetry::{Telemetry, access_log::files, log::LogLevel},
@@ -42,6 +43,7 @@ pub(crate) fn run(settings: Settings, log: LogLevel) -> Result<ExitCode> {
 }
 
 async fn serve(settings: Settings, log: LogLevel) -> Result<ExitCode> {
+    let code = Code::find();
     let mut ends = Ends::new()?;
     follow_rotation()?;
     let telemetry = Arc::new(Telemetry::start(settings.access_log).context("starting the access log")?);
@@ -57,7 +59,10 @@ async fn serve(settings: Settings, log: LogLevel) -> Result<ExitCode> {
 
     let tended = Arc::clone(&live);
     tokio::spawn(async move { tended.endpoints.tend().await });
-    tokio::spawn(pages::tend());
+    match code {
+        Ok(code) => drop(tokio::spawn(code.tend())),
+        Err(error) => debug!(%error, "the program's code stays mapped"),
+    }
     let shared = share(&settings, Arc::clone(&live), Arc::clone(&telemetry), Arc::clone(&drain));
     let mut workers = Vec::new();
     for index in 0..settings.workers {
@@ -240,6 +245,6 @@ fn raise_file_limit() {
 /// With transparent huge pages an idle proxy holds 2 MiB for each page of the heap that it has touched.
 fn keep_memory_small() {
     if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
-        tracing::debug!(%error, "huge pages stay allowed");
+        debug!(%error, "huge pages stay allowed");
     }
 }
