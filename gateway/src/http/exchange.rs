@@ -33,7 +33,10 @@ use super::{
 };
 use crate::{
     live::Installed,
-    net::facts::{Arrival, Facts},
+    net::{
+        coalescing::OnItsWay,
+        facts::{Arrival, Facts},
+    },
     upstream::endpoints::{Picked, Upstream},
 };
 
@@ -111,6 +114,8 @@ pub(crate) struct Exchange {
     pub(crate) trailers: Option<Box<Head>>,
     /// What connections have moved for it, where somebody is told of it (`serve`, `forward`).
     pub(crate) moved: Option<Box<Moved>>,
+    /// Until its answer begins (`forward`): what follows may go on for hours, and has nothing to do with how long others wait.
+    pub(crate) on_its_way: Option<OnItsWay>,
 }
 
 /// Where a request goes.
@@ -191,6 +196,7 @@ impl Exchange {
             response: flow(),
             trailers: None,
             moved,
+            on_its_way: Some(OnItsWay::begin()),
         }
     }
 

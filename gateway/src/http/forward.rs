@@ -291,6 +291,7 @@ async fn stream(
     mut connected: Connected,
     close: bool,
 ) -> bool {
+    exchange.on_its_way = None;
     let empty = matches!(heads.response.length, Length::Empty | Length::Exact(0));
     let tunnel = heads.response.upgrade.is_some();
     // What follows a request for a tunnel that was refused may be the tunnel's: it is not taken for a request.

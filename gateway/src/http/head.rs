@@ -6,6 +6,9 @@ use routing::{request::Headers, rule::EditHeaders};
 
 use super::name::{COUNT, Name};
 
+/// Room for what a proxy adds to a head, bytes: one that is nearly as large as heads that are kept does not grow beyond that.
+const EDITS: usize = 1024;
+
 /// Some of a head's bytes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Span {
@@ -110,7 +113,9 @@ impl Head {
 
     /// Becomes a copy of another head, in the memory that it has.
     pub(crate) fn copy(&mut self, other: &Self) {
-        self.bytes.clone_from(&other.bytes);
+        self.bytes.clear();
+        self.bytes.reserve(other.bytes.len() + EDITS);
+        self.bytes.extend_from_slice(&other.bytes);
         self.fields.clone_from(&other.fields);
         self.first = other.first;
         (self.method, self.target, self.authority) = (other.method, other.target, other.authority);
@@ -122,6 +127,7 @@ impl Head {
     /// place of two for each.
     pub(crate) fn hold(&mut self, whole: &[u8]) {
         self.clear();
+        self.bytes.reserve(whole.len() + EDITS);
         self.bytes.extend_from_slice(whole);
     }
 
@@ -142,7 +148,7 @@ impl Head {
         }
     }
 
-    /// Bytes of names and values, removed ones included.
+    /// Bytes that it holds: of names and values, removed ones included, and of what stood around those that were held.
     pub(crate) fn size(&self) -> usize {
         self.bytes.len()
     }

@@ -2,28 +2,24 @@
 //! request allocates it.
 
 use std::{
-    cell::RefCell,
     ops::{Deref, DerefMut},
     rc::Rc,
     sync::Arc,
-    thread::LocalKey,
 };
 
 use super::{
     exchange::{Exchange, Heads},
     head::Head,
 };
-use crate::{live::Installed, net::facts::Facts};
-
-/// As many a thread keeps for the next requests: what a few connections of HTTP/2 have on their way at once.
-const KEEP: usize = 256;
-
-/// Boxes, so that moving what is lent in and out copies one pointer.
-type Shelf<T> = RefCell<Vec<Box<T>>>;
+use crate::{
+    live::Installed,
+    net::{facts::Facts, shelf::Shelf},
+};
 
 thread_local! {
-    static HEADS: Shelf<Heads> = const { RefCell::new(Vec::new()) };
-    static EXCHANGES: Shelf<Option<Exchange>> = const { RefCell::new(Vec::new()) };
+    // Boxes, so that moving what is lent in and out copies one pointer.
+    static HEADS: Shelf<Box<Heads>> = const { Shelf::new() };
+    static EXCHANGES: Shelf<Box<Option<Exchange>>> = const { Shelf::new() };
 }
 
 /// Heads, until the request is over.
@@ -32,7 +28,7 @@ pub(crate) struct LentHeads(Option<Box<Heads>>);
 impl LentHeads {
     /// Heads that hold nothing yet.
     pub(crate) fn new() -> Self {
-        let kept = HEADS.with_borrow_mut(Vec::pop);
+        let kept = HEADS.with(Shelf::take);
         Self(Some(kept.unwrap_or_else(|| {
             Box::new(Heads { request: Head::roomy(), sent: Head::roomy(), response: Head::roomy() })
         })))
@@ -63,7 +59,8 @@ impl Drop for LentHeads {
         heads.request.clear();
         heads.sent.clear();
         heads.response.clear();
-        give_back(&HEADS, heads);
+        // A thread that ends keeps nothing.
+        let _ = HEADS.try_with(|shelf| shelf.keep(heads));
     }
 }
 
@@ -73,7 +70,7 @@ pub(crate) struct LentExchange(Option<Box<Option<Exchange>>>);
 impl LentExchange {
     /// Of a request that begins now.
     pub(crate) fn new(installed: Arc<Installed>, facts: Rc<Facts>) -> Self {
-        let mut kept = EXCHANGES.with_borrow_mut(Vec::pop).unwrap_or_default();
+        let mut kept = EXCHANGES.with(Shelf::take).unwrap_or_default();
         *kept = Some(Exchange::new(installed, facts));
         Self(Some(kept))
     }
@@ -97,16 +94,6 @@ impl Drop for LentExchange {
     fn drop(&mut self) {
         let Some(mut exchange) = self.0.take() else { return };
         *exchange = None;
-        give_back(&EXCHANGES, exchange);
+        let _ = EXCHANGES.try_with(|shelf| shelf.keep(exchange));
     }
-}
-
-fn give_back<T>(shelf: &'static LocalKey<Shelf<T>>, lent: Box<T>) {
-    // A thread that ends keeps nothing.
-    let _ = shelf.try_with(|shelf| {
-        let mut shelf = shelf.borrow_mut();
-        if shelf.len() < KEEP {
-            shelf.push(lent);
-        }
-    });
 }

@@ -23,7 +23,7 @@ use super::{
     side::Down,
     spans, tokens, trace,
 };
-use crate::net::{coalescing::OnItsWay, connection::Connection, facts::Facts, listen::Standing, standing::holds};
+use crate::net::{connection::Connection, facts::Facts, listen::Standing, standing::holds};
 
 /// Serves a connection until it ends, or until it has to and its last request is answered.
 pub(crate) async fn serve(desk: &Rc<Desk>, connection: Box<Connection>, standing: watch::Receiver<Standing>) {
@@ -105,7 +105,6 @@ async fn request(
     close: bool,
     refused: Option<Failure>,
 ) -> bool {
-    let _counted = OnItsWay::begin();
     let mut exchange = LentExchange::new(desk.live.pin(), Rc::clone(down.facts()));
     let (exchange_, heads_) = (&mut *exchange, &mut *heads);
     trace::begin(exchange_, &heads_.request);

@@ -1,21 +1,22 @@
 //! A deadline that costs next to nothing while it is moved and not reached.
 
 use std::{
-    cell::RefCell,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, Sleep, sleep_until},
+};
 
-/// Timers that a thread keeps for the next deadlines: as many as there are heads for requests.
-const KEEP: usize = 256;
+use super::shelf::Shelf;
 
 thread_local! {
-    /// They stay where they are in the runtime's wheel, and wake whoever had them last when they fire, which does no harm: to
-    /// take one out and another in costs more than the rest of a deadline.
-    static TIMERS: RefCell<Vec<Pin<Box<Sleep>>>> = const { RefCell::new(Vec::new()) };
+    /// They stay where they are in the wheel of the thread's runtime, as to take one out and another in costs more than the rest
+    /// of a deadline. A thread has one runtime for all its deadlines.
+    static TIMERS: Shelf<Pin<Box<Sleep>>> = const { Shelf::new() };
 }
 
 /// A point in time, or none, and the timer behind it. The timer is only moved when it fires too early, so a deadline that
@@ -56,19 +57,20 @@ impl Deadline {
 
 /// A timer, which may fire earlier than that.
 fn lent(at: Instant) -> Pin<Box<Sleep>> {
-    TIMERS.with_borrow_mut(Vec::pop).unwrap_or_else(|| Box::pin(sleep_until(at)))
+    TIMERS.with(Shelf::take).unwrap_or_else(|| Box::pin(sleep_until(at)))
 }
 
 impl Drop for Deadline {
     fn drop(&mut self) {
-        let Some(timer) = self.timer.take() else { return };
+        let Some(mut timer) = self.timer.take() else { return };
+        // A runtime that ends has no use for it.
+        if Handle::try_current().is_err() {
+            return;
+        }
+        // What would wake a task holds its memory: nobody waits any more.
+        let _ = timer.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         // A thread that ends keeps nothing.
-        let _ = TIMERS.try_with(|timers| {
-            let mut timers = timers.borrow_mut();
-            if timers.len() < KEEP {
-                timers.push(timer);
-            }
-        });
+        let _ = TIMERS.try_with(|timers| timers.keep(timer));
     }
 }
 

@@ -16,6 +16,7 @@ mod outbound;
 pub(crate) mod own_ports;
 mod plain_http;
 mod proxy_header;
+pub(crate) mod shelf;
 pub(crate) mod sniff;
 pub(crate) mod standing;
 pub(crate) mod told;

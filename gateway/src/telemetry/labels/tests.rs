@@ -20,7 +20,7 @@ fn record<'a>(reporter: Reporter, peer: Option<&'a Arc<Workload>>) -> Record<'a>
     Record {
         start: SystemTime::UNIX_EPOCH,
         duration: std::time::Duration::from_millis(3),
-        asked: Asked { method: b"GET", path: b"/", ..Asked::default() },
+        asked: Asked { method: b"GET", path: b"/", authority: b"anything.example.com", ..Asked::default() },
         protocol: "HTTP/1.1",
         status: 200,
         flags: "-",
