@@ -69,20 +69,27 @@ async fn short_of_memory_requests_on_open_connections_are_told_to_come_back() {
     let length = before.lines().find_map(|line| line.strip_prefix("content-length: ")).expect("a length");
     raw.read(length.parse().expect("a number")).await.expect("the body comes");
 
-    // Each half of a head holds a buffer.
+    // Each half of a head holds a buffer; what an idle proxy gives back meanwhile has to be filled, too.
     let mut halves = Vec::new();
-    for _ in 0..600 {
-        let mut half = Raw::connect(address).await.expect("the gateway listens");
-        half.send("GET / HTTP/1.1\r\nHost: ").await.ok();
-        halves.push(half);
-    }
+    let (heard, rest) = loop {
+        for _ in 0..100 {
+            let mut half = Raw::connect(address).await.expect("the gateway listens");
+            half.send("GET / HTTP/1.1\r\nHost: ").await.ok();
+            halves.push(half);
+        }
+        assert!(halves.len() < 10_000, "memory never gets short");
+        raw.send(REQUEST).await.expect("it reads");
+        let head = raw.read_until("\r\n\r\n").await.expect("it answers");
+        if !head.starts_with("HTTP/1.1 200") {
+            break (head, raw.hear(PATIENCE).await);
+        }
+        raw.read(length.parse().expect("a number")).await.expect("the body comes");
+    };
     gateway.logs("short of memory").await;
-    raw.send(REQUEST).await.expect("it reads");
-    let heard = raw.hear(PATIENCE).await;
 
     assert!(before.starts_with("HTTP/1.1 200"), "{before}");
-    assert_eq!(heard.statuses(), [503]);
-    assert!(heard.text.contains("retry-after: 1") && heard.closed, "{heard:?}");
+    assert!(heard.starts_with("HTTP/1.1 503") && heard.contains("retry-after: 1"), "{heard}");
+    assert!(rest.closed, "{rest:?}");
     eventually("the access log tells", async || gateway.access_log().contains(" 503 OM ")).await;
 }
 
