@@ -79,6 +79,14 @@ impl Session {
         }
     }
 
+    /// With the client's last word, a server of TLS 1.3 has all it needs: what it says then are tickets (RFC 8446 section 4.6.1).
+    pub(crate) fn has_given_tickets(&self) -> bool {
+        match &self.side {
+            Side::Server(it) => !it.is_handshaking() && it.protocol_version() == Some(ProtocolVersion::TLSv1_3),
+            Side::Client(_) => false,
+        }
+    }
+
     /// Takes whole records from `wires.incoming`, adds what they hold to `wires.plain` and what they ask to be answered to
     /// `wires.outgoing`. A part of a record stays.
     ///

@@ -38,13 +38,26 @@ pub struct Stream<IO> {
     out: Buffer,
     wire_out: Buffer,
     pace: Pace,
-    closing: bool,
+    end: End,
+    /// All that waits in `wire_out` are tickets for a later session: nobody waits for them, so they go with what is sent next.
+    tickets: bool,
     /// The server name that the client asked for, in lower case; `None` on our own connections.
     pub(crate) sni: Option<Box<str>>,
     /// Who the client is; `None` when it sent no certificate, and on our own connections.
     pub peer: Option<Arc<PeerIdentity>>,
     /// The own URI SAN, when a server showed the workload identity.
     pub local: Option<Arc<str>>,
+}
+
+/// How far a stream is in saying that no more comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// More may come.
+    Open,
+    /// What waits is the last.
+    Near,
+    /// It is said: nothing may be sealed any more.
+    Said,
 }
 
 impl<IO> Stream<IO> {
@@ -58,7 +71,8 @@ impl<IO> Stream<IO> {
             out: Buffer::default(),
             wire_out: Buffer::default(),
             pace: Pace::default(),
-            closing: false,
+            end: End::Open,
+            tickets: false,
             sni: None,
             peer: None,
             local: None,
@@ -135,6 +149,13 @@ impl<IO> Stream<IO> {
         identity::spiffe_of(self.certificate()?)
     }
 
+    /// What waits is the last: the flush that sends it says so, too, which else costs a write of its own.
+    pub fn end(&mut self) {
+        if self.end == End::Open {
+            self.end = End::Near;
+        }
+    }
+
     fn is_handshaking(&self) -> bool {
         self.session.as_ref().is_some_and(|session| session.is_handshaking())
     }
@@ -194,7 +215,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Stream<IO> {
         if count == 0 {
             return Poll::Ready(Ok(false));
         }
+        let (shaking, waiting) = (self.is_handshaking(), self.wire_out.len());
         let opened = self.open();
+        if self.wire_out.len() > waiting {
+            self.tickets = shaking && opened.is_ok() && self.session.as_ref().is_some_and(|it| it.has_given_tickets());
+        }
         if !self.wire_out.is_empty() {
             // An answer of TLS itself (a key update, an alert): it goes out now or with the next flush.
             let written = self.poll_write_wire(cx);
@@ -225,6 +250,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Stream<IO> {
         loop {
             if self.session.is_some() && !self.out.is_empty() && self.wire_out.len() < SIZE {
                 self.seal_out()?;
+            }
+            if self.end == End::Near && (self.session.is_none() || self.out.is_empty()) {
+                self.say_end();
             }
             ready!(self.poll_write_wire(cx))?;
             if self.out.is_empty() {
@@ -283,6 +311,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Stream<IO> {
 
     fn seal(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         let Some(session) = &mut self.session else { return Ok(()) };
+        self.tickets = false;
         let wires = &mut Wires { incoming: &mut self.wire_in, plain: &mut self.input, outgoing: &mut self.wire_out };
         while !bytes.is_empty() {
             let (next, rest) = bytes.split_at(self.pace.next(bytes.len(), Instant::now));
@@ -293,6 +322,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Stream<IO> {
     }
 
     fn poll_write_wire(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.tickets {
+            return Poll::Ready(Ok(()));
+        }
         let waiting = if self.session.is_some() { &mut self.wire_out } else { &mut self.out };
         while !waiting.is_empty() {
             match ready!(Pin::new(&mut self.io).poll_write(cx, waiting.as_slice()))? {
@@ -303,24 +335,26 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Stream<IO> {
         Poll::Ready(Ok(()))
     }
 
+    fn say_end(&mut self) {
+        self.end = End::Said;
+        self.tickets = false;
+        if let Some(session) = &mut self.session {
+            // A connection that cannot say so any more (its handshake failed) just ends.
+            let _ = session.close(&mut Wires {
+                incoming: &mut self.wire_in,
+                plain: &mut self.input,
+                outgoing: &mut self.wire_out,
+            });
+        }
+    }
+
     /// Sends what is left and says that no more comes; what the peer sends can still be read.
     ///
     /// # Errors
     /// The socket's.
     pub fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.end();
         ready!(self.poll_flush_all(cx))?;
-        if !self.closing {
-            self.closing = true;
-            if let Some(session) = &mut self.session {
-                // A connection that cannot say so any more (its handshake failed) just ends.
-                let _ = session.close(&mut Wires {
-                    incoming: &mut self.wire_in,
-                    plain: &mut self.input,
-                    outgoing: &mut self.wire_out,
-                });
-            }
-        }
-        ready!(self.poll_write_wire(cx))?;
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 

@@ -10,6 +10,7 @@ mod mesh;
 pub(crate) mod openssl;
 mod pinned;
 mod server;
+mod writes;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

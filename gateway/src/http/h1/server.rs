@@ -56,6 +56,8 @@ pub(crate) struct Server {
     tunnel: bool,
     /// Our side of the tunnel has ended.
     ending: bool,
+    /// The answer is the connection's last.
+    last: bool,
     /// What the request and its answer have moved.
     pub(crate) wire: Wire,
 }
@@ -85,6 +87,7 @@ impl Server {
             framing: Framing::default(),
             tunnel: false,
             ending: false,
+            last: false,
             wire: Wire::default(),
         }
     }
@@ -152,6 +155,7 @@ impl Server {
     /// Sends the head of the answer with the next flush; `close` says that it is the last one.
     pub(crate) fn send_head(&mut self, head: &Head, close: bool) {
         self.framing = write_head(&mut self.stream, &mut self.wire, |out| write::response(head, close, out));
+        self.last = close;
         if head.upgrade == Some(Upgrade::WebSocket) {
             self.tunnel = true;
             self.body = Body::until_close();
@@ -244,6 +248,9 @@ impl Sink for Server {
     fn end(&mut self, trailers: Option<&Head>) -> Result<(), Broken> {
         write_head(&mut self.stream, &mut self.wire, |out| write::end(trailers, self.framing, out));
         self.ending = self.tunnel;
+        if self.last {
+            self.stream.end();
+        }
         Ok(())
     }
 
