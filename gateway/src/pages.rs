@@ -17,7 +17,7 @@ const SMAPS: &str = "/proc/self/smaps";
 const LOOK: Duration = Duration::from_millis(500);
 /// It rests if it has worked for less than this between two looks,
 const REST: Duration = Duration::from_millis(5);
-/// and has run through much of its code if it has worked for as long as this before.
+/// and has run through much of its code if it has worked for as long as this before, or has just started.
 const WORK: Duration = Duration::from_millis(50);
 
 /// Where the program's code and constants are.
@@ -41,16 +41,16 @@ impl Code {
 
     /// Gives code back to the kernel whenever the process rests after work, for ever.
     pub(crate) async fn tend(self) {
-        let (mut given, mut before) = (Duration::ZERO, worked());
+        let (mut given, mut before) = (None, worked());
         loop {
             sleep(LOOK).await;
             let now = worked();
-            if now.saturating_sub(before) < REST && now.saturating_sub(given) >= WORK {
+            if now.saturating_sub(before) < REST && given.is_none_or(|given| now.saturating_sub(given) >= WORK) {
                 match self.give_back() {
                     Ok(bytes) => debug!(bytes, "the program's code has been given back to the kernel"),
                     Err(error) => debug!(%error, "the program's code stays mapped"),
                 }
-                given = worked();
+                given = Some(worked());
             }
             before = now;
         }

@@ -25,6 +25,8 @@ use crate::session::{Session, Wires};
 const HIGH: usize = 64 * 1024;
 /// So many bytes are worth a record of their own.
 const MANY: usize = 8 * 1024;
+/// So many bytes of tickets wait for what is sent next: what fits into little memory.
+const TICKETS: usize = 2 * 1024;
 /// Least space for one read, bytes.
 const READ: usize = 16 * 1024;
 
@@ -218,7 +220,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Stream<IO> {
         let (shaking, waiting) = (self.is_handshaking(), self.wire_out.len());
         let opened = self.open();
         if self.wire_out.len() > waiting {
-            self.tickets = shaking && opened.is_ok() && self.session.as_ref().is_some_and(|it| it.has_given_tickets());
+            // Those that hold a long chain of the client are not a little, and go at once.
+            let little = self.wire_out.len() <= TICKETS;
+            let given = self.session.as_ref().is_some_and(|it| it.has_given_tickets());
+            self.tickets = shaking && little && given && opened.is_ok();
+            if self.tickets {
+                self.wire_out.settle();
+            }
         }
         if !self.wire_out.is_empty() {
             // An answer of TLS itself (a key update, an alert): it goes out now or with the next flush.
@@ -254,6 +262,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Stream<IO> {
             if self.end == End::Near && (self.session.is_none() || self.out.is_empty()) {
                 self.say_end();
             }
+            self.tickets &= self.out.is_empty();
             ready!(self.poll_write_wire(cx))?;
             if self.out.is_empty() {
                 return Pin::new(&mut self.io).poll_flush(cx);
