@@ -41,18 +41,16 @@ impl Code {
 
     /// Gives code back to the kernel whenever the process rests after work, for ever.
     pub(crate) async fn tend(self) {
-        let (mut given, mut before) = (None, worked());
+        let mut watch = Watch { given: None, before: worked() };
         loop {
             sleep(LOOK).await;
-            let now = worked();
-            if now.saturating_sub(before) < REST && given.is_none_or(|given| now.saturating_sub(given) >= WORK) {
+            if watch.rests(worked()) {
                 match self.give_back() {
                     Ok(bytes) => debug!(bytes, "the program's code has been given back to the kernel"),
                     Err(error) => debug!(%error, "the program's code stays mapped"),
                 }
-                given = Some(worked());
+                watch.given = Some(worked());
             }
-            before = now;
         }
     }
 
@@ -64,6 +62,22 @@ impl Code {
             unmap(mapping)?;
         }
         Ok(clean.iter().map(ExactSizeIterator::len).sum())
+    }
+}
+
+/// When to give back. All times are of the processor.
+struct Watch {
+    /// When it was done last; `None` since the start.
+    given: Option<Duration>,
+    /// The last look.
+    before: Duration,
+}
+
+impl Watch {
+    /// Whether the process rests after work.
+    fn rests(&mut self, now: Duration) -> bool {
+        let since = now.saturating_sub(std::mem::replace(&mut self.before, now));
+        since < REST && self.given.is_none_or(|given| now.saturating_sub(given) >= WORK)
     }
 }
 
@@ -146,6 +160,20 @@ Swap:                  0 kB
         assert_eq!(mappings_of(TOLD, "/usr/bin/sluice"), [0x1000..0x3000, 0x3000..0x9000]);
         assert!(mappings_of(TOLD, "/usr/bin/other").is_empty());
         assert!(mappings_of("rubbish\nSwap: 0 kB\n12-zz r-xp f\nSwap: 0\n1-2 r-xp f\nAnonymous:", "f").is_empty());
+    }
+
+    #[test]
+    fn code_is_given_back_in_a_rest_after_the_start_and_after_work() {
+        let ms = Duration::from_millis;
+        let mut watch = Watch { given: None, before: ms(12) };
+        assert!(!watch.rests(ms(30)), "the start goes on");
+        assert!(watch.rests(ms(31)), "a start is work, however short");
+        watch.given = Some(ms(32));
+        for now in 33..82 {
+            assert!(!watch.rests(ms(now)), "a little has been done since: {now}");
+        }
+        assert!(!watch.rests(ms(90)), "it works");
+        assert!(watch.rests(ms(91)), "it rests");
     }
 
     #[test]

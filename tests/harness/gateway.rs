@@ -105,6 +105,14 @@ impl Proxy {
         eventually(&format!("the log says `{text}`"), async || self.log().contains(text)).await;
     }
 
+    /// How much of files, its own program above all, the process has in memory, KiB (`RssFile`, proc(5)).
+    pub fn files_in_memory(&self) -> u64 {
+        let id = self.process.id().expect("it runs");
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("Linux");
+        let value = status.lines().find_map(|line| line.strip_prefix("RssFile:")?.trim().strip_suffix(" kB"));
+        value.and_then(|value| value.parse().ok()).expect("a number of KiB")
+    }
+
     /// Sends SIGTERM.
     pub fn sigterm(&self) {
         self.process.sigterm();

@@ -94,6 +94,21 @@ async fn short_of_memory_requests_on_open_connections_are_told_to_come_back() {
 }
 
 #[tokio::test]
+async fn who_rests_keeps_less_of_the_program_in_memory() {
+    let (_mesh, _origin, gateway) = stand(&[]).await;
+
+    for round in 0..2 {
+        let mut working = 0;
+        for _ in 0..500 {
+            assert_eq!(probe(gateway.addresses().second, REQUEST).await.status(), 200, "in round {round}");
+            working = working.max(gateway.files_in_memory());
+        }
+        let less = working * 3 / 4;
+        eventually("the program's code is given back", async || gateway.files_in_memory() < less).await;
+    }
+}
+
+#[tokio::test]
 async fn an_old_connection_ends_in_order() {
     let (mesh, _origin, gateway) = stand(&["--connection-age", "500ms"]).await;
     let mut raw = Raw::connect(gateway.addresses().second).await.expect("the gateway listens");

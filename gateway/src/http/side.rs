@@ -103,8 +103,9 @@ impl Down<'_> {
     /// The end of an answer of our own; on HTTP/2 an empty one has ended with its head.
     pub(crate) fn end_reply(&mut self, empty: bool) -> Result<(), Broken> {
         match self {
+            Self::H1(it) => it.end(None),
             Self::H2(it) if !empty => it.end(None),
-            _ => Ok(()),
+            Self::H2(_) => Ok(()),
         }
     }
 

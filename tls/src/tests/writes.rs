@@ -66,6 +66,24 @@ async fn tickets_go_with_the_first_bytes_and_not_by_themselves() {
 }
 
 #[tokio::test]
+async fn tickets_with_a_long_chain_of_the_client_go_at_once() {
+    let ca = authority();
+    // Each ticket holds what the client has shown, of which nobody here has verified a word.
+    let mut shown = ca.issue_client("long", &[]).expect("issues");
+    let many = (0..60).map(|_| ca.issue_client("another", &[]).expect("issues").chain_pem);
+    shown.chain_pem.extend(many.collect::<Vec<_>>());
+    let serving = server(&ServerSpec { client: ClientAuth::Unverified { required: true }, ..server_spec(&ca) });
+    let asking = client(&with_certificate(client_spec(&ca), &shown));
+
+    let (mut served, mut asked, writes) = shaken(&serving, &asking).await;
+    assert_eq!(writes.load(Ordering::Relaxed), 2, "the server's part of the handshake, and tickets");
+    assert_eq!(served.unsent(), 0);
+    served.write_all(b"s").await.expect("writes");
+    served.flush().await.expect("flushes");
+    assert_eq!(asked.read_u8().await.expect("reads"), b's');
+}
+
+#[tokio::test]
 async fn tls_1_2_needs_the_servers_last_word_at_once() {
     let ca = authority();
     let (_, _, writes) = shaken(&server(&server_spec(&ca)), &tls12_client()).await;
