@@ -5,6 +5,7 @@ use std::time::Duration;
 use harness::{
     client::get,
     eventually::eventually,
+    load::Load,
     mesh::{HOST, Mesh},
     origin::Origin,
     raw::{Raw, probe},
@@ -95,14 +96,14 @@ async fn short_of_memory_requests_on_open_connections_are_told_to_come_back() {
 
 #[tokio::test]
 async fn who_rests_keeps_less_of_the_program_in_memory() {
-    let (_mesh, _origin, gateway) = stand(&[]).await;
+    let (mesh, _origin, gateway) = stand(&[]).await;
 
-    for round in 0..2 {
-        let mut working = 0;
-        for _ in 0..500 {
-            assert_eq!(probe(gateway.addresses().second, REQUEST).await.status(), 200, "in round {round}");
-            working = working.max(gateway.files_in_memory());
-        }
+    for _ in 0..2 {
+        let load = Load::start(&mesh.browser(), 4, &format!("https://{HOST}/"));
+        load.reaches(500).await;
+        let working = gateway.files_in_memory();
+        let told = load.stop().await;
+        assert_eq!(told.failed, 0, "{:?}", told.failures);
         let less = working * 3 / 4;
         eventually("the program's code is given back", async || gateway.files_in_memory() < less).await;
     }
