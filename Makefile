@@ -1,7 +1,7 @@
 # `make demo` shows the product, `make test` proves it. Both install or name whatever else they need.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-acme build test check bench soak different fuzz deny deps clean crds image image-size
+.PHONY: help demo demo-acme build release test check bench soak different fuzz deny deps clean crds image image-size
 SHELL := /bin/bash
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -16,9 +16,13 @@ demo: ## Play a cluster with examples/cloud-cargo; Ctrl-C ends it (DIR=... for a
 demo-acme: ## A CA and a gateway that gets its certificates from it; Ctrl-C ends it
 	@examples/acme/run
 
-build: ## The release binary: target/release/sluice
+build: ## A release binary: target/release/sluice
 	@.ci/deps build
 	cargo build --locked --release -p sluice-gateway
+
+release: ## The binary to give to people: built twice, the second time with what the first has learnt: target/shipped/sluice
+	@.ci/deps build
+	@.ci/release
 
 test: check ## Format, lints, unit tests and stories
 	@.ci/deps peers

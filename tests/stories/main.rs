@@ -102,6 +102,7 @@ mod soak;
 mod source;
 mod tokens;
 mod traces;
+mod training;
 mod tunnels;
 mod turned_away;
 mod upstream;
