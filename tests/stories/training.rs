@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures::future::join_all;
 use harness::{
-    client::{Client, get, request, with_body},
+    client::{Client, Connection, get, request, with_body},
     grpc::Grpc,
     load::Load,
     mesh::{HOST, Mesh},
@@ -12,10 +14,9 @@ use harness::{
     workload::Workload,
     yaml,
 };
-use tokio::{
-    task::JoinSet,
-    time::{Instant, sleep},
-};
+use http::Request;
+use http_body_util::Full;
+use tokio::time::{Instant, sleep};
 
 /// How long one kind goes on.
 const SPAN: Duration = Duration::from_millis(1500);
@@ -60,73 +61,54 @@ async fn one_by_one(client: &Client, path: &str) -> usize {
     told.sent
 }
 
+/// Does something again and again; how often.
+async fn repeat(mut once: impl AsyncFnMut()) -> usize {
+    let (mut done, end) = (0, Instant::now() + SPAN);
+    while Instant::now() < end {
+        once().await;
+        done += 1;
+    }
+    done
+}
+
+async fn succeeds(connection: &mut Connection, request: Request<Full<Bytes>>) {
+    assert_eq!(connection.send(request).await.expect("an answer").code(), 200);
+}
+
 /// Many requests at once on each of few connections.
 async fn at_once(client: &Client, path: &str) -> usize {
-    let (mut streams, end) = (JoinSet::new(), Instant::now() + SPAN);
+    let mut streams = Vec::new();
     for _ in 0..SHARED {
         let connection = client.connect(HOST).await.expect("the gateway speaks HTTP/2");
-        for _ in 0..STREAMS {
-            let (mut stream, url) = (connection.share(), url(path));
-            streams.spawn(async move {
-                let mut sent = 0;
-                while Instant::now() < end {
-                    assert_eq!(stream.send(get(&url)).await.expect("an answer").code(), 200, "{url}");
-                    sent += 1;
-                }
-                sent
-            });
-        }
+        streams.extend((0..STREAMS).map(|_| connection.share()));
     }
-    streams.join_all().await.iter().sum()
+    let each =
+        streams.into_iter().map(async |mut stream| repeat(async || succeeds(&mut stream, get(&url(path))).await).await);
+    join_all(each).await.iter().sum()
 }
 
 /// Each request on a connection of its own.
 async fn fresh(client: &Client) -> usize {
-    let (mut tasks, end) = (JoinSet::new(), Instant::now() + SPAN);
-    for _ in 0..CONNECTIONS {
-        let client = client.clone();
-        tasks.spawn(async move {
-            let mut sent = 0;
-            while Instant::now() < end {
-                assert_eq!(client.status(&url("/fresh")).await, 200);
-                sent += 1;
-            }
-            sent
-        });
-    }
-    tasks.join_all().await.iter().sum()
+    let each = (0..CONNECTIONS).map(|_| repeat(async || assert_eq!(client.status(&url("/fresh")).await, 200)));
+    join_all(each).await.iter().sum()
 }
 
 async fn uploads(client: &Client) -> usize {
-    let (mut connection, end) = (client.connect(HOST).await.expect("the gateway listens"), Instant::now() + SPAN);
-    let mut sent = 0;
-    while Instant::now() < end {
-        let body = with_body(request("POST", &url("/upload")), vec![b'x'; 100_000]);
-        assert_eq!(connection.send(body).await.expect("an answer").code(), 200);
-        sent += 1;
-    }
-    sent
+    let mut connection = client.connect(HOST).await.expect("the gateway listens");
+    let upload = || with_body(request("POST", &url("/upload")), vec![b'x'; 100_000]);
+    repeat(async || succeeds(&mut connection, upload()).await).await
 }
 
 async fn websockets(client: &Client) -> usize {
     let mut socket = WebSocket::open(client, &format!("wss://{HOST}/live")).await.expect("an upgrade");
-    let (mut sent, end) = (0, Instant::now() + SPAN);
-    while Instant::now() < end {
-        assert_eq!(socket.ask("hello").await.expect("an echo"), "hello");
-        sent += 1;
-    }
+    let asked = repeat(async || assert_eq!(socket.ask("hello").await.expect("an echo"), "hello")).await;
     socket.close().await;
-    sent
+    asked
 }
 
 async fn calls(client: &Client) -> usize {
     let channel = Grpc::connect(client, &url("")).await.expect("the gateway speaks HTTP/2");
-    let (mut sent, end) = (0, Instant::now() + SPAN);
-    while Instant::now() < end {
-        channel.unary("/echo.Echo/Unary", "hello").await.expect("an answer");
-        sent += 1;
-    }
-    sent
+    repeat(async || drop(channel.unary("/echo.Echo/Unary", "hello").await.expect("an answer"))).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -150,8 +132,7 @@ async fn traffic_of_every_kind() {
         gateway.sigterm();
         assert!(gateway.wait_exit(PATIENCE).await.success());
     }
-    for sidecar in endpoints.into_iter().filter_map(|it| it.sidecar) {
-        let mut sidecar = sidecar;
+    for mut sidecar in endpoints.into_iter().filter_map(|it| it.sidecar) {
         sidecar.sigterm();
         assert!(sidecar.wait_exit(PATIENCE).await.success());
     }

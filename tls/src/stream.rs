@@ -41,7 +41,8 @@ pub struct Stream<IO> {
     wire_out: Buffer,
     pace: Pace,
     end: End,
-    /// All that waits in `wire_out` are tickets for a later session: nobody waits for them, so they go with what is sent next.
+    /// All that waits in `wire_out` are tickets for a later session: nobody waits for them, so they go with what is sent next,
+    /// for which [`TICKETS`] leaves room behind them.
     tickets: bool,
     /// The server name that the client asked for, in lower case; `None` on our own connections.
     pub(crate) sni: Option<Box<str>>,
@@ -262,7 +263,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Stream<IO> {
             if self.end == End::Near && (self.session.is_none() || self.out.is_empty()) {
                 self.say_end();
             }
-            self.tickets &= self.out.is_empty();
             ready!(self.poll_write_wire(cx))?;
             if self.out.is_empty() {
                 return Pin::new(&mut self.io).poll_flush(cx);
